@@ -1,0 +1,82 @@
+"""The event: its type, its states, and how a hook's run can end. Frozen, no I/O."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from hook_event_processor.errors import EventRefused
+
+MAX_NAME = 255  # source, action, resource and resource_id are VARCHAR(255)
+MAX_DEPTH = 16  # of events that were dispatched by hooks of events that were dispatched ...
+PRIORITIES = range(1, 11)
+DEFAULT_PRIORITY = 5
+
+
+class State(enum.StrEnum):
+    """Where an event is; scheduled and retrying are kinds of pending."""
+
+    PENDING = "pending"
+    SCHEDULED = "scheduled"
+    RETRYING = "retrying"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class Outcome(enum.StrEnum):
+    """How the run of a hook ended; stored as an execution's result."""
+
+    CONTINUE = "continue"
+    FILTERED = "filtered"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    STUCK = "stuck"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event to be published. Raises EventRefused when a field cannot be stored."""
+
+    source: str
+    action: str = ""
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    resource: str = ""
+    resource_id: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    priority: int = DEFAULT_PRIORITY
+    available_at: datetime | None = None
+    occurred_at: datetime | None = None
+    id: UUID | None = None
+
+    def __post_init__(self) -> None:
+        if not self.source:
+            raise EventRefused("an event needs a source: a type such as task.failed")
+        for name in ("source", "action", "resource", "resource_id"):
+            value: str = getattr(self, name)
+            if len(value) > MAX_NAME:
+                raise EventRefused(f"{name} has {len(value)} characters: at most {MAX_NAME} fit")
+            if "\0" in value:
+                raise EventRefused(f"{name} holds a NUL character, which PostgreSQL cannot store")
+        if self.priority not in PRIORITIES:
+            raise EventRefused(f"priority is {self.priority}: it takes 1 (first) to 10 (last)")
+
+
+def split_type(event_type: str) -> tuple[str, str]:
+    """Source and action of a type: `task.failed`, `PreToolUse/tool_invocation`, or a source alone."""
+    separator = "/" if "/" in event_type else "."
+    source, _, action = event_type.partition(separator)
+    if not source:
+        raise EventRefused(f"the event type {event_type!r} has no source: write source.action, such as task.failed")
+    return source, action
+
+
+def join_type(source: str, action: str) -> str:
+    """The type that hooks see: `source.action`, or the source alone."""
+    return f"{source}.{action}" if action else source

@@ -1,0 +1,235 @@
+"""Environment -> one frozen Settings; all faults are reported together."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dotenv import dotenv_values
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from hook_event_processor.errors import SettingsError
+
+# libpq's own variables (PostgreSQL manual, "Environment Variables") and the
+# connection parameters that they stand for.
+LIBPQ_VARIABLES: Mapping[str, str] = {
+    "PGHOST": "host",
+    "PGHOSTADDR": "hostaddr",
+    "PGPORT": "port",
+    "PGDATABASE": "dbname",
+    "PGUSER": "user",
+    "PGPASSWORD": "password",
+    "PGPASSFILE": "passfile",
+    "PGSERVICE": "service",
+    "PGSERVICEFILE": "servicefile",
+    "PGOPTIONS": "options",
+    "PGSSLMODE": "sslmode",
+    "PGSSLROOTCERT": "sslrootcert",
+    "PGSSLCERT": "sslcert",
+    "PGSSLKEY": "sslkey",
+    "PGSSLCRL": "sslcrl",
+    "PGREQUIREAUTH": "require_auth",
+    "PGCHANNELBINDING": "channel_binding",
+    "PGGSSENCMODE": "gssencmode",
+    "PGTARGETSESSIONATTRS": "target_session_attrs",
+    "PGCONNECT_TIMEOUT": "connect_timeout",
+}
+# Any of these names a server; the others only say how to reach one.
+_NAMES_A_SERVER = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
+_LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+_SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,62}")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that the environment decides.
+
+    `conninfo` is a libpq connection string that holds the password, or None
+    for the embedded server below `home`. Times are in seconds, sizes in bytes.
+    """
+
+    home: Path
+    conninfo: str | None = field(repr=False)
+    schema: str = ""
+    poll_interval: float = 1.0
+    batch_size: int = 1000
+    lanes: int = 2
+    workers: int = 100
+    max_in_flight: int = 1000
+    max_retry_count: int = 3
+    retry_delay: float = 1.0
+    retry_max_delay: float = 300.0
+    hook_timeout: float = 30.0
+    hook_memory: int = 32 * 1024 * 1024
+    hook_memory_total: int = 256 * 1024 * 1024
+    max_payload_size: int = 100_000
+    listen: bool = True
+    instance: str = ""
+    log_level: str = "INFO"
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        value = int(text)
+        if not low <= value <= high:
+            raise ValueError
+        return value
+
+    parse.__doc__ = f"a whole number from {low} to {high}"
+    return parse
+
+
+def _seconds(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        value = float(text)
+        if not low <= value <= high:  # also refuses nan
+            raise ValueError
+        return value
+
+    parse.__doc__ = f"a number of seconds from {low:g} to {high:g}"
+    return parse
+
+
+def _megabytes(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        return _integer(low, high)(text) * 1024 * 1024
+
+    parse.__doc__ = f"a whole number of megabytes from {low} to {high}"
+    return parse
+
+
+def _switch(text: str) -> bool:
+    """on or off"""
+    return {"on": True, "off": False}[text.lower()]
+
+
+def _log_level(text: str) -> str:
+    """DEBUG, INFO, WARNING or ERROR"""
+    return _LOG_LEVELS[_LOG_LEVELS.index(text.upper())]
+
+
+def _schema(text: str) -> str:
+    """the name of a schema: letters, digits, _ and $, at most 63"""
+    if text and not _SCHEMA.fullmatch(text):
+        raise ValueError
+    return text
+
+
+def _instance(text: str) -> str:
+    """a name of at most 64 letters, digits and -_.@"""
+    if not re.fullmatch(r"[\w.@-]{0,64}", text, re.ASCII):
+        raise ValueError
+    return text
+
+
+# Variable -> (field, parser). A parser's docstring says what the variable accepts.
+VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
+    "DB_SCHEMA": ("schema", _schema),
+    "POLL_INTERVAL": ("poll_interval", _seconds(0.01, 3600)),
+    "BATCH_SIZE": ("batch_size", _integer(1, 10_000)),
+    "LANES": ("lanes", _integer(1, 16)),
+    "WORKERS": ("workers", _integer(1, 10_000)),
+    "MAX_IN_FLIGHT": ("max_in_flight", _integer(1, 100_000)),
+    "MAX_RETRY_COUNT": ("max_retry_count", _integer(1, 10)),
+    "RETRY_DELAY": ("retry_delay", _seconds(0, 3600)),
+    "RETRY_MAX_DELAY": ("retry_max_delay", _seconds(0, 86_400)),
+    "HOOK_TIMEOUT": ("hook_timeout", _seconds(0.01, 3600)),
+    "HOOK_MEMORY_MB": ("hook_memory", _megabytes(2, 1024)),
+    "HOOK_MEMORY_TOTAL_MB": ("hook_memory_total", _megabytes(8, 65_536)),
+    "HOOK_MAX_PAYLOAD_SIZE": ("max_payload_size", _integer(2, 100_000_000)),
+    "LISTEN": ("listen", _switch),
+    "HEP_INSTANCE": ("instance", _instance),
+    "LOG_LEVEL": ("log_level", _log_level),
+}
+
+
+def load(environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> Settings:
+    """Read the settings from the environment and from `dotenv` (./.env).
+
+    The environment wins over the file; an empty value counts as not given.
+    Raises SettingsError naming every variable that is wrong and what it accepts.
+    """
+    values = _merged(os.environ if environ is None else environ, Path(".env") if dotenv is None else dotenv)
+    faults: list[str] = []
+    parsed: dict[str, Any] = {}
+    for name, (attribute, parse) in VARIABLES.items():
+        if name in values:
+            try:
+                parsed[attribute] = parse(values[name])
+            except (ValueError, KeyError):
+                faults.append(f"{name} is {values[name]!r}: it takes {parse.__doc__}")
+    try:
+        conninfo = _conninfo(values)
+    except SettingsError as fault:
+        faults.append(str(fault))
+        conninfo = None
+    if faults:
+        raise SettingsError("; ".join(faults))
+    return Settings(home=_home(values), conninfo=conninfo, **parsed)
+
+
+def _merged(environ: Mapping[str, str], dotenv: Path) -> dict[str, str]:
+    try:
+        # No interpolation: a password may hold a dollar sign.
+        from_file = dotenv_values(dotenv, interpolate=False) if dotenv.is_file() else {}
+    except (OSError, UnicodeDecodeError) as fault:
+        raise SettingsError(f"{dotenv} cannot be read: {fault}") from None
+    both = {**from_file, **environ}
+    return {name: value.strip() for name, value in both.items() if value and value.strip()}
+
+
+def _credential(values: Mapping[str, str], name: str) -> str | None:
+    """A secret that systemd hands over as a file (systemd.exec, LoadCredential=)."""
+    directory = values.get("CREDENTIALS_DIRECTORY")
+    path = Path(directory, name) if directory else None
+    if path is None or not path.is_file():
+        return None
+    try:
+        return path.read_text().strip() or None
+    except (OSError, UnicodeDecodeError) as fault:
+        raise SettingsError(f"the credential {name} cannot be read: {fault}") from None
+
+
+def _conninfo(values: Mapping[str, str]) -> str | None:
+    url = values.get("DATABASE_URL") or _credential(values, "database_url")
+    if url:
+        try:
+            # PG* fills what the URL leaves open, as libpq itself does.
+            given = conninfo_to_dict(url)
+        except ProgrammingError:
+            # libpq's own message quotes the string, and the password with it.
+            raise SettingsError(
+                "DATABASE_URL is not a connection string: it takes postgresql://user:password@host:port/database"
+            ) from None
+        return make_conninfo(**{**_from_libpq(values), **given})
+    if any(name in values for name in _NAMES_A_SERVER):
+        return make_conninfo(**_from_libpq(values))
+    password = values.get("DB_PASSWORD") or _credential(values, "db_password")
+    if password:
+        return make_conninfo(
+            host=values.get("DB_HOST", "localhost"),
+            port=values.get("DB_PORT", "5436"),
+            user=values.get("DB_USER", "postgres"),
+            dbname=values.get("DB_NAME", "omninode_bridge"),
+            password=password,
+        )
+    return None
+
+
+def _from_libpq(values: Mapping[str, str]) -> dict[str, str]:
+    return {parameter: values[name] for name, parameter in LIBPQ_VARIABLES.items() if name in values}
+
+
+def _home(values: Mapping[str, str]) -> Path:
+    """HEP_HOME, else a system directory for root, else the XDG data directory."""
+    if "HEP_HOME" in values:
+        return Path(values["HEP_HOME"]).expanduser().absolute()
+    if os.geteuid() == 0:
+        return Path("/var/lib/hook-event-processor")
+    data = values.get("XDG_DATA_HOME")
+    return (Path(data) if data else Path.home() / ".local/share") / "hook-event-processor"

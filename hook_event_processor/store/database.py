@@ -1,0 +1,81 @@
+"""Connections: how a session is set up, by role."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import Connection, sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from hook_event_processor.errors import StoreUnavailable
+
+# A processor that is frozen, cut off or dead holds its rows no longer than
+# the server needs to notice: five seconds idle in a transaction, ten on a
+# connection that no longer answers.
+IDLE_IN_TRANSACTION_SECONDS = 5
+LOCK_TIMEOUT_SECONDS = 5
+_NETWORK = {
+    "connect_timeout": 10,
+    "keepalives": 1,
+    "keepalives_idle": 4,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+APPLICATION = "hook-event-processor"
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Where the events are: a libpq connection string, and the schema ('' leaves the search_path alone)."""
+
+    conninfo: str
+    schema: str = ""
+
+    def connect(self, role: str, *, autocommit: bool = False) -> Connection:
+        """A new session whose application_name says its role.
+
+        Raises StoreUnavailable, without the password, when it cannot be had.
+        """
+        given = conninfo_to_dict(self.conninfo)
+        defaults = {name: value for name, value in _NETWORK.items() if name not in given}
+        conninfo = make_conninfo(self.conninfo, **defaults, application_name=f"{APPLICATION} {role}")
+        try:
+            connection = psycopg.connect(conninfo, autocommit=True)
+            self._set_up(connection)
+        except psycopg.OperationalError as fault:
+            raise StoreUnavailable(f"the database cannot be reached: {one_line(fault)}") from None
+        connection.autocommit = autocommit
+        return connection
+
+    def _set_up(self, connection: Connection) -> None:
+        connection.execute(
+            "SELECT set_config('idle_in_transaction_session_timeout', %s, false),"
+            " set_config('lock_timeout', %s, false),"
+            " set_config('default_transaction_isolation', 'read committed', false)",
+            (f"{IDLE_IN_TRANSACTION_SECONDS}s", f"{LOCK_TIMEOUT_SECONDS}s"),
+        )
+        if self.schema:
+            connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(self.schema)))
+
+    @contextmanager
+    def session(self, role: str) -> Iterator[Connection]:
+        """A session for one command; in autocommit, closed at the end.
+
+        A connection that is lost on the way is reported as StoreUnavailable.
+        """
+        connection = self.connect(role, autocommit=True)
+        try:
+            yield connection
+        except psycopg.OperationalError as fault:
+            raise StoreUnavailable(f"the database was lost: {one_line(fault)}") from fault
+        finally:
+            connection.close()
+
+
+def one_line(fault: BaseException) -> str:
+    """A database error as one line; libpq's own span several."""
+    return " ".join(str(fault).split()) or type(fault).__name__

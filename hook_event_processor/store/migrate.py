@@ -1,0 +1,188 @@
+"""Migrations: numbered SQL files, forward only, recorded with their hash."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from psycopg import Connection, errors, sql
+from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+
+from hook_event_processor.errors import SchemaError
+
+_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
+# A file with this line runs outside a transaction (CREATE INDEX CONCURRENTLY);
+# it must then be one statement that can be run again after it failed half-way.
+_NO_TRANSACTION = "-- hep: no transaction"
+_LOCK_ATTEMPTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file of sql/."""
+
+    version: int
+    name: str
+    text: str
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def transactional(self) -> bool:
+        return _NO_TRANSACTION not in self.text.splitlines()
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A migration, and whether and how the database has it: applied, pending or changed."""
+
+    migration: Migration
+    state: str
+
+
+def migrations() -> list[Migration]:
+    """All migrations that this program knows, in order."""
+    found = []
+    for file in _folder().iterdir():
+        if match := _NAME.fullmatch(file.name):
+            found.append(Migration(int(match[1]), match[2], file.read_text(encoding="utf-8")))
+    return sorted(found, key=lambda migration: migration.version)
+
+
+def _folder() -> Path:
+    """sql/ as installed inside the package, or beside it in a checkout."""
+    package = Path(__file__).parent.parent
+    installed = package / "sql"
+    return installed if installed.is_dir() else package.parent / "sql"
+
+
+def status(connection: Connection) -> list[Applied]:
+    """Every known migration with its state in this database. Raises SchemaError when the schema is newer."""
+    recorded = _recorded(connection)
+    known = migrations()
+    _refuse_newer(recorded, known)
+    return [
+        Applied(
+            migration,
+            "pending"
+            if migration.version not in recorded
+            else "applied"
+            if recorded[migration.version] == migration.sha256
+            else "changed",
+        )
+        for migration in known
+    ]
+
+
+def check(connection: Connection) -> None:
+    """Raise SchemaError unless the database has exactly the migrations of this program."""
+    wrong = [applied for applied in status(connection) if applied.state != "applied"]
+    pending = [f"{a.migration.version:04d}" for a in wrong if a.state == "pending"]
+    changed = [f"{a.migration.version:04d}" for a in wrong if a.state == "changed"]
+    if pending:
+        raise SchemaError(f"the database lacks the migrations {', '.join(pending)}: run 'hep db migrate'")
+    if changed:
+        raise SchemaError(f"the migrations {', '.join(changed)} were applied with another text than this program's")
+
+
+def migrate(connection: Connection, schema: str = "", report: Callable[[Migration], None] = lambda _: None) -> int:
+    """Apply what is missing; returns how many files that was.
+
+    `connection` is in autocommit. Each file runs in one transaction under an
+    advisory lock, waits for table locks only briefly, and is tried again with
+    backoff when it does not get them. `report` is called after each file.
+    """
+    if schema:
+        _create_schema(connection, schema)
+    connection.execute("SET client_min_messages TO warning")  # "already exists, skipping" is no news
+    count = 0
+    for applied in status(connection):
+        if applied.state == "pending" and _apply_with_patience(connection, applied.migration):
+            count += 1
+            report(applied.migration)
+    return count
+
+
+def _create_schema(connection: Connection, schema: str) -> None:
+    # CREATE SCHEMA IF NOT EXISTS asks for the privilege even when it exists.
+    if connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", (schema,)).rowcount == 0:
+        connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+
+
+def _apply_with_patience(connection: Connection, migration: Migration) -> bool:
+    try:
+        for attempt in Retrying(
+            retry=retry_if_exception_type((errors.LockNotAvailable, errors.DeadlockDetected)),
+            stop=stop_after_attempt(_LOCK_ATTEMPTS),
+            wait=wait_exponential_jitter(initial=0.5, max=10),
+        ):
+            with attempt:
+                return _apply(connection, migration)
+    except RetryError:
+        raise SchemaError(
+            f"migration {migration.version:04d} did not get its table locks in {_LOCK_ATTEMPTS} attempts:"
+            " see 'Database Lock Issues' in docs/operations.md for who holds them"
+        ) from None
+    except errors.RaiseException as refusal:
+        hint = f" ({refusal.diag.message_hint})" if refusal.diag.message_hint else ""
+        raise SchemaError(f"migration {migration.version:04d}: {refusal.diag.message_primary}{hint}") from None
+    except errors.InsufficientPrivilege as refusal:
+        raise SchemaError(
+            f"migration {migration.version:04d}: {refusal.diag.message_primary}:"
+            " the database user needs CREATE on the schema and must own the tables there"
+        ) from None
+    raise AssertionError("Retrying ends with a result or an error")
+
+
+def _apply(connection: Connection, migration: Migration) -> bool:
+    """Apply one file; False when another process has done so meanwhile."""
+    if not migration.transactional:
+        connection.execute(migration.text)
+        connection.execute(_RECORD, (migration.version, migration.name, migration.sha256))
+        return True
+    with connection.transaction():
+        connection.execute("SET LOCAL lock_timeout = '3s'")
+        connection.execute("SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.hook_events'), 3)")
+        if migration.version in _recorded(connection):
+            return False
+        connection.execute(_LEDGER)
+        connection.execute(migration.text)
+        connection.execute(_RECORD, (migration.version, migration.name, migration.sha256))
+    return True
+
+
+_LEDGER = """
+CREATE TABLE IF NOT EXISTS hook_migrations (
+    version integer PRIMARY KEY,
+    name text NOT NULL,
+    sha256 text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE hook_migrations IS 'Which files of sql/ this schema has had.';
+COMMENT ON COLUMN hook_migrations.version IS 'Number of the file.';
+COMMENT ON COLUMN hook_migrations.name IS 'Name of the file.';
+COMMENT ON COLUMN hook_migrations.sha256 IS 'SHA-256 of its text, in hexadecimal.';
+COMMENT ON COLUMN hook_migrations.applied_at IS 'When it was applied.';
+"""
+_RECORD = "INSERT INTO hook_migrations (version, name, sha256) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+
+
+def _recorded(connection: Connection) -> dict[int, str]:
+    row = connection.execute("SELECT to_regclass('hook_migrations') IS NOT NULL").fetchone()
+    if row is None or not row[0]:
+        return {}
+    return dict(connection.execute("SELECT version, sha256 FROM hook_migrations").fetchall())
+
+
+def _refuse_newer(recorded: dict[int, str], known: list[Migration]) -> None:
+    newest = max(recorded, default=0)
+    if newest > known[-1].version:
+        raise SchemaError(
+            f"the database has migration {newest:04d} and this program knows only up to"
+            f" {known[-1].version:04d}: install the program that the database was migrated with, or a newer one"
+        )
