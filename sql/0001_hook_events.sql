@@ -21,17 +21,32 @@ CREATE TABLE IF NOT EXISTS hook_events (
 -- A table of this name that is something else is refused before it is touched.
 DO $$
 DECLARE
+    schema name := (SELECT relnamespace::regnamespace::name FROM pg_class WHERE oid = 'hook_events'::regclass);
     missing text;
 BEGIN
-    SELECT string_agg(wanted.name, ', ') INTO missing
-    FROM unnest(ARRAY['id', 'source', 'action', 'resource', 'resource_id', 'payload', 'metadata', 'processed',
-                      'processing_errors', 'retry_count', 'created_at', 'processed_at']) AS wanted(name)
+    -- <schema>.hook_events is the name of a notification channel: at most 63 bytes.
+    IF octet_length(schema::text) > 51 THEN
+        RAISE EXCEPTION 'the name of the schema % is longer than 51 bytes', quote_ident(schema)
+            USING HINT = 'Choose another schema.';
+    END IF;
+    SELECT string_agg(wanted.what, ', ' ORDER BY wanted.place) INTO missing
+    FROM (VALUES
+        (1, 'id uuid'), (2, 'source character varying'), (3, 'action character varying'),
+        (4, 'resource character varying'), (5, 'resource_id character varying'), (6, 'payload jsonb'),
+        (7, 'metadata jsonb'), (8, 'processed boolean'), (9, 'processing_errors text[]'), (10, 'retry_count integer'),
+        (11, 'created_at timestamp with time zone'), (12, 'processed_at timestamp with time zone'),
+        (13, 'PRIMARY KEY (id)'), (14, 'processing_time_valid'), (15, 'retry_count_limit')) AS wanted(place, what)
     WHERE NOT EXISTS (
         SELECT FROM pg_attribute
-        WHERE attrelid = 'hook_events'::regclass AND attname = wanted.name AND NOT attisdropped);
+        WHERE attrelid = 'hook_events'::regclass AND NOT attisdropped
+          AND attname || ' ' || format_type(atttypid, NULL) = wanted.what)
+      AND NOT EXISTS (
+        SELECT FROM pg_constraint
+        WHERE conrelid = 'hook_events'::regclass
+          AND wanted.what IN (conname, CASE WHEN contype = 'p' THEN pg_get_constraintdef(oid) END));
     IF missing IS NOT NULL THEN
-        RAISE EXCEPTION 'the existing table hook_events lacks the columns %', missing
-            USING HINT = 'Rename that table, or choose another schema.';
+        RAISE EXCEPTION 'there is something else named hook_events in the schema %: it lacks %', schema, missing
+            USING HINT = 'Rename it, or choose another schema.';
     END IF;
 END $$;
 
@@ -69,10 +84,6 @@ ALTER TABLE hook_events
     ADD COLUMN IF NOT EXISTS claimed_by text,
     ADD COLUMN IF NOT EXISTS failed_at timestamptz;
 
--- The processor that the table was adopted from gave up after three attempts.
-UPDATE hook_events SET failed_at = now()
-WHERE NOT processed AND retry_count >= 3 AND failed_at IS NULL AND available_at IS NULL;
-
 -- Dead versions come one an event; small, frequent vacuums keep the hot indexes short.
 ALTER TABLE hook_events SET (
     fillfactor = 85,
@@ -80,9 +91,6 @@ ALTER TABLE hook_events SET (
     autovacuum_vacuum_insert_scale_factor = 0.1,
     autovacuum_analyze_scale_factor = 0.05);
 
--- Fresh rows in the order of processing: claims read it with a keyset cursor.
-CREATE INDEX IF NOT EXISTS hook_events_fresh ON hook_events (seq)
-    WHERE NOT processed AND available_at IS NULL AND failed_at IS NULL AND priority = 5;
 -- Fresh rows of any other priority: a claim looks at 1 to 4 first and at 6 to 10 last.
 CREATE INDEX IF NOT EXISTS hook_events_prioritized ON hook_events (priority, seq)
     WHERE NOT processed AND available_at IS NULL AND failed_at IS NULL AND priority <> 5;
@@ -96,6 +104,28 @@ CREATE INDEX IF NOT EXISTS idx_hook_events_source_action ON hook_events (source,
 CREATE INDEX IF NOT EXISTS idx_hook_events_retry ON hook_events (retry_count, created_at) WHERE retry_count > 0;
 -- hook_events_fresh does its work; nothing reads it any more.
 DROP INDEX IF EXISTS idx_hook_events_processed;
+
+-- Fresh rows in the order of processing: claims read it with a keyset cursor.
+-- It comes last and marks an adoption as done: what follows it happens once.
+DO $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+        WHERE i.indrelid = 'hook_events'::regclass AND c.relname = 'hook_events_fresh')
+    THEN
+        RETURN;
+    END IF;
+    CREATE INDEX hook_events_fresh ON hook_events (seq)
+        WHERE NOT processed AND available_at IS NULL AND failed_at IS NULL AND priority = 5;
+    -- The processor that the table was adopted from gave up after three attempts.
+    UPDATE hook_events SET failed_at = now() WHERE NOT processed AND retry_count >= 3;
+    -- Adopted rows took their seq in physical order, which retries have
+    -- shuffled: the backlog exchanges them among itself, oldest first.
+    UPDATE hook_events e SET seq = place.seq
+    FROM (SELECT id, row_number() OVER (ORDER BY created_at, seq) AS n FROM hook_events WHERE NOT processed) AS age
+    JOIN (SELECT seq, row_number() OVER (ORDER BY seq) AS n FROM hook_events WHERE NOT processed) AS place USING (n)
+    WHERE e.id = age.id AND e.seq <> place.seq;
+END $$;
 
 COMMENT ON TABLE hook_events IS 'Events: one row each, from insert to acknowledgement. A plain INSERT with source and action is enough.';
 COMMENT ON COLUMN hook_events.id IS 'Identity of the event; UUIDv7 unless the writer chose one. Inserting an id again is how writers stay idempotent.';

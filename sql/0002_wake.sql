@@ -27,7 +27,9 @@ BEGIN
     NEW.failed_at := NULL;
     NEW.available_at := pg_catalog.clock_timestamp();
     NEW.lease_token := NULL;
-    PERFORM pg_catalog.pg_notify(TG_TABLE_SCHEMA || '.hook_events', 'reset');
+    IF pg_catalog.current_setting('hook_events.notify', true) IS DISTINCT FROM 'off' THEN
+        PERFORM pg_catalog.pg_notify(TG_TABLE_SCHEMA || '.hook_events', 'reset');
+    END IF;
     RETURN NEW;
 END $$;
 

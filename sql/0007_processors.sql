@@ -29,3 +29,5 @@ COMMENT ON COLUMN hook_processors.stuck IS 'Threads given up because a run would
 COMMENT ON COLUMN hook_processors.started_at IS 'When it started.';
 COMMENT ON COLUMN hook_processors.heartbeat_at IS 'When it last wrote this row.';
 COMMENT ON COLUMN hook_processors.stats IS 'Counters since its start, and rate and latency of the last minute.';
+COMMENT ON CONSTRAINT hook_processors_state_check ON hook_processors IS 'running, draining or stopped.';
+COMMENT ON CONSTRAINT hook_processors_wake_check ON hook_processors IS 'listen or poll.';

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from psycopg import Connection, errors, sql
+from psycopg import Connection, DatabaseError, OperationalError, errors, sql
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from hook_event_processor.errors import SchemaError
@@ -99,6 +99,7 @@ def migrate(connection: Connection, schema: str = "", report: Callable[[Migratio
     """
     if schema:
         _create_schema(connection, schema)
+    _stay_in_one_schema(connection)
     connection.execute("SET client_min_messages TO warning")  # "already exists, skipping" is no news
     count = 0
     for applied in status(connection):
@@ -112,6 +113,19 @@ def _create_schema(connection: Connection, schema: str) -> None:
     # CREATE SCHEMA IF NOT EXISTS asks for the privilege even when it exists.
     if connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", (schema,)).rowcount == 0:
         connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+
+
+def _stay_in_one_schema(connection: Connection) -> None:
+    """Narrow the search_path to the schema that has hook_events, or else to the one where new tables go."""
+    # Under the default search_path ("$user", public) a table to be adopted may
+    # lie in public while CREATE TABLE would make another one in front of it.
+    row = connection.execute(
+        "SELECT coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.oid = to_regclass('hook_events')), current_schema())"
+    ).fetchone()
+    if row is None or row[0] is None:
+        raise SchemaError("no schema of the search_path exists: set DB_SCHEMA to the name of one, which is then made")
+    connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(row[0])))
 
 
 def _apply_with_patience(connection: Connection, migration: Migration) -> bool:
@@ -128,15 +142,19 @@ def _apply_with_patience(connection: Connection, migration: Migration) -> bool:
             f"migration {migration.version:04d} did not get its table locks in {_LOCK_ATTEMPTS} attempts:"
             " see 'Database Lock Issues' in docs/operations.md for who holds them"
         ) from None
-    except errors.RaiseException as refusal:
-        hint = f" ({refusal.diag.message_hint})" if refusal.diag.message_hint else ""
-        raise SchemaError(f"migration {migration.version:04d}: {refusal.diag.message_primary}{hint}") from None
-    except errors.InsufficientPrivilege as refusal:
-        raise SchemaError(
-            f"migration {migration.version:04d}: {refusal.diag.message_primary}:"
-            " the database user needs CREATE on the schema and must own the tables there"
-        ) from None
+    except OperationalError:
+        raise
+    except DatabaseError as refusal:
+        raise SchemaError(f"migration {migration.version:04d}: {_reason(refusal)}") from None
     raise AssertionError("Retrying ends with a result or an error")
+
+
+def _reason(refusal: DatabaseError) -> str:
+    said = refusal.diag.message_primary or str(refusal)
+    if isinstance(refusal, errors.InsufficientPrivilege):
+        return f"{said}: the database user needs CREATE on the schema and must own the tables there"
+    hint = refusal.diag.message_hint
+    return f"{said} ({hint})" if hint else said
 
 
 def _apply(connection: Connection, migration: Migration) -> bool:
@@ -147,6 +165,7 @@ def _apply(connection: Connection, migration: Migration) -> bool:
         return True
     with connection.transaction():
         connection.execute("SET LOCAL lock_timeout = '3s'")
+        connection.execute("SET LOCAL statement_timeout = 0")  # a role's limit must not end the adoption of a big table
         connection.execute("SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.hook_events'), 3)")
         if migration.version in _recorded(connection):
             return False
