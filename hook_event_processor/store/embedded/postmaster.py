@@ -1,0 +1,130 @@
+"""The embedded server's process: find it, start it, stop it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from hook_event_processor.errors import EmbeddedServerError
+from hook_event_processor.store.embedded.account import Account
+from hook_event_processor.store.embedded.cluster import log_tail
+from hook_event_processor.store.embedded.places import Places
+
+START_SECONDS = 120  # also the time for recovery after a crash
+STOP_SECONDS = 120  # a fast shutdown writes a checkpoint
+POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Postmaster:
+    """What postmaster.pid says of a server whose process is there (PostgreSQL, pidfile.h)."""
+
+    pid: int
+    socket_directory: str
+    ready: bool
+
+
+def running(places: Places) -> Postmaster | None:
+    """The server on this data directory; None when there is none, whatever a stale postmaster.pid says.
+
+    Raises PermissionError when the data directory belongs to somebody else.
+    """
+    try:
+        lines = (places.data / "postmaster.pid").read_text().splitlines()
+    except FileNotFoundError:
+        return None
+    if len(lines) < 6 or not lines[0].isdigit():
+        return None  # it is being written
+    pid = int(lines[0])
+    if os.fsencode(places.data) not in _command_line(pid):
+        return None
+    return Postmaster(pid, lines[4], ready=len(lines) > 7 and lines[7].strip() == "ready")
+
+
+def launch(places: Places, account: Account, binaries: Path, socket_directory: Path) -> subprocess.Popen[bytes]:
+    """Start the server and wait until it takes connections.
+
+    Raises EmbeddedServerError with the last line of its log when it does not.
+    """
+    _clear_the_way(places)
+    settings = {
+        # On the command line, where no configuration file and no ALTER SYSTEM can loosen them.
+        "listen_addresses": "",
+        "port": "5432",
+        "unix_socket_directories": socket_directory,
+        "unix_socket_permissions": "0700",
+        "hba_file": places.hba,
+        "ident_file": places.ident,
+        "cluster_name": places.cluster_name,
+    }
+    options = [option for name, value in settings.items() for option in ("-c", f"{name}={value}")]
+    with places.start_log.open("wb") as log:
+        process = account.start([binaries / "postgres", "-D", places.data, *options], log.fileno())
+    try:
+        _await_ready(places, process)
+    except BaseException:
+        stop(places, process)
+        raise
+    return process
+
+
+def _await_ready(places: Places, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None:
+        found = running(places)
+        if found is not None and found.ready:
+            return
+        if time.monotonic() > deadline:
+            raise EmbeddedServerError(f"PostgreSQL was not ready after {START_SECONDS} seconds: {log_tail(places)}")
+        time.sleep(POLL_SECONDS)
+    raise EmbeddedServerError(f"PostgreSQL did not start: {log_tail(places)}")
+
+
+def stop(places: Places, process: subprocess.Popen[bytes] | None) -> None:
+    """End the server's sessions and the server, and wait for that. `process` is None for one that was adopted.
+
+    Raises EmbeddedServerError when it is still there after STOP_SECONDS.
+    """
+    found = running(places)
+    pid = process.pid if process is not None else found.pid if found is not None else None
+    if pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGINT)  # "fast shutdown" (PostgreSQL manual, "Shutting Down the Server")
+    deadline = time.monotonic() + STOP_SECONDS
+    while running(places) is not None or (process is not None and process.poll() is None):
+        if time.monotonic() > deadline:
+            raise EmbeddedServerError(f"PostgreSQL, process {pid}, did not stop in {STOP_SECONDS} seconds")
+        time.sleep(POLL_SECONDS)
+
+
+def _clear_the_way(places: Places) -> None:
+    """Wait for processes of a killed server to end, then drop its lock file.
+
+    The file may name a process number that something else has by now;
+    PostgreSQL would then refuse to start.
+    """
+    title = f"postgres: {places.cluster_name}: ".encode()
+    deadline = time.monotonic() + START_SECONDS
+    while any(first.startswith(title) for first in _first_arguments()):
+        if time.monotonic() > deadline:
+            raise EmbeddedServerError(f"processes of an earlier server on {places.data} do not end: see ps")
+        time.sleep(POLL_SECONDS)
+    (places.data / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _first_arguments() -> Iterator[bytes]:
+    return (_command_line(path.name)[0] for path in Path("/proc").iterdir() if path.name.isdigit())
+
+
+def _command_line(pid: int | str) -> list[bytes]:
+    """The arguments of a process, which every user may read; one empty argument when it is gone, or a zombie."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return [b""]

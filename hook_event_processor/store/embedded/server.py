@@ -1,0 +1,171 @@
+"""Start the embedded server or attach to it, and stop it.
+
+Who owns it holds a lock on a file in the home for as long as it lives, and
+stops the server at its end. The kernel drops the lock of an owner that was
+killed, and the next start adopts the server.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import time
+from contextlib import suppress
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+
+from psycopg import OperationalError
+from psycopg.conninfo import make_conninfo
+
+from hook_event_processor.errors import EmbeddedServerError
+from hook_event_processor.store.embedded import cluster, postmaster
+from hook_event_processor.store.embedded.account import Account, name_of, server_account
+from hook_event_processor.store.embedded.places import Places, make_home, make_socket_directory
+from hook_event_processor.store.embedded.program import MAJOR, copied, installed
+
+
+class EmbeddedServer:
+    """A running embedded server; leaving the context stops it, unless another process owns it."""
+
+    def __init__(
+        self, places: Places, directory: str, lock: FileIO | None, process: subprocess.Popen[bytes] | None
+    ) -> None:
+        self._places = places
+        self._directory = directory
+        self._lock = lock
+        self._process = process
+
+    @property
+    def owned(self) -> bool:
+        """Whether this process started the server, or adopted it from a starter that died."""
+        return self._lock is not None
+
+    @property
+    def conninfo(self) -> str:
+        """The connection string of the product's own role, which is no superuser and owns its database."""
+        return _conninfo(self._directory, cluster.ROLE, cluster.DATABASE)
+
+    @property
+    def administration(self) -> str:
+        """The connection string of the superuser."""
+        return _conninfo(self._directory, cluster.SUPERUSER, "postgres")
+
+    def stop(self) -> None:
+        """Stop the server that this process owns, and wait for that; the second call does nothing.
+
+        Raises EmbeddedServerError when the server does not end.
+        """
+        lock, self._lock = self._lock, None
+        if lock is None:
+            return
+        with lock:
+            postmaster.stop(self._places, self._process)
+            with suppress(OSError):
+                Path(self._directory).rmdir()
+
+    def __enter__(self) -> EmbeddedServer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+
+def start(home: Path, major: int = MAJOR) -> EmbeddedServer:
+    """Start the server of `home`, or attach to it when a living process owns it.
+
+    The first start makes the data directory; a server whose starter was
+    killed is adopted. Raises EmbeddedServerError in one line.
+    """
+    try:
+        return _start(home, major)
+    except OSError as fault:
+        raise EmbeddedServerError(f"the embedded PostgreSQL cannot be started: {fault}") from fault
+
+
+def conninfo(home: Path) -> str | None:
+    """The connection string of the product's role on the running server of `home`; None when it is not running.
+
+    Raises EmbeddedServerError when the server belongs to somebody else.
+    """
+    try:
+        found = postmaster.running(Places(home.resolve()))
+    except PermissionError as fault:
+        raise EmbeddedServerError(f"the embedded PostgreSQL belongs to another user: {fault}") from None
+    if found is None or not found.ready:
+        return None
+    return _conninfo(found.socket_directory, cluster.ROLE, cluster.DATABASE)
+
+
+def _conninfo(directory: str, role: str, database: str) -> str:
+    # The port is part of the socket's name: PGPORT must not decide it.
+    return make_conninfo(host=directory, port=5432, user=role, dbname=database)
+
+
+def _start(home: Path, major: int) -> EmbeddedServer:
+    program = installed(major)
+    account = server_account()
+    places = make_home(home, account)
+    cluster.check_version(places, major)
+    deadline = time.monotonic() + postmaster.START_SECONDS
+    while (lock := _own(places)) is None:
+        found = postmaster.running(places)
+        if found is not None and found.ready:
+            return EmbeddedServer(places, found.socket_directory, None, None)
+        _wait_until(deadline, places)
+    try:
+        server = _adopt(places, lock) or _launch(places, lock, account, program, major)
+    except BaseException:
+        lock.close()
+        raise
+    return _ready(server)
+
+
+def _own(places: Places) -> FileIO | None:
+    """The owner's lock; None when another process holds it."""
+    lock = FileIO(places.lock, "a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return None
+    return lock
+
+
+def _adopt(places: Places, lock: FileIO) -> EmbeddedServer | None:
+    """The server that a dead starter left, once it is ready; None when there is none, or it ends."""
+    deadline = time.monotonic() + postmaster.START_SECONDS
+    while (found := postmaster.running(places)) is not None:
+        if found.ready:
+            return EmbeddedServer(places, found.socket_directory, lock, None)
+        _wait_until(deadline, places)
+    return None
+
+
+def _wait_until(deadline: float, places: Places) -> None:
+    if time.monotonic() > deadline:
+        raise EmbeddedServerError(f"the server on {places.data} has been starting or stopping for too long")
+    time.sleep(postmaster.POLL_SECONDS)
+
+
+def _launch(places: Places, lock: FileIO, account: Account, program: Path, major: int) -> EmbeddedServer:
+    binaries = (program if account.is_caller else copied(places.programs, major)) / "bin"
+    cluster.initialise(places, account, binaries, major)
+    cluster.write_access(places, [name_of(os.geteuid()), account.name])
+    directory = make_socket_directory(places, account)
+    process = postmaster.launch(places, account, binaries, directory)
+    return EmbeddedServer(places, str(directory), lock, process)
+
+
+def _ready(server: EmbeddedServer) -> EmbeddedServer:
+    """The same server, once it has the product's role and database; stopped again when it refuses them."""
+    try:
+        cluster.create_database(server.administration)
+    except OperationalError as fault:
+        server.stop()
+        raise EmbeddedServerError(f"the embedded PostgreSQL refuses: {' '.join(str(fault).split())}") from None
+    except BaseException:
+        server.stop()
+        raise
+    return server

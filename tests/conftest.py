@@ -1,0 +1,94 @@
+"""A real PostgreSQL for the tests: started once, with a migrated template database that each test clones."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import Connection, sql
+from psycopg.conninfo import make_conninfo
+
+from hook_event_processor.settings import LIBPQ_VARIABLES
+from hook_event_processor.store import embedded
+from hook_event_processor.store.database import Database
+from hook_event_processor.store.embedded import EmbeddedServer
+from hook_event_processor.store.embedded.cluster import ROLE
+from hook_event_processor.store.migrate import migrate
+
+_TEMPLATE = "template_migrated"
+_numbers = itertools.count(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--postgres", type=int, choices=(18, 16), default=18, help="major version of the server")
+
+
+def pytest_configure() -> None:
+    """What the caller's environment says of a database must not decide what is tested."""
+    for name in (*LIBPQ_VARIABLES, "DATABASE_URL", "DB_PASSWORD", "HEP_HOME"):
+        os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session")
+def reachable_path() -> Iterator[Path]:
+    """A directory that the server's own user can enter, too (pytest's tmp_path is the caller's alone)."""
+    path = Path(tempfile.mkdtemp(prefix="hep-tests-", dir="/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest, reachable_path: Path) -> Iterator[EmbeddedServer]:
+    """An embedded server of the version that --postgres asks for."""
+    with embedded.start(reachable_path / "home", request.config.getoption("--postgres")) as running:
+        yield running
+
+
+@contextmanager
+def _fresh_database(server: EmbeddedServer, template: str, name: str) -> Iterator[Database]:
+    identifiers = {"name": sql.Identifier(name), "owner": sql.Identifier(ROLE), "template": sql.Identifier(template)}
+    with psycopg.connect(server.administration, autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {name} OWNER {owner} TEMPLATE {template} STRATEGY wal_log").format(**identifiers)
+        )
+    yield Database(make_conninfo(server.conninfo, dbname=name))
+    with psycopg.connect(server.administration, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {name} WITH (FORCE)").format(**identifiers))
+
+
+@pytest.fixture(scope="session")
+def migrated_template(server: EmbeddedServer) -> Iterator[str]:
+    """The name of a migrated database that nobody is connected to."""
+    with _fresh_database(server, "template0", _TEMPLATE) as database:
+        with database.session("tests") as connection:
+            migrate(connection)
+        yield _TEMPLATE
+
+
+@pytest.fixture
+def database(server: EmbeddedServer, migrated_template: str) -> Iterator[Database]:
+    """A migrated database of the test's own."""
+    with _fresh_database(server, migrated_template, f"test_{next(_numbers)}") as database:
+        yield database
+
+
+@pytest.fixture
+def empty_database(server: EmbeddedServer) -> Iterator[Database]:
+    """A database of the test's own that has not been migrated."""
+    with _fresh_database(server, "template0", f"test_{next(_numbers)}") as database:
+        yield database
+
+
+@pytest.fixture
+def connection(database: Database) -> Iterator[Connection]:
+    """A session in autocommit on the test's database."""
+    with database.session("tests") as connection:
+        yield connection
