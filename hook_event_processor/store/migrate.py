@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from psycopg import Connection, DatabaseError, OperationalError, errors, sql
-from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from hook_event_processor.errors import SchemaError
 
@@ -133,7 +133,7 @@ def _apply_with_patience(connection: Connection, migration: Migration) -> bool:
         for attempt in Retrying(
             retry=retry_if_exception_type((errors.LockNotAvailable, errors.DeadlockDetected)),
             stop=stop_after_attempt(_LOCK_ATTEMPTS),
-            wait=wait_exponential_jitter(initial=0.5, max=10),
+            wait=wait_random_exponential(multiplier=0.5, max=10),
         ):
             with attempt:
                 return _apply(connection, migration)
