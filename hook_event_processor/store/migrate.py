@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ _NAME = re.compile(r"(\d{4})_(\w+)\.sql")
 # it must then be one statement that can be run again after it failed half-way.
 _NO_TRANSACTION = "-- hep: no transaction"
 _LOCK_ATTEMPTS = 8
+_LOCK_TIMEOUT = "3s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,20 @@ def migrate(connection: Connection, schema: str = "", report: Callable[[Migratio
     return count
 
 
+def script(migrations: Iterable[Migration], schema: str = "") -> str:
+    """What `migrate` would run, as text for psql, the ledger included."""
+    parts = [f'CREATE SCHEMA IF NOT EXISTS "{schema}";\nSET search_path TO "{schema}";\n'] if schema else []
+    for migration in migrations:
+        record = f"({migration.version}, '{migration.name}', '{migration.sha256}')"
+        parts.append(
+            ("BEGIN;\nSET LOCAL lock_timeout = '3s';\n" if migration.transactional else "")
+            + f"{_LEDGER}{migration.text}"
+            + f"INSERT INTO hook_migrations (version, name, sha256) VALUES {record};\n"
+            + ("COMMIT;\n" if migration.transactional else "")
+        )
+    return "\n".join(parts)
+
+
 def _create_schema(connection: Connection, schema: str) -> None:
     # CREATE SCHEMA IF NOT EXISTS asks for the privilege even when it exists.
     if connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", (schema,)).rowcount == 0:
@@ -164,7 +179,7 @@ def _apply(connection: Connection, migration: Migration) -> bool:
         connection.execute(_RECORD, (migration.version, migration.name, migration.sha256))
         return True
     with connection.transaction():
-        connection.execute("SET LOCAL lock_timeout = '3s'")
+        connection.execute("SELECT set_config('lock_timeout', %s, true)", (_LOCK_TIMEOUT,))
         connection.execute("SET LOCAL statement_timeout = 0")  # a role's limit must not end the adoption of a big table
         connection.execute("SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.hook_events'), 3)")
         if migration.version in _recorded(connection):

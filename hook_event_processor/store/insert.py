@@ -1,0 +1,250 @@
+"""Publishing events: one at a time, in bulk, or inside the caller's own transaction."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from itertools import chain, islice
+from typing import Any
+from uuid import UUID
+
+import orjson
+from psycopg import Connection
+
+from hook_event_processor.errors import EventRefused
+from hook_event_processor.event import NewEvent, split_type
+from hook_event_processor.store.database import Database
+
+MAX_PAYLOAD_SIZE = 100_000  # bytes of JSON; settings.max_payload_size where there are settings
+_COLUMNS = "id, source, action, resource, resource_id, payload, metadata, priority, available_at, occurred_at"
+# So many rows go to the server in one message of COPY.
+_CHUNK = 500
+# A NUL inside JSON: \u0000 behind an even number of backslashes.
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+# What COPY's text format gives a meaning (PostgreSQL manual, COPY, "Text Format").
+_COPY_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+
+# id, source, action, resource, resource_id, payload, metadata, priority, available_at, occurred_at
+_Row = tuple[str, str, str, str, str, str, str, int, datetime | None, datetime | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What became of one event. Not `is_new`: its id was there already, and nothing was changed."""
+
+    id: UUID
+    is_new: bool
+
+
+class Publisher:
+    """Publishes events through a psycopg connection.
+
+    In autocommit every call is a transaction of its own; otherwise, and inside
+    `connection.transaction()`, the events belong to the caller's transaction
+    and are there once it commits. Publishing an id again changes nothing.
+    Not for several threads at once, as its connection is not for transactions.
+    psycopg's own errors pass through.
+    """
+
+    def __init__(
+        self, connection: Connection, *, component: str = "publisher", max_payload_size: int = MAX_PAYLOAD_SIZE
+    ) -> None:
+        """`component` is who publishes, for metadata.origin; `max_payload_size` is in bytes of JSON."""
+        self._connection = connection
+        self._max_payload_size = max_payload_size
+        self._origin = {
+            "component": component,
+            "host": socket.gethostname(),
+            "version": version("hook-event-processor"),
+        }
+        # Most events bring no metadata of their own: theirs is this text and their id.
+        self._metadata = '{"origin":' + orjson.dumps(self._origin).decode() + ',"correlation_id":"'
+        self._ids = _new_ids()
+
+    @classmethod
+    @contextmanager
+    def connect(cls, conninfo: str = "", schema: str = "", *, component: str = "publisher") -> Iterator[Publisher]:
+        """A publisher with a session of its own, in autocommit. Without `conninfo`, libpq's PG* variables decide.
+
+        Raises StoreUnavailable.
+        """
+        with Database(conninfo, schema).session("publisher") as connection:
+            yield cls(connection, component=component)
+
+    def publish(
+        self,
+        type: str,  # noqa: A002 - the field's word, and hook_publish's
+        payload: Mapping[str, Any] | None = None,
+        *,
+        stack: str | None = None,
+        delay: timedelta | None = None,
+        **columns: Any,
+    ) -> Published:
+        """Publish one event by its type, as the SQL function hook_publish does.
+
+        `columns` are those of NewEvent: resource, resource_id, metadata,
+        priority, id. Raises EventRefused.
+        """
+        source, action = split_type(type)
+        if stack is not None:
+            columns["metadata"] = {**columns.get("metadata", {}), "stack": stack}
+        if delay is not None and delay > timedelta(0):
+            columns["available_at"] = datetime.now(UTC) + delay
+        return self.publish_event(NewEvent(source, action, payload or {}, **columns))
+
+    def publish_event(self, event: NewEvent) -> Published:
+        """Publish one event. Raises EventRefused when it cannot be stored or is too large."""
+        row = self._row(event)
+        inserted = self._connection.execute(_INSERT, row)
+        return Published(UUID(row[0]), inserted.rowcount == 1)
+
+    def publish_many(self, events: Iterable[NewEvent]) -> int:
+        """Publish all events in their order, or none; returns how many were new.
+
+        Events are taken from the iterable while they are sent. Raises
+        EventRefused; whatever the iterable raises also leaves nothing behind.
+        """
+        if not self._connection.autocommit:
+            # Begins the caller's transaction, so that the block below is a savepoint in it.
+            self._connection.execute("SELECT")
+        with self._connection.transaction():
+            remaining = iter(events)
+            keyed: list[NewEvent] = []
+            count = self._copy("hook_events", _until_keyed(remaining, keyed))
+            if keyed:
+                # An id may be there already, and COPY knows no ON CONFLICT.
+                count += self._copy_through_stage(chain(keyed, remaining))
+        return count
+
+    def _copy_through_stage(self, events: Iterable[NewEvent]) -> int:
+        self._connection.execute(_CREATE_STAGE)
+        self._copy("hook_publish_stage", events)
+        inserted = self._connection.execute(_INSERT_STAGED).rowcount
+        self._connection.execute("DROP TABLE pg_temp.hook_publish_stage")
+        return inserted
+
+    def _copy(self, table: str, events: Iterable[NewEvent]) -> int:
+        with self._connection.cursor() as cursor:
+            lines = map(_copy_line, map(self._row, events))
+            chunk = "".join(islice(lines, _CHUNK))
+            if not chunk:
+                return 0
+            with cursor.copy(f"COPY {table} ({_COLUMNS}) FROM STDIN") as copy:
+                while chunk:
+                    copy.write(chunk)
+                    chunk = "".join(islice(lines, _CHUNK))
+            return cursor.rowcount
+
+    def _row(self, event: NewEvent) -> _Row:
+        event_id = str(event.id) if event.id else next(self._ids)
+        if not (event.source + event.action + event.resource + event.resource_id).isascii():
+            _refuse_surrogates(event)
+        return (
+            event_id,
+            event.source,
+            event.action,
+            event.resource,
+            event.resource_id,
+            self._json("payload", event.payload),
+            self._metadata_of(event, event_id),
+            event.priority,
+            event.available_at,
+            event.occurred_at,
+        )
+
+    def _metadata_of(self, event: NewEvent, event_id: str) -> str:
+        # An event that comes of no other begins a correlation, named by its id.
+        if not event.metadata:
+            return f'{self._metadata}{event_id}"}}'
+        return self._json("metadata", {"origin": self._origin, "correlation_id": event_id, **event.metadata})
+
+    def _json(self, name: str, value: Mapping[str, Any]) -> str:
+        text = _encoded(name, value)
+        if len(text) > self._max_payload_size:
+            raise EventRefused(
+                f"the {name} has {len(text):,} bytes of JSON: at most {self._max_payload_size:,} are taken"
+                " (HOOK_MAX_PAYLOAD_SIZE)"
+            )
+        if b"\\u0000" in text and _NUL.search(text):
+            raise EventRefused(f"the {name} holds a NUL character (\\u0000), which PostgreSQL cannot store")
+        return text.decode()
+
+
+# Not ON CONFLICT: it would ask for SELECT on the id, and a writer needs INSERT alone.
+_INSERT = f"""
+INSERT INTO hook_events ({_COLUMNS})
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT DO NOTHING
+"""
+_CREATE_STAGE = f"""
+CREATE TEMP TABLE hook_publish_stage ON COMMIT DROP AS SELECT {_COLUMNS} FROM hook_events WITH NO DATA
+"""
+# A temporary table is read in the order in which it was filled.
+_INSERT_STAGED = f"""
+INSERT INTO hook_events ({_COLUMNS})
+SELECT {_COLUMNS} FROM pg_temp.hook_publish_stage
+ON CONFLICT DO NOTHING
+"""
+
+
+def _until_keyed(events: Iterator[NewEvent], keyed: list[NewEvent]) -> Iterator[NewEvent]:
+    """The events before the first that brings an id; that one is left in `keyed`."""
+    for event in events:
+        if event.id is not None:
+            keyed.append(event)
+            return
+        yield event
+
+
+def _refuse_surrogates(event: NewEvent) -> None:
+    """Half of a surrogate pair is no character; JSON and command lines can bring one all the same."""
+    for name in ("source", "action", "resource", "resource_id"):
+        try:
+            getattr(event, name).encode()
+        except UnicodeEncodeError:
+            raise EventRefused(f"{name} is not valid Unicode: it holds half of a surrogate pair") from None
+
+
+def _copy_line(row: _Row) -> str:
+    texts = [text if text.isalnum() else text.translate(_COPY_ESCAPES) for text in row[1:7]]
+    times = [r"\N" if time is None else time.isoformat() for time in row[8:]]
+    return "\t".join([row[0], *texts, str(row[7]), *times]) + "\n"
+
+
+def _encoded(name: str, value: Mapping[str, Any]) -> bytes:
+    """`value` as JSON. A float that is not finite becomes null, as in JavaScript."""
+    try:
+        try:
+            return orjson.dumps(value)
+        except TypeError as fault:
+            if "Recursion" not in str(fault):
+                raise
+        # orjson ends at 254 levels.
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except RecursionError:
+        raise EventRefused(f"the {name} is nested too deeply") from None
+    except (TypeError, ValueError) as fault:
+        raise EventRefused(f"the {name} cannot be written as JSON: {fault}") from None
+
+
+def _new_ids() -> Iterator[str]:
+    """UUIDv7 (RFC 9562) that grow: milliseconds, a counter of 12 bits, and 60 random bits."""
+    millisecond = counter = 0
+    while True:
+        now = time.time_ns() // 1_000_000
+        if now > millisecond:
+            millisecond, counter = now, 0
+        elif counter < 0xFFF:
+            counter += 1
+        else:
+            millisecond, counter = millisecond + 1, 0
+        random = os.urandom(8).hex()
+        yield (f"{millisecond >> 16:08x}-{millisecond & 0xFFFF:04x}-7{counter:03x}-8{random[:3]}-{random[3:15]}")
