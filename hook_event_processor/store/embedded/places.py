@@ -65,27 +65,32 @@ def make_home(home: Path, account: Account) -> Places:
     """The home directory, made when it is missing; what is there already keeps its mode and owner.
 
     Raises EmbeddedServerError when it belongs to another user, or when the
-    server's user cannot reach it.
+    server's user cannot reach it; nothing is made then.
     """
     places = Places(home.resolve())
-    missing = [path for path in (places.folder, *places.folder.parents) if not path.exists()]
-    for directory in reversed(missing):
-        directory.mkdir(mode=0o700)
-        if not account.is_caller:
-            directory.chmod(0o755)  # the server's user passes through it
-    for directory in (places.home, places.folder):
-        owner = directory.stat().st_uid
-        if owner != os.geteuid():
-            raise EmbeddedServerError(
-                f"{directory} belongs to {name_of(owner)}: run as {name_of(owner)}, or point HEP_HOME elsewhere"
-            )
-    closed = account.first_closed(places.folder)
+    way = [*reversed(places.folder.parents), places.folder]
+    there = [directory for directory in way if directory.exists()]
+    for directory in there[len(places.home.parents) :]:
+        _refuse_foreign(directory)
+    closed = account.first_closed(there[-1])
     if closed is not None:
         raise EmbeddedServerError(
             f"PostgreSQL runs as the user {account.name}, who cannot enter {closed} on the way to {places.folder}:"
-            f" point HEP_HOME elsewhere, or allow it with chmod o+x {closed}"
+            f" point HEP_HOME elsewhere, or let that user pass"
         )
+    for directory in way[len(there) :]:
+        directory.mkdir(mode=0o700)
+        if not account.is_caller:
+            directory.chmod(0o755)  # whatever the umask: the server's user passes through it
     return places
+
+
+def _refuse_foreign(directory: Path) -> None:
+    owner = directory.stat().st_uid
+    if owner != os.geteuid():
+        raise EmbeddedServerError(
+            f"{directory} belongs to {name_of(owner)}: run as {name_of(owner)}, or point HEP_HOME elsewhere"
+        )
 
 
 def make_socket_directory(places: Places, account: Account) -> Path:

@@ -124,7 +124,8 @@ def _start(home: Path, major: int) -> EmbeddedServer:
 
 def _own(places: Places) -> FileIO | None:
     """The owner's lock; None when another process holds it."""
-    lock = FileIO(places.lock, "a")
+    # 0600: a stranger who could open it could take the lock.
+    lock = FileIO(os.open(places.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
