@@ -21,11 +21,13 @@ CREATE TABLE IF NOT EXISTS hook_events (
 -- A table of this name that is something else is refused before it is touched.
 DO $$
 DECLARE
-    schema name := (SELECT relnamespace::regnamespace::name FROM pg_class WHERE oid = 'hook_events'::regclass);
+    schema text := (
+        SELECT nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.oid = 'hook_events'::regclass);
     missing text;
 BEGIN
     -- <schema>.hook_events is the name of a notification channel: at most 63 bytes.
-    IF octet_length(schema::text) > 51 THEN
+    IF octet_length(schema) > 51 THEN
         RAISE EXCEPTION 'the name of the schema % is longer than 51 bytes', quote_ident(schema)
             USING HINT = 'Choose another schema.';
     END IF;

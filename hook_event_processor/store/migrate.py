@@ -182,9 +182,11 @@ def _apply(connection: Connection, migration: Migration) -> bool:
         connection.execute("SELECT set_config('lock_timeout', %s, true)", (_LOCK_TIMEOUT,))
         connection.execute("SET LOCAL statement_timeout = 0")  # a role's limit must not end the adoption of a big table
         connection.execute("SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.hook_events'), 3)")
+        # CREATE TABLE also lets this session learn of a ledger that another one
+        # made meanwhile; to_regclass alone may answer from what was cached.
+        connection.execute(_LEDGER)
         if migration.version in _recorded(connection):
             return False
-        connection.execute(_LEDGER)
         connection.execute(migration.text)
         connection.execute(_RECORD, (migration.version, migration.name, migration.sha256))
     return True
@@ -210,7 +212,10 @@ def _recorded(connection: Connection) -> dict[int, str]:
     row = connection.execute("SELECT to_regclass('hook_migrations') IS NOT NULL").fetchone()
     if row is None or not row[0]:
         return {}
-    return dict(connection.execute("SELECT version, sha256 FROM hook_migrations").fetchall())
+    try:
+        return dict(connection.execute("SELECT version, sha256 FROM hook_migrations").fetchall())
+    except errors.InsufficientPrivilege as refusal:
+        raise SchemaError(f"the schema's state cannot be read: {refusal.diag.message_primary}") from None
 
 
 def _refuse_newer(recorded: dict[int, str], known: list[Migration]) -> None:
