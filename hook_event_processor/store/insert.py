@@ -184,8 +184,11 @@ INSERT INTO hook_events ({_COLUMNS})
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT DO NOTHING
 """
-_CREATE_STAGE = f"""
-CREATE TEMP TABLE hook_publish_stage ON COMMIT DROP AS SELECT {_COLUMNS} FROM hook_events WITH NO DATA
+_CREATE_STAGE = """
+CREATE TEMP TABLE hook_publish_stage (
+    id uuid, source text, action text, resource text, resource_id text, payload jsonb, metadata jsonb,
+    priority smallint, available_at timestamptz, occurred_at timestamptz
+) ON COMMIT DROP
 """
 # A temporary table is read in the order in which it was filled.
 _INSERT_STAGED = f"""

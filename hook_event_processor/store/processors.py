@@ -1,0 +1,107 @@
+"""How the whole stands: processors, backlog, failures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg import Connection
+from psycopg.rows import class_row
+
+# A count ends here: it must stay quick on a table of any size.
+COUNT_LIMIT = 10_000
+# Processors write their row every few seconds.
+FRESH_SECONDS = 15
+_FORGOTTEN_HOURS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """A processor as it last said of itself, `age_seconds` ago."""
+
+    node: str
+    host: str
+    instance: str
+    pid: int
+    version: str
+    state: str
+    wake: str
+    workers: int
+    busy: int
+    stuck: int
+    started_at: datetime
+    heartbeat_at: datetime
+    stats: Mapping[str, Any]
+    age_seconds: float
+
+    @property
+    def alive(self) -> bool:
+        return self.state != "stopped" and self.age_seconds <= FRESH_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Events by state, each counted up to COUNT_LIMIT; `oldest_seconds` is how long the first has been due."""
+
+    pending: int
+    scheduled: int
+    retrying: int
+    processing: int
+    failed: int
+    oldest_seconds: float | None
+
+
+def processors(connection: Connection) -> list[Processor]:
+    """Every processor that has not stopped, and was heard of in the last hour."""
+    with connection.cursor(row_factory=class_row(Processor)) as cursor:
+        return cursor.execute(
+            """
+            SELECT node, host, instance, pid, version, state, wake, workers, busy, stuck, started_at, heartbeat_at,
+                   stats, extract(epoch FROM clock_timestamp() - heartbeat_at)::float8 AS age_seconds
+            FROM hook_processors
+            WHERE state <> 'stopped' AND heartbeat_at > now() - make_interval(hours => %s)
+            ORDER BY node
+            """,
+            (_FORGOTTEN_HOURS,),
+        ).fetchall()
+
+
+def backlog(connection: Connection) -> Backlog:
+    """What waits, runs, and was given up."""
+    with connection.cursor(row_factory=class_row(Backlog)) as cursor:
+        row = cursor.execute(_BACKLOG, {"limit": COUNT_LIMIT}).fetchone()
+    return row or Backlog(0, 0, 0, 0, 0, None)
+
+
+_OPEN = "NOT processed AND failed_at IS NULL"
+_WAITING = f"{_OPEN} AND available_at IS NOT NULL AND (lease_token IS NOT NULL AND available_at > now()) IS NOT TRUE"
+_BACKLOG = f"""
+WITH fresh AS (
+    SELECT created_at AS due_at FROM hook_events
+    WHERE {_OPEN} AND available_at IS NULL AND priority = 5 ORDER BY seq LIMIT %(limit)s
+), prioritized AS (
+    SELECT created_at AS due_at FROM hook_events
+    WHERE {_OPEN} AND available_at IS NULL AND priority <> 5 LIMIT %(limit)s
+), due AS (
+    SELECT available_at AS due_at FROM hook_events
+    WHERE {_WAITING} AND retry_count = 0 AND available_at <= now() LIMIT %(limit)s
+), retrying AS (
+    SELECT available_at AS due_at FROM hook_events WHERE {_WAITING} AND retry_count > 0 LIMIT %(limit)s
+), waiting AS (
+    TABLE fresh UNION ALL TABLE prioritized UNION ALL TABLE due UNION ALL
+    SELECT due_at FROM retrying WHERE due_at <= now()
+)
+SELECT
+    least(%(limit)s, (SELECT count(*) FROM fresh) + (SELECT count(*) FROM prioritized) + (SELECT count(*) FROM due))
+        AS pending,
+    (SELECT count(*) FROM (SELECT FROM hook_events
+        WHERE {_WAITING} AND retry_count = 0 AND available_at > now() LIMIT %(limit)s) AS few) AS scheduled,
+    (SELECT count(*) FROM retrying) AS retrying,
+    (SELECT count(*) FROM (SELECT FROM hook_events
+        WHERE {_OPEN} AND lease_token IS NOT NULL AND available_at > now() LIMIT %(limit)s) AS few) AS processing,
+    (SELECT count(*) FROM (SELECT FROM hook_events
+        WHERE NOT processed AND failed_at IS NOT NULL LIMIT %(limit)s) AS few) AS failed,
+    (SELECT extract(epoch FROM now() - min(due_at))::float8 FROM waiting) AS oldest_seconds
+"""
