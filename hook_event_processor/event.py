@@ -36,8 +36,23 @@ class Outcome(enum.StrEnum):
     FAILED = "failed"
     TIMEOUT = "timeout"
     MEMORY = "memory"
-    STUCK = "stuck"
     REFUSED = "refused"
+    STUCK = "stuck"
+
+
+# Runs report their outcome as one byte: 97 ("a") and on, in this order; the first GOOD are no failures.
+OUTCOMES = tuple(Outcome)
+GOOD = 2
+
+
+def code_of(outcome: Outcome) -> int:
+    """The byte that stands for an outcome."""
+    return 97 + OUTCOMES.index(outcome)
+
+
+def outcome_of(code: int) -> Outcome:
+    """The outcome that a byte stands for."""
+    return OUTCOMES[code - 97]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Lua: what a hook's text says, and running it within its limits."""

@@ -1,0 +1,139 @@
+-- The event of this run, as the hook sees it: fields are worked out when they
+-- are first read, the payload above all.
+local json, json_fields = ...
+local error, next, rawget, rawset, setmetatable, type = error, next, rawget, rawset, setmetatable, type
+local byte, date, format, rep, unpack = string.byte, os.date, string.format, string.rep, string.unpack
+local pcall = pcall
+local PG_EPOCH <const> = 946684800 -- 2000-01-01 in Unix seconds; timestamptz counts from there
+local FIELDS <const> = 10
+
+local current = { FIELDS = FIELDS }
+local fields, at = {}, 0 -- the chunk's arguments, and where this event's begin
+
+local function decoded(text, what)
+  local value, reason = json.decode(text)
+  if reason then error("the event's " .. what .. " cannot be read: " .. reason, 0) end
+  return value
+end
+
+local HEX_FORMAT <const> = rep("%02x", 4) .. "-" .. rep("%02x", 2) .. "-" .. rep("%02x", 2) .. "-" .. rep("%02x", 2) .. "-" .. rep("%02x", 6)
+
+local function timestamp(raw)
+  local micros = unpack(">i8", raw)
+  local seconds = micros // 1000000
+  local ok, text = pcall(date, "!%Y-%m-%dT%H:%M:%S", seconds + PG_EPOCH)
+  -- PostgreSQL's infinity and years that C's calendar does not have.
+  if not ok then return micros > 0 and "infinity" or "-infinity" end
+  return format("%s.%06dZ", text, micros - seconds * 1000000)
+end
+
+-- One document writes event.data.task_name, another event.data.task.task_name:
+-- a payload of either shape answers both. The nested object is called like
+-- the event's source; system events call it resource.
+local shapes = setmetatable({}, { __mode = "k" })
+
+local function either_shape(data, name)
+  shapes[data] = name
+  return setmetatable(data, current.shape)
+end
+
+current.shape = {
+  __metatable = false,
+  __index = function(data, key)
+    local name = shapes[data]
+    local nested = rawget(data, name)
+    if nested == nil then
+      if key == name and next(data) ~= nil then return data end
+    elseif type(nested) == "table" and key ~= name then
+      return nested[key]
+    end
+    return nil
+  end,
+}
+
+local function data(event)
+  local payload = decoded(fields[at + 7], "payload")
+  if type(payload) ~= "table" or payload == json.null then return payload end
+  return either_shape(payload, event.source == "system" and "resource" or event.source)
+end
+
+local function text_or_nil(value)
+  if value == json.null then return nil end
+  return value
+end
+
+-- metadata first, then the payload.
+local function from_either(event, name)
+  local value = text_or_nil(event.metadata[name])
+  if value ~= nil then return value end
+  local payload = event.data
+  return type(payload) == "table" and text_or_nil(rawget(payload, name)) or nil
+end
+
+local readers = {
+  id = function() return format(HEX_FORMAT, byte(fields[at + 1], 1, 16)) end,
+  source = function() return fields[at + 2] end,
+  action = function() return fields[at + 3] end,
+  type = function()
+    local action = fields[at + 3]
+    return action == "" and fields[at + 2] or fields[at + 2] .. "." .. action
+  end,
+  resource = function() return fields[at + 4] end,
+  resource_id = function() return fields[at + 5] end,
+  timestamp = function() return timestamp(fields[at + 6]) end,
+  data = data,
+  metadata = function()
+    local metadata = decoded(fields[at + 8], "metadata")
+    return type(metadata) == "table" and metadata or {}
+  end,
+  attempt = function() return fields[at + 9] end,
+  priority = function() return fields[at + 10] end,
+  stack = function(event) return from_either(event, "stack") end,
+  agent_id = function(event) return from_either(event, "agent_id") end,
+  session_id = function(event) return from_either(event, "session_id") end,
+  correlation_id = function(event) return text_or_nil(event.metadata.correlation_id) or event.id end,
+}
+
+local view = { __metatable = false }
+
+local dispatch
+
+function view.__index(event, name)
+  if name == "dispatch" then return dispatch end
+  local read = readers[name]
+  if not read then return nil end
+  local value = read(event)
+  rawset(event, name, value)
+  return value
+end
+
+local function read_all(event)
+  for name in next, readers do
+    local _ = event[name]
+  end
+end
+
+function view.__pairs(event)
+  read_all(event)
+  return next, event, nil
+end
+
+local event -- of this run
+
+function current.provide_dispatch(f) dispatch = f end
+
+-- `first`: where the event's fields begin in `arguments`.
+function current.set(arguments, first)
+  fields, at = arguments, first - 1
+  event = setmetatable({}, view)
+  json_fields[event] = read_all
+  return event
+end
+
+-- How many dispatches lie between this event and one that no hook dispatched.
+function current.depth()
+  local depth = event.metadata.depth
+  return math.type(depth) and depth or 0
+end
+
+return current

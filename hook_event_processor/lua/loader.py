@@ -1,0 +1,173 @@
+"""What a hook's text says about itself, and which modules it names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from hook_event_processor.errors import HookRefused, PatternRefused
+from hook_event_processor.lua.runtime import Program, Runtime
+from hook_event_processor.registry import parse_pattern
+
+MODULES = frozenset({"event", "json", "log", "slog", "time"})
+MAX_TEXT_BYTES = 256 * 1024
+_KEYS = frozenset(
+    {"name", "description", "event_type", "source", "action", "stack", "priority", "timeout", "retry"}
+    | {"execute", "filter"}
+)
+_RETRY_KEYS = frozenset({"attempts", "delay", "max_delay"})
+_DESCRIBE_SECONDS = 2.0
+_DESCRIBE_MEMORY = 32 * 1024 * 1024
+
+# Comments go first: what stands in one is not named.
+_COMMENT = re.compile(r"--\[(=*)\[.*?\]\1\]|--[^\n]*", re.DOTALL)
+_REQUIRE = re.compile(r"""\brequire\s*\(?\s*(?:"([^"\n]*)"|'([^'\n]*)'|\[\[([^\]]*)\]\])""")
+_SLEEP = re.compile(r"\bsleep\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A hook as its file defines it. Times in seconds; None and () stand for what the file leaves open."""
+
+    name: str | None
+    description: str
+    event_types: tuple[str, ...]
+    stack: str | None
+    priority: int
+    timeout_seconds: float | None
+    retry: Mapping[str, float]
+    modules: tuple[str, ...]
+    effectful: bool
+
+
+def program(text: str, name: str) -> Program:
+    """The text as a program, with the modules that it names. Cheap: nothing is run."""
+    code = _COMMENT.sub(" ", text)
+    modules = tuple(sorted({next(filter(None, found), "") for found in _REQUIRE.findall(code)}))
+    return Program(name, text, modules, effectful="time" in modules and _SLEEP.search(code) is not None)
+
+
+def read_definition(text: str, file_path: str) -> Definition:
+    """Run the top level of a hook's text in the sandbox and read the table that it returns.
+
+    Raises HookRefused, with file and line where they are known, when the text
+    does not compile, has no execute function, an unknown key, a bad pattern
+    or an unknown module.
+    """
+    reader = _Reader(text, file_path)
+    reader.check_size()
+    described = program(text, PurePath(file_path).name or "hook.lua")
+    reader.check_modules(described.modules)
+    runtime = Runtime(_DESCRIBE_MEMORY, max_payload=MAX_TEXT_BYTES)
+    table = runtime.describe(described, _DESCRIBE_SECONDS)
+    reader.check_keys(table)
+    return Definition(
+        name=reader.text_of(table, "name"),
+        description=reader.text_of(table, "description") or "",
+        event_types=reader.event_types(table),
+        stack=reader.text_of(table, "stack"),
+        priority=reader.priority(table),
+        timeout_seconds=reader.seconds(table, "timeout", 0.01, 3600),
+        retry=reader.retry(table),
+        modules=described.modules,
+        effectful=described.effectful,
+    )
+
+
+class _Reader:
+    """Reads and checks the fields of a hook's table; knows the text, to say where a fault stands."""
+
+    def __init__(self, text: str, file_path: str) -> None:
+        self._text = text
+        self._file = file_path
+
+    def refuse(self, reason: str, word: str | None = None) -> HookRefused:
+        line = self._line_of(word) if word else None
+        return HookRefused(f"{self._file}{f':{line}' if line else ''}: {reason}")
+
+    def _line_of(self, word: str) -> int | None:
+        for number, line in enumerate(self._text.splitlines(), 1):
+            if re.search(rf"(?<![\w]){re.escape(word)}(?![\w])", line.split("--")[0]):
+                return number
+        return None
+
+    def check_size(self) -> None:
+        size = len(self._text.encode())
+        if size > MAX_TEXT_BYTES:
+            raise self.refuse(f"the text has {size} bytes: at most {MAX_TEXT_BYTES}")
+        if "\0" in self._text:
+            raise self.refuse("the text holds a NUL character: it is not a Lua source file")
+
+    def check_modules(self, modules: tuple[str, ...]) -> None:
+        for name in modules:
+            if name not in MODULES:
+                known = ", ".join(sorted(MODULES))
+                raise self.refuse(f"there is no module {name!r}; there are {known}", word=name)
+
+    def check_keys(self, table: Mapping[Any, Any]) -> None:
+        for key in table:
+            if key not in _KEYS:
+                known = ", ".join(sorted(_KEYS))
+                raise self.refuse(f"unknown key {key!r} in the hook's table; known are {known}", word=str(key))
+        for key in ("execute", "filter"):
+            if key in table and table[key] is not True:
+                raise self.refuse(f"{key} is not a function", word=key)
+        if "execute" not in table:
+            raise self.refuse("the hook has no execute function: write function hook.execute(event) ... end")
+
+    def text_of(self, table: Mapping[str, Any], key: str) -> str | None:
+        value = table.get(key)
+        if value is None or (isinstance(value, str) and value):
+            return value
+        raise self.refuse(f"{key} is {value!r}: it takes a string", word=key)
+
+    def event_types(self, table: Mapping[str, Any]) -> tuple[str, ...]:
+        if "source" in table or "action" in table:
+            if "event_type" in table:
+                raise self.refuse("event_type stands beside source or action: one of both says it", word="event_type")
+            pair = (self.text_of(table, "source") or "*", self.text_of(table, "action") or "*")
+            return self._checked((f"{pair[0]}/{pair[1]}",), "source" if "source" in table else "action")
+        value = table.get("event_type")
+        if value is None:
+            return ()
+        listed = list(value.values()) if isinstance(value, dict) else [value]
+        if not listed or not all(isinstance(item, str) for item in listed):
+            raise self.refuse(f"event_type is {value!r}: it takes a pattern or a list of patterns", word="event_type")
+        return self._checked(tuple(listed), "event_type")
+
+    def _checked(self, patterns: tuple[str, ...], word: str) -> tuple[str, ...]:
+        for pattern in patterns:
+            try:
+                parse_pattern(pattern)
+            except PatternRefused as refusal:
+                raise self.refuse(str(refusal), word=word) from None
+        return patterns
+
+    def priority(self, table: Mapping[str, Any]) -> int:
+        value = table.get("priority", 0)
+        if isinstance(value, bool) or not isinstance(value, int) or not -(2**31) <= value < 2**31:
+            raise self.refuse(f"priority is {value!r}: it takes a whole number; lower runs first", word="priority")
+        return value
+
+    def seconds(self, table: Mapping[str, Any], key: str, low: float, high: float) -> float | None:
+        value = table.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise self.refuse(f"{key} is {value!r}: it takes {low:g} to {high:g} seconds", word=key)
+        return float(value)
+
+    def retry(self, table: Mapping[str, Any]) -> Mapping[str, float]:
+        value = table.get("retry", {})
+        if not isinstance(value, dict) or not _RETRY_KEYS.issuperset(value):
+            known = ", ".join(sorted(_RETRY_KEYS))
+            raise self.refuse(f"retry is {value!r}: it takes a table with {known}", word="retry")
+        attempts = value.get("attempts", 1)
+        if isinstance(attempts, bool) or not isinstance(attempts, int) or not 1 <= attempts <= 10:
+            raise self.refuse(f"retry.attempts is {attempts!r}: it takes 1 to 10", word="attempts")
+        for key in ("delay", "max_delay"):
+            self.seconds(value, key, 0, 86_400)
+        return dict(value)

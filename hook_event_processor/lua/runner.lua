@@ -1,0 +1,170 @@
+-- Runs one hook for a chunk of events, each in a fresh environment, and
+-- returns what came of them as arrays.
+local bridge, deadline, sandbox, output, current, take_dispatched, modules, run = ...
+local concat, error, find, type, tostring = table.concat, error, string.find, type, tostring
+local resume, yield = coroutine.resume, coroutine.yield
+local setupvalue, traceback, load = debug.setupvalue, debug.traceback, load
+local now, utf8_len, gsub, math_type = bridge.now, utf8.len, string.gsub, math.type
+
+local DONE = {} -- what the runner itself yields; a hook cannot
+local FILTERED = {}
+local OUT_OF_MEMORY <const> = "not enough memory"
+
+-- One letter for each outcome, as in event.OUTCOMES.
+local CONTINUE <const>, FILTER <const>, FAILED <const> = "a", "b", "c"
+local TIMEOUT <const>, MEMORY <const>, REFUSED <const> = "d", "e", "f"
+
+local function attempt(main, event)
+  local hook = main()
+  if type(hook) ~= "table" then error("the hook's file returns a " .. type(hook) .. ", not a table", 0) end
+  local filter = hook.filter
+  if filter ~= nil and not filter(event) then return FILTERED end
+  return hook.execute(event)
+end
+
+-- The coroutine that hooks run in: it has the check, the runner outside has none.
+local function serve(main, event)
+  while true do
+    main, event = yield(DONE, attempt(main, event))
+  end
+end
+
+local server
+
+-- Frames of the runner itself say nothing to a hook's author.
+local function trimmed(trace)
+  trace = gsub(trace, "\n[^\n]*%(processor%)[^\n]*", "")
+  trace = gsub(trace, "\n\t%(%.%.%.tail calls%.%.%.%)$", "")
+  return (gsub(trace, "\nstack traceback:$", ""))
+end
+
+local function failure(message)
+  if deadline.is_expired() then return TIMEOUT, nil, message end
+  if message == OUT_OF_MEMORY then return MEMORY, nil, message end
+  if type(message) ~= "string" then message = type(message) == "number" and tostring(message) or "a " .. type(message) .. " was raised" end
+  return FAILED, nil, trimmed(traceback(server, message))
+end
+
+local function refused(what)
+  return REFUSED, nil, "the hook returned " .. what .. ": it returns nothing or true (and a message), or false and a message"
+end
+
+local function judge(result, message)
+  if result == FILTERED then return FILTER end
+  if message ~= nil and type(message) ~= "string" then
+    if not math_type(message) then return refused("a " .. type(message) .. " as its message") end
+    message = tostring(message)
+  end
+  if result == nil or result == true then return CONTINUE, message end
+  if result == false then return FAILED, nil, message or "the hook returned false" end
+  if type(result) == "table" then return refused("a table that is no known result") end
+  return refused("a " .. type(result) .. " (" .. tostring(result):sub(1, 40) .. ")")
+end
+
+local function outcome(ok, token, result, message)
+  if not ok then
+    local code, text, reason = failure(token)
+    server = nil
+    return code, text, reason
+  end
+  if token ~= DONE then
+    server = nil
+    return FAILED, nil, "attempt to yield from outside a coroutine"
+  end
+  return judge(result, message)
+end
+
+-- What PostgreSQL cannot store fails this run, and no other.
+local function checked(code, text, reason)
+  if text and (find(text, "\0", 1, true) or not utf8_len(text)) then
+    return FAILED, nil, "the output is not text: it holds a NUL byte or is not UTF-8"
+  end
+  return code, text, reason
+end
+
+local function run_one(main, arguments, first)
+  output.reset()
+  if not server then server = deadline.watched(serve) end
+  setupvalue(main, 1, sandbox.environment())
+  local code, message, reason = outcome(resume(server, main, current.set(arguments, first)))
+  if message then output.add(message) end
+  return checked(code, output.text(), reason)
+end
+
+local function print(...)
+  local parts = table.pack(...)
+  for i = 1, parts.n do
+    parts[i] = tostring(parts[i])
+  end
+  output.add(concat(parts, "\t"))
+end
+sandbox.provide("print", print)
+
+sandbox.provide("require", function(name)
+  local module = modules[name]
+  if module == nil then
+    local names = {}
+    for known in pairs(modules) do
+      names[#names + 1] = known
+    end
+    table.sort(names)
+    error("there is no module " .. tostring(name) .. "; there are " .. concat(names, ", "), 2)
+  end
+  -- What a hook is follows from the modules that its text names.
+  if not run.named[name] then error("require of a module that the hook's text does not name: " .. name, 2) end
+  return module
+end)
+
+local FIELDS = current.FIELDS
+
+local runner = {}
+
+-- The compiled text as a function, or nil and what is wrong with it. Never bytecode.
+function runner.compile(text, name) return load(text, "@" .. name, "t", {}) end
+
+-- Tells what the runs that follow may do: `named` are the modules of the hook's text.
+local function allow(effectful, named)
+  run.effectful, run.named = effectful, {}
+  for name in string.gmatch(named, "%S+") do
+    run.named[name] = true
+  end
+end
+
+-- Runs `main` for `n` events of current.FIELDS arguments each, or for fewer
+-- when memory runs out. Returns outcomes as letters, durations in seconds,
+-- outputs and errors (false: none), and a list of {index, dispatched}, or nil.
+function runner.run(main, timeout, effectful, named, n, ...)
+  local arguments = { ... }
+  local codes, durations, outputs, errors, dispatched = {}, {}, {}, {}, nil
+  allow(effectful, named)
+  local started = now()
+  for i = 1, n do
+    deadline.arm(started + timeout)
+    local code, text, reason = run_one(main, arguments, (i - 1) * FIELDS + 1)
+    local ended = now()
+    codes[i], durations[i], outputs[i], errors[i] = code, ended - started, text or false, reason or false
+    started = ended
+    local taken = take_dispatched()
+    if taken then
+      dispatched = dispatched or {}
+      dispatched[#dispatched + 1] = { i, taken }
+    end
+    if code == MEMORY then break end
+  end
+  return concat(codes), durations, outputs, errors, dispatched
+end
+
+-- Runs the text once and returns the table that it makes, for reading its fields.
+function runner.describe(main, timeout)
+  allow(false, "")
+  run.named = modules -- nothing runs but the top level: it may require what it likes
+  deadline.arm(now() + timeout)
+  setupvalue(main, 1, sandbox.environment())
+  local co = deadline.watched(main)
+  local ok, hook = resume(co)
+  if not ok then return nil, deadline.is_expired() and deadline.EXPIRED or tostring(hook) end
+  if coroutine.status(co) ~= "dead" then return nil, "attempt to yield from outside a coroutine" end
+  return hook
+end
+
+return runner

@@ -1,0 +1,224 @@
+"""One Lua runtime: runs hooks within their limits. Used by one thread at a time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from lupa.lua54 import LuaError, LuaMemoryError, LuaRuntime
+
+from hook_event_processor.errors import HookRefused
+from hook_event_processor.event import MAX_DEPTH, Outcome, code_of
+
+MAX_DISPATCHED = 1000  # events that one run may dispatch
+_MAX_COMPILED = 256  # hooks whose compiled text a runtime keeps
+_MAX_ERROR_BYTES = 16 * 1024
+_NEVER = float("inf")
+FIELDS = 10  # values of an event that hooks see
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A hook's text and what follows from it; `name` stands in tracebacks."""
+
+    name: str
+    text: str
+    modules: tuple[str, ...]
+    effectful: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatched:
+    """An event that a run dispatched: `data` is JSON text, `delay` in seconds."""
+
+    type: str
+    data: bytes
+    stack: str | None = None
+    priority: int | None = None
+    delay: float | None = None
+    id: str | None = None
+
+
+@dataclass(slots=True)
+class ChunkResult:
+    """What came of a chunk, one entry an event: outcome codes (event.OUTCOMES), durations in seconds, UTF-8 texts.
+
+    Shorter than the chunk when memory ran out: the last entry is then the
+    run that took it, and the runtime is not to be used again.
+    """
+
+    codes: bytes
+    durations: list[float]
+    outputs: list[bytes | None]
+    errors: list[bytes | None]
+    dispatched: dict[int, list[Dispatched]] = field(default_factory=dict)
+
+    @classmethod
+    def refused(cls, outcome: Outcome, reason: str, count: int) -> ChunkResult:
+        """Nothing ran, for the same reason for each of `count` events."""
+        codes = bytes([code_of(outcome)]) * count
+        return cls(codes, [0.0] * count, [None] * count, [_stored(reason.encode())] * count)
+
+    @property
+    def out_of_memory(self) -> bool:
+        return _MEMORY in self.codes
+
+
+_MEMORY = code_of(Outcome.MEMORY)
+
+
+class Runtime:
+    """A Lua state with the sandbox in it.
+
+    `memory` and `max_payload` are in bytes. No Python object is within a
+    hook's reach: Lua code holds the few functions of the bridge as locals,
+    and they return nothing but numbers and booleans.
+    """
+
+    def __init__(self, memory: int, max_payload: int) -> None:
+        self._cancelled = threading.Event()
+        self._lua = LuaRuntime(
+            encoding=None,  # what hooks handle are bytes
+            unpack_returned_tuples=True,
+            register_eval=False,
+            register_builtins=False,
+            attribute_filter=_no_attributes,
+            max_memory=memory,
+        )
+        self._runner = self._load(max_payload)
+        self._run = self._runner[b"run"]
+        self._compiled: OrderedDict[Program, Any] = OrderedDict()
+
+    def _load(self, max_payload: int) -> Any:
+        table = self._lua.table_from
+        bridge = table({b"now": self._now, b"sleep": self._sleep, b"unix_time": time.time})
+        limits = table({b"payload": max_payload, b"depth": MAX_DEPTH, b"dispatched": MAX_DISPATCHED})
+        return self._lua.execute(_text("boot"), self._source, bridge, limits)
+
+    def _source(self, name: bytes) -> bytes:
+        return _text(name.decode())
+
+    def _now(self) -> float:
+        return _NEVER if self._cancelled.is_set() else time.perf_counter()
+
+    def _sleep(self, seconds: float) -> bool:
+        return not self._cancelled.wait(seconds)
+
+    @property
+    def memory_used(self) -> int:
+        """Bytes that the runtime holds."""
+        return int(self._lua.get_memory_used())
+
+    def run(
+        self, program: Program, timeout: float, events: Sequence[Sequence[Any]], cancelled: threading.Event
+    ) -> ChunkResult:
+        """Run the hook for each event, in order; one event's failure is no other's.
+
+        An event begins with the ten values that lua/current.lua names, texts
+        as bytes. Setting `cancelled` ends the run as if its time were up.
+        """
+        self._cancelled = cancelled
+        arguments: list[Any] = []
+        for event in events:
+            arguments += event[:FIELDS]
+        try:
+            main = self._main(program)
+            codes, durations, outputs, errors, dispatched = self._run(
+                main, timeout, program.effectful, " ".join(program.modules).encode(), len(events), *arguments
+            )
+        except LuaMemoryError:
+            # There was not even room for the arguments: the first event pays.
+            return ChunkResult.refused(Outcome.MEMORY, "not enough memory", 1)
+        except HookRefused as refusal:
+            return ChunkResult.refused(Outcome.REFUSED, str(refusal), len(events))
+        result = ChunkResult(
+            codes,
+            list(durations.values()),
+            [text or None for text in outputs.values()],
+            [_stored(text) if text else None for text in errors.values()],
+        )
+        if dispatched is not None:
+            for index, events_of_run in map(_pair, dispatched.values()):
+                result.dispatched[index - 1] = [_dispatched(item) for item in events_of_run.values()]
+        return result
+
+    def describe(self, program: Program, timeout: float) -> dict[str, Any]:
+        """The table that the text returns, its strings and numbers as Python's; functions as True.
+
+        Raises HookRefused when the text does not compile, does not run, or returns something else.
+        """
+        try:
+            answer = self._runner[b"describe"](self._main(program), timeout)
+        except LuaError as fault:
+            raise HookRefused(_reason(str(fault))) from None
+        if isinstance(answer, tuple):
+            raise HookRefused(_reason(answer[1]))
+        if not hasattr(answer, "items"):
+            raise HookRefused(f"{program.name}: a hook's file returns a table with an execute function")
+        return {_plain(key): _plain(value) for key, value in answer.items()}
+
+    def _main(self, program: Program) -> Any:
+        main = self._compiled.get(program)
+        if main is None:
+            compiled = self._runner[b"compile"](program.text.encode(), program.name.encode())
+            if isinstance(compiled, tuple):
+                raise HookRefused(_reason(compiled[1]))
+            main = self._compiled[program] = compiled
+            if len(self._compiled) > _MAX_COMPILED:
+                self._compiled.popitem(last=False)
+        else:
+            self._compiled.move_to_end(program)
+        return main
+
+
+def _no_attributes(*_: object) -> str:
+    raise AttributeError("Python objects are closed to hooks")
+
+
+@cache
+def _text(name: str) -> bytes:
+    return (Path(__file__).parent / f"{name}.lua").read_bytes()
+
+
+def _pair(item: Any) -> tuple[int, Any]:
+    return item[1], item[2]
+
+
+def _dispatched(item: Any) -> Dispatched:
+    event_type, data, stack, priority, delay, event_id = (item[n] for n in range(1, 7))
+    return Dispatched(
+        event_type.decode(),
+        data,
+        stack.decode() if stack is not None else None,
+        priority,
+        delay,
+        event_id.decode() if event_id is not None else None,
+    )
+
+
+def _stored(error: bytes) -> bytes:
+    """An error as PostgreSQL can store it: valid UTF-8 without NUL, of bounded length."""
+    if len(error) > _MAX_ERROR_BYTES:
+        error = error[:_MAX_ERROR_BYTES] + b"\n[error cut]"
+    return error.decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}").encode()
+
+
+def _reason(message: bytes | str) -> str:
+    text = message.decode(errors="replace") if isinstance(message, bytes) else message
+    return text.split("\nstack traceback:")[0]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if callable(value):
+        return True
+    if hasattr(value, "items"):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,112 @@
+-- What a hook's code can reach: the standard libraries without what touches
+-- the host, frozen and bounded; and a fresh table of globals for each run.
+local deadline, string_library, table_library, coroutine_library = ...
+local error, getmetatable, next, pcall, rawget, rawset = error, getmetatable, next, pcall, rawget, rawset
+local collectgarbage, setmetatable, tostring, type, xpcall = collectgarbage, setmetatable, tostring, type, xpcall
+local refuse_expired = deadline.refuse_expired
+
+local frozen = setmetatable({}, { __mode = "k" })
+
+local function freeze(library, name)
+  local proxy = {}
+  frozen[proxy] = true
+  return setmetatable(proxy, {
+    __index = library,
+    __newindex = function(_, key) error(name .. "." .. tostring(key) .. " cannot be set: libraries are frozen", 2) end,
+    -- Not `next, library`: that would hand the library itself out.
+    __pairs = function()
+      return function(_, key) return next(library, key) end, proxy, nil
+    end,
+    __metatable = false,
+  })
+end
+
+local function copy(library)
+  local members = {}
+  for name, member in next, library do
+    members[name] = member
+  end
+  return members
+end
+
+local math_library = copy(math)
+-- Its state would outlive the run.
+math_library.randomseed = function() end
+
+local function after_call(...)
+  refuse_expired()
+  return ...
+end
+
+local function safe_pcall(f, ...) return after_call(pcall(f, ...)) end
+
+local function safe_xpcall(f, handler, ...)
+  if type(handler) ~= "function" then error("xpcall takes a function as its handler", 2) end
+  -- An error that a check raises calls the handler where no check can interrupt it.
+  return after_call(xpcall(f, function(message)
+    if deadline.is_expired() then return message end
+    return handler(message)
+  end, ...))
+end
+
+local function safe_setmetatable(t, metatable)
+  if type(metatable) == "table" and rawget(metatable, "__gc") ~= nil then
+    error("a hook cannot have finalizers (__gc)", 2)
+  end
+  return setmetatable(t, metatable)
+end
+
+local function safe_rawset(t, key, item)
+  if frozen[t] then error("libraries are frozen", 2) end
+  return rawset(t, key, item)
+end
+
+local globals = {
+  _VERSION = _VERSION,
+  assert = assert,
+  collectgarbage = function(option) return option == "count" and collectgarbage("count") or 0 end,
+  coroutine = freeze(coroutine_library, "coroutine"),
+  debug = freeze({ traceback = debug.traceback }, "debug"),
+  error = error,
+  getmetatable = getmetatable,
+  ipairs = ipairs,
+  math = freeze(math_library, "math"),
+  next = next,
+  os = freeze({ clock = os.clock, date = os.date, difftime = os.difftime, time = os.time }, "os"),
+  pairs = pairs,
+  pcall = safe_pcall,
+  rawequal = rawequal,
+  rawget = rawget,
+  rawlen = rawlen,
+  rawset = safe_rawset,
+  select = select,
+  setmetatable = safe_setmetatable,
+  string = freeze(string_library, "string"),
+  table = freeze(table_library, "table"),
+  tonumber = tonumber,
+  tostring = tostring,
+  type = type,
+  utf8 = freeze(copy(utf8), "utf8"),
+  xpcall = safe_xpcall,
+}
+
+-- ("x"):rep(9) takes the same way as string.rep("x", 9).
+local strings = getmetatable("")
+strings.__index = globals.string
+strings.__metatable = false
+
+local environment = { __index = globals, __metatable = false }
+
+local sandbox = { freeze = freeze }
+
+-- Adds a global that every run sees; for the runner, before the first run.
+function sandbox.provide(name, item) globals[name] = item end
+
+-- A fresh environment: what a run sets as a global ends with the run.
+function sandbox.environment()
+  local env = setmetatable({}, environment)
+  env._G = env
+  return env
+end
+
+return sandbox

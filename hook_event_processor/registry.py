@@ -1,0 +1,188 @@
+"""Routing: patterns and precedence, (source, action) -> what runs, cached."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import re2
+
+from hook_event_processor.errors import PatternRefused
+from hook_event_processor.event import MAX_NAME, join_type
+
+_GLOB_SIGNS = re.compile(r"[*?\[]")
+_GLOB_TOKEN = re.compile(r"\*+|\?|\[[!^]?\]?[^\]]*\]|[^*?\[]+|.", re.DOTALL)
+# Serves only what nothing else matched.
+UNKNOWN_HANDLER = "handle_unknown_event"
+# Clients choose types: the cache of routes must not grow with them.
+_MAX_ROUTES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """One pattern of event types; `matches` takes an event's source and action."""
+
+    text: str
+    matches: Callable[[str, str], bool]
+
+
+def parse_pattern(text: str) -> Pattern:
+    """Read a pattern: `task.failed`, `task.*`, `*.failed`, `*`, `PreToolUse/*` or `~regex`.
+
+    A literal equals the whole type, so that a source may hold dots. A glob
+    (`*`, `?`, `[abc]`) is split at its first dot or slash, and each part
+    matches its own; without either it matches the whole type. A regex (RE2
+    syntax, linear time) is searched for in the type. Raises PatternRefused.
+    """
+    if not text or text != text.strip() or "\0" in text or len(text) > 2 * MAX_NAME + 1:
+        raise PatternRefused(
+            f"the pattern {text[:80]!r} is not an event type: write task.failed, task.*, *.failed, * or ~regex"
+        )
+    if text.startswith("~"):
+        return Pattern(text, _regex(text))
+    if not _GLOB_SIGNS.search(text):
+        return Pattern(text, _literal(text))
+    if re.search(r"\[[^\]]*$", text):
+        raise PatternRefused(f"the pattern {text!r} opens a [ that it does not close")
+    return Pattern(text, _glob(text))
+
+
+def _regex(text: str) -> Callable[[str, str], bool]:
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        search = re2.compile(text[1:], options).search
+    except re2.error as fault:
+        reason = fault.args[0].decode() if isinstance(fault.args[0], bytes) else str(fault)
+        raise PatternRefused(f"the pattern {text!r} is not a regular expression (RE2): {reason}") from None
+    if text == "~":
+        raise PatternRefused("the pattern '~' has no regular expression behind it: write ~^task\\.")
+    return lambda source, action: search(join_type(source, action)) is not None
+
+
+def _literal(text: str) -> Callable[[str, str], bool]:
+    if "/" in text:
+        pair = tuple(text.split("/", 1))
+        return lambda source, action: (source, action) == pair or join_type(source, action) == text
+    return lambda source, action: join_type(source, action) == text
+
+
+def _glob(text: str) -> Callable[[str, str], bool]:
+    separator = "/" if "/" in text else "."
+    if separator not in text:
+        whole = _compiled(text)
+        return lambda source, action: whole(join_type(source, action))
+    source_glob, action_glob = map(_compiled, text.split(separator, 1))
+    return lambda source, action: source_glob(source) and action_glob(action)
+
+
+def _compiled(glob: str) -> Callable[[str], bool]:
+    # RE2, not fnmatch: many stars must not mean exponential time.
+    match = re2.compile(r"(?s)\A" + "".join(_translated(glob)) + r"\z").search
+    return lambda name: match(name) is not None
+
+
+def _translated(glob: str) -> Iterable[str]:
+    for part in _GLOB_TOKEN.findall(glob):
+        if part.startswith("*"):
+            yield ".*"
+        elif part == "?":
+            yield "."
+        elif part.startswith("["):
+            negated = part[1] in "!^"
+            members = part[1 + negated : -1].replace("\\", "\\\\").replace("[", "\\[").replace("^", "\\^")
+            yield f"[{'^' if negated else ''}{members}]"
+        else:
+            yield re.escape(part)
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """What runs for an event: a Lua hook, or a Python handler with its row.
+
+    `code` is the Lua text, or the callable. A pure hook's effects all lie in
+    the transaction that acknowledges its event. Times are in seconds.
+    """
+
+    id: int
+    name: str
+    code: str | Callable[..., object]
+    patterns: tuple[Pattern, ...] = ()
+    version: int = 1
+    stack: str | None = None
+    priority: int = 0
+    timeout: float = 30.0
+    attempts: int | None = None
+    retry_delay: float | None = None
+    retry_max_delay: float | None = None
+    effectful: bool = False
+
+    def matches(self, source: str, action: str) -> bool:
+        return any(pattern.matches(source, action) for pattern in self.patterns)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What runs for one kind of event: stages by priority; the hooks of one stage run side by side."""
+
+    stages: tuple[tuple[Hook, ...], ...]
+
+    @property
+    def hooks(self) -> list[Hook]:
+        return [hook for stage in self.stages for hook in stage]
+
+    @property
+    def effectful(self) -> bool:
+        """Whether any hook has effects outside the database: the event then runs under a lease."""
+        return any(hook.effectful for hook in self.hooks)
+
+    @property
+    def width(self) -> int:
+        """How many worker slots its widest stage takes."""
+        return max((len(stage) for stage in self.stages), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Routes:
+    """The routes of one (source, action): one for each stack that a matching hook names, and one for the rest."""
+
+    by_stack: Mapping[str | None, Route]
+
+    def of(self, stack: str | None) -> Route:
+        return self.by_stack.get(stack) or self.by_stack[None]
+
+
+class Registry:
+    """The hooks that are enabled, as of one revision. Immutable but for its cache; used by many threads."""
+
+    def __init__(self, hooks: Iterable[Hook] = (), handler: Callable[[str, str], Hook | None] | None = None) -> None:
+        """`handler` gives the one Python handler that serves a (source, action), the unknown handler included."""
+        self.hooks = tuple(hooks)
+        self._handler = handler or (lambda *_: None)
+        self._cache: dict[tuple[str, str], _Routes] = {}
+
+    def route(self, source: str, action: str, stack: Callable[[], str | None]) -> Route:
+        """What runs for an event. `stack` is called only when a matching hook asks for one."""
+        routes = self._cache.get((source, action))
+        if routes is None:
+            routes = self._find(source, action)
+            if len(self._cache) >= _MAX_ROUTES:
+                self._cache.clear()
+            self._cache[source, action] = routes
+        return routes.by_stack[None] if len(routes.by_stack) == 1 else routes.of(stack())
+
+    def _find(self, source: str, action: str) -> _Routes:
+        matching = [hook for hook in self.hooks if hook.matches(source, action)]
+        stacks = {hook.stack for hook in matching} | {None}
+        return _Routes({stack: self._route(source, action, stack, matching) for stack in stacks})
+
+    def _route(self, source: str, action: str, stack: str | None, matching: Sequence[Hook]) -> Route:
+        running = [hook for hook in matching if hook.stack in (None, stack)]
+        handler = self._handler(source, action)
+        if handler is not None and not (running and handler.name == UNKNOWN_HANDLER):
+            running.append(handler)
+        running.sort(key=lambda hook: (hook.priority, hook.name))
+        stages = groupby(running, key=lambda hook: hook.priority)
+        return Route(tuple(tuple(stage) for _, stage in stages))
