@@ -229,6 +229,7 @@ def test_a_server_that_cannot_start_says_why_in_one_line(home: Path) -> None:
     with pytest.raises(EmbeddedServerError, match=r"invalid value for parameter .shared_buffers") as refusal:
         embedded.start(home)
     assert "\n" not in str(refusal.value)
+    assert not list(Path("/").glob(f"*/{Places(home.resolve()).cluster_name}"))
 
 
 def test_a_running_server_is_attached_to_and_outlives_that(home: Path, starter: subprocess.Popen[str]) -> None:

@@ -62,8 +62,7 @@ class EmbeddedServer:
             return
         with lock:
             postmaster.stop(self._places, self._process)
-            with suppress(OSError):
-                Path(self._directory).rmdir()
+            _remove(Path(self._directory))
 
     def __enter__(self) -> EmbeddedServer:
         return self
@@ -155,8 +154,17 @@ def _launch(places: Places, lock: FileIO, account: Account, program: Path, major
     cluster.initialise(places, account, binaries, major)
     cluster.write_access(places, [name_of(os.geteuid()), account.name])
     directory = make_socket_directory(places, account)
-    process = postmaster.launch(places, account, binaries, directory)
+    try:
+        process = postmaster.launch(places, account, binaries, directory)
+    except BaseException:
+        _remove(directory)
+        raise
     return EmbeddedServer(places, str(directory), lock, process)
+
+
+def _remove(socket_directory: Path) -> None:
+    with suppress(OSError):  # not empty: what else lies there is not ours to remove
+        socket_directory.rmdir()
 
 
 def _ready(server: EmbeddedServer) -> EmbeddedServer:
