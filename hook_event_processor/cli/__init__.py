@@ -1,0 +1,75 @@
+"""The command line: one program, `hep`, also called `hook-event-processor`."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hook_event_processor.cli.parser import parser
+from hook_event_processor.errors import HookEventProcessorError, UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["main", "parser"]
+
+_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+_READER_LEFT = 141  # 128 + SIGPIPE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status: 0, 1 (failed), 2 (misused)."""
+    _print_any_character()
+    try:
+        arguments = parser().parse_args(argv)
+        status = _run(arguments)
+        sys.stdout.flush()
+    except SystemExit as leaving:  # argparse, after --help or a fault
+        return leaving.code if isinstance(leaving.code, int) else 2
+    except BrokenPipeError:
+        # `hep events list | head`: nobody reads on, and the interpreter's own flush must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _READER_LEFT
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    return status
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from hook_event_processor import settings
+
+    try:
+        effective = settings.load()
+        if arguments.log_level:
+            effective = dataclasses.replace(effective, log_level=arguments.log_level)
+        status: int = arguments.run(arguments, effective)
+    except UsageError as fault:
+        return _say(fault, 2)
+    except HookEventProcessorError as fault:
+        return _say(fault, 1)
+    except Exception as fault:
+        from hook_event_processor.cli.connect import database_fault
+
+        said = database_fault(fault)
+        if said is None:
+            raise
+        return _say(said, 1)
+    return status
+
+
+def _say(fault: Exception, status: int) -> int:
+    from hook_event_processor.cli.output import error
+
+    error(str(fault))
+    return status
+
+
+def _print_any_character() -> None:
+    """A terminal that cannot show a character gets its escape, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

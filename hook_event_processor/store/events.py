@@ -167,6 +167,14 @@ def last_seq(connection: Connection) -> int:
     return int(row[0]) if row and row[0] is not None else 0
 
 
+def server_time(connection: Connection) -> datetime:
+    """What the database's clock says."""
+    row = connection.execute("SELECT clock_timestamp()").fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM
+    moment: datetime = row[0]
+    return moment
+
+
 def kinds(connection: Connection) -> list[tuple[str, str]]:
     """Every (source, action) that has an event; jumps along the index from one to the next."""
     return connection.execute(
@@ -215,9 +223,8 @@ def retry(connection: Connection, event_id: UUID) -> bool:
 
 def retry_failed(connection: Connection) -> Iterator[int]:
     """Make every event run again that is failed now; yields the count of each small step."""
-    row = connection.execute("SELECT clock_timestamp()").fetchone()
     # What fails again meanwhile is not taken a second time.
-    until = row[0] if row else None
+    until = server_time(connection)
     while True:
         count = connection.execute(
             """

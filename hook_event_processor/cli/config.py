@@ -1,0 +1,93 @@
+"""`hep config`: the settings in effect, and where each comes from."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hook_event_processor.cli.parser import add_command, add_format
+
+if TYPE_CHECKING:
+    from hook_event_processor.settings import Settings
+
+_MASK = "***"
+_SECRETS = ("password", "sslpassword")  # of a connection string
+_MEGABYTE = 1024 * 1024
+_DATABASE_VARIABLES = ("DATABASE_URL", "DB_PASSWORD", "DB_HOST", "DB_PORT", "DB_USER", "DB_NAME")
+
+
+def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
+    command = add_command(
+        commands,
+        "config",
+        config,
+        "show the settings in effect and where each comes from",
+        "POLL_INTERVAL=5 hep config",
+        "Passwords are masked.",
+    )
+    add_format(command)
+
+
+def config(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.cli.output import document, table
+
+    rows = [_database(settings), ("HEP_HOME", str(settings.home), _origin(("HEP_HOME",))), *_settings(settings)]
+    if arguments.log_level:
+        rows = [
+            ("LOG_LEVEL", value, "--log-level") if name == "LOG_LEVEL" else (name, value, origin)
+            for name, value, origin in rows
+        ]
+    if arguments.format == "json":
+        document([{"name": name, "value": value, "from": origin} for name, value, origin in rows])
+    else:
+        table(("Setting", "Value", "From"), rows)
+    return 0
+
+
+def _settings(settings: Settings) -> list[tuple[str, str, str]]:
+    from hook_event_processor.settings import VARIABLES
+
+    return [
+        (variable, _shown(variable, getattr(settings, attribute)), _origin((variable,)))
+        for variable, (attribute, _) in VARIABLES.items()
+    ]
+
+
+def _shown(variable: str, value: object) -> str:
+    """The value as its variable would take it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if variable.endswith("_MB") and isinstance(value, int):
+        return str(value // _MEGABYTE)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _database(settings: Settings) -> tuple[str, str, str]:
+    from psycopg.conninfo import conninfo_to_dict
+
+    from hook_event_processor.settings import LIBPQ_VARIABLES
+
+    if settings.conninfo is None:
+        return "DATABASE_URL", f"the embedded PostgreSQL in {settings.home}", "default"
+    given = conninfo_to_dict(settings.conninfo)
+    shown = " ".join(f"{name}={_MASK if name in _SECRETS else value}" for name, value in given.items())
+    return "DATABASE_URL", shown, _origin((*_DATABASE_VARIABLES, *LIBPQ_VARIABLES))
+
+
+def _origin(names: tuple[str, ...]) -> str:
+    """Where the first of these variables that is given comes from, as settings.load decides."""
+    for name in names:
+        for origin, values in _sources():
+            if (values.get(name) or "").strip():
+                return origin if name == names[0] else f"{origin}: {name}"
+    return "default" if len(names) == 1 else "systemd credential"
+
+
+def _sources() -> tuple[tuple[str, Mapping[str, str | None]], ...]:
+    from dotenv import dotenv_values
+
+    dotenv = Path(".env")
+    return ("environment", os.environ), (".env", dotenv_values(dotenv, interpolate=False) if dotenv.is_file() else {})

@@ -1,0 +1,51 @@
+"""Where the database is, and what to say when it will not do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from hook_event_processor.errors import HookEventProcessorError, SchemaError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+    from hook_event_processor.settings import Settings
+    from hook_event_processor.store.database import Database
+
+
+def open_database(settings: Settings) -> Database:
+    """The database of the settings, else the embedded one that is running. Raises StoreUnavailable when none is."""
+    from hook_event_processor.store.database import Database
+
+    conninfo = settings.conninfo
+    if conninfo is None:
+        from hook_event_processor.store import embedded
+
+        conninfo = embedded.conninfo(settings.home)
+    if conninfo is None:
+        raise StoreUnavailable(
+            f"no database: the embedded one in {settings.home} is not running and no other is set;"
+            " start it with ./ops/up or 'hep up', or set DATABASE_URL"
+        )
+    return Database(conninfo, settings.schema)
+
+
+@contextmanager
+def session(settings: Settings) -> Iterator[Connection]:
+    """A session on the database for one command, in autocommit."""
+    with open_database(settings).session("command") as connection:
+        yield connection
+
+
+def database_fault(fault: Exception) -> HookEventProcessorError | None:
+    """A database's refusal as an error of one line; None for what is none."""
+    from psycopg import Error, errors
+
+    if not isinstance(fault, Error):
+        return None
+    if isinstance(fault, errors.UndefinedTable | errors.UndefinedColumn | errors.UndefinedFunction):
+        return SchemaError("the database has not been migrated for this program: run 'hep db migrate'")
+    said = fault.diag.message_primary or " ".join(str(fault).split()) or type(fault).__name__
+    return HookEventProcessorError(f"the database refused: {said}")

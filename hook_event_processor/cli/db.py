@@ -1,0 +1,138 @@
+"""`hep db`: migrations, and the way into the database."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from hook_event_processor.cli.parser import add_command, add_format, add_group
+from hook_event_processor.errors import HookEventProcessorError
+
+if TYPE_CHECKING:
+    from hook_event_processor.settings import Settings
+
+
+def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
+    group = add_group(commands, "db", "migrate the database, check it, and get into it")
+    command = add_command(group, "migrate", migrate, "apply the migrations that the database lacks", "hep db migrate")
+    command.add_argument("--sql", action="store_true", help="print what would be run, for psql, and change nothing")
+    add_format(
+        add_command(group, "status", status, "list the migrations and whether they are applied", "hep db status")
+    )
+    add_command(group, "check", check, "fail unless the schema is exactly this program's", "hep db check && hep run")
+    command = add_command(group, "url", url, "print the address of the database", 'psql "$(hep db url)"')
+    command.add_argument("--with-password", action="store_true", help="print the password in it, where there is one")
+    _add_psql(group)
+
+
+def _add_psql(group: argparse._SubParsersAction[Any]) -> None:
+    # No sign begins an option here: every argument is psql's.
+    command = group.add_parser(
+        "psql",
+        help="open psql on the database",
+        description="Open psql on the database, in the schema of the settings. All arguments are psql's own.",
+        epilog="example: hep db psql -c 'SELECT * FROM events LIMIT 5'",
+        prefix_chars="\1",
+        add_help=False,
+    )
+    command.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGS", help="passed on to psql")
+    command.set_defaults(run=psql, show_help=command.print_help)
+
+
+def migrate(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.cli.connect import session
+    from hook_event_processor.cli.output import line
+    from hook_event_processor.store import migrate as migrations
+
+    with session(settings) as connection:
+        if arguments.sql:
+            pending = [known.migration for known in migrations.status(connection) if known.state == "pending"]
+            # The text is this program's own, and psql's to read.
+            print(migrations.script(pending, settings.schema), end="")  # noqa: T201
+            return 0
+        count = migrations.migrate(
+            connection, settings.schema, lambda migration: line(f"applied {migration.version:04d} {migration.name}")
+        )
+    line(f"{count} migration{'s' * (count != 1)} applied" if count else "nothing to apply: the database is up to date")
+    return 0
+
+
+def status(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.cli.connect import session
+    from hook_event_processor.cli.output import document, table
+    from hook_event_processor.store import migrate as migrations
+
+    with session(settings) as connection:
+        known = migrations.status(connection)
+    if arguments.format == "json":
+        document([{"version": k.migration.version, "name": k.migration.name, "state": k.state} for k in known])
+    else:
+        table(("Version", "Name", "State"), [(f"{k.migration.version:04d}", k.migration.name, k.state) for k in known])
+    return 0
+
+
+def check(_: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.cli.connect import session
+    from hook_event_processor.cli.output import line
+    from hook_event_processor.store import migrate as migrations
+
+    with session(settings) as connection:
+        migrations.check(connection)
+    line("the database's schema is this program's")
+    return 0
+
+
+def url(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.cli.connect import open_database
+    from hook_event_processor.cli.output import line
+
+    line(_address(open_database(settings).conninfo, with_password=arguments.with_password))
+    return 0
+
+
+def _address(conninfo: str, *, with_password: bool) -> str:
+    """A connection string as a URL (PostgreSQL manual, "Connection URIs")."""
+    from psycopg.conninfo import conninfo_to_dict
+
+    given = {name: str(value) for name, value in conninfo_to_dict(conninfo).items()}
+    user, password = given.pop("user", ""), given.pop("password", "")
+    given.pop("sslpassword", None)
+    database = given.pop("dbname", "")
+    authority = quote(user, safe="") + (f":{quote(password, safe='')}" if password and with_password else "")
+    if "/" not in given.get("host", "/") and "," not in given["host"] and ":" not in given["host"]:
+        port = given.pop("port", "")
+        place = given.pop("host") + (f":{port}" if port else "")
+    else:
+        place = ""  # a socket's directory, several hosts, or IPv6: as parameters
+    query = urlencode(given, quote_via=quote)
+    return (
+        f"postgresql://{authority}{'@' * bool(authority)}{place}/{quote(database, safe='')}{'?' * bool(query)}{query}"
+    )
+
+
+def psql(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Becomes psql, and so returns only after --help."""
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+    from hook_event_processor.cli.connect import open_database
+    from hook_event_processor.store import embedded
+
+    if arguments.arguments in (["--help"], ["-h"]):
+        arguments.show_help()
+        return 0
+    database = open_database(settings)
+    given = {name: str(value) for name, value in conninfo_to_dict(database.conninfo).items()}
+    environment = dict(os.environ)
+    # Not among the arguments, where every user of the machine could read it.
+    if password := given.pop("password", None):
+        environment["PGPASSWORD"] = password
+    if settings.schema:
+        given["options"] = f'{given.get("options", "")} -c search_path="{settings.schema}"'.strip()
+    program = str(embedded.psql_program())
+    command = ["psql", "--dbname", make_conninfo(**given), *arguments.arguments]
+    try:
+        os.execve(program, command, environment)  # noqa: S606 - the arguments are psql's
+    except OSError as fault:
+        raise HookEventProcessorError(f"{program} cannot be run: {fault.strerror}") from None

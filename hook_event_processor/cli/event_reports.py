@@ -1,0 +1,213 @@
+"""`hep events list | get | show`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+from hook_event_processor.cli.event_filter import add_filter, add_state_filter, read_filter
+from hook_event_processor.cli.parser import add_command, add_format
+from hook_event_processor.cli.spans import count
+
+if TYPE_CHECKING:
+    from hook_event_processor.settings import Settings
+    from hook_event_processor.store.events import ListedEvent, StoredEvent
+    from hook_event_processor.store.executions import Execution
+
+_LONGEST_TEXT = 20_000  # characters of a payload on the screen
+
+
+def add_report_commands(group: argparse._SubParsersAction[Any]) -> None:
+    command = add_command(
+        group, "list", list_events, "list the newest events", "hep events list --type 'task.*' --status failed"
+    )
+    add_filter(command)
+    add_state_filter(command)
+    command.add_argument("--limit", type=count, default=50, metavar="N", help="so many events (default 50)")
+    add_format(command)
+    command = add_command(group, "get", get, "print all about an event as JSON", "hep events get 019b2c3d")
+    command.add_argument("id", metavar="ID", help="the event's id, or the beginning of it")
+    command = add_command(
+        group, "show", show, "show an event with the runs of its hooks and their errors", "hep events show 019b2c3d"
+    )
+    command.add_argument("id", metavar="ID", help="the event's id, or the beginning of it")
+    command.add_argument("--output", action="store_true", help="print what each run logged and returned")
+
+
+def list_events(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.cli.connect import session
+    from hook_event_processor.cli.output import document, line
+    from hook_event_processor.store import events
+    from hook_event_processor.store.event_ids import short_ids
+
+    with session(settings) as connection:
+        listed = events.newest(connection, read_filter(arguments, connection), arguments.limit)
+        short = short_ids(connection, [event.id for event in listed])
+    if arguments.format == "json":
+        document([listed_document(event) for event in listed])
+    elif listed:
+        _events_table(listed, short)
+    else:
+        line("No events.")
+    return 0
+
+
+def _events_table(listed: list[ListedEvent], short: dict[Any, str]) -> None:
+    from hook_event_processor.cli.output import local_time, table
+
+    headers = ("ID", "Type", "Status", "Created", "Processed", "Attempts", "Resource", "Error")
+    rows = [
+        (
+            short[event.id],
+            event.type,
+            event.state,
+            local_time(event.created_at),
+            local_time(event.processed_at),
+            str(event.retry_count),
+            resource(event),
+            first_line(event.error),
+        )
+        for event in listed
+    ]
+    shown = [i for i, name in enumerate(headers) if name not in _LEFT_OUT_WHEN_EMPTY or any(row[i] for row in rows)]
+    table([headers[i] for i in shown], [[row[i] for i in shown] for row in rows], right=("Attempts",))
+
+
+_LEFT_OUT_WHEN_EMPTY = ("Resource", "Error")
+
+
+def resource(event: ListedEvent | StoredEvent) -> str:
+    return "/".join(filter(None, (event.resource, event.resource_id)))
+
+
+def first_line(text: str | None) -> str:
+    """The line of an error that a list has room for."""
+    kept = (text or "").strip().split("\n", 1)[0]
+    return kept if len(kept) <= 80 else f"{kept[:79]}…"
+
+
+def listed_document(event: ListedEvent) -> dict[str, Any]:
+    """An event of a list for JSON."""
+    from hook_event_processor.cli.output import iso_time
+
+    times = {name: iso_time(getattr(event, name)) for name in ("created_at", "processed_at")}
+    return {**dataclasses.asdict(event), **times}
+
+
+def _read(arguments: argparse.Namespace, settings: Settings) -> tuple[StoredEvent, list[Execution]]:
+    from hook_event_processor.cli.connect import session
+    from hook_event_processor.store import event_ids, events, executions
+
+    with session(settings) as connection:
+        event_id = event_ids.resolve(connection, arguments.id)
+        return events.get(connection, event_id), executions.of_event(connection, event_id)
+
+
+def get(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.cli.hook_reports import execution_document
+    from hook_event_processor.cli.output import document, iso_time, json_text
+
+    event, runs = _read(arguments, settings)
+    times = ("timestamp", "created_at", "available_at", "processed_at", "failed_at")
+    document(
+        {
+            **dataclasses.asdict(event),
+            **{name: iso_time(getattr(event, name)) for name in times},
+            "data": json_text(event.data),
+            "metadata": json_text(event.metadata),
+            "executions": [execution_document(run) for run in runs],
+        }
+    )
+    return 0
+
+
+def show(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.cli.output import block, line
+
+    event, runs = _read(arguments, settings)
+    _show_event(event)
+    line()
+    if runs:
+        _executions_table(runs)
+    else:
+        line("No hook has run for it.")
+    for run in runs:
+        if run.error:
+            line()
+            line(f"Hook: {run.hook_name}" + (f" (attempt {run.attempt})" if event.retry_count > 1 else ""))
+            _text("Error:", run.error)
+        if arguments.output and run.output:
+            line()
+            line(f"Hook: {run.hook_name}")
+            _text("Output:", run.output)
+    if not any(run.error for run in runs) and event.processing_errors:
+        block("Errors:", "\n".join(event.processing_errors))
+    block("Data:", _readable(event.data))
+    return 0
+
+
+def _text(title: str, text: str) -> None:
+    import sys
+
+    from hook_event_processor.cli.output import escape_block
+
+    sys.stdout.write(f"{title}\n{escape_block(text.rstrip())}\n")
+
+
+def _show_event(event: StoredEvent) -> None:
+    from hook_event_processor.cli.output import fields, local_time
+
+    due = event.available_at if event.state in ("scheduled", "retrying", "processing") else None
+    fields(
+        {
+            "Event": str(event.id),
+            "Type": event.type,
+            "Status": event.state,
+            "Created": local_time(event.created_at),
+            "Occurred": local_time(event.timestamp) if event.timestamp != event.created_at else None,
+            "Processed": local_time(event.processed_at) if event.processed_at else None,
+            "Failed": local_time(event.failed_at) if event.failed_at else None,
+            "Lease ends" if event.state == "processing" else "Due": local_time(due) if due else None,
+            "Claimed by": event.claimed_by if event.state == "processing" else None,
+            "Resource": resource(event) or None,
+            "Stack": event.stack,
+            "Priority": str(event.priority) if event.priority != 5 else None,
+            "Failed attempts": str(event.retry_count) if event.retry_count else None,
+            "Correlation": event.correlation_id,
+            "Agent": event.agent_id,
+            "Session": event.session_id,
+        }
+    )
+
+
+def _executions_table(runs: list[Execution]) -> None:
+    from hook_event_processor.cli.output import local_time, milliseconds, success, table
+
+    rows = [
+        (
+            run.hook_name,
+            success(run.success),
+            milliseconds(run.duration_ms),
+            local_time(run.executed_at),
+            str(run.attempt),
+            run.result,
+        )
+        for run in runs
+    ]
+    headers = ("Hook Name", "Status", "Duration", "Executed At", "Attempt", "Result")
+    table(headers, rows, right=("Duration", "Attempt"), title="Hook Executions")
+
+
+def _readable(text: str) -> str:
+    """JSON with its structure on lines; as it is where Python cannot hold it, and cut where it is long."""
+    from hook_event_processor.cli.event_lines import finite
+
+    try:
+        indented = json.dumps(json.loads(text, parse_float=finite), indent=2, ensure_ascii=False)
+    except (RecursionError, ValueError):
+        indented = text
+    if len(indented) > _LONGEST_TEXT:
+        return f"{text[:_LONGEST_TEXT]}\n... ({len(text):,} characters; 'hep events get' prints all)"
+    return indented

@@ -1,0 +1,105 @@
+"""`hep events`: publish events, look at them, run them again, remove them."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from hook_event_processor.cli.emit import add_emit_command
+from hook_event_processor.cli.event_reports import add_report_commands
+from hook_event_processor.cli.parser import add_command, add_group
+from hook_event_processor.cli.spans import duration
+from hook_event_processor.cli.tail import add_tail_command
+from hook_event_processor.errors import HookEventProcessorError, UsageError
+
+if TYPE_CHECKING:
+    from hook_event_processor.settings import Settings
+
+
+def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
+    group = add_group(commands, "events", "publish, list, retry and remove events")
+    add_emit_command(group)
+    add_report_commands(group)
+    add_tail_command(group)
+    command = add_command(
+        group,
+        "retry",
+        retry,
+        "run failed events again",
+        "hep events retry --failed",
+        "Their count of attempts and their errors are cleared; the executions stay.\n"
+        "Hooks that have succeeded for an event do not run again for it.",
+    )
+    command.add_argument("id", nargs="?", metavar="ID", help="the event's id, or the beginning of it")
+    command.add_argument("--failed", action="store_true", help="all events that are failed")
+    command = add_command(group, "delete", delete, "remove an event with its executions", "hep events delete 019b2c3d")
+    command.add_argument("id", metavar="ID", help="the event's id, or the beginning of it")
+    command = add_command(
+        group,
+        "cleanup",
+        cleanup,
+        "remove old events with their executions",
+        "hep events cleanup --older-than 720h",
+        "Removes what was completed so long ago, in small steps; what is not finished stays.",
+    )
+    command.add_argument(
+        "--older-than", type=duration, required=True, metavar="DURATION", help="30s, 10m, 720h, 7d and so on"
+    )
+    command.add_argument("--failed", action="store_true", help="remove failed events of that age, too")
+
+
+def retry(arguments: argparse.Namespace, settings: Settings) -> int:
+    if (arguments.id is None) == (not arguments.failed):
+        raise UsageError("give either the id of an event or --failed (see 'hep events retry --help')")
+    return _retry_failed(settings) if arguments.failed else _retry_one(arguments.id, settings)
+
+
+def _retry_failed(settings: Settings) -> int:
+    from hook_event_processor.cli.connect import session
+    from hook_event_processor.cli.output import line
+    from hook_event_processor.store import events
+
+    with session(settings) as connection:
+        count = sum(events.retry_failed(connection))
+    line(f"{count:,} failed event{'s' * (count != 1)} will run again")
+    return 0
+
+
+def _retry_one(prefix: str, settings: Settings) -> int:
+    from hook_event_processor.cli.connect import session
+    from hook_event_processor.cli.output import line
+    from hook_event_processor.store import event_ids, events
+
+    with session(settings) as connection:
+        event_id = event_ids.resolve(connection, prefix)
+        if not events.retry(connection, event_id):
+            state = events.get(connection, event_id).state
+            raise HookEventProcessorError(f"the event {event_id} is {state}: only failed events can be retried")
+    line(f"event {event_id} will run again")
+    return 0
+
+
+def delete(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.cli.connect import session
+    from hook_event_processor.cli.output import line
+    from hook_event_processor.store import event_ids, retention
+
+    with session(settings) as connection:
+        event_id = event_ids.resolve(connection, arguments.id)
+        gone, runs = retention.delete(connection, event_id)
+    if not gone:
+        raise HookEventProcessorError(f"the event {event_id} is being processed: wait until that has ended")
+    line(f"removed: event {event_id} and {runs} execution{'s' * (runs != 1)}")
+    return 0
+
+
+def cleanup(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.cli.connect import session
+    from hook_event_processor.cli.output import line
+    from hook_event_processor.cli.progress import fraction_bar
+    from hook_event_processor.store import retention
+
+    with session(settings) as connection, fraction_bar("Removing") as report:
+        events, runs = retention.clean_up(connection, arguments.older_than, failed=arguments.failed, report=report)
+    line(f"removed: {events:,} event{'s' * (events != 1)} and {runs:,} execution{'s' * (runs != 1)}")
+    return 0

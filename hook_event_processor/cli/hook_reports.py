@@ -1,0 +1,276 @@
+"""`hep hook get | show | logs | history`: one hook, and how its runs went."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+from hook_event_processor.cli.parser import add_command, add_format
+from hook_event_processor.cli.spans import count
+
+if TYPE_CHECKING:
+    from hook_event_processor.settings import Settings
+    from hook_event_processor.store.executions import Execution, Summary
+    from hook_event_processor.store.hooks import HookVersion, KnownHook
+
+_SHOWN_RUNS = 10
+
+
+def add_report_commands(group: argparse._SubParsersAction[Any]) -> None:
+    command = add_command(group, "get", get, "print all about a hook as JSON", "hep hook get notify_on_failure")
+    _add_name(command)
+    command = add_command(
+        group, "show", show, "show a hook with its latest runs", "hep hook show notify_on_failure --text"
+    )
+    _add_name(command)
+    command.add_argument("--text", action="store_true", help="print its Lua text, too")
+    _add_logs(group)
+    command = add_command(
+        group,
+        "history",
+        history,
+        "show a hook's runs, success rate and durations over time, and its versions",
+        "hep hook history notify_on_failure --by hour --limit 24",
+    )
+    _add_name(command)
+    command.add_argument("--limit", type=count, default=20, metavar="N", help="so many days or hours (default 20)")
+    command.add_argument("--by", choices=("day", "hour"), default="day", help="length of a period (default day; UTC)")
+    add_format(command)
+
+
+def _add_logs(group: argparse._SubParsersAction[Any]) -> None:
+    command = add_command(
+        group,
+        "logs",
+        logs,
+        "list a hook's latest runs",
+        "hep hook logs notify_on_failure --only-failed --error",
+        "JSON holds output and error of every run.",
+    )
+    _add_name(command)
+    command.add_argument("--limit", type=count, default=20, metavar="N", help="so many runs (default 20)")
+    command.add_argument("--output", action="store_true", help="print what each run logged and returned")
+    command.add_argument("--error", action="store_true", help="print why runs failed")
+    command.add_argument("--only-failed", action="store_true", help="only runs that failed")
+    add_format(command)
+
+
+def _add_name(command: argparse.ArgumentParser) -> None:
+    command.add_argument("name", metavar="NAME", help="the hook's name")
+
+
+def hook_document(hook: KnownHook) -> dict[str, Any]:
+    """A hook for JSON."""
+    from hook_event_processor.cli.output import iso_time
+
+    times = {name: iso_time(getattr(hook, name)) for name in ("created_at", "updated_at", "last_run")}
+    return {**dataclasses.asdict(hook), **times}
+
+
+def enabled_word(hook: KnownHook) -> str:
+    return "enabled" if hook.enabled else "disabled"
+
+
+def get(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.cli.connect import session
+    from hook_event_processor.cli.output import document
+    from hook_event_processor.store import hooks
+
+    with session(settings) as connection:
+        hook = hooks.get(connection, arguments.name)
+        texts = hooks.versions(connection, hook.id)
+    current = next((text.source_text for text in texts if text.version == hook.version), None)
+    document({**hook_document(hook), "versions": _versions_document(texts), "source_text": current})
+    return 0
+
+
+def show(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.cli.connect import session
+    from hook_event_processor.cli.output import block, line
+    from hook_event_processor.store import executions, hooks
+    from hook_event_processor.store.event_ids import short_ids
+
+    with session(settings) as connection:
+        hook = hooks.get(connection, arguments.name)
+        texts = hooks.versions(connection, hook.id)
+        runs = executions.of_hook(connection, hook.id, _SHOWN_RUNS)
+        short = short_ids(connection, [run.event_id for run in runs])
+    _show_hook(hook)
+    line()
+    if runs:
+        _runs_table(runs, {run.event_id: short[run.event_id] for run in runs}, title="Latest Runs")
+    else:
+        line("It has not run yet.")
+    if arguments.text:
+        for text in texts:
+            if text.version == hook.version:
+                block(f"Version {text.version}:", text.source_text)
+    return 0
+
+
+def _show_hook(hook: KnownHook) -> None:
+    from hook_event_processor.cli.output import fields, local_time
+
+    fields(
+        {
+            "Hook": hook.name,
+            "Description": hook.description or None,
+            "Event Type": ", ".join(hook.event_types),
+            "Stack": hook.stack or "all",
+            "Status": enabled_word(hook),
+            "Kind": hook.kind,
+            "Priority": str(hook.priority),
+            "Timeout": f"{hook.timeout_seconds:g}s",
+            "Retry": ", ".join(f"{name} {value}" for name, value in hook.retry.items()) or None,
+            "Version": str(hook.version),
+            "File": hook.file_path or None,
+            "Created": local_time(hook.created_at),
+            "Updated": local_time(hook.updated_at),
+            "Runs": f"{hook.run_count:,}",
+            "Last Run": local_time(hook.last_run),
+        }
+    )
+
+
+def logs(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.cli.connect import session
+    from hook_event_processor.cli.output import document, line
+    from hook_event_processor.store import executions, hooks
+    from hook_event_processor.store.event_ids import short_ids
+
+    with session(settings) as connection:
+        hook = hooks.get(connection, arguments.name)
+        runs = executions.of_hook(connection, hook.id, arguments.limit, only_failed=arguments.only_failed)
+        short = short_ids(connection, [run.event_id for run in runs])
+    if arguments.format == "json":
+        document(_logs_document(hook, runs))
+    elif not runs:
+        line(f"No {'failed ' if arguments.only_failed else ''}runs of the hook {hook.name}.")
+    else:
+        _runs_table(runs, short)
+        for run in runs:
+            _show_texts(run, short[run.event_id], arguments)
+    return 0
+
+
+def _runs_table(runs: list[Execution], short: dict[Any, str], title: str = "") -> None:
+    from hook_event_processor.cli.output import local_time, milliseconds, success, table
+
+    headers = ("Executed At", "Event", "Event Type", "Status", "Result", "Attempt", "Duration", "Version")
+    rows = [
+        (
+            local_time(run.executed_at),
+            short[run.event_id],
+            run.event_type or "(removed)",
+            success(run.success),
+            run.result,
+            str(run.attempt),
+            milliseconds(run.duration_ms),
+            str(run.version),
+        )
+        for run in runs
+    ]
+    table(headers, rows, right=("Attempt", "Duration", "Version"), title=title)
+
+
+def _show_texts(run: Execution, short: str, arguments: argparse.Namespace) -> None:
+    from hook_event_processor.cli.output import block, local_time
+
+    where = f"{local_time(run.executed_at)} event {short}"
+    if arguments.output and run.output:
+        block(f"Output of {where}:", run.output)
+    if arguments.error and run.error:
+        block(f"Error of {where}:", run.error)
+
+
+def execution_document(run: Execution) -> dict[str, Any]:
+    """A run of a hook for JSON."""
+    from hook_event_processor.cli.output import iso_time
+
+    return {**dataclasses.asdict(run), "executed_at": iso_time(run.executed_at)}
+
+
+def _logs_document(hook: KnownHook, runs: list[Execution]) -> dict[str, Any]:
+    succeeded = sum(run.success for run in runs)
+    return {
+        "hook": hook.name,
+        "total_shown": len(runs),
+        "success_count": succeeded,
+        "failed_count": len(runs) - succeeded,
+        "executions": [execution_document(run) for run in runs],
+    }
+
+
+def history(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.cli.connect import session
+    from hook_event_processor.cli.output import document
+    from hook_event_processor.store import executions, hooks
+
+    with session(settings) as connection:
+        hook = hooks.get(connection, arguments.name)
+        periods = executions.history(connection, hook.id, arguments.by, arguments.limit)
+        texts = hooks.versions(connection, hook.id)
+    if arguments.format == "json":
+        document(
+            {
+                "hook": hook.name,
+                "by": arguments.by,
+                "periods": [_period_document(period) for period in periods],
+                "versions": _versions_document(texts),
+            }
+        )
+    else:
+        _show_history(hook, arguments.by, periods, texts)
+    return 0
+
+
+def _show_history(hook: KnownHook, by: str, periods: list[Summary], texts: list[HookVersion]) -> None:
+    from hook_event_processor.cli.output import line, local_time, milliseconds, table
+
+    if periods:
+        headers = (f"{by.capitalize()} (UTC)", "Runs", "Failed", "Success", "Median", "95 of 100", "Longest")
+        rows = [
+            (
+                period.since.astimezone(UTC).strftime("%Y-%m-%d" if by == "day" else "%Y-%m-%d %H:00"),
+                f"{period.runs:,}",
+                f"{period.failed:,}",
+                f"{100 * period.succeeded / period.runs:.2f}%",
+                milliseconds(period.median_ms),
+                milliseconds(period.p95_ms),
+                milliseconds(period.max_ms),
+            )
+            for period in periods
+        ]
+        table(headers, rows, right=headers[1:])
+    else:
+        line(f"The hook {hook.name} has not run in this time.")
+    if texts:
+        line()
+        rows_of_texts = [
+            (
+                f"{t.version}{' (runs)' * (t.version == hook.version)}",
+                local_time(t.created_at),
+                t.sha256[:12],
+                t.file_path,
+            )
+            for t in texts
+        ]
+        table(("Version", "Added", "SHA-256", "File"), rows_of_texts)
+
+
+def _period_document(period: Summary) -> dict[str, Any]:
+    from hook_event_processor.cli.output import iso_time
+
+    rate = period.succeeded / period.runs
+    return {**dataclasses.asdict(period), "since": iso_time(period.since), "success_rate": rate}
+
+
+def _versions_document(texts: list[HookVersion]) -> list[dict[str, Any]]:
+    from hook_event_processor.cli.output import iso_time
+
+    return [
+        {"version": t.version, "sha256": t.sha256, "file_path": t.file_path, "created_at": iso_time(t.created_at)}
+        for t in texts
+    ]

@@ -1,0 +1,189 @@
+"""What commands print. Everything from the database passes `escape` here, and nowhere else."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+# Control characters (C0, DEL, C1), marks that reorder text, line separators.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+_UNSAFE_IN_BLOCK = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
+_NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+_STYLES = {
+    "completed": "green",
+    "failed": "red",
+    "processing": "cyan",
+    "retrying": "yellow",
+    "scheduled": "blue",
+    "enabled": "green",
+    "disabled": "dim",
+    "applied": "green",
+    "changed": "red",
+}
+_WORDS = {True: ("✅ Success", "Success"), False: ("❌ Failed", "Failed")}
+_GAP = "  "
+
+
+def escape(text: str) -> str:
+    """`text` on one line, without anything that a terminal would obey."""
+    return _UNSAFE.sub(_visible, text)
+
+
+def escape_block(text: str) -> str:
+    """`text` with its line breaks, without anything else that a terminal would obey."""
+    return _UNSAFE_IN_BLOCK.sub(_visible, text.replace("\r\n", "\n").replace("\t", "    "))
+
+
+def _visible(match: re.Match[str]) -> str:
+    character = match[0]
+    return _NAMED.get(character) or (f"\\x{ord(character):02x}" if ord(character) < 256 else f"\\u{ord(character):04x}")
+
+
+def line(text: str = "") -> None:
+    """Print one line."""
+    sys.stdout.write(escape(text) + "\n")
+
+
+def block(title: str, text: str) -> None:
+    """Print a text of several lines under its title."""
+    sys.stdout.write(f"\n{escape(title)}\n{escape_block(text.rstrip())}\n")
+
+
+def error(text: str) -> None:
+    """One line on standard error, with the program's name."""
+    sys.stdout.flush()
+    sys.stderr.write(f"hep: {escape(text)}\n")
+
+
+def note(text: str) -> None:
+    """One line on standard error that is no fault."""
+    sys.stderr.write(f"{escape(text)}\n")
+
+
+def document(value: Any) -> None:
+    """Print one JSON document."""
+    sys.stdout.write(_json(value, indent=True) + "\n")
+
+
+def document_line(value: Any) -> None:
+    """Print one JSON document on one line, at once."""
+    sys.stdout.write(_json(value, indent=False) + "\n")
+    sys.stdout.flush()
+
+
+def json_text(text: str) -> Any:
+    """JSON that the database holds, to stand in a document as it is: Python could not hold all of it."""
+    import orjson
+
+    return orjson.Fragment(text)
+
+
+def _json(value: Any, *, indent: bool) -> str:
+    import orjson
+
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else 0).decode()
+    # JSON lets DEL, C1 and the reordering marks stand as they are; they stand only inside strings.
+    return re.sub("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]", _json_escape, text)
+
+
+def _json_escape(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
+
+
+def fields(pairs: Mapping[str, str | None]) -> None:
+    """Print names and values, aligned; what is None is left out."""
+    width = max((len(name) for name in pairs), default=0) + 1
+    for name, value in pairs.items():
+        if value is not None:
+            line(f"{name + ':':{width}} {value}")
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[str] = (), title: str = "") -> None:
+    """Print a table: with rules and colours on a terminal, aligned text elsewhere. `right` names numeric columns."""
+    escaped = [[escape(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        _ruled_table(headers, escaped, frozenset(right), title)
+    else:
+        _plain_table(headers, escaped, frozenset(right), title)
+
+
+def _plain_table(headers: Sequence[str], rows: list[list[str]], right: frozenset[str], title: str) -> None:
+    widths = [max(map(_width, column)) for column in zip(headers, *rows, strict=True)]
+    if title:
+        sys.stdout.write(f"{title}\n")
+    for row in (list(headers), *rows):
+        cells = [
+            " " * (width - _width(cell)) + cell if header in right else cell + " " * (width - _width(cell))
+            for cell, width, header in zip(row, widths, headers, strict=True)
+        ]
+        sys.stdout.write(_GAP.join(cells).rstrip() + "\n")
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal that the text takes."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def _ruled_table(headers: Sequence[str], rows: list[list[str]], right: frozenset[str], title: str) -> None:
+    from rich.box import ROUNDED
+    from rich.table import Table
+    from rich.text import Text
+
+    ruled = Table(box=ROUNDED, title=title or None, title_justify="left", title_style="bold", header_style="bold")
+    for header in headers:
+        ruled.add_column(Text(header), justify="right" if header in right else "left", no_wrap=header.startswith("ID"))
+    for row in rows:
+        # Text, not str: square brackets in a cell are no markup.
+        ruled.add_row(*(Text(cell, style=_STYLES.get(cell.split(" ")[0], "")) for cell in row))
+    _console().print(ruled)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+
+
+def success(ended_well: bool) -> str:
+    """How a run ended, in a word; with a mark where a terminal shows it."""
+    marked, plain = _WORDS[ended_well]
+    utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    return marked if utf8 and sys.stdout.isatty() else plain
+
+
+def local_time(moment: datetime | None) -> str:
+    """Date and time of day where the user is; a dash for none."""
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S") if moment else "-"
+
+
+def iso_time(moment: datetime | None) -> str | None:
+    """RFC 3339 in UTC, for JSON."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z") if moment else None
+
+
+def milliseconds(duration: float) -> str:
+    """A duration of a run: 0.04ms, 234ms, 1.2s, 2m30s."""
+    if duration < 10:
+        return f"{duration:.2f}ms"
+    if duration < 1_000:
+        return f"{duration:.0f}ms"
+    return f"{duration / 1_000:.1f}s" if duration < 60_000 else age(duration / 1_000)
+
+
+def age(seconds: float) -> str:
+    """A span of time in its two greatest units: 12s, 3m12s, 5h02m, 3d04h."""
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3_600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86_400:
+        return f"{whole // 3_600}h{whole % 3_600 // 60:02d}m"
+    return f"{whole // 86_400}d{whole % 86_400 // 3_600:02d}h"

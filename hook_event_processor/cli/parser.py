@@ -1,0 +1,121 @@
+"""The parser: all commands, one line for each fault, and a suggestion for a command that is not there."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+# In the order in which --help lists them.
+_GROUPS = ("up", "run", "status", "config", "hook", "events", "db")
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that takes no abbreviations and tells a fault in one line."""
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        from hook_event_processor.cli.output import escape
+
+        self.exit(2, f"{escape(f'{self.prog}: {message}')} (see '{self.prog} --help')\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
+            near = difflib.get_close_matches(str(value), action.choices, n=2)
+            hint = f"; did you mean {' or '.join(near)}?" if near else f": there are {', '.join(action.choices)}"
+            raise argparse.ArgumentError(None, f"there is no command {value!r}{hint}")
+        super()._check_value(action, value)
+
+
+class Intermixed(Parser):
+    """A parser whose positional arguments may stand before, between and after the options."""
+
+    _parsing = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._parsing:
+            return super().parse_known_args(args, namespace)
+        self._parsing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._parsing = False
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; also what the man page is made from."""
+    top = Parser(
+        prog="hep",
+        description="Take events from a PostgreSQL table, run hooks written in Lua for them, and keep a record.",
+        epilog='example: hep events emit task.failed \'{"name": "deploy"}\' --stack production\n\n'
+        "Settings come from the environment and from .env; 'hep config' lists them.\n"
+        "Exit status: 0 done, 1 failed, 2 misused.",
+    )
+    top.add_argument("--version", action=_Version, help="print the version and leave")
+    top.add_argument(
+        "--log-level", type=str.upper, choices=LOG_LEVELS, metavar="LEVEL", help=f"{', '.join(LOG_LEVELS)}"
+    )
+    commands = subcommands(top)
+    for name in _GROUPS:
+        import_module(f"hook_event_processor.cli.{name}").add_commands(commands)
+    return top
+
+
+def subcommands(group: argparse.ArgumentParser) -> argparse._SubParsersAction[Any]:
+    """Make `group` take a command; without one it shows its help."""
+
+    def show_help(*_: object) -> int:
+        group.print_help()
+        return 2
+
+    group.set_defaults(run=show_help)
+    return group.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
+
+
+def add_group(commands: argparse._SubParsersAction[Any], name: str, summary: str) -> argparse._SubParsersAction[Any]:
+    """A command that has commands of its own."""
+    return subcommands(commands.add_parser(name, help=summary, description=_sentence(summary)))
+
+
+def add_command(
+    commands: argparse._SubParsersAction[Any], name: str, run: Any, summary: str, example: str, more: str = ""
+) -> argparse.ArgumentParser:
+    """A command that does something: `run(arguments, settings) -> exit status`."""
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=_sentence(summary) + (f"\n\n{more}" if more else ""),
+        epilog=f"example: {example}",
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def add_format(command: argparse.ArgumentParser) -> None:
+    """--format, for every command that prints what it found."""
+    command.add_argument(
+        "--format", choices=("table", "json"), default="table", help="table (default) or json, one document"
+    )
+
+
+def _sentence(summary: str) -> str:
+    return f"{summary[0].upper()}{summary[1:]}."
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        options["default"] = argparse.SUPPRESS
+        super().__init__(option_strings, dest, nargs=0, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        parser.exit(0, f"hep {version('hook-event-processor')}\n")

@@ -1,0 +1,30 @@
+"""`hep run`: the processor in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from hook_event_processor.cli.parser import add_command
+
+if TYPE_CHECKING:
+    from hook_event_processor.settings import Settings
+
+
+def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
+    add_command(
+        commands,
+        "run",
+        run,
+        "run a processor in the foreground",
+        "hep --log-level debug run",
+        "SIGTERM and Ctrl-C let the runs that are under way end; a second one leaves at once.",
+    )
+
+
+def run(_: argparse.Namespace, settings: Settings) -> int:
+    """Returns the processor's exit status."""
+    from hook_event_processor.cli.connect import open_database
+    from hook_event_processor.service import serve
+
+    return serve(settings, open_database(settings))

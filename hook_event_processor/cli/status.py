@@ -1,0 +1,156 @@
+"""`hep status`: the whole on one screen."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from hook_event_processor.cli.parser import add_command, add_format
+
+if TYPE_CHECKING:
+    from hook_event_processor.settings import Settings
+    from hook_event_processor.store.processors import Backlog, Processor
+
+_COUNTERS = ("processed", "succeeded", "failed", "retried", "errors", "unrouted")
+_WAKE = {"listen": "LISTEN", "poll": "polling"}
+
+
+def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
+    command = add_command(
+        commands,
+        "status",
+        status,
+        "show database, processors, backlog, rate, latency and failures",
+        "watch hep status",
+    )
+    add_format(command)
+
+
+def status(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.cli.connect import session
+    from hook_event_processor.cli.output import document
+    from hook_event_processor.store import processors as store
+
+    with session(settings) as connection:
+        known = store.processors(connection)
+        waiting = store.backlog(connection)
+        database = _database(connection.info)
+    if arguments.format == "json":
+        document({"database": database, "backlog": _backlog_document(waiting), **_processors_document(known)})
+    else:
+        _show(database, known, waiting)
+    return 0
+
+
+def _database(info: Any) -> dict[str, str]:
+    major, minor = divmod(info.server_version, 10_000)
+    return {"name": info.dbname, "host": info.host, "user": info.user, "server": f"PostgreSQL {major}.{minor}"}
+
+
+def _backlog_document(waiting: Backlog) -> dict[str, Any]:
+    from hook_event_processor.store.processors import COUNT_LIMIT
+
+    return {**dataclasses.asdict(waiting), "counted_up_to": COUNT_LIMIT}
+
+
+def _processors_document(known: list[Processor]) -> dict[str, Any]:
+    from hook_event_processor.cli.output import iso_time
+
+    listed = []
+    for processor in known:
+        fields = {**dataclasses.asdict(processor), "alive": processor.alive}
+        fields["started_at"] = iso_time(processor.started_at)
+        fields["heartbeat_at"] = iso_time(processor.heartbeat_at)
+        listed.append(fields)
+    return {"processors": listed}
+
+
+def _show(database: dict[str, str], known: list[Processor], waiting: Backlog) -> None:
+    from hook_event_processor.cli.output import age, fields, line
+
+    alive = [processor for processor in known if processor.alive]
+    oldest = waiting.oldest_seconds
+    fields(
+        {
+            "Database": f"{database['name']} on {database['host'] or 'localhost'}, {database['server']}",
+            "Processors": f"{len(alive)} running"
+            + (f", {len(known) - len(alive)} lost" if len(known) > len(alive) else ""),
+            "Backlog": f"{_count(waiting.pending)} pending"
+            + (
+                f", the oldest due for {age(oldest)}"
+                if oldest is not None and waiting.pending + waiting.retrying
+                else ""
+            )
+            + f"; {_count(waiting.retrying)} retrying, {_count(waiting.scheduled)} scheduled",
+            "Processing": f"{_count(waiting.processing)} under a lease",
+            "Rate": f"{sum(_number(p, 'rate_1m') for p in alive):,.1f} events/s over the last minute"
+            if alive
+            else None,
+            "Latency": _latency(alive),
+            "Failed": f"{_count(waiting.failed)} events" + _failed_hint(waiting),
+        }
+    )
+    if known:
+        line()
+        _show_processors(known)
+    else:
+        line("No processor is running: start one with ./ops/up or 'hep run'.")
+
+
+def _failed_hint(waiting: Backlog) -> str:
+    return ": 'hep events list --status failed' lists them" if waiting.failed else ""
+
+
+def _count(number: int) -> str:
+    from hook_event_processor.store.processors import COUNT_LIMIT
+
+    return f"at least {number:,}" if number >= COUNT_LIMIT else f"{number:,}"
+
+
+def _latency(alive: Iterable[Processor]) -> str | None:
+    """From due to done, by the slowest processor."""
+    from hook_event_processor.cli.output import milliseconds
+
+    medians = [_number(p, "latency_p50_ms") for p in alive if p.stats.get("latency_p50_ms") is not None]
+    worst = [_number(p, "latency_p99_ms") for p in alive if p.stats.get("latency_p99_ms") is not None]
+    if not medians or not worst:
+        return None
+    return f"median {milliseconds(max(medians))}, 99 of 100 within {milliseconds(max(worst))}"
+
+
+def _number(processor: Processor, key: str) -> float:
+    value = processor.stats.get(key)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _show_processors(known: list[Processor]) -> None:
+    from hook_event_processor.cli.output import age, table
+
+    headers = (
+        "Processor",
+        "State",
+        "Wake",
+        "Busy",
+        "Stuck",
+        "Leased",
+        "Rate",
+        *(c.capitalize() for c in _COUNTERS),
+        "Heard",
+    )
+    rows = [
+        (
+            processor.node,
+            processor.state if processor.alive else "lost",
+            _WAKE.get(processor.wake, processor.wake),
+            f"{processor.busy}/{processor.workers}",
+            str(processor.stuck),
+            f"{_number(processor, 'leased'):.0f}",
+            f"{_number(processor, 'rate_1m'):,.1f}/s",
+            *(f"{_number(processor, counter):,.0f}" for counter in _COUNTERS),
+            f"{age(processor.age_seconds)} ago",
+        )
+        for processor in known
+    ]
+    table(headers, rows, right=headers[3:])

@@ -1,0 +1,75 @@
+"""`hep events tail`: events as they arrive."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from hook_event_processor.cli.event_filter import add_filter, read_filter
+from hook_event_processor.cli.event_reports import first_line, listed_document, resource
+from hook_event_processor.cli.parser import add_command, add_format
+from hook_event_processor.cli.spans import count
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+    from hook_event_processor.settings import Settings
+    from hook_event_processor.store.events import ListedEvent
+
+_PAUSE_SECONDS = 0.5
+
+
+def add_tail_command(group: argparse._SubParsersAction[Any]) -> None:
+    command = add_command(
+        group,
+        "tail",
+        tail,
+        "print events as they arrive, until Ctrl-C",
+        "hep events tail --type 'task.*'",
+        "JSON is one document a line.",
+    )
+    add_filter(command)
+    command.add_argument("--limit", type=count, metavar="N", help="begin with the last N events (default: none)")
+    add_format(command)
+
+
+def tail(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.cli.connect import session
+    from hook_event_processor.store import events
+    from hook_event_processor.store.tail import Tail
+
+    try:
+        with session(settings) as connection:
+            wanted = read_filter(arguments, connection)
+            following = Tail(connection, wanted)
+            if arguments.limit:
+                _print(connection, events.newest(connection, wanted, arguments.limit)[::-1], arguments.format)
+            while True:
+                _print(connection, following.read(), arguments.format)
+                time.sleep(_PAUSE_SECONDS)
+    except KeyboardInterrupt:
+        return 0
+
+
+def _print(connection: Connection, arrived: list[ListedEvent], form: str) -> None:
+    from hook_event_processor.cli.output import document_line, line, local_time
+    from hook_event_processor.store.event_ids import short_ids
+
+    if form == "json":
+        for event in arrived:
+            document_line(listed_document(event))
+    elif arrived:
+        short = short_ids(connection, [event.id for event in arrived])
+        for event in arrived:
+            words = (
+                local_time(event.created_at),
+                short[event.id],
+                f"{event.state:10}",
+                event.type,
+                resource(event),
+                first_line(event.error),
+            )
+            line(" ".join(filter(None, words)))
+    sys.stdout.flush()
