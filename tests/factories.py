@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from psycopg import Connection, sql
 from psycopg.types.json import Jsonb
 
-LEASE = timedelta(seconds=15)
+LEASE = timedelta(seconds=10)
 
 
 def ago(**duration: float) -> datetime:
@@ -68,7 +68,6 @@ def _failed(created_at: datetime) -> dict[str, Any]:
         "retry_count": 3,
         "processing_errors": ["first attempt", "second attempt", "third attempt"],
         "failed_at": created_at + timedelta(seconds=10),
-        "available_at": created_at + timedelta(seconds=10),
     }
 
 
