@@ -30,10 +30,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--postgres", type=int, choices=(18, 16), default=18, help="major version of the server")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """What the caller's environment says of a database must not decide what is tested."""
+    config.addinivalue_line("markers", "store: works on PostgreSQL; every test that uses the server has it by itself")
     for name in (*LIBPQ_VARIABLES, "DATABASE_URL", "DB_PASSWORD", "HEP_HOME"):
         os.environ.pop(name, None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and "server" in item.fixturenames:
+            item.add_marker("store")
 
 
 @pytest.fixture(scope="session")

@@ -11,11 +11,11 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import processes
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
@@ -59,27 +59,6 @@ def starter(home: Path) -> Iterator[subprocess.Popen[str]]:
     embedded.start(home).stop()
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-
-
-def processes_of(home: Path) -> list[int]:
-    """Every process of the home's server: the postmaster by its arguments, the others by their titles."""
-    places = Places(home.resolve())
-    marks = (os.fsencode(places.data) + b"\0", f"postgres: {places.cluster_name}: ".encode())
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if any(mark in path.read_bytes() for mark in marks):
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
-    return found
-
-
 def socket_directory(server: EmbeddedServer) -> Path:
     return Path(str(conninfo_to_dict(server.conninfo)["host"]))
 
@@ -101,8 +80,8 @@ def test_a_second_start_finds_the_data_again(home: Path) -> None:
 def test_a_stopped_server_leaves_no_process_and_no_socket(home: Path) -> None:
     with embedded.start(home) as server:
         directory = socket_directory(server)
-        assert processes_of(home)
-    assert processes_of(home) == []
+        assert processes.of_server(home)
+    assert processes.of_server(home) == []
     assert not directory.exists()
 
 
@@ -246,7 +225,7 @@ def test_an_orphan_is_adopted_and_stopped(home: Path, starter: subprocess.Popen[
     with embedded.start(home) as server:
         assert server.owned
         assert running(Places(home.resolve())) == orphan
-    assert processes_of(home) == []
+    assert processes.of_server(home) == []
 
 
 def test_the_data_survives_a_killed_server(home: Path, starter: subprocess.Popen[str]) -> None:

@@ -64,7 +64,10 @@ def _start_embedded(home: Path, started: ExitStack) -> str:
 
     note(f"starting PostgreSQL in {home}")
     server = started.enter_context(embedded.start(home))
-    started.callback(note, "stopping PostgreSQL" if server.owned else "PostgreSQL goes on: another one started it")
+    if server.owned:
+        started.callback(note, "stopping PostgreSQL")
+    else:
+        note("it is running already, and will go on: another process started it")
     return server.conninfo
 
 

@@ -1,0 +1,47 @@
+"""Which processes there are, by what every user may read of them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from hook_event_processor.store.embedded.places import Places
+
+
+def of_server(home: Path) -> list[int]:
+    """The processes of a home's server: the postmaster by its arguments, the others by their titles."""
+    places = Places(home.resolve())
+    marks = (os.fsencode(places.data) + b"\0", f"postgres: {places.cluster_name}: ".encode())
+    return [pid for pid, arguments in _all() if any(mark in arguments for mark in marks)]
+
+
+def of_user(uid: int) -> list[int]:
+    """The processes that run as a user, zombies aside."""
+    return [pid for pid, arguments in _all() if arguments and _owner(pid) == uid]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Return when the condition holds; fail when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def _all() -> list[tuple[int, bytes]]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.append((int(path.parent.name), path.read_bytes()))
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+def _owner(pid: int) -> int | None:
+    try:
+        return Path("/proc", str(pid)).stat().st_uid
+    except OSError:
+        return None

@@ -1,0 +1,159 @@
+"""The newcomer's command, `./ops/up`, from a clean checkout: as root and as an ordinary user."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import processes
+import pytest
+from processes import wait_for
+
+CHECKOUT = Path(__file__).parents[1]
+NOT_IN_A_CLEAN_ONE = shutil.ignore_patterns(".git", ".venv", ".env", "build", "*.egg-info", "__pycache__", ".*_cache")
+# What a checkout needs from its surroundings to install packages.
+PASSED_ON = ("PATH", "LANG", "PIP_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+
+pytestmark = pytest.mark.timeout(600)  # the first start installs packages
+
+
+@dataclass(frozen=True)
+class Newcomer:
+    """A user with a checkout of their own; `settings` are environment variables."""
+
+    uid: int
+    checkout: Path
+    home: Path
+    settings: dict[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def up(self) -> Iterator[tuple[subprocess.Popen[str], str]]:
+        """A running `./ops/up`, and the line that it prints when it is ready."""
+        with (self.checkout / "up.log").open("w") as log, self.start(["ops/up"], log) as process:
+            try:
+                assert process.stdout is not None
+                ready = next((line for line in process.stdout if line.startswith("ready: ")), None)
+                assert ready is not None, (self.checkout / "up.log").read_text()
+                yield process, ready
+            finally:
+                if process.poll() is None:
+                    process.terminate()
+
+    def run(self, *command: str) -> str:
+        """What a command prints; it must succeed."""
+        with self.start(command, subprocess.PIPE) as process:
+            output, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+        return output
+
+    def document(self, *command: str) -> Any:
+        return json.loads(self.run(".venv/bin/hep", *command, "--format", "json"))
+
+    def start(self, command: Any, errors: int | IO[str]) -> subprocess.Popen[str]:
+        other = self.uid != os.geteuid()
+        return subprocess.Popen(
+            command,
+            cwd=self.checkout,
+            env={name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+            | {"HOME": pwd.getpwuid(self.uid).pw_dir}
+            | self.settings,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+            user=self.uid if other else None,
+            group=pwd.getpwuid(self.uid).pw_gid if other else None,
+            extra_groups=[] if other else None,
+        )
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A directory that every user can enter."""
+    folder = Path(tempfile.mkdtemp(prefix="hep-tests-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def clean_checkout(folder: Path) -> Path:
+    return Path(shutil.copytree(CHECKOUT, folder / "checkout", ignore=NOT_IN_A_CLEAN_ONE))
+
+
+@pytest.fixture
+def root(folder: Path) -> Newcomer:
+    if os.geteuid() != 0 and "CI" not in os.environ:
+        pytest.skip("needs root")
+    home = folder / "home"
+    return Newcomer(0, clean_checkout(folder), home, {"HEP_HOME": str(home)})
+
+
+@pytest.fixture
+def ordinary_user(folder: Path) -> Iterator[Newcomer]:
+    """The caller; for root, a user made for the test, with an empty home directory."""
+    checkout = clean_checkout(folder)
+    if os.geteuid() != 0:
+        yield Newcomer(os.geteuid(), checkout, folder / "home", {"HEP_HOME": str(folder / "home")})
+        return
+    name = f"hep-test-{os.getpid()}"
+    subprocess.run(["useradd", "--create-home", "--home-dir", folder / "user", name], check=True)
+    try:
+        user = pwd.getpwnam(name)
+        subprocess.run(["chown", "-R", f"{user.pw_uid}:{user.pw_gid}", checkout], check=True)
+        yield Newcomer(user.pw_uid, checkout, folder / "user/.local/share/hook-event-processor")
+        assert processes.of_user(user.pw_uid) == []
+    finally:
+        subprocess.run(["userdel", name], check=True)
+
+
+def greet_once_and_stop(newcomer: Newcomer, interrupt: signal.Signals) -> str:
+    """Start everything, do what it says, see that it worked, and end it; returns the event's id."""
+    with newcomer.up() as (process, ready):
+        command = ready.rstrip().partition(" try: ")[2]
+        newcomer.run("bash", "-c", command)
+        wait_for(lambda: last_greeting(newcomer)["status"] == "completed")
+        event = last_greeting(newcomer)["id"]
+        assert "Hello, world" in newcomer.run(".venv/bin/hep", "hook", "logs", "greet", "--output")
+        process.send_signal(interrupt)
+        remaining, _ = process.communicate(timeout=60)
+        assert process.returncode == 0
+        assert "ready:" not in remaining
+    assert processes.of_server(newcomer.home) == []
+    return str(event)
+
+
+def last_greeting(newcomer: Newcomer) -> Any:
+    return newcomer.document("events", "list", "--type", "greeting.sent", "--limit", "1")[0]
+
+
+@pytest.mark.parametrize("who", ["root", "ordinary_user"])
+def test_it_brings_everything_up_and_takes_it_down_again(who: str, request: pytest.FixtureRequest) -> None:
+    newcomer: Newcomer = request.getfixturevalue(who)
+    parents = [(path, path.stat()) for path in newcomer.checkout.parents]
+    first = greet_once_and_stop(newcomer, signal.SIGINT)
+    second = greet_once_and_stop(newcomer, signal.SIGTERM)
+    assert first != second
+
+    with newcomer.up() as (process, _):
+        assert {hook["name"] for hook in newcomer.document("hook", "list")} == {"greet", "dead_letter_alert"}
+        assert {event["id"] for event in newcomer.document("events", "list")} == {first, second}
+        newcomer.run(".venv/bin/hep", "hook", "remove", "greet")
+        process.send_signal(signal.SIGKILL)
+
+    with newcomer.up():
+        assert [hook["name"] for hook in newcomer.document("hook", "list")] == ["dead_letter_alert"]
+    assert processes.of_server(newcomer.home) == []
+    for path, before in parents:
+        after = path.stat()
+        assert (stat.S_IMODE(after.st_mode), after.st_uid) == (stat.S_IMODE(before.st_mode), before.st_uid)
