@@ -24,6 +24,8 @@ from hook_event_processor.store.database import Database
 from hook_event_processor.store.embedded import EmbeddedServer
 from hook_event_processor.store.migrate import Migration, _folder, check, migrate, migrations, status
 
+pytestmark = pytest.mark.store
+
 SEED_COLUMNS = (
     "id, source, action, resource, resource_id, payload, metadata, processed, processing_errors, retry_count,"
     " created_at, processed_at"

@@ -13,6 +13,8 @@ from psycopg import Connection
 
 from hook_event_processor.store.database import Database
 
+pytestmark = pytest.mark.store
+
 FOLDER = Path(__file__).parent.parent / "ops/sql"
 FILES = sorted(FOLDER.glob("*.sql"))
 UNKNOWN = "handle_unknown_event"

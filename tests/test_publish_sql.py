@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +19,16 @@ from psycopg.rows import dict_row
 from hook_event_processor.store.database import Database
 from hook_event_processor.store.embedded import EmbeddedServer
 
+pytestmark = pytest.mark.store
+
 ID = UUID("6b7e1b3a-58a5-4c1c-9a53-3a6f3a3f7a11")
+
+
+def _from_the_page(beginning: str) -> str:
+    """The example in docs/sql.md that begins so."""
+    page = Path(__file__).parent.parent / "docs/sql.md"
+    [example] = re.findall(rf"```sql\n({beginning}.*?)```", page.read_text(), re.DOTALL)
+    return str(example)
 
 
 def _publish(connection: Connection, arguments: str, *values: Any) -> UUID:
@@ -138,20 +149,8 @@ def test_a_plain_insert_needs_source_and_action_only(connection: Connection) -> 
 @pytest.fixture
 def orders(connection: Connection) -> Connection:
     """A table in a schema of its own whose trigger publishes: docs/sql.md's example."""
-    connection.execute(
-        """
-        CREATE SCHEMA shop;
-        CREATE TABLE shop.orders (id bigint PRIMARY KEY, total numeric NOT NULL);
-        CREATE FUNCTION shop.order_paid() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
-            PERFORM public.hook_publish(
-                'order.paid', to_jsonb(NEW), resource => 'order', resource_id => NEW.id::text);
-            RETURN NULL;
-        END $$;
-        CREATE TRIGGER order_paid AFTER INSERT ON shop.orders
-            FOR EACH ROW EXECUTE FUNCTION shop.order_paid();
-        """
-    )
+    connection.execute("CREATE SCHEMA shop; CREATE TABLE shop.orders (id bigint PRIMARY KEY, total numeric NOT NULL)")
+    connection.execute(_from_the_page("CREATE FUNCTION"))
     return connection
 
 
@@ -171,13 +170,8 @@ def publisher(server: EmbeddedServer, database: Database) -> Iterator[Connection
     conninfo = make_conninfo(server.administration, dbname=conninfo_to_dict(database.conninfo)["dbname"])
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE ROLE {}").format(role))
-        connection.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(role))
-        connection.execute(
-            sql.SQL(
-                "GRANT INSERT (id, source, action, resource, resource_id, payload, metadata, created_at, priority,"
-                " occurred_at, available_at) ON hook_events TO {}"
-            ).format(role)
-        )
+        for statement in re.findall(r"GRANT .*?;", _from_the_page("CREATE ROLE"), re.DOTALL):
+            connection.execute(statement.replace("TO publisher", f"TO publisher_{os.getpid()}"))
         connection.execute(sql.SQL("SET SESSION AUTHORIZATION {}").format(role))
         yield connection
         connection.execute("RESET SESSION AUTHORIZATION")

@@ -11,6 +11,8 @@ from psycopg import Connection, sql
 
 from hook_event_processor.store.database import Database
 
+pytestmark = pytest.mark.store
+
 CHANNEL = "public.hook_events"
 KEYS = "hashtext('public.hook_events')"
 

@@ -18,6 +18,8 @@ from psycopg.conninfo import make_conninfo
 from hook_event_processor.store.database import Database
 from hook_event_processor.store.embedded import EmbeddedServer
 
+pytestmark = pytest.mark.store
+
 PRE = {"source": "PreToolUse", "action": "tool_invocation"}
 POST = {"source": "PostToolUse", "action": "tool_completion"}
 PROMPT = {"source": "UserPromptSubmit", "action": "prompt_submitted"}

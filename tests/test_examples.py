@@ -1,0 +1,105 @@
+"""What the pages show: links that lead somewhere, hooks that can be added, a one-liner that works."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from psycopg import Connection
+
+from hook_event_processor.lua.loader import read_definition
+from hook_event_processor.store.database import Database
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+HOOKS = sorted([*(ROOT / "hook_event_processor/starter").glob("*.lua"), *(ROOT / "docs").rglob("*.lua")])
+DPKG_LOG = """\
+2026-05-09 10:00:00 startup archives unpack
+2026-05-09 10:00:01 install curl:amd64 <none> 7.88.1-10
+2026-05-09 10:00:01 status half-installed curl:amd64 7.88.1-10
+2026-05-09 10:00:02 configure curl:amd64 7.88.1-10 <none>
+2026-05-10 11:00:00 upgrade tzdata:all 2025a-0 2025b-0
+"""
+ROTATED_LOG = """\
+2026-04-01 09:00:00 remove nano:amd64 7.2-1 <none>
+2026-04-01 09:00:05 purge nano:amd64 7.2-1 <none>
+"""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+def test_the_readme_fits_one_screen_and_names_the_line() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert "insert -> claim -> route -> run hook -> record -> ack" in text
+    assert len(text.splitlines()) <= 60
+
+
+@pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook.name)
+def test_every_hook_can_be_added_and_is_pure(hook: Path) -> None:
+    definition = read_definition(hook.read_text(), str(hook))
+    assert definition.name == hook.stem
+    assert definition.description
+    assert definition.event_types
+    assert not definition.effectful
+
+
+@pytest.fixture
+def dpkg_logs(tmp_path: Path) -> str:
+    """The pattern of two log files, the older one compressed, in the order in which a shell lists them."""
+    (tmp_path / "dpkg.log").write_text(DPKG_LOG)
+    (tmp_path / "dpkg.log.1.gz").write_bytes(gzip.compress(ROTATED_LOG.encode()))
+    return f"{tmp_path}/dpkg.log*"
+
+
+def _run_one_liner(database: Database, logs: str) -> str:
+    page = (ROOT / "docs/examples/packages/README.md").read_text()
+    command = re.search(r"```bash\n(zcat .*?)```", page, re.DOTALL)
+    assert command is not None
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "DATABASE_URL": database.conninfo,
+        "TZ": "Europe/Berlin",
+    }
+    finished = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command[1].replace("/var/log/dpkg.log*", logs)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+def test_the_package_history_becomes_events_oldest_first(
+    connection: Connection, database: Database, dpkg_logs: str
+) -> None:
+    _run_one_liner(database, dpkg_logs)
+    rows = connection.execute(
+        "SELECT type, resource_id, data ->> 'old_version', data ->> 'version', data ->> 'arch',"
+        """ to_char("timestamp" AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') FROM events ORDER BY seq"""
+    ).fetchall()
+    assert rows == [
+        ("package.removed", "nano", "7.2-1", None, "amd64", "2026-04-01 07:00:00"),
+        ("package.purged", "nano", "7.2-1", None, "amd64", "2026-04-01 07:00:05"),
+        ("package.installed", "curl", None, "7.88.1-10", "amd64", "2026-05-09 08:00:01"),
+        ("package.upgraded", "tzdata", "2025a-0", "2025b-0", "all", "2026-05-10 09:00:00"),
+    ]
+
+
+def test_the_package_history_taken_twice_adds_nothing(
+    connection: Connection, database: Database, dpkg_logs: str
+) -> None:
+    _run_one_liner(database, dpkg_logs)
+    assert "4 were there already" in _run_one_liner(database, dpkg_logs)
+    assert connection.execute("SELECT count(*) FROM hook_events").fetchone() == (4,)
