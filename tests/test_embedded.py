@@ -250,6 +250,19 @@ def test_a_stale_process_number_that_something_else_has_by_now_is_no_obstacle(ho
         psycopg.connect(server.conninfo).close()
 
 
+@pytest.mark.parametrize("name", ['a "quoted" name', "a $name", "two\nlines"])
+def test_a_name_that_postgresql_cannot_take_is_refused(home: Path, name: str) -> None:
+    with pytest.raises(EmbeddedServerError, match="holds a character"):
+        embedded.start(home / name)
+    assert not home.exists()
+
+
+def test_a_file_in_the_place_of_the_home_is_named(home: Path) -> None:
+    home.touch()
+    with pytest.raises(EmbeddedServerError, match=f"{home} is not a directory"):
+        embedded.start(home)
+
+
 def test_a_data_directory_of_something_else_is_refused(home: Path) -> None:
     (home / "postgresql/data").mkdir(parents=True)
     with pytest.raises(EmbeddedServerError, match="holds no PostgreSQL database"):

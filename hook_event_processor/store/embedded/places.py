@@ -12,6 +12,7 @@ from pathlib import Path
 from hook_event_processor.errors import EmbeddedServerError
 from hook_event_processor.store.embedded.account import Account, name_of
 
+_UNUSABLE = frozenset('"$`\\')  # initdb passes paths to a shell, between quotation marks
 SOCKET = ".s.PGSQL.5432"
 _SOCKET_PATH_BYTES = 107  # sockaddr_un.sun_path without its NUL, unix(7)
 
@@ -68,10 +69,14 @@ def make_home(home: Path, account: Account) -> Places:
     server's user cannot reach it; nothing is made then.
     """
     places = Places(home.resolve())
+    if not str(places.home).isprintable() or _UNUSABLE.intersection(str(places.home)):
+        raise EmbeddedServerError(f"{str(places.home)!r} holds a character that PostgreSQL's programs cannot take")
     way = [*reversed(places.folder.parents), places.folder]
     there = [directory for directory in way if directory.exists()]
     for directory in there[len(places.home.parents) :]:
         _refuse_foreign(directory)
+    if not there[-1].is_dir():
+        raise EmbeddedServerError(f"{there[-1]} is not a directory")
     closed = account.first_closed(there[-1])
     if closed is not None:
         raise EmbeddedServerError(
