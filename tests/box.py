@@ -1,0 +1,152 @@
+"""A throw-away machine with systemd, PostgreSQL and the product, for the tests of the units."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shlex
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parent.parent
+UNITS = REPOSITORY / "systemd"
+INSTALLED = "/opt/hook-event-processor"
+SERVICE = "hook-event-processor"
+PASSWORD = "s3same/open'" + secrets.token_hex(4)
+
+# As a distribution's own unit would be named, so that After=postgresql.service means it.
+_POSTGRESQL = """
+[Service]
+User=hep-database
+RuntimeDirectory=hep-database
+StateDirectory=hep-database
+ExecStart={binaries}/postgres -D %S/hep-database/data -k %t/hep-database -c listen_addresses=127.0.0.1 -p {port}
+KillSignal=SIGINT
+"""
+
+
+def await_until(condition: Callable[[], object], seconds: float, what: str) -> None:
+    """Return when `condition` is true; fail after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.1)
+
+
+class Box:
+    """The machine. Its network is the host's; the rest of it dies with it."""
+
+    def __init__(self, state: Path, postgresql: Path) -> None:
+        """Take a directory for the box's state, and PostgreSQL's programs, which every user must be able to reach."""
+        self._environment = {**os.environ, "SYSTEMD_BOX": str(state)}
+        self._binaries = postgresql / "bin"
+        self.port = _free_port()
+
+    def _call(self, *arguments: str, check: bool = True, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        command = [str(REPOSITORY / "tests/systemd-box"), *arguments]
+        done = subprocess.run(
+            command, input=text, capture_output=True, text=True, env=self._environment, timeout=110, check=False
+        )
+        assert done.returncode == 0 or not check, f"{shlex.join(arguments)}: {done.stdout}{done.stderr}"
+        return done
+
+    def start(self) -> None:
+        """Boot."""
+        self.stop()
+        self._call("start")
+
+    def stop(self) -> None:
+        """Power off, and leave no trace."""
+        self._call("stop")
+
+    def run(self, *command: str, check: bool = True, text: str | None = None) -> str:
+        """What a command of root's prints."""
+        return self._call("exec", *command, check=check, text=text).stdout
+
+    def status(self, *command: str) -> int:
+        """The exit status of a command of root's."""
+        return self._call("exec", *command, check=False).returncode
+
+    def shell(self, script: str, user: str = "root") -> str:
+        """What a script prints that a user runs in their home directory, as after a login."""
+        uid = self.run("id", "-u", user).strip()
+        prefix = ["runuser", "-u", user, "--", "env", "-C", self.run("sh", "-c", f"echo ~{user}").strip()]
+        variables = [f"XDG_RUNTIME_DIR=/run/user/{uid}", "SYSTEMD_PAGER=cat", "SYSTEMD_COLORS=0"]
+        # From stdin, so that `pkill -f` does not find its own shell by the script's text.
+        return self.run(*prefix, *variables, "bash", "-eu", text=script)
+
+    def popen(self, *command: str) -> subprocess.Popen[str]:
+        """Start a command of root's, and read what it prints."""
+        return subprocess.Popen(
+            [str(REPOSITORY / "tests/systemd-box"), "exec", *command],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=self._environment,
+        )
+
+    def write(self, path: str, content: str, mode: int = 0o644) -> None:
+        """Write a file of root's, and make its directories."""
+        self.run("mkdir", "-p", str(Path(path).parent))
+        self.run("install", "-m", f"{mode:o}", "/dev/stdin", path, text=content)
+
+    def install_product(self) -> None:
+        """Install the package as docs/operations.md has it."""
+        self.run("/usr/bin/python3", "-m", "venv", INSTALLED)
+        self.run(f"{INSTALLED}/bin/pip", "install", "--quiet", "--disable-pip-version-check", str(REPOSITORY))
+
+    def start_postgresql(self) -> None:
+        """A server on 127.0.0.1 whose role and database `hep` need PASSWORD, as the unit postgresql.service."""
+        data = "/var/lib/hep-database/data"
+        self.run("useradd", "--system", "hep-database")
+        self.run("install", "-d", "-o", "hep-database", "-m", "700", "/var/lib/hep-database")
+        initdb = f"{self._binaries}/initdb -D {data} -U hep-database --auth-local=peer --auth-host=scram-sha-256 -N"
+        self.run("runuser", "-u", "hep-database", "--", *initdb.split())
+        unit = _POSTGRESQL.format(binaries=self._binaries, port=self.port)
+        self.write("/etc/systemd/system/postgresql.service", unit)
+        self.run("systemctl", "daemon-reload")
+        self.run("systemctl", "start", "postgresql")
+        await_until(lambda: self._administer("SELECT 1", check=False), 30, "PostgreSQL runs")
+        password = PASSWORD.replace("'", "''")
+        self._administer(f"CREATE ROLE hep LOGIN PASSWORD '{password}'")
+        self._administer("CREATE DATABASE hep OWNER hep")
+
+    def _administer(self, sql: str, *, check: bool = True) -> str:
+        psql = f"{self._binaries}/psql -X -h /run/hep-database -p {self.port} -d postgres -c"
+        return self.run("runuser", "-u", "hep-database", "--", *psql.split(), sql, check=check)
+
+    def psql(self, sql: str) -> str:
+        """What psql prints for a statement, unaligned and without headings, as the role hep."""
+        variables = ["PGHOST=127.0.0.1", f"PGPORT={self.port}", "PGUSER=hep", f"PGPASSWORD={PASSWORD}"]
+        psql = f"{self._binaries}/psql -XAtq -v ON_ERROR_STOP=1 -d hep -c"
+        return self.run("env", *variables, *psql.split(), sql).strip()
+
+    def hep(self, *arguments: str) -> str:
+        """What the command hep prints, with the database given."""
+        variables = [f"DB_PASSWORD={PASSWORD}", f"DB_PORT={self.port}", "DB_USER=hep", "DB_NAME=hep"]
+        return self.run("env", "-C", "/", *variables, f"{INSTALLED}/bin/hep", *arguments)
+
+    def properties(self, *names: str, unit: str = SERVICE) -> list[str]:
+        """What `systemctl show` has under these names."""
+        lines = self.run("systemctl", "show", unit, f"--property={','.join(names)}").splitlines()
+        shown = dict(line.split("=", 1) for line in lines)
+        return [shown[name] for name in names]
+
+    def journal(self, *matches: str) -> list[dict[str, str]]:
+        """The journal's entries with these fields."""
+        self.run("journalctl", "--sync")
+        lines = self.run("journalctl", "--output=json", "--all", *matches).splitlines()
+        return [json.loads(line) for line in lines]
+
+    def messages(self, *matches: str) -> Sequence[str]:
+        """The texts of the journal's entries with these fields."""
+        return [entry["MESSAGE"] for entry in self.journal(*matches)]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,404 @@
+"""Life under a real systemd: the units of systemd/, with both managers' recipes, kills, freezes and lost databases."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from box import INSTALLED, PASSWORD, REPOSITORY, SERVICE, UNITS, Box, await_until
+
+from hook_event_processor.store.embedded.program import copied
+
+# Outside continuous integration an ordinary user may run the other tests.
+pytestmark = [
+    pytest.mark.skipif(
+        os.geteuid() != 0 and "CI" not in os.environ, reason="booting a systemd in a box needs root: run as root"
+    ),
+    pytest.mark.timeout(300),
+]
+
+SYSTEM = "/etc/systemd/system"
+WATCHDOG_SECONDS = 4
+
+HOOK = """
+return {
+  name = "greet",
+  event_type = "box.*",
+  execute = function(event)
+    if event.action == "slow" then
+      require("time").sleep(4)
+    elseif event.action == "broken" then
+      error("no such thing\\nas luck")
+    end
+    return true, "hello " .. event.data.name
+  end,
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[Box]:
+    """A machine with PostgreSQL, the product, its schema and one hook; the unit is not there yet."""
+    # Not below /tmp, which the units do not see, nor below pytest's own directory, which is root's alone.
+    with tempfile.TemporaryDirectory(prefix="hep-box-", dir="/var/lib") as directory:
+        Path(directory).chmod(0o755)
+        box = Box(Path(directory, "state"), copied(Path(directory, "postgresql")))
+        try:
+            box.start()
+            box.start_postgresql()
+            box.install_product()
+            box.hep("db", "migrate")
+            box.write("/root/greet.lua", HOOK)
+            box.hep("hook", "add", "/root/greet.lua")
+            yield box
+        finally:
+            box.stop()
+
+
+@pytest.fixture
+def unit(box: Box) -> Iterator[str]:
+    """The unit, installed in the system manager as docs/operations.md has it, running, with a short watchdog."""
+    for name in (SERVICE, f"{SERVICE}@"):
+        box.run("cp", str(UNITS / f"{name}.service"), f"{SYSTEM}/")
+        box.run("mkdir", "-p", f"{SYSTEM}/{name}.service.d")
+        box.run("cp", str(UNITS / "dynamic-user.conf"), f"{SYSTEM}/{name}.service.d/")
+        box.write(f"{SYSTEM}/{name}.service.d/test.conf", f"[Service]\nWatchdogSec={WATCHDOG_SECONDS}\n")
+    box.write("/etc/hook-event-processor/environment", f"DB_PORT={box.port}\nDB_USER=hep\nDB_NAME=hep\n", 0o600)
+    box.write("/etc/credstore/hook-event-processor.db_password", PASSWORD, 0o600)
+    box.run("systemctl", "daemon-reload")
+    box.run("systemctl", "reset-failed")
+    box.run("systemctl", "restart", SERVICE)
+    yield SERVICE
+    box.run("systemctl", "stop", f"{SERVICE}.service", f"{SERVICE}@*.service", check=False)
+    box.run("rm", "-r", "/etc/hook-event-processor", "/etc/credstore")
+
+
+def insert(box: Box, action: str = "greeted", name: str = "world") -> str:
+    """Insert an event with plain SQL; returns its id."""
+    event_id = str(uuid.uuid4())
+    box.psql(
+        "INSERT INTO hook_events (id, source, action, resource, resource_id, payload, metadata) VALUES"
+        f" ('{event_id}', 'box', '{action}', '', '', '{{\"name\": \"{name}\"}}',"
+        ' \'{"correlation_id": "c-1", "agent_id": "a-1", "session_id": "s-1"}\')'
+    )
+    return event_id
+
+
+def await_processed(box: Box, event_id: str, seconds: float = 10) -> None:
+    query = f"SELECT processed FROM hook_events WHERE id = '{event_id}'"
+    await_until(lambda: box.psql(query) == "t", seconds, f"event {event_id} is processed")
+
+
+def await_restart(box: Box, old_pid: str, seconds: float) -> None:
+    def restarted() -> bool:
+        pid, state = box.properties("MainPID", "ActiveState")
+        return state == "active" and pid not in ("0", old_pid)
+
+    await_until(restarted, seconds, "the service was restarted")
+
+
+def results(box: Box) -> set[str]:
+    """How the service has ended so far, as the journal has it."""
+    return {
+        entry["UNIT_RESULT"] for entry in box.journal("_PID=1", f"UNIT={SERVICE}.service") if "UNIT_RESULT" in entry
+    }
+
+
+def test_an_inserted_event_is_run_recorded_and_found_in_the_journal(box: Box, unit: str) -> None:
+    event_id = insert(box, name="psql")
+    await_processed(box, event_id)
+    recorded = box.psql(f"SELECT hook_name, success, output FROM event_hook_executions WHERE event_id = '{event_id}'")
+    assert recorded == "greet|t|hello psql"
+    await_until(lambda: box.messages(f"EVENT_ID={event_id}"), 5, "the run is in the journal")
+    (entry,) = box.journal("HOOK=greet", f"EVENT_ID={event_id}")
+    assert entry["_SYSTEMD_UNIT"] == f"{SERVICE}.service"
+    assert entry["SYSLOG_IDENTIFIER"] == "hook-event-processor"
+    assert entry["PRIORITY"] == "6"
+    assert (entry["SOURCE"], entry["ACTION"], entry["OUTCOME"]) == ("box", "greeted", "continue")
+    assert (entry["CORRELATION_ID"], entry["AGENT_ID"], entry["SESSION_ID"]) == ("c-1", "a-1", "s-1")
+    assert float(entry["DURATION_MS"]) >= 0
+
+
+def test_a_failed_run_is_a_warning_in_the_journal(box: Box, unit: str) -> None:
+    event_id = insert(box, action="broken")
+    await_until(lambda: box.messages(f"EVENT_ID={event_id}", "OUTCOME=failed"), 10, "the failure is in the journal")
+    entry = box.journal(f"EVENT_ID={event_id}", "OUTCOME=failed")[0]
+    assert entry["PRIORITY"] == "4"
+    assert "no such thing\n    as luck" in entry["MESSAGE"]
+
+
+def test_the_service_says_how_it_is(box: Box, unit: str) -> None:
+    kind, state, text, user = box.properties("Type", "ActiveState", "StatusText", "User")
+    assert (kind, state, user) == ("notify", "active", "hook-event-processor")
+    assert text
+    (pid,) = box.properties("MainPID")
+    assert box.run("stat", "-c", "%U", f"/proc/{pid}").strip() == "hook-event-processor"
+
+
+def test_the_password_is_nowhere_to_be_seen(box: Box, unit: str) -> None:
+    (pid,) = box.properties("MainPID")
+    assert PASSWORD not in box.run("cat", f"/proc/{pid}/cmdline", f"/proc/{pid}/environ")
+    assert not [message for message in box.messages(f"_SYSTEMD_UNIT={SERVICE}.service") if PASSWORD in message]
+
+
+def test_kill_9_is_followed_by_a_restart(box: Box, unit: str) -> None:
+    """The restart test of the original service, as printed there."""
+    (old_pid,) = box.properties("MainPID")
+    shown = box.shell("pkill -9 -f hook_event_processor\nsleep 5\nsystemctl status hook-event-processor")
+    assert "active (running)" in shown
+    assert box.properties("MainPID") != [old_pid]
+    await_processed(box, insert(box))
+
+
+def test_a_stopped_process_is_restarted_by_the_watchdog(box: Box, unit: str) -> None:
+    (pid,) = box.properties("MainPID")
+    box.run("kill", "-STOP", pid)
+    await_restart(box, pid, WATCHDOG_SECONDS + 30)
+    assert "watchdog" in results(box)
+    await_processed(box, insert(box))
+
+
+@pytest.mark.parametrize("threads", ["main", "others"])
+def test_a_process_that_is_frozen_in_part_is_restarted_by_the_watchdog(box: Box, unit: str, threads: str) -> None:
+    box.run("journalctl", "--rotate", "--vacuum-time=1ms")
+    (pid,) = box.properties("MainPID")
+    freezer = box.popen("/usr/bin/python3", str(REPOSITORY / "tests/freeze.py"), pid, threads)
+    assert freezer.stdout
+    assert freezer.stdout.readline() == "frozen\n"
+    await_restart(box, pid, 90)
+    freezer.communicate(timeout=10)
+    assert "watchdog" in results(box)
+    await_processed(box, insert(box))
+
+
+def test_a_database_that_is_away_restarts_nothing(box: Box, unit: str) -> None:
+    before = box.properties("MainPID", "NRestarts")
+    box.run("systemctl", "stop", "postgresql")
+    (status,) = box.properties("StatusText")
+    time.sleep(10 * WATCHDOG_SECONDS)
+    assert box.properties("MainPID", "NRestarts") == before
+    assert box.properties("StatusText") != [status], "the status says that the database is away"
+    box.run("systemctl", "start", "postgresql")
+    await_until(lambda: box.status("sh", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{box.port}") or True, 10, "PostgreSQL")
+    await_until(lambda: _answers(box), 20, "PostgreSQL answers")
+    await_processed(box, insert(box), 30)
+    assert box.properties("MainPID", "NRestarts") == before
+
+
+def _answers(box: Box) -> bool:
+    try:
+        return box.psql("SELECT 1") == "1"
+    except AssertionError:
+        return False
+
+
+def test_the_service_starts_while_the_database_is_away(box: Box, unit: str) -> None:
+    box.run("systemctl", "stop", SERVICE, "postgresql")
+    box.run("systemctl", "start", SERVICE)
+    before = box.properties("MainPID", "NRestarts")
+    time.sleep(3 * WATCHDOG_SECONDS)
+    assert box.properties("MainPID", "NRestarts") == before
+    box.run("systemctl", "start", "postgresql")
+    await_until(lambda: _answers(box), 20, "PostgreSQL answers")
+    await_processed(box, insert(box), 30)
+
+
+def test_a_wrong_configuration_is_not_tried_again(box: Box, unit: str) -> None:
+    box.run("systemctl", "stop", SERVICE)
+    box.write("/etc/hook-event-processor/environment", "BATCH_SIZE=many\n", 0o600)
+    assert box.status("systemctl", "start", SERVICE) != 0
+    time.sleep(3)
+    state, restarts, status = box.properties("ActiveState", "NRestarts", "ExecMainStatus")
+    assert (state, restarts, status) == ("failed", "0", "78")
+    assert [message for message in box.messages(f"_SYSTEMD_UNIT={SERVICE}.service") if "BATCH_SIZE" in message]
+
+
+def test_a_schema_that_is_not_ours_is_not_tried_again(box: Box, unit: str) -> None:
+    box.run("systemctl", "stop", SERVICE)
+    box.psql("CREATE SCHEMA nobody")
+    box.write(
+        "/etc/hook-event-processor/environment",
+        f"DB_PORT={box.port}\nDB_USER=hep\nDB_NAME=hep\nDB_SCHEMA=nobody\n",
+        0o600,
+    )
+    box.run("systemctl", "start", SERVICE, check=False)
+    await_until(lambda: box.properties("ActiveState") == ["failed"], 20, "the service has given up")
+    assert box.properties("NRestarts", "ExecMainStatus") == ["0", "78"]
+
+
+def test_a_stop_lets_the_run_end_that_is_under_way(box: Box, unit: str) -> None:
+    event_id = insert(box, action="slow")
+    busy = f"SELECT lease_token IS NOT NULL FROM hook_events WHERE id = '{event_id}'"
+    await_until(lambda: box.psql(busy) == "t", 10, "the run is under way")
+    began = time.monotonic()
+    box.run("systemctl", "stop", SERVICE)
+    assert time.monotonic() - began < 20
+    assert box.properties("Result", "ExecMainStatus") == ["success", "0"]
+    recorded = box.psql(f"SELECT success, attempt FROM event_hook_executions WHERE event_id = '{event_id}'")
+    assert recorded == "t|1"
+    assert box.psql(f"SELECT processed FROM hook_events WHERE id = '{event_id}'") == "t"
+
+
+def test_instances_share_the_work(box: Box, unit: str) -> None:
+    box.run("systemctl", "stop", SERVICE)
+    box.run("systemctl", "start", f"{SERVICE}@1", f"{SERVICE}@2")
+    await_processed(box, insert(box))
+    query = "SELECT string_agg(instance, ',' ORDER BY instance) FROM hook_processors WHERE instance IN ('1', '2')"
+    await_until(lambda: box.psql(query) == "1,2", 10, "both instances are known")
+
+
+def test_an_instance_can_have_settings_of_its_own(box: Box, unit: str) -> None:
+    box.write("/etc/hook-event-processor/environment.odd", "WORKERS=none\n", 0o600)
+    assert box.status("systemctl", "start", f"{SERVICE}@odd") != 0
+    assert box.status("systemctl", "start", f"{SERVICE}@even") == 0
+
+
+def test_the_two_files_differ_in_what_an_instance_needs_only() -> None:
+    plain = (UNITS / f"{SERVICE}.service").read_text().splitlines()
+    template = (UNITS / f"{SERVICE}@.service").read_text().splitlines()
+    assert [line for line in plain if line not in template] == ["Description=Hook event processor"]
+    added = [line for line in template if line not in plain and not line.startswith("#")]
+    assert all("%i" in line or line == "DefaultInstance=1" for line in added)
+
+
+@pytest.mark.parametrize("name", [f"{SERVICE}.service", f"{SERVICE}@.service"])
+def test_the_units_are_right_and_well_shielded(box: Box, unit: str, name: str) -> None:
+    assert box.run("systemd-analyze", "verify", "--man=no", f"{SYSTEM}/{name}") == ""
+    instance = name.replace("@", "@1")
+    exposure = re.search(r"exposure level for \S+: ([\d.]+)", box.run("systemd-analyze", "security", instance))
+    assert exposure
+    assert float(exposure[1]) <= 1.2
+    alone = box.run("systemd-analyze", "security", "--offline=true", str(UNITS / name))
+    exposure = re.search(r"exposure level for \S+: ([\d.]+)", alone)
+    assert exposure
+    assert float(exposure[1]) <= 1.8, "without dynamic-user.conf"
+
+
+def test_the_printed_recipe_for_the_system_works(box: Box, unit: str) -> None:
+    """The file alone, copied as the original service's was, without the drop-ins."""
+    box.run("systemctl", "stop", SERVICE)
+    box.run("rm", "-r", f"{SYSTEM}/{SERVICE}.service.d", f"{SYSTEM}/{SERVICE}.service")
+    shown = box.shell(
+        f"cd {UNITS}\n"
+        "cp hook-event-processor.service /etc/systemd/system/\n"
+        "systemctl daemon-reload\n"
+        "systemctl enable hook-event-processor\n"
+        "systemctl start hook-event-processor\n"
+        "systemctl status hook-event-processor\n"
+    )
+    assert "active (running)" in shown
+    await_processed(box, insert(box))
+    assert SERVICE in box.run("systemctl", "list-dependencies", "default.target"), "it starts with the machine"
+    box.run("systemctl", "disable", SERVICE)
+
+
+def add_user(box: Box, name: str) -> None:
+    """A user whose manager runs without a login, with settings for the service."""
+    box.run("useradd", "--create-home", name)
+    box.run("loginctl", "enable-linger", name)
+    await_until(
+        lambda: "running" in box.shell("systemctl --user is-system-running || true", name), 20, "a user manager"
+    )
+    box.shell(
+        "mkdir -p ~/.config/hook-event-processor && umask 077\n"
+        "cat >~/.config/hook-event-processor/environment <<'END'\n"
+        f'DB_PASSWORD="{PASSWORD}"\nDB_PORT={box.port}\nDB_USER=hep\nDB_NAME=hep\nEND\n',
+        name,
+    )
+
+
+USER_RECIPE = f"""
+cd {UNITS}
+mkdir -p ~/.config/systemd/user/
+cp hook-event-processor.service ~/.config/systemd/user/
+systemctl --user daemon-reload
+systemctl --user enable hook-event-processor
+systemctl --user start hook-event-processor
+systemctl --user status hook-event-processor
+"""
+
+
+def test_the_printed_recipe_for_a_user_works(box: Box) -> None:
+    """The same file in a user's manager, and the restart test of the original service as printed for it."""
+    add_user(box, "tester")
+    assert "active (running)" in box.shell(USER_RECIPE, "tester")
+    event_id = insert(box, name="tester")
+    await_processed(box, event_id)
+    await_until(lambda: box.messages(f"EVENT_ID={event_id}"), 5, "the run is in the journal")
+    (entry,) = box.journal(f"EVENT_ID={event_id}")
+    assert entry["_SYSTEMD_USER_UNIT"] == f"{SERVICE}.service"
+    shown = box.shell(
+        "pkill -9 -f hook_event_processor\nsleep 5\nsystemctl --user status hook-event-processor", "tester"
+    )
+    assert "active (running)" in shown
+    pid = box.shell(f"systemctl --user show -P MainPID {SERVICE}", "tester").strip()
+    assert_shielded(box, pid)
+    box.shell(f"systemctl --user stop {SERVICE}", "tester")
+
+
+def test_a_user_who_may_not_make_namespaces_needs_a_drop_in(box: Box) -> None:
+    box.write(f"{SYSTEM}/user@.service.d/test.conf", "[Service]\nRestrictNamespaces=~user\n")
+    box.run("systemctl", "daemon-reload")
+    add_user(box, "walled")
+    shown = box.shell(f"({USER_RECIPE}) || systemctl --user show -P ExecMainStatus {SERVICE}", "walled")
+    assert shown.splitlines()[-1] == "217"
+    shown = box.shell(
+        f"mkdir -p ~/.config/systemd/user/{SERVICE}.service.d\n"
+        f"cp {UNITS}/no-user-namespaces.conf ~/.config/systemd/user/{SERVICE}.service.d/\n"
+        "systemctl --user daemon-reload\n"
+        f"systemctl --user restart {SERVICE}\n"
+        f"systemctl --user status {SERVICE}\n",
+        "walled",
+    )
+    assert "active (running)" in shown
+    await_processed(box, insert(box))
+    box.shell(f"systemctl --user stop {SERVICE}", "walled")
+
+
+def assert_shielded(box: Box, pid: str) -> None:
+    """What the unit promises is enforced on this process, not passed over."""
+    status = box.run("cat", f"/proc/{pid}/status")
+    assert re.search(r"^CapBnd:\s+0+$", status, re.MULTILINE)
+    assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
+    assert re.search(r"^Seccomp:\s+2$", status, re.MULTILINE)
+    inside = ["nsenter", "--target", pid, "--mount", "--"]
+    assert box.status(*inside, "touch", "/etc/hep-was-here") != 0
+    assert box.run(*inside, "ls", "-A", "/tmp") == ""
+    assert INSTALLED in box.run(*inside, "ls", "-d", INSTALLED)
+
+
+def test_the_service_is_shielded(box: Box, unit: str) -> None:
+    (pid,) = box.properties("MainPID")
+    assert_shielded(box, pid)
+
+
+def test_the_units_limits_are_in_force(box: Box, unit: str) -> None:
+    limits = {
+        "Restart": "on-failure",
+        "RestartUSec": "1s",
+        "StartLimitIntervalUSec": "5min",
+        "StartLimitBurst": "5",
+        "MemoryMax": str(512 * 1024 * 1024),
+        "CPUQuotaPerSecUSec": "500ms",
+        "OOMPolicy": "continue",
+        "TimeoutStopUSec": "30s",
+        "NotifyAccess": "main",
+    }
+    assert dict(zip(limits, box.properties(*limits), strict=True)) == limits
+
+
+def test_five_failures_within_five_minutes_are_enough(box: Box, unit: str) -> None:
+    box.write(f"{SYSTEM}/{SERVICE}.service.d/fail.conf", "[Service]\nExecStart=\nExecStart=/bin/false\n")
+    box.run("systemctl", "daemon-reload")
+    box.run("systemctl", "stop", SERVICE)
+    box.run("systemctl", "reset-failed")
+    box.run("systemctl", "start", SERVICE, check=False)
+    await_until(lambda: box.properties("ActiveState") == ["failed"], 20, "systemd gives up")
+    assert box.properties("NRestarts") == ["5"]
+    box.run("rm", f"{SYSTEM}/{SERVICE}.service.d/fail.conf")
