@@ -59,12 +59,10 @@ class EventHandlerRegistry:
             raise HookRefused(f"the handler for {source}/{action} is a {type(handler).__name__}, not a function")
         self._handlers[source, action] = RegisteredHandler(source, action, handler, pure)
 
-    def find(self, source: str, action: str) -> RegisteredHandler | None:
-        """The handler that serves such an event."""
-        for key in ((source, action), (source, "*"), ("*", action), ("*", "*")):
-            if key in self._handlers:
-                return self._handlers[key]
-        return None
+    def candidates(self, source: str, action: str) -> list[RegisteredHandler]:
+        """The handlers that match such an event; the first serves it."""
+        keys = ((source, action), (source, "*"), ("*", action), ("*", "*"))
+        return [self._handlers[key] for key in keys if key in self._handlers]
 
     def __iter__(self) -> Iterator[RegisteredHandler]:
         return iter(list(self._handlers.values()))

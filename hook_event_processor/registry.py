@@ -123,7 +123,7 @@ class Hook:
         return any(pattern.matches(source, action) for pattern in self.patterns)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Route:
     """What runs for one kind of event: stages by priority; the hooks of one stage run side by side."""
 
@@ -144,13 +144,19 @@ class Route:
         return max((len(stage) for stage in self.stages), default=0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Routes:
+@dataclass(frozen=True, slots=True, eq=False)
+class Routes:
     """The routes of one (source, action): one for each stack that a matching hook names, and one for the rest."""
 
     by_stack: Mapping[str | None, Route]
 
+    @property
+    def common(self) -> Route | None:
+        """The one route, where no stack makes a difference."""
+        return self.by_stack[None] if len(self.by_stack) == 1 else None
+
     def of(self, stack: str | None) -> Route:
+        """The route of events of this stack."""
         return self.by_stack.get(stack) or self.by_stack[None]
 
 
@@ -161,28 +167,33 @@ class Registry:
         """`handler` gives the one Python handler that serves a (source, action), the unknown handler included."""
         self.hooks = tuple(hooks)
         self._handler = handler or (lambda *_: None)
-        self._cache: dict[tuple[str, str], _Routes] = {}
+        self._cache: dict[tuple[bytes, bytes], Routes] = {}
 
-    def route(self, source: str, action: str, stack: Callable[[], str | None]) -> Route:
-        """What runs for an event. `stack` is called only when a matching hook asks for one."""
+    def routes(self, source: bytes, action: bytes) -> Routes:
+        """What runs for events of this source and action, both as UTF-8: as a claim reads them."""
         routes = self._cache.get((source, action))
         if routes is None:
-            routes = self._find(source, action)
+            routes = self._find(source.decode(), action.decode())
             if len(self._cache) >= _MAX_ROUTES:
                 self._cache.clear()
             self._cache[source, action] = routes
-        return routes.by_stack[None] if len(routes.by_stack) == 1 else routes.of(stack())
+        return routes
 
-    def _find(self, source: str, action: str) -> _Routes:
+    def _find(self, source: str, action: str) -> Routes:
         matching = [hook for hook in self.hooks if hook.matches(source, action)]
         stacks = {hook.stack for hook in matching} | {None}
-        return _Routes({stack: self._route(source, action, stack, matching) for stack in stacks})
+        return Routes({stack: self._route(source, action, stack, matching) for stack in stacks})
 
     def _route(self, source: str, action: str, stack: str | None, matching: Sequence[Hook]) -> Route:
         running = [hook for hook in matching if hook.stack in (None, stack)]
         handler = self._handler(source, action)
         if handler is not None and not (running and handler.name == UNKNOWN_HANDLER):
             running.append(handler)
-        running.sort(key=lambda hook: (hook.priority, hook.name))
-        stages = groupby(running, key=lambda hook: hook.priority)
-        return Route(tuple(tuple(stage) for _, stage in stages))
+        return route_of(running)
+
+
+def route_of(hooks: Iterable[Hook]) -> Route:
+    """The route that runs these hooks."""
+    in_order = sorted(hooks, key=lambda hook: (hook.priority, hook.name))
+    stages = groupby(in_order, key=lambda hook: hook.priority)
+    return Route(tuple(tuple(stage) for _, stage in stages))

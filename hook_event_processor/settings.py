@@ -206,7 +206,8 @@ def _conninfo(values: Mapping[str, str]) -> str | None:
             raise SettingsError(
                 "DATABASE_URL is not a connection string: it takes postgresql://user:password@host:port/database"
             ) from None
-        return make_conninfo(**{**_from_libpq(values), **given})
+        both = {**_from_libpq(values), **{name: str(value) for name, value in given.items() if value is not None}}
+        return make_conninfo(**both)
     if any(name in values for name in _NAMES_A_SERVER):
         return make_conninfo(**_from_libpq(values))
     password = values.get("DB_PASSWORD") or _credential(values, "db_password")

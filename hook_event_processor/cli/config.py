@@ -43,7 +43,7 @@ def config(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.format == "json":
         document([{"name": name, "value": value, "from": origin} for name, value, origin in rows])
     else:
-        table(("Setting", "Value", "From"), rows)
+        table(("Setting", "Value", "From"), rows, wrapped=("Value", "From"))
     return 0
 
 

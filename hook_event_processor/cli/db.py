@@ -43,7 +43,7 @@ def _add_psql(group: argparse._SubParsersAction[Any]) -> None:
 
 def migrate(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import line
+    from hook_event_processor.cli.output import counted, line
     from hook_event_processor.store import migrate as migrations
 
     with session(settings) as connection:
@@ -55,7 +55,7 @@ def migrate(arguments: argparse.Namespace, settings: Settings) -> int:
         count = migrations.migrate(
             connection, settings.schema, lambda migration: line(f"applied {migration.version:04d} {migration.name}")
         )
-    line(f"{count} migration{'s' * (count != 1)} applied" if count else "nothing to apply: the database is up to date")
+    line(f"{counted(count, 'migration')} applied" if count else "nothing to apply: the database is up to date")
     return 0
 
 

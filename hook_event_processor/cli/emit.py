@@ -125,7 +125,7 @@ def _server_time(connection: Connection) -> datetime:
 
 def _emit_file(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import document, line
+    from hook_event_processor.cli.output import counted, document, line
     from hook_event_processor.cli.progress import reading_bar
 
     with ExitStack() as opened:
@@ -142,7 +142,7 @@ def _emit_file(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.format == "json":
         document({"published": count, "known": known})
     else:
-        line(f"published: {count:,} event{'s' * (count != 1)}" + (f"; {known:,} were there already" if known else ""))
+        line(f"published: {counted(count, 'event')}" + (f"; {known:,} were there already" if known else ""))
     return 0
 
 

@@ -57,7 +57,7 @@ def list_events(arguments: argparse.Namespace, settings: Settings) -> int:
 def _events_table(listed: list[ListedEvent], short: dict[Any, str]) -> None:
     from hook_event_processor.cli.output import local_time, table
 
-    headers = ("ID", "Type", "Status", "Created", "Processed", "Attempts", "Resource", "Error")
+    headers = ("ID", "Type", "Status", "Created", "Processed", "Failures", "Resource", "Error")
     rows = [
         (
             short[event.id],
@@ -65,17 +65,22 @@ def _events_table(listed: list[ListedEvent], short: dict[Any, str]) -> None:
             event.state,
             local_time(event.created_at),
             local_time(event.processed_at),
-            str(event.retry_count),
+            str(event.retry_count or ""),
             resource(event),
             first_line(event.error),
         )
         for event in listed
     ]
-    shown = [i for i, name in enumerate(headers) if name not in _LEFT_OUT_WHEN_EMPTY or any(row[i] for row in rows)]
-    table([headers[i] for i in shown], [[row[i] for i in shown] for row in rows], right=("Attempts",))
+    shown = [i for i, name in enumerate(headers) if name not in _OFTEN_EMPTY or any(row[i] for row in rows)]
+    table(
+        [headers[i] for i in shown],
+        [[row[i] for i in shown] for row in rows],
+        right=("Failures",),
+        wrapped=("Type", "Resource", "Error"),
+    )
 
 
-_LEFT_OUT_WHEN_EMPTY = ("Resource", "Error")
+_OFTEN_EMPTY = ("Failures", "Resource", "Error")  # a column without anything in it is left out
 
 
 def resource(event: ListedEvent | StoredEvent) -> str:
@@ -197,7 +202,7 @@ def _executions_table(runs: list[Execution]) -> None:
         for run in runs
     ]
     headers = ("Hook Name", "Status", "Duration", "Executed At", "Attempt", "Result")
-    table(headers, rows, right=("Duration", "Attempt"), title="Hook Executions")
+    table(headers, rows, right=("Duration", "Attempt"), wrapped=("Hook Name",), title="Hook Executions")
 
 
 def _readable(text: str) -> str:

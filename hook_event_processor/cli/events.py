@@ -56,12 +56,12 @@ def retry(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _retry_failed(settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import line
+    from hook_event_processor.cli.output import counted, line
     from hook_event_processor.store import events
 
     with session(settings) as connection:
         count = sum(events.retry_failed(connection))
-    line(f"{count:,} failed event{'s' * (count != 1)} will run again")
+    line(f"{counted(count, 'failed event')} will run again")
     return 0
 
 
@@ -81,7 +81,7 @@ def _retry_one(prefix: str, settings: Settings) -> int:
 
 def delete(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import line
+    from hook_event_processor.cli.output import counted, line
     from hook_event_processor.store import event_ids, retention
 
     with session(settings) as connection:
@@ -89,17 +89,17 @@ def delete(arguments: argparse.Namespace, settings: Settings) -> int:
         gone, runs = retention.delete(connection, event_id)
     if not gone:
         raise HookEventProcessorError(f"the event {event_id} is being processed: wait until that has ended")
-    line(f"removed: event {event_id} and {runs} execution{'s' * (runs != 1)}")
+    line(f"removed: event {event_id} and {counted(runs, 'execution')}")
     return 0
 
 
 def cleanup(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import line
+    from hook_event_processor.cli.output import counted, line
     from hook_event_processor.cli.progress import fraction_bar
     from hook_event_processor.store import retention
 
     with session(settings) as connection, fraction_bar("Removing") as report:
         events, runs = retention.clean_up(connection, arguments.older_than, failed=arguments.failed, report=report)
-    line(f"removed: {events:,} event{'s' * (events != 1)} and {runs:,} execution{'s' * (runs != 1)}")
+    line(f"removed: {counted(events, 'event')} and {counted(runs, 'execution')}")
     return 0

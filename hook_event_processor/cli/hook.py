@@ -75,7 +75,7 @@ def add(arguments: argparse.Namespace, settings: Settings) -> int:
 def list_hooks(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.hook_reports import enabled_word, hook_document
-    from hook_event_processor.cli.output import document, line, local_time, table
+    from hook_event_processor.cli.output import counted, document, line, local_time, table
     from hook_event_processor.store.hooks import known_hooks
 
     with session(settings) as connection:
@@ -100,8 +100,8 @@ def list_hooks(arguments: argparse.Namespace, settings: Settings) -> int:
             )
             for hook in known
         ]
-        table(headers, rows, right=("Priority", "Version", "Runs"))
-        line(f"{len(known)} hook{'s' * (len(known) != 1)}")
+        table(headers, rows, right=("Priority", "Version", "Runs"), wrapped=("Name", "Event Type", "Stack"))
+        line(counted(len(known), "hook"))
     return 0
 
 

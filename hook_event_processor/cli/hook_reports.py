@@ -172,7 +172,7 @@ def _runs_table(runs: list[Execution], short: dict[Any, str], title: str = "") -
         )
         for run in runs
     ]
-    table(headers, rows, right=("Attempt", "Duration", "Version"), title=title)
+    table(headers, rows, right=("Attempt", "Duration", "Version"), wrapped=("Event Type",), title=title)
 
 
 def _show_texts(run: Execution, short: str, arguments: argparse.Namespace) -> None:
@@ -250,14 +250,14 @@ def _show_history(hook: KnownHook, by: str, periods: list[Summary], texts: list[
         line()
         rows_of_texts = [
             (
-                f"{t.version}{' (runs)' * (t.version == hook.version)}",
+                f"{t.version}{' (current)' * (t.version == hook.version)}",
                 local_time(t.created_at),
                 t.sha256[:12],
                 t.file_path,
             )
             for t in texts
         ]
-        table(("Version", "Added", "SHA-256", "File"), rows_of_texts)
+        table(("Version", "Added", "SHA-256", "File"), rows_of_texts, wrapped=("File",))
 
 
 def _period_document(period: Summary) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 # Control characters (C0, DEL, C1), marks that reorder text, line separators.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
@@ -15,6 +16,7 @@ _NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _STYLES = {
     "completed": "green",
     "failed": "red",
+    "lost": "red",
     "processing": "cyan",
     "retrying": "yellow",
     "scheduled": "blue",
@@ -25,6 +27,7 @@ _STYLES = {
 }
 _WORDS = {True: ("✅ Success", "Success"), False: ("❌ Failed", "Failed")}
 _GAP = "  "
+_NARROWEST = 12  # columns of a terminal
 
 
 def escape(text: str) -> str:
@@ -95,23 +98,43 @@ def _json_escape(match: re.Match[str]) -> str:
 
 def fields(pairs: Mapping[str, str | None]) -> None:
     """Print names and values, aligned; what is None is left out."""
-    width = max((len(name) for name in pairs), default=0) + 1
+    width = max((len(name) for name, value in pairs.items() if value is not None), default=0) + 1
     for name, value in pairs.items():
         if value is not None:
             line(f"{name + ':':{width}} {value}")
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[str] = (), title: str = "") -> None:
-    """Print a table: with rules and colours on a terminal, aligned text elsewhere. `right` names numeric columns."""
+def table(
+    headers: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Iterable[str] = (),
+    wrapped: Iterable[str] = (),
+    title: str = "",
+) -> None:
+    """Print a table: with rules and colours on a terminal, aligned text elsewhere.
+
+    `right` names the columns of numbers, `wrapped` those whose cells may take
+    several lines. A terminal too narrow for the others gets aligned text.
+    """
     escaped = [[escape(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
-        _ruled_table(headers, escaped, frozenset(right), title)
+    widths = [max(map(_width, column)) for column in zip(headers, *escaped, strict=True)]
+    if sys.stdout.isatty() and _fits(headers, widths, frozenset(wrapped)):
+        _ruled_table(headers, escaped, frozenset(right), frozenset(wrapped), title)
     else:
-        _plain_table(headers, escaped, frozenset(right), title)
+        _plain_table(headers, escaped, widths, frozenset(right), title)
 
 
-def _plain_table(headers: Sequence[str], rows: list[list[str]], right: frozenset[str], title: str) -> None:
-    widths = [max(map(_width, column)) for column in zip(headers, *rows, strict=True)]
+def _fits(headers: Sequence[str], widths: Sequence[int], wrapped: frozenset[str]) -> bool:
+    """Whether a terminal has room for all columns, where wrapped ones can be as narrow as their bound."""
+    least = [min(width, _NARROWEST) if name in wrapped else width for name, width in zip(headers, widths, strict=True)]
+    rules = 3 * len(headers) + 1
+    return sum(least) + rules <= shutil.get_terminal_size().columns
+
+
+def _plain_table(
+    headers: Sequence[str], rows: list[list[str]], widths: Sequence[int], right: frozenset[str], title: str
+) -> None:
     if title:
         sys.stdout.write(f"{title}\n")
     for row in (list(headers), *rows):
@@ -131,14 +154,17 @@ def _width(text: str) -> int:
     return cell_len(text)
 
 
-def _ruled_table(headers: Sequence[str], rows: list[list[str]], right: frozenset[str], title: str) -> None:
+def _ruled_table(
+    headers: Sequence[str], rows: list[list[str]], right: frozenset[str], wrapped: frozenset[str], title: str
+) -> None:
     from rich.box import ROUNDED
     from rich.table import Table
     from rich.text import Text
 
     ruled = Table(box=ROUNDED, title=title or None, title_justify="left", title_style="bold", header_style="bold")
-    for header in headers:
-        ruled.add_column(Text(header), justify="right" if header in right else "left", no_wrap=header.startswith("ID"))
+    for name in headers:
+        justify: Literal["left", "right"] = "right" if name in right else "left"
+        ruled.add_column(Text(name), justify=justify, no_wrap=name not in wrapped, overflow="fold")
     for row in rows:
         # Text, not str: square brackets in a cell are no markup.
         ruled.add_row(*(Text(cell, style=_STYLES.get(cell.split(" ")[0], "")) for cell in row))
@@ -156,6 +182,11 @@ def success(ended_well: bool) -> str:
     marked, plain = _WORDS[ended_well]
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     return marked if utf8 and sys.stdout.isatty() else plain
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 event`, `2,000 events`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def local_time(moment: datetime | None) -> str:

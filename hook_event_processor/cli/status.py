@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hook_event_processor.store.processors import Backlog, Processor
 
 _COUNTERS = ("processed", "succeeded", "failed", "retried", "errors", "unrouted")
+_FEW_COUNTERS = ("processed", "failed")
 _WAKE = {"listen": "LISTEN", "poll": "polling"}
 
 
@@ -68,39 +69,58 @@ def _processors_document(known: list[Processor]) -> dict[str, Any]:
 
 
 def _show(database: dict[str, str], known: list[Processor], waiting: Backlog) -> None:
-    from hook_event_processor.cli.output import age, fields, line
+    from hook_event_processor.cli.output import fields, line
 
     alive = [processor for processor in known if processor.alive]
-    oldest = waiting.oldest_seconds
     fields(
         {
             "Database": f"{database['name']} on {database['host'] or 'localhost'}, {database['server']}",
-            "Processors": f"{len(alive)} running"
-            + (f", {len(known) - len(alive)} lost" if len(known) > len(alive) else ""),
-            "Backlog": f"{_count(waiting.pending)} pending"
-            + (
-                f", the oldest due for {age(oldest)}"
-                if oldest is not None and waiting.pending + waiting.retrying
-                else ""
-            )
-            + f"; {_count(waiting.retrying)} retrying, {_count(waiting.scheduled)} scheduled",
-            "Processing": f"{_count(waiting.processing)} under a lease",
-            "Rate": f"{sum(_number(p, 'rate_1m') for p in alive):,.1f} events/s over the last minute"
-            if alive
-            else None,
+            "Processors": _running(alive, len(known) - len(alive)),
+            "Workers": _workers(alive),
+            "Backlog": _backlog(waiting),
+            "Rate": f"{sum(_number(p, 'rate_1m') for p in alive):,.1f} events/s in the last minute" if alive else None,
             "Latency": _latency(alive),
-            "Failed": f"{_count(waiting.failed)} events" + _failed_hint(waiting),
+            "Since start": _totals(alive),
+            "Failed": _failed(waiting),
         }
     )
     if known:
         line()
         _show_processors(known)
-    else:
-        line("No processor is running: start one with ./ops/up or 'hep run'.")
 
 
-def _failed_hint(waiting: Backlog) -> str:
-    return ": 'hep events list --status failed' lists them" if waiting.failed else ""
+def _running(alive: list[Processor], lost: int) -> str:
+    if not alive and not lost:
+        return "none: start one with ./ops/up or 'hep run'"
+    return f"{len(alive)} running" + (f", {lost} lost" if lost else "")
+
+
+def _workers(alive: list[Processor]) -> str | None:
+    if not alive:
+        return None
+    stuck = sum(processor.stuck for processor in alive)
+    return f"{sum(p.busy for p in alive):,} of {sum(p.workers for p in alive):,} busy, {stuck:,} stuck"
+
+
+def _backlog(waiting: Backlog) -> str:
+    from hook_event_processor.cli.output import age
+
+    oldest = waiting.oldest_seconds
+    due = f", the oldest due for {age(oldest)}" if oldest is not None else ""
+    return (
+        f"{_count(waiting.pending)} pending{due}; {_count(waiting.retrying)} retrying,"
+        f" {_count(waiting.scheduled)} scheduled, {_count(waiting.processing)} processing"
+    )
+
+
+def _totals(alive: list[Processor]) -> str | None:
+    totals = (f"{sum(_number(p, counter) for p in alive):,.0f} {counter}" for counter in _COUNTERS)
+    return ", ".join(totals) if alive else None
+
+
+def _failed(waiting: Backlog) -> str:
+    hint = ": 'hep events list --status failed' lists them" if waiting.failed else ""
+    return f"{_count(waiting.failed)} event{'s' * (waiting.failed != 1)}{hint}"
 
 
 def _count(number: int) -> str:
@@ -128,17 +148,7 @@ def _number(processor: Processor, key: str) -> float:
 def _show_processors(known: list[Processor]) -> None:
     from hook_event_processor.cli.output import age, table
 
-    headers = (
-        "Processor",
-        "State",
-        "Wake",
-        "Busy",
-        "Stuck",
-        "Leased",
-        "Rate",
-        *(c.capitalize() for c in _COUNTERS),
-        "Heard",
-    )
+    headers = ("Processor", "State", "Wake", "Busy", "Stuck", "Leased", "Rate", "Processed", "Failed", "Heard")
     rows = [
         (
             processor.node,
@@ -148,9 +158,9 @@ def _show_processors(known: list[Processor]) -> None:
             str(processor.stuck),
             f"{_number(processor, 'leased'):.0f}",
             f"{_number(processor, 'rate_1m'):,.1f}/s",
-            *(f"{_number(processor, counter):,.0f}" for counter in _COUNTERS),
+            *(f"{_number(processor, counter):,.0f}" for counter in _FEW_COUNTERS),
             f"{age(processor.age_seconds)} ago",
         )
         for processor in known
     ]
-    table(headers, rows, right=headers[3:])
+    table(headers, rows, right=headers[3:], wrapped=("Processor",))

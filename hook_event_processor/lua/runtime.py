@@ -6,19 +6,19 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lupa.lua54 import LuaError, LuaMemoryError, LuaRuntime
+from lupa.lua54 import LuaError, LuaMemoryError, LuaRuntime, lua_type
 
 from hook_event_processor.errors import HookRefused
-from hook_event_processor.event import MAX_DEPTH, Outcome, code_of
+from hook_event_processor.event import MAX_DEPTH, Outcome
+from hook_event_processor.run import ChunkResult, Dispatched, storable
 
 MAX_DISPATCHED = 1000  # events that one run may dispatch
 _MAX_COMPILED = 256  # hooks whose compiled text a runtime keeps
-_MAX_ERROR_BYTES = 16 * 1024
 _NEVER = float("inf")
 FIELDS = 10  # values of an event that hooks see
 
@@ -31,46 +31,6 @@ class Program:
     text: str
     modules: tuple[str, ...]
     effectful: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Dispatched:
-    """An event that a run dispatched: `data` is JSON text, `delay` in seconds."""
-
-    type: str
-    data: bytes
-    stack: str | None = None
-    priority: int | None = None
-    delay: float | None = None
-    id: str | None = None
-
-
-@dataclass(slots=True)
-class ChunkResult:
-    """What came of a chunk, one entry an event: outcome codes (event.OUTCOMES), durations in seconds, UTF-8 texts.
-
-    Shorter than the chunk when memory ran out: the last entry is then the
-    run that took it, and the runtime is not to be used again.
-    """
-
-    codes: bytes
-    durations: list[float]
-    outputs: list[bytes | None]
-    errors: list[bytes | None]
-    dispatched: dict[int, list[Dispatched]] = field(default_factory=dict)
-
-    @classmethod
-    def refused(cls, outcome: Outcome, reason: str, count: int) -> ChunkResult:
-        """Nothing ran, for the same reason for each of `count` events."""
-        codes = bytes([code_of(outcome)]) * count
-        return cls(codes, [0.0] * count, [None] * count, [_stored(reason.encode())] * count)
-
-    @property
-    def out_of_memory(self) -> bool:
-        return _MEMORY in self.codes
-
-
-_MEMORY = code_of(Outcome.MEMORY)
 
 
 class Runtime:
@@ -141,7 +101,7 @@ class Runtime:
             codes,
             list(durations.values()),
             [text or None for text in outputs.values()],
-            [_stored(text) if text else None for text in errors.values()],
+            [storable(text) if text else None for text in errors.values()],
         )
         if dispatched is not None:
             for index, events_of_run in map(_pair, dispatched.values()):
@@ -202,13 +162,6 @@ def _dispatched(item: Any) -> Dispatched:
     )
 
 
-def _stored(error: bytes) -> bytes:
-    """An error as PostgreSQL can store it: valid UTF-8 without NUL, of bounded length."""
-    if len(error) > _MAX_ERROR_BYTES:
-        error = error[:_MAX_ERROR_BYTES] + b"\n[error cut]"
-    return error.decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}").encode()
-
-
 def _reason(message: bytes | str) -> str:
     text = message.decode(errors="replace") if isinstance(message, bytes) else message
     return text.split("\nstack traceback:")[0]
@@ -217,8 +170,7 @@ def _reason(message: bytes | str) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode(errors="replace")
-    if callable(value):
-        return True
-    if hasattr(value, "items"):
+    kind = lua_type(value)
+    if kind == "table":
         return {_plain(key): _plain(item) for key, item in value.items()}
-    return value
+    return True if kind == "function" else value

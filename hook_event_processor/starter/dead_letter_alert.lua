@@ -11,7 +11,7 @@ local hook = {
 function hook.execute(event)
   local failed = event.data
   log.warn("an event has failed for good", {
-    event = failed.id,
+    event = failed.event_id,
     type = failed.type,
     error = failed.error,
   })

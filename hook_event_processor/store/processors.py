@@ -9,6 +9,7 @@ from typing import Any
 
 from psycopg import Connection
 from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
 
 # A count ends here: it must stay quick on a table of any size.
 COUNT_LIMIT = 10_000
@@ -105,3 +106,25 @@ SELECT
         WHERE NOT processed AND failed_at IS NOT NULL LIMIT %(limit)s) AS few) AS failed,
     (SELECT extract(epoch FROM now() - min(due_at))::float8 FROM waiting) AS oldest_seconds
 """
+
+
+_SAY = """
+INSERT INTO hook_processors
+    (node, host, instance, pid, version, state, wake, workers, busy, stuck, stats, started_at, heartbeat_at)
+VALUES (%(node)s, %(host)s, %(instance)s, %(pid)s, %(version)s, %(state)s, %(wake)s, %(workers)s, %(busy)s, %(stuck)s,
+        %(stats)s, clock_timestamp(), clock_timestamp())
+ON CONFLICT (node) DO UPDATE SET
+    state = excluded.state, wake = excluded.wake, busy = excluded.busy, stuck = excluded.stuck,
+    stats = excluded.stats, heartbeat_at = excluded.heartbeat_at
+"""
+_FORGET = "DELETE FROM hook_processors WHERE heartbeat_at < now() - make_interval(hours => %s)"
+
+
+def say(connection: Connection, processor: Mapping[str, Any]) -> None:
+    """Write a processor's own row: the columns of Processor but for the times; `stats` is wrapped as JSON."""
+    connection.execute(_SAY, {**processor, "stats": Jsonb(processor["stats"])})
+
+
+def forget(connection: Connection) -> None:
+    """Remove the rows of processors that were not heard of for long."""
+    connection.execute(_FORGET, (_FORGOTTEN_HOURS,))

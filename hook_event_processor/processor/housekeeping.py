@@ -1,0 +1,85 @@
+"""What a processor writes about itself every few seconds: its row, and how often hooks ran."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import psycopg
+from psycopg import Connection
+
+from hook_event_processor.errors import StoreUnavailable
+from hook_event_processor.processor.outage import Outage, reconnect_delay
+from hook_event_processor.processor.report import Report
+from hook_event_processor.store import handlers, processors
+from hook_event_processor.store.database import Database
+from hook_event_processor.telemetry.watchdog import Progress
+
+logger = logging.getLogger("HookEventProcessor")
+_INTERVAL_SECONDS = 5.0
+
+
+class Housekeeping:
+    """Writes on a connection of its own, so that nothing waits for it."""
+
+    def __init__(
+        self, database: Database, report: Report, outage: Outage, describe: Callable[[], Mapping[str, Any]]
+    ) -> None:
+        """`describe` gives the processor's row, as store.processors.say takes it."""
+        self._database = database
+        self._report = report
+        self._outage = outage
+        self._describe = describe
+        self._stopping = threading.Event()
+        self._connection: Connection | None = None
+        self._run_counts: dict[int, int] = {}
+        self._failures = 0
+
+    def run(self, progress: Progress) -> None:
+        """Write every few seconds until stop()."""
+        while not self._stopping.is_set():
+            progress.mark()
+            wait = _INTERVAL_SECONDS
+            try:
+                self.write()
+                self._failures = 0
+            except (psycopg.OperationalError, psycopg.InterfaceError, StoreUnavailable) as fault:
+                self._outage.begin(str(fault))
+                wait = self._lost()
+            except Exception:
+                logger.exception("the processor's row could not be written")
+                wait = self._lost()
+            self._stopping.wait(wait)
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def write_stopped(self) -> None:
+        """Write the last time, when nothing else of the processor runs any more."""
+        self.write(state="stopped")
+        self.close()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+
+    def _lost(self) -> float:
+        self.close()
+        self._failures += 1
+        return reconnect_delay(self._failures)
+
+    def write(self, **changed: str) -> None:
+        """Write once. Raises as psycopg and Database.connect do; counts are kept for the next time."""
+        if self._connection is None or self._connection.closed:
+            self._connection = self._database.connect("housekeeping", autocommit=True)
+            self._outage.end()
+            processors.forget(self._connection)
+        processors.say(self._connection, {**self._describe(), **changed})
+        for hook_id, count in self._report.take_run_counts().items():
+            self._run_counts[hook_id] = self._run_counts.get(hook_id, 0) + count
+        if self._run_counts:
+            handlers.count_runs(self._connection, self._run_counts)
+            self._run_counts = {}

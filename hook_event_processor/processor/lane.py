@@ -1,0 +1,246 @@
+"""A lane: one connection that claims, has hooks run, and records, round after round."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+
+import psycopg
+from psycopg import Connection
+
+from hook_event_processor.errors import StoreUnavailable
+from hook_event_processor.processor.attempt import Attempts
+from hook_event_processor.processor.batch import Batch, Sorter, Verdict, judge
+from hook_event_processor.processor.executor import Chunk, Executor
+from hook_event_processor.processor.leases import Leases
+from hook_event_processor.processor.lookout import Lookout
+from hook_event_processor.processor.outage import Outage, reconnect_delay
+from hook_event_processor.processor.pace import Paces
+from hook_event_processor.processor.recording import Recorder
+from hook_event_processor.processor.report import Report
+from hook_event_processor.registry import Registry
+from hook_event_processor.settings import Settings
+from hook_event_processor.store import arrays
+from hook_event_processor.store.claim import Claim, Claims, succeeded
+from hook_event_processor.store.database import Database
+from hook_event_processor.telemetry.watchdog import Progress
+
+logger = logging.getLogger("HookEventProcessor")
+
+# A claim waits no longer than this for its runs: what goes on is left to a lease.
+HOLD_SECONDS = 0.7
+# Past its expected end a run gets this long before the others stop waiting for it.
+PATIENCE_SECONDS = 0.1
+# A round that waits this long has another lane look for what is new.
+_ALONE_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What lanes share."""
+
+    settings: Settings
+    database: Database
+    node: str
+    registry: Callable[[], Registry]
+    executor: Executor
+    leases: Leases
+    lookout: Lookout
+    attempts: Attempts
+    paces: Paces
+    report: Report
+    outage: Outage
+
+
+class Latch:
+    """Counts chunks down, on the threads that ran them."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._lock = threading.Lock()
+        self._zero = threading.Event()
+
+    def count_down(self, _: Chunk) -> None:
+        with self._lock:
+            self._count -= 1
+            if self._count == 0:
+                self._zero.set()
+
+    def wait(self, seconds: float) -> bool:
+        return self._zero.wait(seconds)
+
+
+class Lane:
+    """Claims and runs until it is stopped; `progress` is marked with every round."""
+
+    def __init__(self, name: str, parts: Parts, progress: Progress) -> None:
+        self._name = name
+        self._parts = parts
+        self._progress = progress
+        self._connection: Connection | None = None
+        self._claims: Claims | None = None
+        self._recorder: Recorder | None = None
+        self._failures = 0
+        self._full_pass = threading.Event()
+
+    @property
+    def floor(self) -> int:
+        """The seq up to which no fresh row waits, as far as this lane knows."""
+        return self._claims.floor if self._claims is not None else 0
+
+    def full_pass(self) -> None:
+        """Look at all pending rows with the next claim."""
+        self._full_pass.set()
+
+    def run(self) -> None:
+        """Round after round, until the lookout says that it is over."""
+        lookout = self._parts.lookout
+        while not lookout.stopping:
+            self._progress.mark()
+            if not self._try_round():
+                lookout.idle(self._progress)
+        self._close()
+
+    def _try_round(self) -> bool:
+        """One round; whether another should follow at once."""
+        try:
+            again = self._round()
+        except (psycopg.OperationalError, psycopg.InterfaceError, StoreUnavailable) as fault:
+            self._lost(fault)
+            return True
+        except Exception:
+            logger.exception("a round failed; its events are free again")
+            self._lost(None)
+            return True
+        self._failures = 0
+        return again
+
+    def _lost(self, fault: Exception | None) -> None:
+        """The connection is gone, or its state unknown: what it had claimed is rolled back."""
+        self._close()
+        self._failures += 1
+        self._parts.report.metrics.add(errors=1)
+        if fault is not None:
+            self._parts.outage.begin(str(fault))
+        self._parts.lookout.pause(reconnect_delay(self._failures))
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = self._claims = self._recorder = None
+
+    def _connect(self) -> tuple[Claims, Recorder]:
+        if self._claims is None or self._recorder is None:
+            parts = self._parts
+            self._connection = parts.database.connect(self._name)
+            arrays.register(self._connection)
+            parts.outage.end()
+            prepare = parts.lookout.may_prepare
+            settings = parts.settings
+            self._claims = Claims(self._connection, settings.batch_size, settings.max_payload_size, prepare=prepare)
+            self._recorder = Recorder(self._connection, parts.node, parts.attempts, prepare=prepare)
+        return self._claims, self._recorder
+
+    def _round(self) -> bool:
+        claims, recorder = self._connect()
+        assert self._connection is not None  # noqa: S101 - _connect has set it
+        if self._full_pass.is_set():
+            self._full_pass.clear()
+            claims.full_pass()
+        parts = self._parts
+        slots = parts.leases.reserve()
+        leased = 0
+        try:
+            claim = claims.take(slots, monotonic())
+            if not claim.rows:
+                self._connection.rollback()
+                return False
+            if claim.again:
+                parts.lookout.help()
+            batch = self._sort(claim, slots)
+            leased = sum(item.slots for item in batch.to_lease)
+            chunks = self._run(batch)
+            verdict = recorder.commit(batch, judge(batch, *chunks, parts.attempts))
+        except BaseException:
+            leased = 0
+            raise
+        finally:
+            parts.leases.give_back(slots - leased)
+        parts.leases.start(batch)
+        self._tell(claim, batch, verdict, chunks[0])
+        return claim.again
+
+    def _sort(self, claim: Claim, slots: int) -> Batch:
+        parts = self._parts
+        done: set[tuple[bytes, int]] = set()
+        seasoned = claim.due + claim.for_slots
+        if seasoned:
+            assert self._connection is not None  # noqa: S101 - it has claimed
+            # An event of ours whose lease ran out is still running here: it only needs its lease back.
+            parts.leases.keep_out(claim)
+            done = succeeded(self._connection, arrays.uuids([row.id for row in seasoned]))
+        return Sorter(parts.registry(), parts.paces, parts.settings.workers).sort(claim, done, slots)
+
+    def _run(self, batch: Batch) -> tuple[list[Chunk], list[Chunk], list[Chunk]]:
+        """Run what is pure; returns the chunks that finished, those that overran, and those that never began."""
+        chunks: list[Chunk] = []
+        sizes = [(hook, rows, self._parts.paces.of(hook.id, hook.version).chunk) for hook, rows in batch.pure]
+        latch = Latch(sum(-(-len(rows) // size) for _, rows, size in sizes))
+        for hook, rows, size in sizes:
+            for start in range(0, len(rows), size):
+                chunks.append(Chunk(hook, rows[start : start + size], latch.count_down))
+        for chunk in chunks:
+            self._parts.executor.submit(chunk)
+        if chunks:
+            self._wait(latch, chunks)
+        finished = [chunk for chunk in chunks if chunk.result is not None]
+        if len(finished) == len(chunks):
+            return finished, [], []
+        return self._give_up(chunks)
+
+    def _give_up(self, chunks: list[Chunk]) -> tuple[list[Chunk], list[Chunk], list[Chunk]]:
+        finished: list[Chunk] = []
+        overran: list[Chunk] = []
+        unbegun: list[Chunk] = []
+        for chunk in chunks:
+            if chunk.result is not None:
+                finished.append(chunk)
+                continue
+            (overran if chunk.began is not None else unbegun).append(chunk)
+            self._parts.executor.abandon(chunk)
+            if chunk.began is not None:
+                self._parts.paces.of(chunk.hook.id, chunk.hook.version).overran()
+        return finished, overran, unbegun
+
+    def _wait(self, latch: Latch, chunks: list[Chunk]) -> None:
+        """Wait for the chunks as long as it is worth it for the others."""
+        ends = monotonic() + HOLD_SECONDS
+        if latch.wait(_ALONE_SECONDS):
+            return
+        self._parts.lookout.help()
+        while not latch.wait(_ALONE_SECONDS):
+            self._progress.mark()
+            now = monotonic()
+            if now >= ends or all(self._out_of_patience(chunk, now) for chunk in chunks if chunk.result is None):
+                return
+
+    def _out_of_patience(self, chunk: Chunk, now: float) -> bool:
+        expected = (self._parts.paces.of(chunk.hook.id, chunk.hook.version).seconds or 0.0) * len(chunk.rows)
+        return chunk.began is not None and now - chunk.began > expected + PATIENCE_SECONDS
+
+    def _tell(self, claim: Claim, batch: Batch, verdict: Verdict, finished: list[Chunk]) -> None:
+        report = self._parts.report
+        report.latency(claim.rows[0])
+        dead = sum(1 for failure in verdict.failures if failure.delay is None)
+        report.metrics.add(succeeded=len(verdict.done), failed=dead, retried=len(verdict.failures) - dead)
+        for chunk in finished:
+            assert chunk.result is not None  # noqa: S101 - it has finished
+            report.runs(chunk.hook, chunk.rows, chunk.result)
+        delays = [failure.delay for failure in verdict.failures if failure.delay is not None]
+        if batch.to_park or verdict.to_park or verdict.to_postpone:
+            delays.append(0.0)
+        if delays:
+            self._parts.lookout.due_in(min(delays))

@@ -1,0 +1,305 @@
+"""The lookout: sleeps for the lanes, and wakes them.
+
+Waking costs inserts their concurrency (NOTIFY makes commits wait for each
+other), so only sleepers are woken: the trigger on hook_events notifies only
+while somebody holds advisory key 2. Key 1 elects, among idle processors, the
+one that holds it. With key 2 in hand one more claim finds what was inserted
+before; whatever comes later notifies.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+
+import psycopg
+from psycopg import Connection, Notify
+
+from hook_event_processor.errors import StoreUnavailable
+from hook_event_processor.processor.idlers import Idlers
+from hook_event_processor.processor.outage import Outage, reconnect_delay
+from hook_event_processor.store import watch
+from hook_event_processor.store.database import Database
+from hook_event_processor.telemetry.watchdog import Progress
+
+logger = logging.getLogger("HookEventProcessor")
+
+_PROBE_SECONDS = 2.0
+_PEERS_SECONDS = 2.0
+_REVISION_SECONDS = 0.5  # without LISTEN: hooks change within a second all the same
+_FROZEN_SECONDS = 6.0
+_BUSY_SECONDS = 0.02  # without an idle lane: then inserts need not notify
+_NAP_SECONDS, _LONGEST_NAP_SECONDS = 0.02, 0.25
+_RELOOK_SECONDS = 0.05
+# So many notifications in a tenth of a second slow the writers down: for a
+# while the lanes look by themselves instead.
+_RUSH_NOTIFICATIONS, _RUSH_WINDOW_SECONDS = 100, 0.1
+_RUSH_SECONDS, _RUSH_NAP_SECONDS = 1.0, 0.005
+
+
+class Lookout:
+    """Watches for work on a connection of its own, while at least one lane is idle."""
+
+    def __init__(
+        self,
+        database: Database,
+        outage: Outage,
+        *,
+        poll_interval: float,
+        may_listen: bool,
+        floor: Callable[[], int],
+        free_slots: Callable[[], bool],
+        reload: Callable[[Connection], None],
+        peer_left: Callable[[], None],
+    ) -> None:
+        """`reload` reads the hooks anew; `peer_left` lets lanes look for rows that were let go."""
+        self._database = database
+        self._outage = outage
+        self._poll_interval = poll_interval
+        self._may_listen = may_listen
+        self._floor = floor
+        self._free_slots = free_slots
+        self._reload = reload
+        self._peer_left = peer_left
+        self._idlers = Idlers()
+        self._connection: Connection | None = None
+        self._table = ""
+        self.listening = False
+        self._revision: int | None = None
+        self._peers: frozenset[int] = frozenset()
+        self._failures = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        """What holds for one connection only."""
+        self._is_lookout = self._holding = False
+        self._probed: str | None = None
+        self._busy_since: float | None = None
+        self._nap = _NAP_SECONDS
+        self._retry_at = self._look_at = self._peers_at = self._rush_until = 0.0
+        self._due_at: float | None = None
+        self._slot_due_at: float | None = None
+        self._recent: deque[float] = deque(maxlen=_RUSH_NOTIFICATIONS)
+
+    @property
+    def stopping(self) -> bool:
+        return self._idlers.stopping
+
+    @property
+    def may_prepare(self) -> bool:
+        """Whether sessions are really ours: behind a transaction pooler they are not, nor are prepared statements."""
+        return self.listening
+
+    def stop(self) -> None:
+        """Let lanes and the lookout itself end."""
+        self._idlers.stopping = True
+        self._idlers.wake_all()
+        self._idlers.ring()
+
+    def idle(self, progress: Progress) -> None:
+        """Called by a lane: wait until there may be work."""
+        self._idlers.wait(progress)
+
+    def help(self) -> None:
+        """There is more work than one lane does: wake another if one is idle."""
+        self._idlers.wake(remember=False)
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but not past the end."""
+        ends = monotonic() + seconds
+        while not self.stopping and (left := ends - monotonic()) > 0:
+            threading.Event().wait(min(left, 0.1))
+
+    def due_in(self, seconds: float) -> None:
+        """Something will be due in so many seconds."""
+        self._look_at = min(self._look_at, monotonic() + seconds)
+        self._idlers.ring()
+
+    def slots_freed(self) -> None:
+        """Worker slots have become free: what waits for one may be due."""
+        if self._slot_due_at is not None:
+            self._idlers.ring()
+
+    def run(self, progress: Progress) -> None:
+        """Watch until stop()."""
+        while not self.stopping:
+            progress.mark()
+            try:
+                self._step(self.connected())
+                self._failures = 0
+            except (psycopg.OperationalError, psycopg.InterfaceError, StoreUnavailable) as fault:
+                self._lost(fault)
+            except Exception:
+                logger.exception("the lookout failed, trying again")
+                self._lost(None)
+        self.close()
+
+    def close(self) -> None:
+        """End the session, and with it the keys."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+
+    def _lost(self, fault: Exception | None) -> None:
+        self.close()
+        self._failures += 1
+        if fault is not None:
+            self._outage.begin(str(fault))
+        self.pause(reconnect_delay(self._failures))
+        self._idlers.wake(remember=True)  # a lane may fare better, and is not to wait for us
+
+    def connected(self) -> Connection:
+        """The session; a new one listens if it can, and has read the hooks."""
+        if self._connection is None:
+            self._forget()
+            connection = self._database.connect("lookout", autocommit=True)
+            connection.add_notify_handler(self._notified)
+            self._connection = connection
+            self._table = watch.qualified_table(connection)
+            self.listening = self._may_listen and self._probe(connection)
+            self._outage.end()
+            self._revision = None
+            self._look(connection)
+        return self._connection
+
+    def _probe(self, connection: Connection) -> bool:
+        """Whether notifications arrive here. Behind a transaction pooler they do not."""
+        watch.listen(connection, self._table)
+        message = f"probe {os.getpid()} {id(self)} {monotonic()}"
+        watch.notify(connection, self._table, message)
+        ends = monotonic() + _PROBE_SECONDS
+        while self._probed != message and (left := ends - monotonic()) > 0:
+            self._sleep(connection, left)
+        if self._probed != message:
+            logger.warning("no notification arrives (a transaction pooler?): polling every %g s", self._poll_interval)
+            watch.release_keys(connection)
+        return self._probed == message
+
+    def _notified(self, notification: Notify) -> None:
+        message = notification.payload
+        if message.startswith("probe"):
+            self._probed = message
+        elif message == "hooks":
+            self._revision = None
+        else:
+            now = monotonic()
+            self._recent.append(now)
+            # The row may be one for later.
+            self._look_at = min(self._look_at, now + _RELOOK_SECONDS)
+            self._idlers.wake(remember=True)
+
+    def _step(self, connection: Connection) -> None:
+        now = monotonic()
+        if now >= self._peers_at:
+            self._check_peers(connection)
+            self._peers_at = now + _PEERS_SECONDS
+        if now >= self._look_at or self._revision is None:
+            self._look(connection)
+        self._wake_if_due(now)
+        if not self._idlers.any:
+            self._while_busy(connection, now)
+        elif now < self._rush_until:
+            self._idlers.wake(remember=False)
+            self._sleep(connection, _RUSH_NAP_SECONDS)
+        elif not self.listening:
+            self._sleep(connection, self._until_next(now))
+        else:
+            self._while_idle(connection, now)
+
+    def _while_busy(self, connection: Connection, now: float) -> None:
+        if self._busy_since is None:
+            self._busy_since = now
+        if now - self._busy_since >= _BUSY_SECONDS:
+            self._let_go(connection)
+        self._sleep(connection, _BUSY_SECONDS if self._holding else min(0.25, self._until_next(now)))
+
+    def _while_idle(self, connection: Connection, now: float) -> None:
+        self._busy_since = None
+        if len(self._recent) == _RUSH_NOTIFICATIONS and now - self._recent[0] < _RUSH_WINDOW_SECONDS:
+            self._recent.clear()
+            self._let_go(connection)
+            self._rush_until = now + _RUSH_SECONDS
+            return
+        if not self._holding and now >= self._retry_at:
+            self._take_keys(connection, now)
+        wait = self._until_next(now)
+        self._sleep(connection, wait if self._holding else min(wait, max(self._retry_at - now, 0.0)))
+
+    def _take_keys(self, connection: Connection, now: float) -> None:
+        self._is_lookout = self._is_lookout or watch.try_key(connection, self._table, 1)
+        if not self._is_lookout:
+            self._retry_at = now + self._poll_interval
+            return
+        self._holding = watch.try_key(connection, self._table, 2)
+        if self._holding:
+            self._nap = _NAP_SECONDS
+        else:
+            # An insert is in flight: what it inserts will not be notified.
+            self._retry_at = now + self._nap
+            self._nap = min(self._nap * 2, _LONGEST_NAP_SECONDS)
+        # The one more claim; or, after a nap, the next look at what has been committed.
+        self._idlers.wake(remember=False)
+
+    def _let_go(self, connection: Connection) -> None:
+        if self._is_lookout:
+            watch.release_keys(connection)
+        self._is_lookout = self._holding = False
+        self._retry_at = 0.0
+
+    def _look(self, connection: Connection) -> None:
+        look = watch.look(connection, self._floor())
+        now = monotonic()
+        self._look_at = now + (self._poll_interval if self.listening else min(self._poll_interval, _REVISION_SECONDS))
+        self._due_at = None if look.due is None else now + look.due
+        self._slot_due_at = None if look.slot_due is None else now + look.slot_due
+        if look.revision != self._revision:
+            self._reload(connection)
+            self._revision = look.revision
+        if look.fresh:
+            self._idlers.wake(remember=False)
+
+    def _wake_if_due(self, now: float) -> None:
+        slot_due = self._slot_due_at is not None and now >= self._slot_due_at and self._free_slots()
+        if slot_due or (self._due_at is not None and now >= self._due_at):
+            self._due_at = None
+            self._slot_due_at = None
+            # What is due may be another processor's already: not at once again.
+            self._look_at = min(self._look_at, now + _RELOOK_SECONDS)
+            self._idlers.wake(remember=False)
+
+    def _until_next(self, now: float) -> float:
+        """Seconds until something is to be done if nobody rings and nothing is notified."""
+        times = [self._look_at, self._peers_at]
+        if self._due_at is not None:
+            times.append(self._due_at)
+        if self._slot_due_at is not None and self._free_slots():
+            times.append(self._slot_due_at)
+        return max(min(times) - now, 0.0)
+
+    def _check_peers(self, connection: Connection) -> None:
+        ended = watch.end_frozen_lanes(connection, _FROZEN_SECONDS)
+        if ended:
+            logger.warning("ended %d sessions of processors that no longer read", ended)
+        peers = watch.lanes(connection)
+        if self._peers - peers:
+            self._peer_left()
+            self._idlers.wake(remember=True)
+        self._peers = peers
+
+    def _sleep(self, connection: Connection, seconds: float) -> None:
+        """Wait for notifications, for the bell, or until the time is up."""
+        poll = select.poll()
+        poll.register(connection.fileno(), select.POLLIN)
+        poll.register(self._idlers.bell, select.POLLIN)
+        ready = poll.poll(seconds * 1000)
+        if any(fd == self._idlers.bell for fd, _ in ready):
+            self._idlers.hush()
+        if any(fd != self._idlers.bell for fd, _ in ready):
+            connection.pgconn.consume_input()
+            while notification := connection.pgconn.notifies():
+                self._notified(Notify(notification.relname.decode(), notification.extra.decode(), notification.be_pid))

@@ -1,0 +1,56 @@
+"""How long each hook takes, and what follows: the size of its chunks, and whether it still counts as fast."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+CHUNK_SECONDS = 0.004  # of work that crosses into Lua in one call
+MAX_CHUNK = 250
+# A pure hook slower than this runs under a lease, beside the claim; one that
+# has become twice as fast again returns.
+SLOW_SECONDS = 0.05
+_WEIGHT = 0.2  # of the latest chunk in the average
+
+
+@dataclass(slots=True)
+class Pace:
+    """The recent average of one hook's runs, in seconds; None before the first."""
+
+    seconds: float | None = None
+    slow: bool = False
+
+    def note(self, durations: Sequence[float]) -> None:
+        mean = sum(durations) / len(durations)
+        self.seconds = mean if self.seconds is None else (1 - _WEIGHT) * self.seconds + _WEIGHT * mean
+        self.slow = self.seconds > (SLOW_SECONDS / 2 if self.slow else SLOW_SECONDS)
+
+    def overran(self) -> None:
+        """A run was cut off: it took longer than a claim can wait."""
+        self.seconds = max(self.seconds or 0.0, 2 * SLOW_SECONDS)
+        self.slow = True
+
+    @property
+    def chunk(self) -> int:
+        """How many events cross at once: one until a run was timed."""
+        if self.seconds is None:
+            return 1
+        return max(1, min(MAX_CHUNK, int(CHUNK_SECONDS / max(self.seconds, 1e-6))))
+
+
+class Paces:
+    """The pace of every hook version of this processor."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._paces: dict[tuple[int, int], Pace] = {}
+
+    def of(self, hook_id: int, version: int) -> Pace:
+        """The pace of a hook's version; a new text starts anew."""
+        key = (hook_id, version)
+        pace = self._paces.get(key)
+        if pace is None:
+            with self._lock:
+                pace = self._paces.setdefault(key, Pace())
+        return pace

@@ -1,0 +1,138 @@
+"""A pool of daemon threads, made as they are needed and given up when they do not come back."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Generic, TypeVar
+
+logger = logging.getLogger("Pool")
+
+Task = TypeVar("Task")
+_IDLE_SECONDS = 30.0
+_LOWEST_PRIORITY = 19  # nice(2)
+
+
+@dataclass(eq=False, slots=True)
+class _Worker(Generic[Task]):
+    """A thread of the pool, and what it is at."""
+
+    thread: threading.Thread | None = None
+    task: Task | None = None
+    since: float = 0.0
+    abandoned: bool = False
+
+
+class Pool(Generic[Task]):
+    """Runs tasks on at most `size` threads; `start_worker` is called once a thread and gives what runs a task.
+
+    Our own threads, not concurrent.futures: one that is stuck in a C function
+    can be abandoned and replaced, and none of them holds up the exit.
+    """
+
+    def __init__(self, name: str, size: int, start_worker: Callable[[], Callable[[Task], None]]) -> None:
+        self._name = name
+        self._size = size
+        self._start_worker = start_worker
+        self._lock = threading.Condition()
+        self._tasks: deque[Task] = deque()
+        self._workers: set[_Worker[Task]] = set()
+        self._abandoned: set[_Worker[Task]] = set()
+        self._idle = 0
+
+    def submit(self, task: Task) -> None:
+        """Run the task as soon as a thread is free."""
+        with self._lock:
+            self._tasks.append(task)
+            if self._idle >= len(self._tasks):
+                self._lock.notify()
+            elif len(self._workers) < self._size:
+                self._add_worker()
+
+    def abandon(self, task: Task) -> None:
+        """Give up the thread that runs this task: another takes its place, and it ends when it comes back.
+
+        It goes on at the lowest priority, so that what it burns is nobody else's.
+        """
+        with self._lock:
+            self._withdraw(task)
+            for worker in self._workers:
+                if worker.task is task:
+                    self._give_up(worker)
+                    break
+
+    def _withdraw(self, task: Task) -> None:
+        for index, waiting in enumerate(self._tasks):
+            if waiting is task:
+                del self._tasks[index]
+                return
+
+    def _give_up(self, worker: _Worker[Task]) -> None:
+        worker.abandoned = True
+        self._workers.discard(worker)
+        self._abandoned.add(worker)
+        if worker.thread is not None and worker.thread.native_id is not None:
+            try:
+                os.setpriority(os.PRIO_PROCESS, worker.thread.native_id, _LOWEST_PRIORITY)
+            except OSError as fault:  # it has ended meanwhile, or the host forbids it
+                logger.debug("thread %s keeps its priority: %s", worker.thread.name, fault)
+        if self._tasks and len(self._workers) < self._size:
+            self._add_worker()
+
+    def started(self, task: Task) -> bool:
+        """Whether a thread has taken the task."""
+        with self._lock:
+            return all(waiting is not task for waiting in self._tasks)
+
+    @property
+    def busy(self) -> int:
+        """Threads that run a task."""
+        return len(self._workers) - self._idle
+
+    def stuck(self, seconds: float) -> int:
+        """Abandoned threads that have been at their task for at least this long."""
+        now = monotonic()
+        with self._lock:
+            return sum(1 for worker in self._abandoned if now - worker.since >= seconds)
+
+    def _add_worker(self) -> None:
+        worker: _Worker[Task] = _Worker()
+        name = f"{self._name}-{len(self._workers) + 1}"
+        worker.thread = threading.Thread(target=self._work, args=(worker,), name=name, daemon=True)
+        self._workers.add(worker)
+        worker.thread.start()
+
+    def _work(self, worker: _Worker[Task]) -> None:
+        run = self._start_worker()
+        while self._next(worker):
+            assert worker.task is not None  # noqa: S101 - _next has set it
+            try:
+                run(worker.task)
+            except Exception:
+                # Tasks report their own failures; this is a fault of ours.
+                logger.exception("a worker's task failed")
+            worker.task = None
+        with self._lock:
+            self._workers.discard(worker)
+            self._abandoned.discard(worker)
+
+    def _next(self, worker: _Worker[Task]) -> bool:
+        """Wait for a task; False when the thread is to end."""
+        with self._lock:
+            if worker.abandoned:
+                return False
+            if not self._tasks:
+                self._idle += 1
+                try:
+                    if not self._lock.wait_for(lambda: bool(self._tasks), _IDLE_SECONDS):
+                        return False
+                finally:
+                    self._idle -= 1
+            worker.task = self._tasks.popleft()
+            worker.since = monotonic()
+            return True

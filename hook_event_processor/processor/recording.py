@@ -1,0 +1,100 @@
+"""Recording a verdict in the claim's transaction, so that nothing in one event can keep the others from it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import cast
+from uuid import UUID
+
+import psycopg
+from psycopg import Connection, errors
+
+from hook_event_processor.event import Outcome, code_of
+from hook_event_processor.processor.attempt import Attempts
+from hook_event_processor.processor.batch import Batch, Verdict
+from hook_event_processor.registry import Hook
+from hook_event_processor.run import storable
+from hook_event_processor.store import ack, record
+from hook_event_processor.store.claim import Row
+
+logger = logging.getLogger("HookEventProcessor")
+_FAILED = code_of(Outcome.FAILED)
+
+# What a value can cause; everything else is the database's own trouble.
+DATA_ERRORS = (psycopg.DataError, psycopg.IntegrityError, errors.ProgramLimitExceeded, errors.StatementTooComplex)
+
+
+class Recorder:
+    """Writes verdicts on one connection, as one processor (`node`)."""
+
+    def __init__(self, connection: Connection, node: str, attempts: Attempts, *, prepare: bool) -> None:
+        self._connection = connection
+        self._node = node
+        self._attempts = attempts
+        self._prepare = prepare
+
+    def commit(self, batch: Batch, verdict: Verdict) -> Verdict:
+        """Write and commit; returns the verdict as it was written.
+
+        Behind a savepoint: when the data of one event is refused, each event
+        is written by itself, and the guilty one gets the failure. No hook
+        runs again for it.
+        """
+        try:
+            with self._connection.pipeline():
+                self._connection.execute("SAVEPOINT record")
+                self._write(verdict)
+                self._settle(batch, verdict)
+                self._connection.commit()
+        except DATA_ERRORS as fault:
+            if self._connection.closed:
+                raise
+            logger.warning("a batch could not be recorded at once, recording its events one by one: %s", fault)
+            self._connection.execute("ROLLBACK TO SAVEPOINT record")
+            verdict = self._one_by_one(batch, verdict)
+            self._settle(batch, verdict)
+            self._connection.commit()
+        return verdict
+
+    def _write(self, verdict: Verdict) -> None:
+        ack.processed(self._connection, [row.ctid for row in verdict.done], prepare=self._prepare)
+        record.record(
+            self._connection, verdict.runs, self._node, statement=record.BEGAN_WITH_TRANSACTION, prepare=self._prepare
+        )
+        record.dispatch(self._connection, [child for _, child in verdict.children])
+        ack.failed(self._connection, verdict.failures)
+
+    def _settle(self, batch: Batch, verdict: Verdict) -> None:
+        """What cannot fail for a reason that lies in an event."""
+        ack.parked(self._connection, [row.id for row in batch.to_park + verdict.to_park])
+        ack.postponed(self._connection, [row.id for row in verdict.to_postpone])
+        ack.leased(self._connection, [item.row.id for item in batch.to_lease], batch.token, self._node)
+
+    def _one_by_one(self, batch: Batch, verdict: Verdict) -> Verdict:
+        whole = Verdict(to_park=verdict.to_park, to_postpone=verdict.to_postpone)
+        for row in batch.pure_rows:
+            part = verdict.part(row)
+            try:
+                with self._connection.transaction():
+                    self._write(part)
+            except DATA_ERRORS as fault:
+                part = self._guilty(row, part, fault)
+                with self._connection.transaction():
+                    self._write(part)
+            whole.add(part)
+        return whole
+
+    def _guilty(self, row: Row, part: Verdict, fault: psycopg.Error) -> Verdict:
+        reason = storable(f"the run could not be recorded: {fault.diag.message_primary or fault}".encode())
+        runs = replace(
+            part.runs,
+            codes=bytearray([_FAILED]) * len(part.runs),
+            outputs=[None] * len(part.runs),
+            errors=[reason] * len(part.runs),
+        )
+        hooks = [(cast(Hook, hook), reason) for hook in part.runs.hooks]
+        failure = self._attempts.failure(row, hooks, needs_slot=False)
+        letter = self._attempts.dead_letter(row, failure, hooks)
+        logger.error("event %s: %s", UUID(bytes=row.id), reason.decode())
+        return Verdict(runs=runs, failures=[failure], children=[(row.id, letter)] if letter else [])

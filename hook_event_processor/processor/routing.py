@@ -1,0 +1,91 @@
+"""The registry as the database and this process's handlers make it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from psycopg import Connection
+
+from hook_event_processor.errors import PatternRefused
+from hook_event_processor.event_handlers import EventHandlerRegistry
+from hook_event_processor.lua.loader import program
+from hook_event_processor.registry import Hook, Pattern, Registry, parse_pattern
+from hook_event_processor.store import handlers, hooks
+from hook_event_processor.store.handlers import HandlerRow
+from hook_event_processor.store.hooks import StoredHook
+
+logger = logging.getLogger("EventHandlerRegistry")
+
+
+def register(connection: Connection, registered: EventHandlerRegistry) -> None:
+    """Give every handler its row in hooks."""
+    patterns: dict[str, list[str]] = {}
+    descriptions: dict[str, str] = {}
+    for handler in registered:
+        patterns.setdefault(handler.name, []).append(f"{handler.source}/{handler.action}")
+        descriptions[handler.name] = (handler.handler.__doc__ or "").strip().split("\n")[0]
+    rows = [HandlerRow(name, event_types, descriptions[name]) for name, event_types in patterns.items()]
+    handlers.register(connection, rows)
+
+
+def load(connection: Connection, registered: EventHandlerRegistry) -> Registry:
+    """The hooks that are enabled now, and the handlers whose rows are."""
+    stored = hooks.enabled(connection)
+    rows = {hook.name: hook for hook in stored if hook.kind == "python"}
+
+    def handler(source: str, action: str) -> Hook | None:
+        for candidate in registered.candidates(source, action):
+            row = rows.get(candidate.name)
+            if row is not None:
+                hook = Hook(
+                    row.id,
+                    row.name,
+                    candidate.handler,
+                    priority=row.priority,
+                    timeout=row.timeout_seconds,
+                    version=row.version,
+                    effectful=not candidate.pure,
+                )
+                return _own_retry(hook, row.retry)
+        return None
+
+    return Registry([_lua_hook(hook) for hook in stored if hook.kind == "lua"], handler)
+
+
+def _lua_hook(stored: StoredHook) -> Hook:
+    hook = Hook(
+        stored.id,
+        stored.name,
+        stored.source_text,
+        patterns=tuple(_patterns(stored)),
+        version=stored.version,
+        stack=stored.stack,
+        priority=stored.priority,
+        timeout=stored.timeout_seconds,
+        effectful=program(stored.source_text, stored.name).effectful,
+    )
+    return _own_retry(hook, stored.retry)
+
+
+def _patterns(stored: StoredHook) -> list[Pattern]:
+    good = []
+    for text in stored.event_types:
+        try:
+            good.append(parse_pattern(text))
+        except PatternRefused as refusal:  # written past the command line
+            logger.error("hook %s: %s", stored.name, refusal)
+    return good
+
+
+def _own_retry(hook: Hook, retry: Mapping[str, Any]) -> Hook:
+    """The hook with what its row says of attempts and delays."""
+    attempts = retry.get("attempts")
+    return replace(
+        hook,
+        attempts=None if attempts is None else int(attempts),
+        retry_delay=retry.get("delay"),
+        retry_max_delay=retry.get("max_delay"),
+    )

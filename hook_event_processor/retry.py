@@ -1,0 +1,40 @@
+"""Retry: how long after a failed attempt the next one begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tenacity import RetryCallState, Retrying, wait_exponential_jitter
+
+from hook_event_processor.registry import Hook
+
+_JITTER = 0.25  # of the delay, so that what failed together does not return together
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Attempts at an event, and the delays between them in seconds: `delay`, doubled each time, up to `max_delay`."""
+
+    attempts: int
+    delay: float
+    max_delay: float
+
+    def of(self, hook: Hook) -> RetryPolicy:
+        """The policy with what the hook says of its own."""
+        return RetryPolicy(
+            self.attempts if hook.attempts is None else hook.attempts,
+            self.delay if hook.retry_delay is None else hook.retry_delay,
+            self.max_delay if hook.retry_max_delay is None else hook.retry_max_delay,
+        )
+
+    def delay_after(self, attempt: int) -> float:
+        """Seconds from the failure of this attempt (from 1) to the next."""
+        wait = wait_exponential_jitter(initial=self.delay, max=self.max_delay, jitter=self.delay * _JITTER)
+        return wait(_state(attempt))
+
+
+def _state(attempt: int) -> Any:
+    state = RetryCallState(Retrying(), None, (), {})
+    state.attempt_number = attempt
+    return state

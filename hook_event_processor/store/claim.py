@@ -1,0 +1,219 @@
+"""Claiming: which rows a processor takes next, and how it finds them without reading what is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from psycopg import Connection
+
+from hook_event_processor.store.arrays import UuidArray
+
+# A full pass repairs what no cursor can see: rows that a dead processor let go.
+FULL_PASS_SECONDS = 30.0
+# How long a cursor runs ahead before it looks again at what was committed behind it.
+PASS_SECONDS = 2.0
+_MARK_SECONDS = 0.25
+
+
+class Row(NamedTuple):
+    """A claimed event as raw values: ids of 16 bytes, texts as UTF-8, times as 8 bytes, microseconds since 2000.
+
+    The first ten are what a hook sees, in the order of lua/current.lua.
+    `payload` is None when it is larger than the claim allowed.
+    """
+
+    id: bytes
+    source: bytes
+    action: bytes
+    resource: bytes
+    resource_id: bytes
+    timestamp: bytes
+    payload: bytes | None
+    metadata: bytes
+    attempt: int
+    priority: int
+    seq: int
+    ctid: bytes
+    ready_at: bytes
+
+
+_COLUMNS = """
+    id, source, action, resource, resource_id, coalesce(occurred_at, created_at),
+    CASE WHEN pg_column_size(payload) <= %(max_payload)s THEN payload::text END,
+    metadata::text, retry_count + 1, priority, seq, ctid, greatest(created_at, available_at)
+"""
+_FRESH_ROWS = "NOT processed AND available_at IS NULL AND failed_at IS NULL"
+_DUE_ROWS = "NOT processed AND available_at IS NOT NULL AND failed_at IS NULL AND available_at <= clock_timestamp()"
+_LOCK = "LIMIT %(limit)s FOR UPDATE SKIP LOCKED"
+
+# Keyset, not a bare ORDER BY: under a held snapshot the dead index entries
+# before the cursor would be read again by every claim.
+FRESH = (
+    f"SELECT {_COLUMNS} FROM hook_events WHERE {_FRESH_ROWS} AND priority = 5 AND seq > %(after)s ORDER BY seq {_LOCK}"
+)
+URGENT = f"""SELECT {_COLUMNS} FROM hook_events
+WHERE {_FRESH_ROWS} AND priority <> 5 AND priority < 5 ORDER BY priority, seq {_LOCK}"""
+UNHURRIED = f"""SELECT {_COLUMNS} FROM hook_events
+WHERE {_FRESH_ROWS} AND priority <> 5 AND priority > 5 ORDER BY priority, seq {_LOCK}"""
+DUE = f"SELECT {_COLUMNS} FROM hook_events WHERE NOT needs_slot AND {_DUE_ROWS} ORDER BY available_at {_LOCK}"
+DUE_FOR_SLOT = f"SELECT {_COLUMNS} FROM hook_events WHERE needs_slot AND {_DUE_ROWS} ORDER BY available_at {_LOCK}"
+
+_XMIN = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+_OWN_XID = "SELECT pg_current_xact_id()::text::bigint"
+_SUCCEEDED = "SELECT event_id, hook_id FROM event_hook_executions WHERE event_id = ANY(%b) AND success"
+
+
+@dataclass(slots=True)
+class Cursor:
+    """Where a lane reads the index of fresh rows: from `position` on, and from `floor` when it starts a pass.
+
+    Every row at or below the floor has been seen by some claim. A row's
+    transaction has its number before the row has its seq (trigger
+    hook_events_wake), so once every transaction that is older than a mark has
+    ended, one pass from the old floor sees all that lies below the mark.
+    """
+
+    position: int = 0
+    floor: int = 0
+    reached: int = 0
+    _mark: tuple[int, int] | None = None  # a position, and a transaction that began after it was reached
+    _candidate: int | None = None
+
+    def start_pass(self) -> None:
+        """Go back to the floor."""
+        self.position = self.floor
+
+    def ended_before(self, xmin: int) -> None:
+        """This pass began when no transaction older than `xmin` was running."""
+        if self._mark is not None and self._mark[1] < xmin:
+            self._candidate, self._mark = self._mark[0], None
+
+    def restart(self) -> None:
+        """Forget all: the next pass is a full one."""
+        self.position = self.floor = self.reached = 0
+        self._mark = self._candidate = None
+
+    def advance(self, position: int, *, to_the_end: bool) -> None:
+        """The claim read up to `position`, or all there was."""
+        self.position = max(self.position, position)
+        self.reached = max(self.reached, position)
+        if self._candidate is not None and (to_the_end or self.position >= self._candidate):
+            self.floor, self._candidate = max(self.floor, self._candidate), None
+
+    @property
+    def wants_mark(self) -> bool:
+        return self._mark is None and self._candidate is None
+
+    def mark(self, reached: int, xid: int) -> None:
+        """`reached` was read in a transaction that had ended before `xid` began."""
+        self._mark = (reached, xid)
+
+
+@dataclass(slots=True)
+class Claim:
+    """Locked rows of this transaction. `again`: there is probably more to take at once."""
+
+    fresh: list[Row]
+    due: list[Row]
+    for_slots: list[Row]
+    again: bool
+
+    @property
+    def rows(self) -> list[Row]:
+        return self.fresh + self.due + self.for_slots
+
+
+class Claims:
+    """One lane's claims, on one connection that is not in autocommit."""
+
+    def __init__(self, connection: Connection, batch_size: int, max_payload: int, *, prepare: bool = True) -> None:
+        self._connection = connection
+        self._batch_size = batch_size
+        self._max_payload = max_payload
+        self._prepare = prepare
+        self._cursor = Cursor()
+        self._pass_ends = 0.0
+        self._full_pass_at = 0.0
+        self._mark_at = 0.0
+
+    @property
+    def floor(self) -> int:
+        """The seq up to which no fresh row waits, as far as this lane knows."""
+        return self._cursor.floor
+
+    def full_pass(self) -> None:
+        """Let the next claim begin from the very start: rows behind the cursor may have been let go."""
+        self._full_pass_at = 0.0
+
+    def take(self, free_slots: int, now: float) -> Claim:
+        """Lock the rows to run next; `now` is monotonic, in seconds.
+
+        Rows of priorities before 5 come first, those after it only when there
+        is room; due rows get up to a tenth of a batch, and those that must run
+        in a slot are no more than there are free ones. Does not commit.
+        """
+        limit = self._batch_size
+        due_limit = max(limit // 10, 1)
+        starts_pass = self._starts_pass(now)
+        with self._connection.pipeline():
+            xmin = self._send(_XMIN) if starts_pass else None
+            urgent = self._send(URGENT, limit)
+            normal = self._send(FRESH, limit, self._cursor.position)
+            due = self._send(DUE, due_limit)
+            for_slots = self._send(DUE_FOR_SLOT, free_slots) if free_slots > 0 else None
+        if xmin is not None:
+            self._cursor.ended_before(xmin.fetchone()[0])
+        claim = Claim(_rows(urgent), _rows(due), _rows(for_slots) if for_slots else [], again=False)
+        claim.again = len(claim.fresh) == limit or len(claim.due) == due_limit
+        self._take_normal(claim, _rows(normal), now)
+        return claim
+
+    def _starts_pass(self, now: float) -> bool:
+        full = now >= self._full_pass_at
+        if full:
+            self._cursor.restart()
+            self._full_pass_at = now + FULL_PASS_SECONDS
+        if full or now >= self._pass_ends:
+            self._cursor.start_pass()
+            self._pass_ends = now + PASS_SECONDS
+            return True
+        return False
+
+    def _take_normal(self, claim: Claim, rows: list[Row], now: float) -> None:
+        short = len(rows) < self._batch_size
+        reached = self._cursor.reached
+        self._cursor.advance(rows[-1].seq if rows else 0, to_the_end=short)
+        if reached and rows and now >= self._mark_at and self._cursor.wants_mark:
+            self._cursor.mark(reached, self._send(_OWN_XID).fetchone()[0])
+            self._mark_at = now + _MARK_SECONDS
+        claim.fresh += rows
+        if short:
+            self._pass_ends = 0.0
+            room = self._batch_size - len(claim.fresh)
+            if room > 0:
+                unhurried = _rows(self._send(UNHURRIED, room))
+                claim.fresh += unhurried
+                claim.again = claim.again or len(unhurried) == room
+        else:
+            claim.again = True
+
+    def _send(self, statement: str, limit: int = 0, after: int = 0) -> Any:
+        cursor = self._connection.cursor(binary=True)
+        parameters = {"limit": limit, "after": after, "max_payload": self._max_payload}
+        cursor.execute(statement, parameters, prepare=self._prepare)
+        return cursor
+
+
+def _rows(cursor: Any) -> list[Row]:
+    return [Row._make(row) for row in cursor.fetchall()]
+
+
+def succeeded(connection: Connection, ids: UuidArray) -> set[tuple[bytes, int]]:
+    """The (event, hook) pairs of these events that have a successful run.
+
+    To be read after the rows are locked: whoever recorded a run held them then.
+    """
+    rows: Sequence[tuple[bytes, int]] = connection.cursor(binary=True).execute(_SUCCEEDED, (ids,)).fetchall()
+    return {(row[0], row[1]) for row in rows}

@@ -1,0 +1,159 @@
+"""Recording: what hooks' runs came to, and the events that they dispatched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from psycopg import Connection
+
+from hook_event_processor.event import GOOD, OUTCOMES
+from hook_event_processor.store import arrays
+
+
+class Executed(Protocol):
+    """The hook that ran, as far as its executions name it."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+
+
+@dataclass(slots=True)
+class Runs:
+    """Finished runs, one entry each in every list: what one INSERT writes.
+
+    Ids have 16 bytes, codes are those of event.OUTCOMES, texts are UTF-8.
+    `hooks` holds each hook once; `hook_numbers` count from 1.
+    """
+
+    hooks: list[Executed] = field(default_factory=list)
+    event_ids: list[bytes] = field(default_factory=list)
+    hook_numbers: list[int] = field(default_factory=list)
+    codes: bytearray = field(default_factory=bytearray)
+    outputs: list[bytes | None] = field(default_factory=list)
+    errors: list[bytes | None] = field(default_factory=list)
+    durations: list[float] = field(default_factory=list)
+    attempts: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.event_ids)
+
+    def add(
+        self,
+        hook: Executed,
+        event_ids: Sequence[bytes],
+        attempts: Sequence[int],
+        codes: bytes | bytearray,
+        durations: Sequence[float],
+        outputs: Sequence[bytes | None],
+        errors: Sequence[bytes | None],
+    ) -> None:
+        """Add the runs of one hook; durations in seconds."""
+        self.hooks.append(hook)
+        self.hook_numbers += [len(self.hooks)] * len(event_ids)
+        self.event_ids += event_ids
+        self.attempts += attempts
+        self.codes += codes
+        self.durations += durations
+        self.outputs += outputs
+        self.errors += errors
+
+    def only(self, event_id: bytes) -> Runs:
+        """The runs of one event."""
+        part = Runs()
+        for index, found in enumerate(self.event_ids):
+            if found == event_id:
+                part.add(
+                    self.hooks[self.hook_numbers[index] - 1],
+                    [event_id],
+                    [self.attempts[index]],
+                    self.codes[index : index + 1],
+                    [self.durations[index]],
+                    [self.outputs[index]],
+                    [self.errors[index]],
+                )
+        return part
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """An event that a run, or the processor itself, dispatches: JSON texts as UTF-8, `delay` in seconds."""
+
+    source: str
+    action: str
+    payload: bytes
+    metadata: bytes
+    priority: int = 5
+    delay: float | None = None
+    id: str | None = None
+
+
+# Everything that is the same for all runs of a hook crosses once, as an array by hook.
+EXECUTIONS = f"""
+INSERT INTO event_hook_executions
+    (event_id, hook_id, hook_name, success, output, error, duration_ms, executed_at, attempt, result, version, node)
+SELECT run.event_id, (%(hook_ids)s::bigint[])[run.hook], (%(names)b)[run.hook], run.code < {97 + GOOD},
+       run.output, run.error, run.micros / 1000.0::float8, %(begin)s, run.attempt,
+       ('{{{",".join(OUTCOMES)}}}'::text[])[run.code - 96], (%(versions)s::int[])[run.hook], %(node)s
+FROM unnest(%(events)b, %(hooks)s::smallint[], %(codes)s::smallint[], %(outputs)b, %(errors)b, %(micros)s::bigint[],
+            %(attempts)s::smallint[]) AS run (event_id, hook, code, output, error, micros, attempt)
+"""
+# Runs inside the claim began with its transaction; the others say how long ago they began.
+BEGAN_WITH_TRANSACTION = EXECUTIONS.replace("%(begin)s", "now()")
+BEGAN_EARLIER = EXECUTIONS.replace("%(begin)s", "clock_timestamp() - run.micros * interval '1 microsecond'")
+
+CHILDREN = """
+INSERT INTO hook_events (id, source, action, payload, metadata, priority, available_at)
+SELECT coalesce(child.id, hook_uuidv7()), child.source, child.action, child.payload::jsonb, child.metadata::jsonb,
+       child.priority, CASE WHEN child.delay > 0 THEN clock_timestamp() + child.delay * interval '1 second' END
+FROM unnest(%s::uuid[], %b, %b, %b, %b, %s::smallint[], %s::float8[])
+     AS child (id, source, action, payload, metadata, priority, delay)
+ON CONFLICT (id) DO NOTHING
+"""
+
+
+def record(connection: Connection, runs: Runs, node: str, *, statement: str, prepare: bool = True) -> None:
+    """Insert the executions; `statement` is one of the two above."""
+    if not runs:
+        return
+    connection.execute(statement, parameters(runs, node), prepare=prepare)
+
+
+def parameters(runs: Runs, node: str) -> dict[str, Any]:
+    """What the statements take."""
+    return {
+        "hook_ids": arrays.integers(hook.id for hook in runs.hooks),
+        "names": arrays.texts([hook.name.encode() for hook in runs.hooks]),
+        "versions": arrays.integers(hook.version for hook in runs.hooks),
+        "node": node,
+        "events": arrays.uuids(runs.event_ids),
+        "hooks": arrays.integers(runs.hook_numbers),
+        "codes": arrays.integers(runs.codes),
+        "outputs": arrays.texts(runs.outputs),
+        "errors": arrays.texts(runs.errors),
+        "micros": arrays.integers([int(seconds * 1e6) for seconds in runs.durations]),
+        "attempts": arrays.integers(runs.attempts),
+    }
+
+
+def dispatch(connection: Connection, children: Sequence[Child]) -> None:
+    """Insert the events; one whose id exists changes nothing."""
+    if not children:
+        return
+    connection.execute(
+        CHILDREN,
+        (
+            [child.id for child in children],
+            arrays.texts([child.source.encode() for child in children]),
+            arrays.texts([child.action.encode() for child in children]),
+            arrays.texts([child.payload for child in children]),
+            arrays.texts([child.metadata for child in children]),
+            [child.priority for child in children],
+            [child.delay for child in children],
+        ),
+    )

@@ -1,0 +1,98 @@
+"""What a sleeping processor asks the database: is there work, when will there be, did hooks change, who is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psycopg import Connection, sql
+
+from hook_event_processor.store.database import APPLICATION
+
+LANE_ROLE = "lane"
+_LANES = f"{APPLICATION} {LANE_ROLE}%"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """`due` and `slot_due` are seconds until the next row is due (not positive: now), None without one."""
+
+    revision: int
+    fresh: bool
+    due: float | None
+    slot_due: float | None
+
+
+_LOOK = """
+SELECT (SELECT revision FROM hook_registry),
+       EXISTS (SELECT FROM hook_events
+               WHERE NOT processed AND available_at IS NULL AND failed_at IS NULL AND priority = 5 AND seq > %s)
+    OR EXISTS (SELECT FROM hook_events
+               WHERE NOT processed AND available_at IS NULL AND failed_at IS NULL AND priority <> 5),
+       extract(epoch FROM clock_timestamp() - (
+           SELECT min(available_at) FROM hook_events
+           WHERE NOT needs_slot AND NOT processed AND available_at IS NOT NULL AND failed_at IS NULL))::float8,
+       extract(epoch FROM clock_timestamp() - (
+           SELECT min(available_at) FROM hook_events
+           WHERE needs_slot AND NOT processed AND available_at IS NOT NULL AND failed_at IS NULL))::float8
+"""
+
+
+def look(connection: Connection, floor: int) -> Look:
+    """One look; fresh rows up to the seq `floor` are known to be taken."""
+    row = connection.execute(_LOOK, (floor,)).fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    due, slot_due = (None if age is None else -age for age in row[2:])
+    return Look(row[0], row[1], due, slot_due)
+
+
+def qualified_table(connection: Connection) -> str:
+    """The event table with its schema: the name of the channel, and of the advisory keys."""
+    row = connection.execute(
+        "SELECT nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.oid = 'hook_events'::regclass"
+    ).fetchone()
+    assert row is not None  # noqa: S101 - the cast has found it
+    return f"{row[0]}.hook_events"
+
+
+def listen(connection: Connection, channel: str) -> None:
+    """Receive what is notified on the channel."""
+    connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+
+
+def notify(connection: Connection, channel: str, message: str) -> None:
+    """Notify everybody who listens, this session included."""
+    connection.execute("SELECT pg_notify(%s, %s)", (channel, message))
+
+
+def try_key(connection: Connection, table: str, key: int) -> bool:
+    """Take advisory key 1 (be the lookout) or 2 (let inserts notify) for this session, if it is free."""
+    row = connection.execute("SELECT pg_try_advisory_lock(hashtext(%s), %s)", (table, key)).fetchone()
+    return row is not None and bool(row[0])
+
+
+def release_keys(connection: Connection) -> None:
+    """Let go of all advisory keys of this session."""
+    connection.execute("SELECT pg_advisory_unlock_all()")
+
+
+def lanes(connection: Connection) -> frozenset[int]:
+    """The server's process ids of all lanes of all processors of this database."""
+    rows = connection.execute(
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE %s", (_LANES,)
+    ).fetchall()
+    return frozenset(row[0] for row in rows)
+
+
+def end_frozen_lanes(connection: Connection, seconds: float) -> int:
+    """End lanes whose transaction has waited this long for its processor to read; returns how many.
+
+    idle_in_transaction_session_timeout does not reach them: they are not idle.
+    """
+    rows = connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND usename = current_user AND application_name LIKE %s"
+        " AND wait_event = 'ClientWrite' AND xact_start < clock_timestamp() - make_interval(secs => %s)",
+        (_LANES, seconds),
+    ).fetchall()
+    return len(rows)
