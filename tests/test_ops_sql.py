@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from factories import ago, insert_event, insert_execution
 from psql import psql, rows
 from psycopg import Connection
+from psycopg.conninfo import make_conninfo
 
 from hook_event_processor.store.database import Database
+from hook_event_processor.store.embedded import EmbeddedServer
 
 pytestmark = pytest.mark.store
 
@@ -57,6 +63,32 @@ def test_each_query_finds_its_rows_by_an_index(connection: Connection, database:
         *("-c", scans),
     )
     assert before == (int(printed.splitlines()[-1]),)
+
+
+@pytest.fixture
+def reader(server: EmbeddedServer, database: Database, connection: Connection) -> Iterator[str]:
+    """A role with the privileges that docs/sql.md names for reading, which the test's role may take on."""
+    name = f"reader_{os.getpid()}"
+    owner = connection.info.user
+    page = (FOLDER.parent.parent / "docs/sql.md").read_text()
+    [grants] = re.findall(r"CREATE ROLE reader LOGIN;\n(.*?)```", page, re.DOTALL)
+    target = make_conninfo(server.administration, dbname=connection.info.dbname)
+    with psycopg.connect(target, autocommit=True) as administrator:
+        administrator.execute(
+            f"CREATE ROLE {name}; {grants.replace('TO reader', f'TO {name}')} GRANT {name} TO {owner}"
+        )
+        yield name
+        administrator.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+def test_a_role_that_may_only_read_gets_every_answer(connection: Connection, database: Database, reader: str) -> None:
+    for state in ("pending", "completed", "failed", "processing"):
+        insert_execution(connection, insert_event(connection, state, created_at=ago(minutes=9)))
+    as_reader = Database(make_conninfo(database.conninfo, options=f"-c role={reader}"))
+    for file in FILES:
+        seen, all_rows = (psql(who, f"--file={file}").splitlines() for who in (as_reader, database))
+        assert len(seen) == len(all_rows), file.name
+    assert _ask(as_reader, "latency")[0]["events"] == "1"
 
 
 def test_backlog_counts_what_waits_by_type_and_state(connection: Connection, database: Database) -> None:
