@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import select
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -48,9 +50,19 @@ def tail(arguments: argparse.Namespace, settings: Settings) -> int:
                 _print(connection, events.newest(connection, wanted, arguments.limit)[::-1], arguments.format)
             while True:
                 _print(connection, following.read(), arguments.format)
-                time.sleep(_PAUSE_SECONDS)
+                _pause()
     except KeyboardInterrupt:
         return 0
+
+
+def _pause() -> None:
+    """Wait a little. Raises BrokenPipeError when nobody reads any more, be there something to print or not."""
+    output = select.poll()
+    with contextlib.suppress(OSError, ValueError):  # a test's standard output has no descriptor
+        output.register(sys.stdout.fileno(), select.POLLERR)
+    if output.poll(0):
+        raise BrokenPipeError
+    time.sleep(_PAUSE_SECONDS)
 
 
 def _print(connection: Connection, arrived: list[ListedEvent], form: str) -> None:
