@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 _MASK = "***"
 _SECRETS = ("password", "sslpassword")  # of a connection string
 _MEGABYTE = 1024 * 1024
-_DATABASE_VARIABLES = ("DATABASE_URL", "DB_PASSWORD", "DB_HOST", "DB_PORT", "DB_USER", "DB_NAME")
+# Each leads to a server by itself; in the order of settings.load.
+_DATABASE_VARIABLES = (
+    *("DATABASE_URL", "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE"),
+    "DB_PASSWORD",
+)
 
 
 def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
@@ -68,13 +72,11 @@ def _shown(variable: str, value: object) -> str:
 def _database(settings: Settings) -> tuple[str, str, str]:
     from psycopg.conninfo import conninfo_to_dict
 
-    from hook_event_processor.settings import LIBPQ_VARIABLES
-
     if settings.conninfo is None:
         return "DATABASE_URL", f"the embedded PostgreSQL in {settings.home}", "default"
     given = conninfo_to_dict(settings.conninfo)
     shown = " ".join(f"{name}={_MASK if name in _SECRETS else value}" for name, value in given.items())
-    return "DATABASE_URL", shown, _origin((*_DATABASE_VARIABLES, *LIBPQ_VARIABLES))
+    return "DATABASE_URL", shown, _origin(_DATABASE_VARIABLES)
 
 
 def _origin(names: tuple[str, ...]) -> str:
