@@ -170,7 +170,7 @@ def publisher(server: EmbeddedServer, database: Database) -> Iterator[Connection
     conninfo = make_conninfo(server.administration, dbname=conninfo_to_dict(database.conninfo)["dbname"])
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE ROLE {}").format(role))
-        for statement in re.findall(r"GRANT .*?;", _from_the_page("CREATE ROLE"), re.DOTALL):
+        for statement in re.findall(r"GRANT .*?;", _from_the_page("CREATE ROLE publisher"), re.DOTALL):
             connection.execute(statement.replace("TO publisher", f"TO publisher_{os.getpid()}"))
         connection.execute(sql.SQL("SET SESSION AUTHORIZATION {}").format(role))
         yield connection

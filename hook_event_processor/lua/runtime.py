@@ -121,7 +121,10 @@ class Runtime:
             raise HookRefused(_reason(answer[1]))
         if not hasattr(answer, "items"):
             raise HookRefused(f"{program.name}: a hook's file returns a table with an execute function")
-        return {_plain(key): _plain(value) for key, value in answer.items()}
+        try:
+            return {_plain(key): _plain(value) for key, value in answer.items()}
+        except RecursionError:
+            raise HookRefused(f"{program.name}: the hook's table holds itself, or is nested too deeply") from None
 
     def _main(self, program: Program) -> Any:
         main = self._compiled.get(program)
