@@ -17,9 +17,9 @@ def of_server(home: Path) -> list[int]:
     return [pid for pid, arguments in _all() if any(mark in arguments for mark in marks)]
 
 
-def of_user(uid: int) -> list[int]:
-    """The processes that run as a user, zombies aside."""
-    return [pid for pid, arguments in _all() if arguments and _owner(pid) == uid]
+def naming(path: Path) -> list[int]:
+    """The processes that have a path among their arguments."""
+    return [pid for pid, arguments in _all() if os.fsencode(path) in arguments]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
@@ -38,10 +38,3 @@ def _all() -> list[tuple[int, bytes]]:
         except OSError:  # it has ended
             continue
     return found
-
-
-def _owner(pid: int) -> int | None:
-    try:
-        return Path("/proc", str(pid)).stat().st_uid
-    except OSError:
-        return None

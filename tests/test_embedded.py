@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import processes
@@ -31,6 +30,9 @@ from hook_event_processor.store.embedded.postmaster import running
 STARTER = """
 import sys, time, pathlib
 from hook_event_processor.store import embedded
+from hook_event_processor.store.embedded import postmaster
+if "--without-setpriv" in sys.argv:
+    postmaster._ending_with_its_starter = lambda: []
 server = embedded.start(pathlib.Path(sys.argv[1]))
 print("owned" if server.owned else "attached", flush=True)
 time.sleep(600)
@@ -47,16 +49,24 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+def start_elsewhere(home: Path, *options: str) -> subprocess.Popen[str]:
+    """Another process that starts the server of `home`, or attaches to it."""
+    return subprocess.Popen([sys.executable, "-c", STARTER, str(home), *options], stdout=subprocess.PIPE, text=True)
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
 @pytest.fixture
 def starter(home: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that has started the server of `home`."""
-    command = [sys.executable, "-c", STARTER, str(home)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "owned\n"
+    with start_elsewhere(home) as process:
+        assert said(process) == "owned"
         yield process
         process.kill()
-    embedded.start(home).stop()
+    processes.wait_for(lambda: processes.of_server(home) == [])
 
 
 def socket_directory(server: EmbeddedServer) -> Path:
@@ -92,7 +102,7 @@ def test_the_product_is_no_superuser_and_owns_its_database(server: EmbeddedServe
             " FROM pg_roles JOIN pg_database ON datdba = pg_roles.oid WHERE rolname = session_user"
             " AND datname = current_database()"
         ).fetchone()
-    assert row == (False, "hook_event_processor", "hook_event_processor")
+    assert row == (False, "hep", "hep")
 
 
 def test_it_syncs_and_listens_on_no_network(server: EmbeddedServer) -> None:
@@ -218,10 +228,17 @@ def test_a_running_server_is_attached_to_and_outlives_that(home: Path, starter: 
     psycopg.connect(server.conninfo).close()
 
 
-def test_an_orphan_is_adopted_and_stopped(home: Path, starter: subprocess.Popen[str]) -> None:
+def test_a_server_ends_when_its_starter_is_killed(home: Path, starter: subprocess.Popen[str]) -> None:
     starter.kill()
-    starter.wait()
+    processes.wait_for(lambda: processes.of_server(home) == [])
+
+
+def test_an_orphan_is_adopted_and_stopped(home: Path) -> None:
+    with start_elsewhere(home, "--without-setpriv") as process:
+        assert said(process) == "owned"
+        process.kill()
     orphan = running(Places(home.resolve()))
+    assert orphan is not None
     with embedded.start(home) as server:
         assert server.owned
         assert running(Places(home.resolve())) == orphan
@@ -270,12 +287,14 @@ def test_a_data_directory_of_something_else_is_refused(home: Path) -> None:
 
 
 def test_two_starts_at_once_make_one_server(home: Path) -> None:
-    with ThreadPoolExecutor() as threads:
-        servers = list(threads.map(embedded.start, [home, home, home]))
-    assert sorted(server.owned for server in servers) == [False, False, True]
-    assert len({server.conninfo for server in servers}) == 1
-    for server in servers:
-        server.stop()
+    starters = [start_elsewhere(home) for _ in range(3)]
+    try:
+        assert sorted(map(said, starters)) == ["attached", "attached", "owned"]
+    finally:
+        for process in starters:
+            with process:
+                process.kill()
+    processes.wait_for(lambda: processes.of_server(home) == [])
 
 
 def test_the_owner_is_known_by_a_lock_that_no_stranger_can_take(home: Path, starter: subprocess.Popen[str]) -> None:

@@ -15,8 +15,10 @@ from hook_event_processor.store.embedded.account import Account
 from hook_event_processor.store.embedded.places import Places
 
 SUPERUSER = "postgres"
-ROLE = "hook_event_processor"
-DATABASE = "hook_event_processor"
+# Not the package's name: these show in the titles of the server's processes,
+# and pkill -f hook_event_processor is for processors.
+ROLE = "hep"
+DATABASE = "hep"
 
 _TAIL_LINES = 3
 _PREFIX = re.compile(r"^\d{4}-\d\d-\d\d [\d:.]+ \w+ \[\d+\] *")

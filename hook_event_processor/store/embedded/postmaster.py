@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -50,7 +51,8 @@ def running(places: Places) -> Postmaster | None:
 def launch(places: Places, account: Account, binaries: Path, socket_directory: Path) -> subprocess.Popen[bytes]:
     """Start the server and wait until it takes connections.
 
-    Raises EmbeddedServerError with the last line of its log when it does not.
+    To be called in a thread that lasts as long as the server is needed.
+    Raises EmbeddedServerError with the end of its log when it does not start.
     """
     _clear_the_way(places)
     settings = {
@@ -64,14 +66,21 @@ def launch(places: Places, account: Account, binaries: Path, socket_directory: P
         "cluster_name": places.cluster_name,
     }
     options = [option for name, value in settings.items() for option in ("-c", f"{name}={value}")]
+    command: list[str | Path] = [*_ending_with_its_starter(), binaries / "postgres", "-D", places.data, *options]
     with places.start_log.open("wb") as log:
-        process = account.start([binaries / "postgres", "-D", places.data, *options], log.fileno())
+        process = account.start(command, log.fileno())
     try:
         _await_ready(places, process)
     except BaseException:
         stop(places, process)
         raise
     return process
+
+
+def _ending_with_its_starter() -> list[str]:
+    """The kernel stops the server when its starter is killed; without setpriv, it goes on until the next start."""
+    program = shutil.which("setpriv")
+    return [program, "--pdeathsig", "INT", "--"] if program else []
 
 
 def _await_ready(places: Places, process: subprocess.Popen[bytes]) -> None:

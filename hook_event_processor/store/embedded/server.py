@@ -2,7 +2,7 @@
 
 Who owns it holds a lock on a file in the home for as long as it lives, and
 stops the server at its end. The kernel drops the lock of an owner that was
-killed, and the next start adopts the server.
+killed, and stops the server; one that goes on is adopted by the next start.
 """
 
 from __future__ import annotations
