@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from commands import Hep
 from psycopg import Connection, sql
 from psycopg.conninfo import make_conninfo
 
@@ -99,3 +100,13 @@ def connection(database: Database) -> Iterator[Connection]:
     """A session in autocommit on the test's database."""
     with database.session("tests") as connection:
         yield connection
+
+
+@pytest.fixture
+def hep(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Hep:
+    """The command line on the test's database, in a directory without an .env file."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", database.conninfo)
+    return Hep(monkeypatch, capsys)

@@ -130,14 +130,14 @@ def _count(number: int) -> str:
 
 
 def _latency(alive: Iterable[Processor]) -> str | None:
-    """From due to done, by the slowest processor."""
+    """From due to claimed, by the slowest processor."""
     from hook_event_processor.cli.output import milliseconds
 
     medians = [_number(p, "latency_p50_ms") for p in alive if p.stats.get("latency_p50_ms") is not None]
     worst = [_number(p, "latency_p99_ms") for p in alive if p.stats.get("latency_p99_ms") is not None]
     if not medians or not worst:
         return None
-    return f"median {milliseconds(max(medians))}, 99 of 100 within {milliseconds(max(worst))}"
+    return f"claimed {milliseconds(max(medians))} after being due (median), 99 of 100 within {milliseconds(max(worst))}"
 
 
 def _number(processor: Processor, key: str) -> float:

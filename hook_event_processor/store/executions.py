@@ -58,7 +58,7 @@ def of_event(connection: Connection, event_id: UUID) -> list[Execution]:
         return cursor.execute(
             f"""
             SELECT {_EXECUTION} FROM event_hook_executions x LEFT JOIN events v ON v.id = x.event_id
-            WHERE x.event_id = %s ORDER BY x.attempt, x.id
+            WHERE x.event_id = %s ORDER BY x.executed_at, x.id
             """,
             (event_id,),
         ).fetchall()

@@ -1,0 +1,216 @@
+"""The Publisher: one event, many, in the caller's transaction; what it refuses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from factories import ago
+from psycopg import Connection, sql
+from psycopg.conninfo import make_conninfo
+
+from hook_event_processor import Publisher
+from hook_event_processor.errors import EventRefused
+from hook_event_processor.event import NewEvent
+from hook_event_processor.store.database import Database
+from hook_event_processor.store.embedded import EmbeddedServer
+
+HOSTILE = 'tab\t newline\n return\r backslash\\ \\. \\N quote" \u2028 é 🚀'
+
+
+def _events(connection: Connection, columns: str = "source, action") -> list[Any]:
+    return connection.execute(f"SELECT {columns} FROM hook_events ORDER BY seq").fetchall()
+
+
+def test_an_event_gets_a_uuid7_an_origin_and_a_correlation(connection: Connection) -> None:
+    published = Publisher(connection, component="tests").publish("task.failed", {"n": 1})
+    assert published.is_new
+    assert published.id.version == 7
+    metadata = _events(connection, "metadata")[0][0]
+    assert metadata["correlation_id"] == str(published.id)
+    assert metadata["origin"]["component"] == "tests"
+    assert set(metadata["origin"]) == {"component", "host", "version"}
+
+
+def test_given_metadata_wins_over_what_would_be_added(connection: Connection) -> None:
+    Publisher(connection).publish("a.b", metadata={"correlation_id": "c", "agent_id": "x"}, stack="production")
+    metadata = _events(connection, "metadata")[0][0]
+    assert (metadata["correlation_id"], metadata["agent_id"], metadata["stack"]) == ("c", "x", "production")
+    assert "origin" in metadata
+
+
+def test_every_column_arrives(connection: Connection) -> None:
+    occurred_at, event_id = ago(hours=1), uuid4()
+    event = NewEvent(
+        "s", "a", {"k": [1, None, {}, 2**63 - 1]}, "r", "i", priority=2, occurred_at=occurred_at, id=event_id
+    )
+    for publish in (Publisher(connection).publish_event, lambda e: Publisher(connection).publish_many([e])):
+        connection.execute("DELETE FROM hook_events")
+        publish(event)
+        columns = "id, source, action, payload, resource, resource_id, priority, occurred_at, available_at"
+        assert _events(connection, columns) == [
+            (event_id, "s", "a", {"k": [1, None, {}, 2**63 - 1]}, "r", "i", 2, occurred_at, None)
+        ]
+
+
+def test_a_delay_makes_the_event_available_later(connection: Connection) -> None:
+    Publisher(connection).publish("a.b", delay=timedelta(hours=1))
+    available_at = _events(connection, "available_at")[0][0]
+    assert timedelta(minutes=59) < available_at - datetime.now(UTC) <= timedelta(hours=1)
+
+
+def test_an_id_that_is_there_changes_nothing(connection: Connection) -> None:
+    publisher, event_id = Publisher(connection), uuid4()
+    assert publisher.publish("a.first", id=event_id).is_new
+    again = publisher.publish("a.second", id=event_id)
+    assert (again.id, again.is_new) == (event_id, False)
+    assert _events(connection) == [("a", "first")]
+
+
+def test_many_come_in_their_order_with_growing_ids(connection: Connection) -> None:
+    assert Publisher(connection).publish_many(NewEvent("n", str(n)) for n in range(5_000)) == 5_000
+    rows = _events(connection, "action, id")
+    assert [int(action) for action, _ in rows] == list(range(5_000))
+    ids = [row[1] for row in rows]
+    assert ids == sorted(ids)
+
+
+def test_many_with_and_without_ids_keep_their_order(connection: Connection) -> None:
+    known = uuid4()
+    publisher = Publisher(connection)
+    publisher.publish("known.already", id=known)
+    events = [NewEvent("a"), NewEvent("b", id=known), NewEvent("c"), NewEvent("d", id=uuid4()), NewEvent("e")]
+    assert publisher.publish_many(events) == 4
+    assert [source for source, _ in _events(connection)] == ["known", "a", "c", "d", "e"]
+    assert publisher.publish_many([NewEvent("b", id=known)]) == 0
+
+
+def test_no_events_are_no_work(connection: Connection) -> None:
+    assert Publisher(connection).publish_many([]) == 0
+
+
+@pytest.mark.parametrize("with_id", [True, False])
+def test_hostile_text_survives_copy(connection: Connection, with_id: bool) -> None:
+    event = NewEvent(HOSTILE, HOSTILE, {HOSTILE: HOSTILE}, HOSTILE, HOSTILE, id=uuid4() if with_id else None)
+    Publisher(connection).publish_many([event])
+    columns = "source, action, payload, resource, resource_id"
+    assert _events(connection, columns) == [(HOSTILE, HOSTILE, {HOSTILE: HOSTILE}, HOSTILE, HOSTILE)]
+
+
+def test_a_refused_event_leaves_none_of_the_many(connection: Connection) -> None:
+    def events() -> Iterator[NewEvent]:
+        yield from (NewEvent("good", str(n)) for n in range(2_000))
+        yield NewEvent("bad", payload={"text": "\0"})
+
+    with pytest.raises(EventRefused):
+        Publisher(connection).publish_many(events())
+    assert _events(connection) == []
+    assert Publisher(connection).publish_many([NewEvent("good")]) == 1
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_the_callers_transaction_decides(database: Database, connection: Connection, many: bool) -> None:
+    with database.connect("tests") as caller:
+        publisher = Publisher(caller)
+        if many:
+            publisher.publish_many([NewEvent("a"), NewEvent("b", id=uuid4())])
+            publisher.publish_many([NewEvent("c", id=uuid4())])
+        else:
+            publisher.publish("a")
+        assert _events(connection) == []
+        caller.rollback()
+        assert _events(caller) == []
+        publisher.publish_many([NewEvent("kept")])
+        caller.commit()
+    assert _events(connection) == [("kept", "")]
+
+
+def test_a_refusal_leaves_the_callers_transaction_usable(database: Database, connection: Connection) -> None:
+    with database.connect("tests") as caller:
+        publisher = Publisher(caller)
+        publisher.publish("before")
+        with pytest.raises(EventRefused):
+            publisher.publish_many([NewEvent("lost"), NewEvent("bad", payload={"text": "\0"})])
+        caller.commit()
+    assert _events(connection) == [("before", "")]
+
+
+def test_a_session_of_its_own(database: Database, connection: Connection) -> None:
+    with Publisher.connect(database.conninfo) as publisher:
+        publisher.publish("a.b")
+    assert _events(connection) == [("a", "b")]
+
+
+def test_a_writer_needs_insert_alone(server: EmbeddedServer, connection: Connection) -> None:
+    with psycopg.connect(make_conninfo(server.administration, dbname=connection.info.dbname), autocommit=True) as root:
+        writer = f"writer_{connection.info.dbname}"
+        root.execute(sql.SQL("CREATE ROLE {0}; GRANT INSERT ON hook_events TO {0}").format(sql.Identifier(writer)))
+        root.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(writer)))
+        assert Publisher(root).publish("a.single").is_new
+        assert Publisher(root).publish_many([NewEvent("a", "bulk"), NewEvent("a", "keyed", id=uuid4())]) == 2
+        root.execute("RESET ROLE")
+        root.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(writer)))
+    assert len(_events(connection)) == 3
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        ({"payload": {"text": "x" * 100_000}}, "100,011 bytes of JSON: at most 100,000"),
+        ({"metadata": {"text": "x" * 100_000}}, "the metadata has"),
+        ({"payload": {"text": "a\0b"}}, r"NUL character \(\\u0000\)"),
+        ({"payload": {"text\0": 1}}, "NUL character"),
+        ({"metadata": {"text": "\\\0"}}, "the metadata holds a NUL"),
+        ({"payload": {"number": 2**70}}, "64-bit"),
+        ({"payload": {"text": "\ud800"}}, "not valid UTF-8"),
+        ({"payload": {"set": {1, 2}}}, "set"),
+        ({"resource": "\ud800"}, "resource is not valid Unicode"),
+        ({"resource": "a\0"}, "resource holds a NUL"),
+        ({"resource": "x" * 256}, "resource has 256 characters"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused(connection: Connection, event: dict[str, Any], reason: str) -> None:
+    with pytest.raises(EventRefused, match=reason):
+        Publisher(connection).publish_event(NewEvent("a", "b", **event))
+    assert _events(connection) == []
+
+
+def test_a_backslash_before_u0000_is_no_nul(connection: Connection) -> None:
+    payload = {"text": "\\u0000", "path": "C:\\\\u0000"}
+    Publisher(connection).publish("a.b", payload)
+    assert _events(connection, "payload") == [(payload,)]
+
+
+def test_nesting_deeper_than_the_fast_encoder_goes_is_stored(connection: Connection) -> None:
+    payload: dict[str, Any] = {}
+    for _ in range(600):
+        payload = {"in": payload}
+    Publisher(connection).publish("a.b", payload)
+    assert _events(connection, "length(payload::text) > 600") == [(True,)]
+    for _ in range(5_000):
+        payload = {"in": payload}
+    with pytest.raises(EventRefused, match="nested too deeply"):
+        Publisher(connection).publish("a.b", payload)
+
+
+def test_a_number_that_is_not_finite_becomes_null(connection: Connection) -> None:
+    Publisher(connection).publish("a.b", {"n": math.nan, "i": math.inf})
+    assert _events(connection, "payload") == [({"n": None, "i": None},)]
+
+
+def test_a_type_needs_a_source(connection: Connection) -> None:
+    for wrong in ("", ".failed", "/x"):
+        with pytest.raises(EventRefused, match=r"task\.failed"):
+            Publisher(connection).publish(wrong)
+
+
+def test_ids_differ(connection: Connection) -> None:
+    publisher = Publisher(connection)
+    ids = {publisher.publish("a").id for _ in range(50)}
+    assert len(ids) == 50
+    assert all(isinstance(event_id, UUID) for event_id in ids)
