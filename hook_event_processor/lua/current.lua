@@ -1,11 +1,12 @@
 -- The event of this run, as the hook sees it: fields are worked out when they
 -- are first read, the payload above all.
-local json, json_fields = ...
+local json, lazy = ...
 local error, next, rawget, rawset, setmetatable, type = error, next, rawget, rawset, setmetatable, type
 local byte, date, format, rep, unpack = string.byte, os.date, string.format, string.rep, string.unpack
 local pcall = pcall
 local PG_EPOCH <const> = 946684800 -- 2000-01-01 in Unix seconds; timestamptz counts from there
 local FIELDS <const> = 10
+local MAX_SHAPES <const> = 1000
 
 local current = { FIELDS = FIELDS }
 local fields, at = {}, 0 -- the chunk's arguments, and where this event's begin
@@ -30,31 +31,39 @@ end
 -- One document writes event.data.task_name, another event.data.task.task_name:
 -- a payload of either shape answers both. The nested object is called like
 -- the event's source; system events call it resource.
-local shapes = setmetatable({}, { __mode = "k" })
+local shapes, shape_count = {}, 0
 
-local function either_shape(data, name)
-  shapes[data] = name
-  return setmetatable(data, current.shape)
+local function shape(name)
+  return {
+    __metatable = false,
+    __index = function(data, key)
+      local nested = rawget(data, name)
+      if nested == nil then
+        if key == name and next(data) ~= nil then return data end
+      elseif type(nested) == "table" and key ~= name then
+        return nested[key]
+      end
+      return nil
+    end,
+  }
 end
 
-current.shape = {
-  __metatable = false,
-  __index = function(data, key)
-    local name = shapes[data]
-    local nested = rawget(data, name)
-    if nested == nil then
-      if key == name and next(data) ~= nil then return data end
-    elseif type(nested) == "table" and key ~= name then
-      return nested[key]
+local function either_shape(data, name)
+  local known = shapes[name]
+  if not known then
+    if shape_count >= MAX_SHAPES then
+      shapes, shape_count = {}, 0
     end
-    return nil
-  end,
-}
+    known = shape(name)
+    shapes[name], shape_count = known, shape_count + 1
+  end
+  return setmetatable(data, known)
+end
 
 local function data(event)
   local payload = decoded(fields[at + 7], "payload")
   if type(payload) ~= "table" or payload == json.null then return payload end
-  return either_shape(payload, event.source == "system" and "resource" or event.source)
+  return either_shape(payload, fields[at + 2] == "system" and "resource" or fields[at + 2])
 end
 
 local function text_or_nil(value)
@@ -113,6 +122,8 @@ local function read_all(event)
   end
 end
 
+lazy.read = read_all
+
 function view.__pairs(event)
   read_all(event)
   return next, event, nil
@@ -126,7 +137,7 @@ function current.provide_dispatch(f) dispatch = f end
 function current.set(arguments, first)
   fields, at = arguments, first - 1
   event = setmetatable({}, view)
-  json_fields[event] = read_all
+  lazy.table = event
   return event
 end
 

@@ -19,8 +19,8 @@ local null = setmetatable({}, {
 -- Tables that are arrays though they are empty. Weak: remembers nothing for longer than the hook does.
 local arrays = setmetatable({}, { __mode = "k" })
 
--- Tables whose fields are worked out when they are read: what to call before all of them are.
-local lazy = setmetatable({}, { __mode = "k" })
+-- The one table whose fields are worked out when they are read, and what reads all of them.
+local lazy = {}
 
 local value -- forward
 
@@ -90,21 +90,29 @@ local function number(s, i)
   return n, j
 end
 
+-- A key with an escape, or with white space before its colon.
+local function odd_key(s, i)
+  if byte(s, i) ~= 34 then fail(i, "a key was expected") end
+  local key
+  key, i = text(s, i)
+  i = skip(s, i)
+  if byte(s, i) ~= 58 then fail(i, "a colon was expected") end
+  return key, i + 1
+end
+
 local function object(s, i, depth)
   if depth > MAX_DEPTH then fail(i, "nested deeper than " .. MAX_DEPTH) end
   local t = {}
   i = skip(s, i + 1)
   if byte(s, i) == 125 then return t, i + 1 end
   while true do
-    local key
-    if byte(s, i) ~= 34 then fail(i, "a key was expected") end
-    key, i = text(s, i)
-    if byte(s, i) ~= 58 then
-      i = skip(s, i)
-      if byte(s, i) ~= 58 then fail(i, "a colon was expected") end
+    -- The common key, and how jsonb writes it, in one step.
+    local _, stop, key = find(s, '^"([^"\\]*)": ?', i)
+    if stop then
+      i = stop + 1
+    else
+      key, i = odd_key(s, i)
     end
-    i = i + 1
-    if byte(s, i) == 32 then i = i + 1 end
     t[key], i = value(s, i, depth)
     local c = byte(s, i)
     if c ~= 44 and c ~= 125 then
@@ -227,7 +235,7 @@ end
 
 local function put_table(t, out, k, depth)
   if depth > MAX_DEPTH then error("json.encode: nested deeper than " .. MAX_DEPTH .. ", or in itself", 0) end
-  if lazy[t] then lazy[t](t) end
+  if t == lazy.table then lazy.read(t) end
   local n = rawlen(t)
   if n == 0 then
     if next(t) == nil then
