@@ -1,0 +1,66 @@
+"""The raw SQL limit: the product's own claim and record statements in pgbench, without hooks."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from hook_event_processor.settings import Settings
+from hook_event_processor.store import ack, claim, record
+
+from table import OUTPUT
+
+BATCH = 1000
+
+
+def script() -> str:
+    """One transaction: claim, mark processed, insert executions; as the processor sends them."""
+    fresh = _with(claim.FRESH, after=":after::bigint", limit=str(BATCH), max_payload=str(Settings.max_payload_size))
+    processed = ack.PROCESSED.replace("%b", ":tids::tid[]")
+    executions = _with(
+        record.BEGAN_WITH_TRANSACTION,
+        hook_ids="'{1}'",
+        names="'{bench}'::text[]",
+        versions="'{1}'",
+        node="'raw'",
+        events=":ids::uuid[]",
+        hooks=":ones",
+        codes=":codes",
+        outputs=":outputs::text[]",
+        errors=":errors::text[]",
+        micros=":micros",
+        attempts=":ones",
+    )
+    # MATERIALIZED: every column of the claim is worked out, as the processor has them all sent.
+    claimed = (
+        f"WITH claimed AS MATERIALIZED ({fresh}) SELECT array_agg(ctid)::text AS tids, array_agg(id)::text AS ids,"
+        f" max(seq) AS after, array_agg(1)::text AS ones, array_agg(97)::text AS codes, array_agg(10)::text AS micros,"
+        f" array_agg('{OUTPUT}'::text)::text AS outputs, array_agg(NULL::text)::text AS errors FROM claimed \\gset"
+    )
+    return "\n".join(["BEGIN;", _flat(claimed), f"{_flat(processed)};", f"{_flat(executions)};", "COMMIT;", ""])
+
+
+def _with(statement: str, **values: str) -> str:
+    for name, value in values.items():
+        statement = re.sub(rf"%\({name}\)[sb]", lambda _, value=value: value, statement)
+    return statement
+
+
+def _flat(statement: str) -> str:
+    return " ".join(statement.split())
+
+
+def run(pgbench: Path, url: str, events: int, clients: int) -> None:
+    """Drain the table with so many clients; each takes its share of the transactions."""
+    with tempfile.NamedTemporaryFile("w", suffix=".pgbench") as file:
+        file.write(script())
+        file.flush()
+        transactions = events // BATCH // clients
+        command = [pgbench, "--no-vacuum", "--protocol=prepared", "--define=after=0", f"--file={file.name}"]
+        command += [f"--client={clients}", f"--jobs={min(clients, 2)}", f"--transactions={transactions}", url]
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(f"pgbench failed:\n{done.stderr}")
