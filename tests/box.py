@@ -118,11 +118,18 @@ class Box:
         psql = f"{self._binaries}/psql -X -h /run/hep-database -p {self.port} -d postgres -c"
         return self.run("runuser", "-u", "hep-database", "--", *psql.split(), sql, check=check)
 
+    def answers(self) -> bool:
+        """Whether PostgreSQL does."""
+        return self._psql("SELECT 1", check=False) == "1"
+
     def psql(self, sql: str) -> str:
         """What psql prints for a statement, unaligned and without headings, as the role hep."""
+        return self._psql(sql, check=True)
+
+    def _psql(self, sql: str, *, check: bool) -> str:
         variables = ["PGHOST=127.0.0.1", f"PGPORT={self.port}", "PGUSER=hep", f"PGPASSWORD={PASSWORD}"]
         psql = f"{self._binaries}/psql -XAtq -v ON_ERROR_STOP=1 -d hep -c"
-        return self.run("env", *variables, *psql.split(), sql).strip()
+        return self.run("env", *variables, *psql.split(), sql, check=check).strip()
 
     def hep(self, *arguments: str) -> str:
         """What the command hep prints, with the database given."""
