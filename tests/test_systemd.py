@@ -214,7 +214,8 @@ def test_a_wrong_configuration_is_not_tried_again(box: Box, unit: str) -> None:
     time.sleep(3)
     state, restarts, status = box.properties("ActiveState", "NRestarts", "ExecMainStatus")
     assert (state, restarts, status) == ("failed", "0", "78")
-    assert [message for message in box.messages(f"_SYSTEMD_UNIT={SERVICE}.service") if "BATCH_SIZE" in message]
+    said = box.journal(f"_SYSTEMD_UNIT={SERVICE}.service", "SYSLOG_IDENTIFIER=hook-event-processor", "PRIORITY=4")
+    assert [entry for entry in said if "BATCH_SIZE" in entry["MESSAGE"]]
 
 
 def test_a_schema_that_is_not_ours_is_not_tried_again(box: Box, unit: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hook_event_processor.cli.parser import parser
-from hook_event_processor.errors import HookEventProcessorError, UsageError
+from hook_event_processor.errors import HookEventProcessorError, SettingsError, UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -49,6 +49,8 @@ def _run(arguments: argparse.Namespace) -> int:
         status: int = arguments.run(arguments, effective)
     except UsageError as fault:
         return _say(fault, 2)
+    except SettingsError as fault:
+        return _say(fault, arguments.settings_fault_status)
     except HookEventProcessorError as fault:
         return _say(fault, 1)
     except Exception as fault:

@@ -61,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--log-level", type=str.upper, choices=LOG_LEVELS, metavar="LEVEL", help=f"{', '.join(LOG_LEVELS)}"
     )
+    top.set_defaults(settings_fault_status=1)
     commands = subcommands(top)
     for name in _GROUPS:
         import_module(f"hook_event_processor.cli.{name}").add_commands(commands)

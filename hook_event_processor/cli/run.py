@@ -10,16 +10,20 @@ from hook_event_processor.cli.parser import add_command
 if TYPE_CHECKING:
     from hook_event_processor.settings import Settings
 
+_EX_CONFIG = 78  # sysexits.h; the units name it in RestartPreventExitStatus=
+
 
 def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
-    add_command(
+    command = add_command(
         commands,
         "run",
         run,
         "run a processor in the foreground",
         "hep --log-level debug run",
-        "SIGTERM and Ctrl-C let the runs that are under way end; a second one leaves at once.",
+        "SIGTERM and Ctrl-C let the runs that are under way end; a second one leaves at once. Exit status 78: a"
+        " setting is wrong or the database's schema is another program's; systemd does not try that again.",
     )
+    command.set_defaults(settings_fault_status=_EX_CONFIG)
 
 
 def run(_: argparse.Namespace, settings: Settings) -> int:
