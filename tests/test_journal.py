@@ -260,7 +260,7 @@ def test_a_run_is_one_line_with_its_fields(caplog: pytest.LogCaptureFixture) -> 
     log_runs(RunLog(logging.getLogger("Executor")), 1)
     (record,) = caplog.records
     assert record.levelname == "INFO"
-    assert record.getMessage() == f"greet: continue after 1.2 ms, event task.failed {EVENT}"
+    assert record.getMessage() == f"greet: continue after 1.25 ms, event task.failed {EVENT}"
     assert record.journal["HOOK"] == "greet"  # type: ignore[attr-defined]
 
 

@@ -46,6 +46,8 @@ def set_up(level: str) -> None:
         old.close()
     root.addHandler(handler)
     root.setLevel(level)
+    # It warns of every pipeline that a lost connection cut off; who lost the connection says so once.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 
 def mask(secrets: Iterable[str]) -> None:

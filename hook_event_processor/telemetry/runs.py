@@ -67,7 +67,7 @@ class RunLog:
         session_id: str | None = None,
     ) -> None:
         """Log one run, as a failure when it has an error."""
-        text = f"{hook}: {outcome} after {duration_ms:.1f} ms, event {event_type} {event_id}"
+        text = f"{hook}: {outcome} after {duration_ms:.2f} ms, event {event_type} {event_id}"
         if error is not None:
             text += f"\n{error[:_ERROR_SHOWN]}"
         extra = fields(
