@@ -223,7 +223,8 @@ def test_retry_failed_takes_all_that_are_failed_and_nothing_else(hep: Hep, conne
     for state in STATES[:-1]:
         insert_event(connection, state=state)
     connection.execute(
-        "INSERT INTO hook_events (source, action, retry_count, failed_at) SELECT 's', '', 3, now() FROM generate_series(1, 2500)"
+        "INSERT INTO hook_events (source, action, retry_count, failed_at)"
+        " SELECT 's', '', 3, now() FROM generate_series(1, 2500)"
     )
     before = connection.execute("SELECT id, state FROM events WHERE state <> 'failed' ORDER BY id").fetchall()
     assert hep("events", "retry", "--failed") == "2,500 failed events will run again\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -33,11 +34,16 @@ def add_state_filter(command: argparse.ArgumentParser) -> None:
 
 
 def read_filter(arguments: argparse.Namespace, connection: Connection) -> Filter:
-    """The filter that the options say. Raises PatternRefused."""
+    """The filter that the options say, the kinds of events as they are now. Raises PatternRefused."""
+    kinds = None if arguments.type is None else _kinds(arguments.type, connection)
+    return dataclasses.replace(read_lasting_filter(arguments), kinds=kinds)
+
+
+def read_lasting_filter(arguments: argparse.Namespace) -> Filter:
+    """The filter that the options say but for --type, which kinds of events to come may match."""
     from hook_event_processor.store.events import Filter
 
     return Filter(
-        kinds=_kinds(arguments.type, connection) if arguments.type is not None else None,
         source=arguments.source,
         status=getattr(arguments, "status", None),
         stack=arguments.stack,

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from hook_event_processor.cli.event_filter import add_filter, read_filter
+from hook_event_processor.cli.event_filter import add_filter, read_filter, read_lasting_filter
 from hook_event_processor.cli.event_reports import first_line, listed_document, resource
 from hook_event_processor.cli.parser import add_command, add_format
 from hook_event_processor.cli.spans import count
@@ -39,18 +39,23 @@ def add_tail_command(group: argparse._SubParsersAction[Any]) -> None:
 
 def tail(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
+    from hook_event_processor.registry import parse_pattern
     from hook_event_processor.store import events
     from hook_event_processor.store.tail import Tail
 
+    pattern = parse_pattern("*" if arguments.type is None else arguments.type)
     try:
         with session(settings) as connection:
-            wanted = read_filter(arguments, connection)
-            following = Tail(connection, wanted)
+            following = Tail(connection, read_lasting_filter(arguments))
             if arguments.limit:
-                _print(connection, events.newest(connection, wanted, arguments.limit)[::-1], arguments.format)
+                latest = events.newest(connection, read_filter(arguments, connection), arguments.limit)
+                _print(connection, latest[::-1], arguments.format)
             while True:
-                _print(connection, following.read(), arguments.format)
-                _pause()
+                arrived = following.read()
+                matching = [event for event in arrived if pattern.matches(event.source, event.action)]
+                _print(connection, matching, arguments.format)
+                if not arrived:
+                    _pause()
     except KeyboardInterrupt:
         return 0
 

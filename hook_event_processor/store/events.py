@@ -24,6 +24,8 @@ class ListedEvent:
 
     id: UUID
     type: str
+    source: str
+    action: str
     status: str
     state: str
     resource: str
@@ -148,8 +150,8 @@ def newest(connection: Connection, wanted: Filter, limit: int) -> list[ListedEve
 
 
 LISTED = """
-v.id, v.type, v.status, v.state, v.resource, v.resource_id, v.stack, v.priority, v.retry_count, v.error,
-v.created_at, v.processed_at, v.seq
+v.id, v.type, v.source, v.action, v.status, v.state, v.resource, v.resource_id, v.stack, v.priority, v.retry_count,
+v.error, v.created_at, v.processed_at, v.seq
 """
 _BRANCH = "(SELECT e.id, e.seq FROM hook_events e WHERE {condition} ORDER BY e.seq DESC LIMIT %(limit)s)"
 _LIST = f"""

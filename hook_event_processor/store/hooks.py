@@ -201,11 +201,10 @@ def get(connection: Connection, name: str) -> KnownHook:
 def set_enabled(connection: Connection, name: str, enabled: bool) -> bool:
     """Enable or disable a hook; False when it is so already. Raises NotFound."""
     hook = get(connection, name)
-    updated = connection.execute(
-        "UPDATE hooks SET enabled = %(enabled)s, updated_at = now() WHERE id = %(id)s AND enabled <> %(enabled)s",
-        {"enabled": enabled, "id": hook.id},
-    )
-    return updated.rowcount == 1
+    if hook.enabled == enabled:
+        return False  # an UPDATE, even of no row, would make every processor reload
+    connection.execute("UPDATE hooks SET enabled = %s, updated_at = now() WHERE id = %s", (enabled, hook.id))
+    return True
 
 
 def remove(connection: Connection, name: str) -> KnownHook:
