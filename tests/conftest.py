@@ -103,9 +103,7 @@ def connection(database: Database) -> Iterator[Connection]:
 
 
 @pytest.fixture
-def hep(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Hep:
+def hep(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Hep:
     """The command line on the test's database, in a directory without an .env file."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATABASE_URL", database.conninfo)
