@@ -290,3 +290,19 @@ def test_lists_of_json_are_one_document(hep: Hep, connection: Connection) -> Non
     for event in listed:
         keys |= event.keys()
     assert {"id", "type", "status", "state", "created_at", "processed_at", "retry_count", "error", "stack"} <= keys
+
+
+def test_what_was_done_is_a_document_when_asked_for(hep: Hep, connection: Connection) -> None:
+    for action, expected in (
+        (("retry", "{}"), {"retried": 1, "id": "{}"}),
+        (("retry", "--failed"), {"retried": 0}),
+        (("delete", "{}"), {"id": "{}", "events": 1, "executions": 0}),
+        (("cleanup", "--older-than", "1d"), {"events": 0, "executions": 0}),
+    ):
+        event_id = str(insert_event(connection, state="failed")) if "{}" in action else ""
+        arguments = (argument.replace("{}", event_id) for argument in action)
+        done = hep.document("events", *arguments, "--format", "json")
+        assert done == {name: event_id if value == "{}" else value for name, value in expected.items()}
+    event_id = str(insert_event(connection))
+    assert hep("events", "get", event_id, "--format", "table") == hep("events", "show", event_id)
+    assert hep("events", "show", event_id, "--format", "json") == hep("events", "get", event_id)

@@ -276,3 +276,13 @@ def test_history_sums_periods_and_lists_versions(hep: Hep, connection: Connectio
     assert "1 (current)" in shown
     hourly = hep.document("hook", "history", "notify", "--by", "hour", "--limit", "2", "--format", "json")
     assert [period["runs"] for period in hourly["periods"]] == [1]
+
+
+def test_what_was_done_is_a_document_when_asked_for(hep: Hep, notify: str) -> None:
+    hep("hook", "add", notify)
+    for enabled, command in ((False, "disable"), (True, "enable")):
+        done = hep.document("hook", command, "notify", "--format", "json")
+        assert done == {"hook": "notify", "enabled": enabled, "changed": True}
+    assert hep("hook", "get", "notify", "--format", "table") == hep("hook", "show", "notify")
+    assert hep.document("hook", "show", "notify", "--format", "json")["source_text"] == NOTIFY
+    assert hep.document("hook", "remove", "notify", "--format", "json") == {"removed": "notify"}

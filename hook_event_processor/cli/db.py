@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -18,10 +19,14 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     group = add_group(commands, "db", "migrate the database, check it, and get into it")
     command = add_command(group, "migrate", migrate, "apply the migrations that the database lacks", "hep db migrate")
     command.add_argument("--sql", action="store_true", help="print what would be run, for psql, and change nothing")
+    add_format(command)
     add_format(
         add_command(group, "status", status, "list the migrations and whether they are applied", "hep db status")
     )
-    add_command(group, "check", check, "fail unless the schema is exactly this program's", "hep db check && hep run")
+    command = add_command(
+        group, "check", check, "fail unless the schema is exactly this program's", "hep db check && hep run"
+    )
+    add_format(command)
     command = add_command(group, "url", url, "print the address of the database", 'psql "$(hep db url)"')
     command.add_argument("--with-password", action="store_true", help="print the password in it, where there is one")
     _add_psql(group)
@@ -43,19 +48,24 @@ def _add_psql(group: argparse._SubParsersAction[Any]) -> None:
 
 def migrate(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import counted, line
+    from hook_event_processor.cli.output import counted, line, result
     from hook_event_processor.store import migrate as migrations
 
     with session(settings) as connection:
         if arguments.sql:
             pending = [known.migration for known in migrations.status(connection) if known.state == "pending"]
-            # The text is this program's own, and psql's to read.
-            print(migrations.script(pending, settings.schema), end="")  # noqa: T201
+            sys.stdout.write(migrations.script(pending, settings.schema))
             return 0
-        count = migrations.migrate(
-            connection, settings.schema, lambda migration: line(f"applied {migration.version:04d} {migration.name}")
-        )
-    line(f"{counted(count, 'migration')} applied" if count else "nothing to apply: the database is up to date")
+        applied: list[str] = []
+
+        def report(migration: migrations.Migration) -> None:
+            applied.append(f"{migration.version:04d} {migration.name}")
+            if arguments.format == "table":
+                line(f"applied {applied[-1]}")
+
+        migrations.migrate(connection, settings.schema, report)
+    done = f"{counted(len(applied), 'migration')} applied"
+    result(arguments.format, done if applied else "nothing to apply: the database is up to date", {"applied": applied})
     return 0
 
 
@@ -73,14 +83,14 @@ def status(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def check(_: argparse.Namespace, settings: Settings) -> int:
+def check(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import line
+    from hook_event_processor.cli.output import result
     from hook_event_processor.store import migrate as migrations
 
     with session(settings) as connection:
         migrations.check(connection)
-    line("the database's schema is this program's")
+    result(arguments.format, "the database's schema is this program's", {"ok": True})
     return 0
 
 

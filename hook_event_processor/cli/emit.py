@@ -84,7 +84,7 @@ def _publisher(connection: Connection, settings: Settings) -> Publisher:
 def _emit_one(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.event_lines import json_object
-    from hook_event_processor.cli.output import document, line
+    from hook_event_processor.cli.output import result
 
     text = sys.stdin.read() if arguments.json == "-" else arguments.json
     try:
@@ -100,12 +100,12 @@ def _emit_one(arguments: argparse.Namespace, settings: Settings) -> int:
             fields[name] = getattr(arguments, name)
     with session(settings) as connection:
         published = _publisher(connection, settings).publish_event(_event(fields, connection))
-    if arguments.format == "json":
-        document({"id": published.id, "new": published.is_new})
-    elif published.is_new:
-        line(f"published: {arguments.type} {published.id}")
-    else:
-        line(f"nothing published: the event {published.id} is there already")
+    text = (
+        f"published: {arguments.type} {published.id}"
+        if published.is_new
+        else f"nothing published: the event {published.id} is there already"
+    )
+    result(arguments.format, text, {"id": published.id, "new": published.is_new})
     return 0
 
 
@@ -125,7 +125,7 @@ def _server_time(connection: Connection) -> datetime:
 
 def _emit_file(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import counted, document, line
+    from hook_event_processor.cli.output import counted, result
     from hook_event_processor.cli.progress import reading_bar
 
     with ExitStack() as opened:
@@ -139,10 +139,8 @@ def _emit_file(arguments: argparse.Namespace, settings: Settings) -> int:
             file = "standard input" if arguments.jsonl == "-" else arguments.jsonl
             raise EventRefused(f"{file}, line {reading.line}: {refusal}; nothing was published") from None
     known = reading.count - count
-    if arguments.format == "json":
-        document({"published": count, "known": known})
-    else:
-        line(f"published: {counted(count, 'event')}" + (f"; {known:,} were there already" if known else ""))
+    text = f"published: {counted(count, 'event')}" + (f"; {known:,} were there already" if known else "")
+    result(arguments.format, text, {"published": count, "known": known})
     return 0
 
 

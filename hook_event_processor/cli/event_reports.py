@@ -27,13 +27,14 @@ def add_report_commands(group: argparse._SubParsersAction[Any]) -> None:
     add_state_filter(command)
     command.add_argument("--limit", type=count, default=50, metavar="N", help="so many events (default 50)")
     add_format(command)
-    command = add_command(group, "get", get, "print all about an event as JSON", "hep events get 019b2c3d")
-    command.add_argument("id", metavar="ID", help="the event's id, or the beginning of it")
-    command = add_command(
-        group, "show", show, "show an event with the runs of its hooks and their errors", "hep events show 019b2c3d"
-    )
-    command.add_argument("id", metavar="ID", help="the event's id, or the beginning of it")
-    command.add_argument("--output", action="store_true", help="print what each run logged and returned")
+    for name, summary, form in (
+        ("get", "print all about an event as JSON", "json"),
+        ("show", "show an event with the runs of its hooks and their errors", "table"),
+    ):
+        command = add_command(group, name, show, summary, f"hep events {name} 019b2c3d")
+        command.add_argument("id", metavar="ID", help="the event's id, or the beginning of it")
+        command.add_argument("--output", action="store_true", help="print what each run logged (JSON always has it)")
+        add_format(command, form)
 
 
 def list_events(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -101,37 +102,39 @@ def listed_document(event: ListedEvent) -> dict[str, Any]:
     return {**dataclasses.asdict(event), **times}
 
 
-def _read(arguments: argparse.Namespace, settings: Settings) -> tuple[StoredEvent, list[Execution]]:
+def show(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
+    from hook_event_processor.cli.output import document
     from hook_event_processor.store import event_ids, events, executions
 
     with session(settings) as connection:
         event_id = event_ids.resolve(connection, arguments.id)
-        return events.get(connection, event_id), executions.of_event(connection, event_id)
-
-
-def get(arguments: argparse.Namespace, settings: Settings) -> int:
-    from hook_event_processor.cli.hook_reports import execution_document
-    from hook_event_processor.cli.output import document, iso_time, json_text
-
-    event, runs = _read(arguments, settings)
-    times = ("timestamp", "created_at", "available_at", "processed_at", "failed_at")
-    document(
-        {
-            **dataclasses.asdict(event),
-            **{name: iso_time(getattr(event, name)) for name in times},
-            "data": json_text(event.data),
-            "metadata": json_text(event.metadata),
-            "executions": [execution_document(run) for run in runs],
-        }
-    )
+        event = events.get(connection, event_id)
+        runs = executions.of_event(connection, event_id)
+    if arguments.format == "json":
+        document(_event_document(event, runs))
+    else:
+        _show(event, runs, with_output=arguments.output)
     return 0
 
 
-def show(arguments: argparse.Namespace, settings: Settings) -> int:
+def _event_document(event: StoredEvent, runs: list[Execution]) -> dict[str, Any]:
+    from hook_event_processor.cli.hook_reports import execution_document
+    from hook_event_processor.cli.output import iso_time, json_text
+
+    times = ("timestamp", "created_at", "available_at", "processed_at", "failed_at")
+    return {
+        **dataclasses.asdict(event),
+        **{name: iso_time(getattr(event, name)) for name in times},
+        "data": json_text(event.data),
+        "metadata": json_text(event.metadata),
+        "executions": [execution_document(run) for run in runs],
+    }
+
+
+def _show(event: StoredEvent, runs: list[Execution], *, with_output: bool) -> None:
     from hook_event_processor.cli.output import block, line
 
-    event, runs = _read(arguments, settings)
     _show_event(event)
     line()
     if runs:
@@ -139,26 +142,14 @@ def show(arguments: argparse.Namespace, settings: Settings) -> int:
     else:
         line("No hook has run for it.")
     for run in runs:
+        which = f"Hook: {run.hook_name}" + (f" (attempt {run.attempt})" if run.attempt > 1 else "")
         if run.error:
-            line()
-            line(f"Hook: {run.hook_name}" + (f" (attempt {run.attempt})" if event.retry_count > 1 else ""))
-            _text("Error:", run.error)
-        if arguments.output and run.output:
-            line()
-            line(f"Hook: {run.hook_name}")
-            _text("Output:", run.output)
+            block(which, "Error:", run.error)
+        if with_output and run.output:
+            block(which, "Output:", run.output)
     if not any(run.error for run in runs) and event.processing_errors:
         block("Errors:", "\n".join(event.processing_errors))
     block("Data:", _readable(event.data))
-    return 0
-
-
-def _text(title: str, text: str) -> None:
-    import sys
-
-    from hook_event_processor.cli.output import escape_block
-
-    sys.stdout.write(f"{title}\n{escape_block(text.rstrip())}\n")
 
 
 def _show_event(event: StoredEvent) -> None:

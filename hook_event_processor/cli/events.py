@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hook_event_processor.cli.emit import add_emit_command
 from hook_event_processor.cli.event_reports import add_report_commands
-from hook_event_processor.cli.parser import add_command, add_group
+from hook_event_processor.cli.parser import add_command, add_format, add_group
 from hook_event_processor.cli.spans import duration
 from hook_event_processor.cli.tail import add_tail_command
 from hook_event_processor.errors import HookEventProcessorError, UsageError
@@ -32,8 +32,10 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     )
     command.add_argument("id", nargs="?", metavar="ID", help="the event's id, or the beginning of it")
     command.add_argument("--failed", action="store_true", help="all events that are failed")
+    add_format(command)
     command = add_command(group, "delete", delete, "remove an event with its executions", "hep events delete 019b2c3d")
     command.add_argument("id", metavar="ID", help="the event's id, or the beginning of it")
+    add_format(command)
     command = add_command(
         group,
         "cleanup",
@@ -46,42 +48,43 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         "--older-than", type=duration, required=True, metavar="DURATION", help="30s, 10m, 720h, 7d and so on"
     )
     command.add_argument("--failed", action="store_true", help="remove failed events of that age, too")
+    add_format(command)
 
 
 def retry(arguments: argparse.Namespace, settings: Settings) -> int:
     if (arguments.id is None) == (not arguments.failed):
         raise UsageError("give either the id of an event or --failed (see 'hep events retry --help')")
-    return _retry_failed(settings) if arguments.failed else _retry_one(arguments.id, settings)
+    return _retry_failed(arguments, settings) if arguments.failed else _retry_one(arguments, settings)
 
 
-def _retry_failed(settings: Settings) -> int:
+def _retry_failed(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import counted, line
+    from hook_event_processor.cli.output import counted, result
     from hook_event_processor.store import events
 
     with session(settings) as connection:
         count = sum(events.retry_failed(connection))
-    line(f"{counted(count, 'failed event')} will run again")
+    result(arguments.format, f"{counted(count, 'failed event')} will run again", {"retried": count})
     return 0
 
 
-def _retry_one(prefix: str, settings: Settings) -> int:
+def _retry_one(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import line
+    from hook_event_processor.cli.output import result
     from hook_event_processor.store import event_ids, events
 
     with session(settings) as connection:
-        event_id = event_ids.resolve(connection, prefix)
+        event_id = event_ids.resolve(connection, arguments.id)
         if not events.retry(connection, event_id):
             state = events.get(connection, event_id).state
             raise HookEventProcessorError(f"the event {event_id} is {state}: only failed events can be retried")
-    line(f"event {event_id} will run again")
+    result(arguments.format, f"event {event_id} will run again", {"retried": 1, "id": event_id})
     return 0
 
 
 def delete(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import counted, line
+    from hook_event_processor.cli.output import counted, result
     from hook_event_processor.store import event_ids, retention
 
     with session(settings) as connection:
@@ -89,17 +92,19 @@ def delete(arguments: argparse.Namespace, settings: Settings) -> int:
         gone, runs = retention.delete(connection, event_id)
     if not gone:
         raise HookEventProcessorError(f"the event {event_id} is being processed: wait until that has ended")
-    line(f"removed: event {event_id} and {counted(runs, 'execution')}")
+    text = f"removed: event {event_id} and {counted(runs, 'execution')}"
+    result(arguments.format, text, {"id": event_id, "events": 1, "executions": runs})
     return 0
 
 
 def cleanup(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import counted, line
+    from hook_event_processor.cli.output import counted, result
     from hook_event_processor.cli.progress import fraction_bar
     from hook_event_processor.store import retention
 
     with session(settings) as connection, fraction_bar("Removing") as report:
         events, runs = retention.clean_up(connection, arguments.older_than, failed=arguments.failed, report=report)
-    line(f"removed: {counted(events, 'event')} and {counted(runs, 'execution')}")
+    text = f"removed: {counted(events, 'event')} and {counted(runs, 'execution')}"
+    result(arguments.format, text, {"events": events, "executions": runs})
     return 0

@@ -25,6 +25,7 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     ):
         command = add_command(group, name, run, summary, f"hep hook {name} notify_on_failure")
         command.add_argument("name", metavar="NAME", help="the hook's name")
+        add_format(command)
     add_report_commands(group)
 
 
@@ -106,31 +107,32 @@ def list_hooks(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def enable(arguments: argparse.Namespace, settings: Settings) -> int:
-    return _set_enabled(arguments.name, settings, enabled=True)
+    return _set_enabled(arguments, settings, enabled=True)
 
 
 def disable(arguments: argparse.Namespace, settings: Settings) -> int:
-    return _set_enabled(arguments.name, settings, enabled=False)
+    return _set_enabled(arguments, settings, enabled=False)
 
 
-def _set_enabled(name: str, settings: Settings, *, enabled: bool) -> int:
+def _set_enabled(arguments: argparse.Namespace, settings: Settings, *, enabled: bool) -> int:
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import line
+    from hook_event_processor.cli.output import result
     from hook_event_processor.store import hooks
 
     word = "enabled" if enabled else "disabled"
     with session(settings) as connection:
-        changed = hooks.set_enabled(connection, name, enabled)
-    line(f"{word}: hook {name}" if changed else f"hook {name} is {word} already")
+        changed = hooks.set_enabled(connection, arguments.name, enabled)
+    text = f"{word}: hook {arguments.name}" if changed else f"hook {arguments.name} is {word} already"
+    result(arguments.format, text, {"hook": arguments.name, "enabled": enabled, "changed": changed})
     return 0
 
 
 def remove(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import line
+    from hook_event_processor.cli.output import result
     from hook_event_processor.store import hooks
 
     with session(settings) as connection:
         removed = hooks.remove(connection, arguments.name)
-    line(f"removed: hook {removed.name}; its executions are kept")
+    result(arguments.format, f"removed: hook {removed.name}; its executions are kept", {"removed": removed.name})
     return 0

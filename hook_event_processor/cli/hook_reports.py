@@ -19,13 +19,14 @@ _SHOWN_RUNS = 10
 
 
 def add_report_commands(group: argparse._SubParsersAction[Any]) -> None:
-    command = add_command(group, "get", get, "print all about a hook as JSON", "hep hook get notify_on_failure")
-    _add_name(command)
-    command = add_command(
-        group, "show", show, "show a hook with its latest runs", "hep hook show notify_on_failure --text"
-    )
-    _add_name(command)
-    command.add_argument("--text", action="store_true", help="print its Lua text, too")
+    for name, summary, form in (
+        ("get", "print all about a hook as JSON", "json"),
+        ("show", "show a hook with its latest runs", "table"),
+    ):
+        command = add_command(group, name, show, summary, f"hep hook {name} notify_on_failure")
+        _add_name(command)
+        command.add_argument("--text", action="store_true", help="print its Lua text, too (JSON always has it)")
+        add_format(command, form)
     _add_logs(group)
     command = add_command(
         group,
@@ -73,22 +74,9 @@ def enabled_word(hook: KnownHook) -> str:
     return "enabled" if hook.enabled else "disabled"
 
 
-def get(arguments: argparse.Namespace, settings: Settings) -> int:
-    from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import document
-    from hook_event_processor.store import hooks
-
-    with session(settings) as connection:
-        hook = hooks.get(connection, arguments.name)
-        texts = hooks.versions(connection, hook.id)
-    current = next((text.source_text for text in texts if text.version == hook.version), None)
-    document({**hook_document(hook), "versions": _versions_document(texts), "source_text": current})
-    return 0
-
-
 def show(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import block, line
+    from hook_event_processor.cli.output import block, document, line
     from hook_event_processor.store import executions, hooks
     from hook_event_processor.store.event_ids import short_ids
 
@@ -97,16 +85,18 @@ def show(arguments: argparse.Namespace, settings: Settings) -> int:
         texts = hooks.versions(connection, hook.id)
         runs = executions.of_hook(connection, hook.id, _SHOWN_RUNS)
         short = short_ids(connection, [run.event_id for run in runs])
+    current = next((text.source_text for text in texts if text.version == hook.version), None)
+    if arguments.format == "json":
+        document({**hook_document(hook), "versions": _versions_document(texts), "source_text": current})
+        return 0
     _show_hook(hook)
     line()
     if runs:
-        _runs_table(runs, {run.event_id: short[run.event_id] for run in runs}, title="Latest Runs")
+        _runs_table(runs, short, title="Latest Runs")
     else:
         line("It has not run yet.")
-    if arguments.text:
-        for text in texts:
-            if text.version == hook.version:
-                block(f"Version {text.version}:", text.source_text)
+    if arguments.text and current is not None:
+        block(f"Version {hook.version}:", current)
     return 0
 
 

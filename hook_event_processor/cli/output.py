@@ -50,9 +50,11 @@ def line(text: str = "") -> None:
     sys.stdout.write(escape(text) + "\n")
 
 
-def block(title: str, text: str) -> None:
-    """Print a text of several lines under its title."""
-    sys.stdout.write(f"\n{escape(title)}\n{escape_block(text.rstrip())}\n")
+def block(*titles_and_text: str) -> None:
+    """Print a text of several lines, the last argument, under its titles."""
+    *titles, text = titles_and_text
+    head = "".join(f"{escape(title)}\n" for title in titles)
+    sys.stdout.write(f"\n{head}{escape_block(text.rstrip())}\n")
 
 
 def error(text: str) -> None:
@@ -64,6 +66,14 @@ def error(text: str) -> None:
 def note(text: str) -> None:
     """One line on standard error that is no fault."""
     sys.stderr.write(f"{escape(text)}\n")
+
+
+def result(form: str, text: str, value: Any) -> None:
+    """Print what a command did: one line, or a JSON document when `form` is json."""
+    if form == "json":
+        document(value)
+    else:
+        line(text)
 
 
 def document(value: Any) -> None:

@@ -99,10 +99,10 @@ def add_command(
     return command
 
 
-def add_format(command: argparse.ArgumentParser) -> None:
-    """--format, for every command that prints what it found."""
+def add_format(command: argparse.ArgumentParser, default: str = "table") -> None:
+    """--format, for every command that has something to say."""
     command.add_argument(
-        "--format", choices=("table", "json"), default="table", help="table (default) or json, one document"
+        "--format", choices=("table", "json"), default=default, help=f"table or json, one document (default {default})"
     )
 
 
