@@ -18,7 +18,7 @@ from hook_event_processor.event import NewEvent, split_type
 def json_object(name: str, text: str | bytes) -> dict[str, Any]:
     """A JSON object. Raises EventRefused, saying at which character the text is none."""
     try:
-        value = json.loads(text, parse_constant=_refuse_constant, parse_float=finite)
+        value = _DECODER.decode(text if isinstance(text, str) else text.decode())
     except json.JSONDecodeError as fault:
         # A text of one line is told by its character, one of several also by the line.
         where = f"line {fault.lineno}, character {fault.colno}" if fault.lineno > 1 else f"character {fault.colno}"
@@ -46,6 +46,10 @@ def finite(text: str) -> float:
     return value
 
 
+# json.loads would make a decoder for each text.
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=finite)
+
+
 def parse_line(text: bytes, now: datetime) -> NewEvent:
     """The event of one line; a delay counts from `now`. Raises EventRefused."""
     return new_event(json_object("the event", text.strip()), now)
@@ -53,21 +57,25 @@ def parse_line(text: bytes, now: datetime) -> NewEvent:
 
 def new_event(fields: Mapping[str, Any], now: datetime | None) -> NewEvent:
     """The event that has these fields; `now` is needed where one is a delay. Raises EventRefused."""
-    for name in fields:
-        if name not in _READERS and name not in _TYPE_FIELDS:
-            raise EventRefused(f"unknown field {name!r}; known are {', '.join((*_TYPE_FIELDS, *_READERS))}")
     source, action = _type(fields)
-    columns = {name: reader(name, fields[name]) for name, reader in _READERS.items() if fields.get(name) is not None}
-    if "data" in columns and "payload" in columns:
-        raise EventRefused("data stands beside payload: one of both says it")
-    payload = columns.pop("data", None) or columns.pop("payload", None) or {}
-    stack = columns.pop("stack", None)
-    if stack is not None:
-        columns["metadata"] = {**columns.get("metadata", {}), "stack": stack}
-    delay = columns.pop("delay", None)
-    if delay and now is not None:
-        columns["available_at"] = now + delay
-    return NewEvent(source, action, payload, **columns)
+    columns: dict[str, Any] = {}
+    for name, value in fields.items():
+        reader = _READERS.get(name)
+        if reader is not None:
+            if value is not None:
+                columns[name] = reader(name, value)
+        elif name not in _TYPE_FIELDS:
+            raise EventRefused(f"unknown field {name!r}; known are {', '.join((*_TYPE_FIELDS, *_READERS))}")
+    if "data" in columns:
+        if "payload" in columns:
+            raise EventRefused("data stands beside payload: one of both says it")
+        columns["payload"] = columns.pop("data")
+    if "stack" in columns:
+        columns["metadata"] = {**columns.get("metadata", {}), "stack": columns.pop("stack")}
+    if "delay" in columns:
+        delay = columns.pop("delay")
+        columns["available_at"] = now + delay if delay and now is not None else None
+    return NewEvent(source, action, **columns)
 
 
 def _type(fields: Mapping[str, Any]) -> tuple[str, str]:

@@ -25,12 +25,15 @@ from hook_event_processor.store.database import Database
 
 MAX_PAYLOAD_SIZE = 100_000  # bytes of JSON; settings.max_payload_size where there are settings
 _COLUMNS = "id, source, action, resource, resource_id, payload, metadata, priority, available_at, occurred_at"
+_IDS = 64  # made at a time
 # So many rows go to the server in one message of COPY.
 _CHUNK = 500
 # A NUL inside JSON: \u0000 behind an even number of backslashes.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 # What COPY's text format gives a meaning (PostgreSQL manual, COPY, "Text Format").
 _COPY_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+
+_NO_TIMES = "\\N\t\\N"
 
 # id, source, action, resource, resource_id, payload, metadata, priority, available_at, occurred_at
 _Row = tuple[str, str, str, str, str, str, str, int, datetime | None, datetime | None]
@@ -217,9 +220,23 @@ def _refuse_surrogates(event: NewEvent) -> None:
 
 
 def _copy_line(row: _Row) -> str:
-    texts = [text if text.isalnum() else text.translate(_COPY_ESCAPES) for text in row[1:7]]
-    times = [r"\N" if time is None else time.isoformat() for time in row[8:]]
-    return "\t".join([row[0], *texts, str(row[7]), *times]) + "\n"
+    event_id, source, action, resource, resource_id, payload, metadata, priority, available_at, occurred_at = row
+    names = "\t".join((source, action, resource, resource_id))
+    # Rare, and translate() is slow; JSON escapes its own tabs and line breaks.
+    if "\\" in names or "\n" in names or "\r" in names or names.count("\t") != 3:
+        names = "\t".join(name.translate(_COPY_ESCAPES) for name in (source, action, resource, resource_id))
+    if "\\" in payload:
+        payload = payload.replace("\\", "\\\\")
+    if "\\" in metadata:
+        metadata = metadata.replace("\\", "\\\\")
+    times = (
+        _NO_TIMES if available_at is occurred_at is None else f"{_copy_time(available_at)}\t{_copy_time(occurred_at)}"
+    )
+    return f"{event_id}\t{names}\t{payload}\t{metadata}\t{priority}\t{times}\n"
+
+
+def _copy_time(time: datetime | None) -> str:
+    return r"\N" if time is None else time.isoformat()
 
 
 def _encoded(name: str, value: Mapping[str, Any]) -> bytes:
@@ -242,12 +259,14 @@ def _new_ids() -> Iterator[str]:
     """UUIDv7 (RFC 9562) that grow: milliseconds, a counter of 12 bits, and 60 random bits."""
     millisecond = counter = 0
     while True:
-        now = time.time_ns() // 1_000_000
-        if now > millisecond:
-            millisecond, counter = now, 0
-        elif counter < 0xFFF:
-            counter += 1
-        else:
-            millisecond, counter = millisecond + 1, 0
-        random = os.urandom(8).hex()
-        yield (f"{millisecond >> 16:08x}-{millisecond & 0xFFFF:04x}-7{counter:03x}-8{random[:3]}-{random[3:15]}")
+        random = os.urandom(8 * _IDS).hex()  # one call for many: it is a third of the cost of an id
+        for at in range(0, 16 * _IDS, 16):
+            now = time.time_ns() // 1_000_000
+            if now > millisecond:
+                millisecond, counter = now, 0
+            elif counter < 0xFFF:
+                counter += 1
+            else:
+                millisecond, counter = millisecond + 1, 0
+            moment = f"{millisecond:012x}"
+            yield f"{moment[:8]}-{moment[8:]}-7{counter:03x}-8{random[at : at + 3]}-{random[at + 3 : at + 15]}"
