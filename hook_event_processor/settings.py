@@ -168,9 +168,24 @@ def load(environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -
     except SettingsError as fault:
         faults.append(str(fault))
         conninfo = None
+    faults += _disagreements(Settings(home=Path(), conninfo=None, **parsed))
     if faults:
         raise SettingsError("; ".join(faults))
     return Settings(home=_home(values), conninfo=conninfo, **parsed)
+
+
+def _disagreements(settings: Settings) -> list[str]:
+    """Settings that are each right, but not together."""
+    faults = []
+    least = (settings.lanes + 2) * settings.hook_memory
+    if settings.hook_memory_total < least:
+        with_these = f"with LANES {settings.lanes} and HOOK_MEMORY_MB {settings.hook_memory >> 20}"
+        total = settings.hook_memory_total >> 20
+        faults.append(f"HOOK_MEMORY_TOTAL_MB is {total}: {with_these} it takes at least {least >> 20}")
+    delay, max_delay = settings.retry_delay, settings.retry_max_delay
+    if max_delay < delay:
+        faults.append(f"RETRY_MAX_DELAY is {max_delay:g}: it takes at least RETRY_DELAY, {delay:g}")
+    return faults
 
 
 def _merged(environ: Mapping[str, str], dotenv: Path) -> dict[str, str]:

@@ -1,16 +1,30 @@
 -- The deadline of a run, in wall time: checked every few instructions, and
 -- raised again until nothing of the run is left that could catch it.
 local bridge = ...
-local error, create, sethook, now = error, coroutine.create, debug.sethook, bridge.now
+local error, create, sethook = error, coroutine.create, debug.sethook
+local now, time = bridge.now, os.time
 
-local INSTRUCTIONS <const> = 10000 -- between two looks at the clock: under 0.1 ms
+-- Few: one instruction can take milliseconds, on megabytes or when memory is short.
+local INSTRUCTIONS <const> = 200
+-- Checks between two looks at the clock, which takes the interpreter's lock;
+-- os.time does not, and brings the next look forward when these take long.
+local CHECKS <const> = 50
+local WORTH_COLLECTING_KB <const> = 512
 local EXPIRED <const> = "the run took longer than it may"
 
 local deadline = { EXPIRED = EXPIRED }
 local ends_at, expired = math.huge, false
+local checks_left, second = 0, 0
+
+local function is_over()
+  checks_left, second = CHECKS, time()
+  return expired or now() > ends_at
+end
 
 local function check()
-  if not expired and now() <= ends_at then return end
+  checks_left = checks_left - 1
+  if checks_left > 0 and not expired and time() == second then return end
+  if not is_over() then return end
   expired = true
   -- From now on every instruction of this coroutine raises again.
   sethook(check, "", 1)
@@ -26,11 +40,25 @@ function deadline.refuse_expired()
   if expired then error(EXPIRED, 0) end
 end
 
+-- The same with a look at the clock: before a C function that may take long,
+-- and after any error that was caught. The check can be what failed: it needs
+-- room on the stack, which a hook can have used up to the last frame.
+function deadline.look()
+  if is_over() then
+    expired = true
+    error(EXPIRED, 0)
+  end
+end
+
 -- Waits for a number of seconds; raises at the deadline instead of returning.
 function deadline.wait(seconds)
   deadline.refuse_expired()
+  -- What it holds while it waits is taken from all: no garbage, then.
+  if collectgarbage("count") > WORTH_COLLECTING_KB then collectgarbage() end
   local left = ends_at - now()
-  if not bridge.sleep(seconds < left and seconds or left) or seconds >= left then
+  local slept = bridge.sleep(seconds < left and seconds or left)
+  if slept == nil then error("not enough memory", 0) end
+  if not slept or seconds >= left then
     expired = true
     error(EXPIRED, 0)
   end

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,11 +16,13 @@ from lupa.lua54 import LuaError, LuaMemoryError, LuaRuntime, lua_type
 
 from hook_event_processor.errors import HookRefused
 from hook_event_processor.event import MAX_DEPTH, Outcome
+from hook_event_processor.lua.memory import MemoryBudget, Share
 from hook_event_processor.run import ChunkResult, Dispatched, storable
 
 MAX_DISPATCHED = 1000  # events that one run may dispatch
 _MAX_COMPILED = 256  # hooks whose compiled text a runtime keeps
 _NEVER = float("inf")
+_GARBAGE_BYTES = 2 * 1024 * 1024
 FIELDS = 10  # values of an event that hooks see
 
 
@@ -36,13 +39,14 @@ class Program:
 class Runtime:
     """A Lua state with the sandbox in it.
 
-    `memory` and `max_payload` are in bytes. No Python object is within a
+    `memory` and `max_payload` are in bytes; `budget` is what it shares with
+    others, if it does. No Python object is within a
     hook's reach: Lua code holds the few functions of the bridge as locals,
     and they return nothing but numbers and booleans.
     """
 
-    def __init__(self, memory: int, max_payload: int) -> None:
-        self._cancelled = threading.Event()
+    def __init__(self, memory: int, max_payload: int, budget: MemoryBudget | None = None) -> None:
+        self._bridge = _Bridge(budget or MemoryBudget(memory, memory))
         self._lua = LuaRuntime(
             encoding=None,  # what hooks handle are bytes
             unpack_returned_tuples=True,
@@ -51,24 +55,18 @@ class Runtime:
             attribute_filter=_no_attributes,
             max_memory=memory,
         )
+        # A runtime that is dropped gives back what it held.
+        weakref.finalize(self, self._bridge.end, 0)
         self._runner = self._load(max_payload)
         self._run = self._runner[b"run"]
         self._compiled: OrderedDict[Program, Any] = OrderedDict()
 
     def _load(self, max_payload: int) -> Any:
+        self._bridge.memory_used = _memory_of(weakref.ref(self))
+        bridge = {b"now": self._bridge.now, b"sleep": self._bridge.sleep, b"unix_time": time.time}
+        limits = {b"payload": max_payload, b"depth": MAX_DEPTH, b"dispatched": MAX_DISPATCHED}
         table = self._lua.table_from
-        bridge = table({b"now": self._now, b"sleep": self._sleep, b"unix_time": time.time})
-        limits = table({b"payload": max_payload, b"depth": MAX_DEPTH, b"dispatched": MAX_DISPATCHED})
-        return self._lua.execute(_text("boot"), self._source, bridge, limits)
-
-    def _source(self, name: bytes) -> bytes:
-        return _text(name.decode())
-
-    def _now(self) -> float:
-        return _NEVER if self._cancelled.is_set() else time.perf_counter()
-
-    def _sleep(self, seconds: float) -> bool:
-        return not self._cancelled.wait(seconds)
+        return self._lua.execute(_text("boot"), _source, table(bridge), table(limits))
 
     @property
     def memory_used(self) -> int:
@@ -83,7 +81,19 @@ class Runtime:
         An event begins with the ten values that lua/current.lua names, texts
         as bytes. Setting `cancelled` ends the run as if its time were up.
         """
-        self._cancelled = cancelled
+        self._bridge.begin(cancelled)
+        try:
+            return self._run_chunk(program, timeout, events)
+        finally:
+            self._bridge.end(self._tidied())
+
+    def _tidied(self) -> int:
+        """Bytes held after a run; its garbage is collected first when there may be much of it."""
+        if self.memory_used > _GARBAGE_BYTES:
+            self._lua.gccollect()
+        return self.memory_used
+
+    def _run_chunk(self, program: Program, timeout: float, events: Sequence[Sequence[Any]]) -> ChunkResult:
         arguments: list[Any] = []
         for event in events:
             arguments += event[:FIELDS]
@@ -138,6 +148,54 @@ class Runtime:
         else:
             self._compiled.move_to_end(program)
         return main
+
+
+class _Bridge:
+    """The functions that a runtime's Lua code calls.
+
+    It must not refer to the runtime: Lua's references to Python objects are
+    out of the garbage collector's sight, and a dropped runtime would stay.
+    """
+
+    def __init__(self, budget: MemoryBudget) -> None:
+        self._budget = budget
+        self._share = Share()
+        self._cancelled = threading.Event()
+        self.memory_used: Callable[[], int] = int
+
+    def begin(self, cancelled: threading.Event) -> None:
+        self._cancelled = cancelled
+        self._budget.begin(self._share, cancelled)
+
+    def end(self, used: int) -> None:
+        self._budget.end(self._share, used)
+
+    def now(self) -> float:
+        """Monotonic seconds; infinity when the run is cancelled."""
+        if self._budget.queue:
+            self._budget.breathe(self._share, self.memory_used())
+        return _NEVER if self._cancelled.is_set() else time.perf_counter()
+
+    def sleep(self, seconds: float) -> bool | None:
+        """Whether it slept so long without being cancelled; None when the run holds too much to wait."""
+        if not self._budget.pause(self._share, self.memory_used()):
+            return None
+        try:
+            return not self._cancelled.wait(seconds)
+        finally:
+            self._budget.begin(self._share, self._cancelled)
+
+
+def _memory_of(runtime: weakref.ref[Runtime]) -> Callable[[], int]:
+    def memory_used() -> int:
+        alive = runtime()
+        return alive.memory_used if alive is not None else 0
+
+    return memory_used
+
+
+def _source(name: bytes) -> bytes:
+    return _text(name.decode())
 
 
 def _no_attributes(*_: object) -> str:

@@ -15,21 +15,24 @@ import orjson
 from hook_event_processor.event import Outcome, code_of
 from hook_event_processor.event_handlers import HandlerResult
 from hook_event_processor.lua.loader import program
+from hook_event_processor.lua.memory import MemoryBudget
 from hook_event_processor.lua.runtime import Program, Runtime
 from hook_event_processor.registry import Hook
 from hook_event_processor.run import ChunkResult, storable
 from hook_event_processor.store.claim import Row
 
 _GOOD, _FAILED = code_of(Outcome.CONTINUE), code_of(Outcome.FAILED)
+_MAX_MESSAGE = 64 * 1024  # characters
 _TOO_LARGE = "the payload is larger than HOOK_MAX_PAYLOAD_SIZE, {} bytes"
 
 
 class HookRunner:
-    """Runs hooks for claimed rows on one thread. Limits are in bytes."""
+    """Runs hooks for claimed rows on one thread. Limits are in bytes; `budget` is shared with other threads."""
 
-    def __init__(self, memory: int, max_payload: int) -> None:
+    def __init__(self, memory: int, max_payload: int, budget: MemoryBudget) -> None:
         self._memory = memory
         self._max_payload = max_payload
+        self._budget = budget
         self._runtime: Runtime | None = None
 
     def __call__(self, hook: Hook, rows: Sequence[Row], cancelled: threading.Event) -> ChunkResult:
@@ -54,7 +57,7 @@ class HookRunner:
         count = 0
         while count < len(rows):
             if self._runtime is None:
-                self._runtime = Runtime(self._memory, self._max_payload)
+                self._runtime = Runtime(self._memory, self._max_payload, self._budget)
             result = self._runtime.run(lua, timeout, rows[count:], cancelled)
             if result.out_of_memory:
                 self._runtime = None
@@ -85,14 +88,17 @@ def _run_handler(handler: Callable[..., object], rows: Sequence[Row]) -> ChunkRe
 def _outcome_of(handler: Callable[..., object], row: Row) -> tuple[bool, bytes | None, bytes | None]:
     """Whether it succeeded, its output, and its error."""
     try:
-        returned = handler(_as_dict(row))
-    except Exception:
+        return _judged(handler(_as_dict(row)))
+    except BaseException:  # sys.exit() and a cancelled coroutine are no more than that run's failure
         return False, None, storable(traceback.format_exc(limit=-20).encode(errors="replace"))
+
+
+def _judged(returned: object) -> tuple[bool, bytes | None, bytes | None]:
     if not isinstance(returned, HandlerResult):
         return False, None, f"the handler returned a {type(returned).__name__}, not a HandlerResult".encode()
-    message = str(returned.message).encode(errors="replace").replace(b"\0", b"") or None
     if returned.success:
-        return True, message, None
+        message = str(returned.message)[:_MAX_MESSAGE].encode(errors="replace").replace(b"\0", b"")
+        return True, message or None, None
     return False, None, storable(str(returned.error or returned.message or "no reason given").encode(errors="replace"))
 
 
