@@ -9,11 +9,12 @@ local longest_subject = file("libraries/patterns")
 local sandbox = file(
   "sandbox",
   deadline,
-  file("libraries/string", longest_subject),
-  file("libraries/table"),
+  file("libraries/string", deadline, longest_subject),
+  file("libraries/table", deadline),
   file("libraries/coroutine", deadline)
 )
 local json, lazy = file("modules/json")
+sandbox.seal(json.null)
 local current = file("current", json, lazy)
 local output = file("output")
 local event, take_dispatched = file("modules/event", json, current, limits)

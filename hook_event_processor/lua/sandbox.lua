@@ -1,9 +1,10 @@
 -- What a hook's code can reach: the standard libraries without what touches
 -- the host, frozen and bounded; and a fresh table of globals for each run.
 local deadline, string_library, table_library, coroutine_library = ...
-local error, getmetatable, next, pcall, rawget, rawset = error, getmetatable, next, pcall, rawget, rawset
+local find, error, getmetatable, next, pcall, rawget, rawset = string.find, error, getmetatable, next, pcall, rawget, rawset
 local collectgarbage, setmetatable, tostring, type, xpcall = collectgarbage, setmetatable, tostring, type, xpcall
-local refuse_expired = deadline.refuse_expired
+local date, MAX_DATE <const> = os.date, 1000
+local look, refuse_expired = deadline.look, deadline.refuse_expired
 
 local frozen = setmetatable({}, { __mode = "k" })
 
@@ -33,25 +34,32 @@ local math_library = copy(math)
 -- Its state would outlive the run.
 math_library.randomseed = function() end
 
-local function after_call(...)
-  refuse_expired()
-  return ...
+local function after_call(ok, ...)
+  if ok then refuse_expired() else look() end
+  return ok, ...
 end
 
 local function safe_pcall(f, ...) return after_call(pcall(f, ...)) end
 
+-- Such an error calls its handler where no check can interrupt it: it is the
+-- deadline's, or there was no room left for the check itself.
+local function is_of_check(message)
+  return deadline.is_expired() or type(message) == "userdata" or type(message) == "string" and find(message, "stack overflow", 1, true)
+end
+
 local function safe_xpcall(f, handler, ...)
   if type(handler) ~= "function" then error("xpcall takes a function as its handler", 2) end
-  -- An error that a check raises calls the handler where no check can interrupt it.
   return after_call(xpcall(f, function(message)
-    if deadline.is_expired() then return message end
+    if is_of_check(message) then return message end
     return handler(message)
   end, ...))
 end
 
 local function safe_setmetatable(t, metatable)
-  if type(metatable) == "table" and rawget(metatable, "__gc") ~= nil then
-    error("a hook cannot have finalizers (__gc)", 2)
+  if type(metatable) == "table" then
+    if rawget(metatable, "__gc") ~= nil then error("a hook cannot have finalizers (__gc)", 2) end
+    -- The collector can need minutes for chains through weak keys, and nothing interrupts it.
+    if rawget(metatable, "__mode") ~= nil then error("a hook cannot have weak tables (__mode)", 2) end
   end
   return setmetatable(t, metatable)
 end
@@ -59,6 +67,11 @@ end
 local function safe_rawset(t, key, item)
   if frozen[t] then error("libraries are frozen", 2) end
   return rawset(t, key, item)
+end
+
+local function safe_date(form, at)
+  if type(form) == "string" and #form > MAX_DATE then error("os.date: a format of more than " .. MAX_DATE .. " bytes", 2) end
+  return date(form, at)
 end
 
 local globals = {
@@ -72,7 +85,7 @@ local globals = {
   ipairs = ipairs,
   math = freeze(math_library, "math"),
   next = next,
-  os = freeze({ clock = os.clock, date = os.date, difftime = os.difftime, time = os.time }, "os"),
+  os = freeze({ clock = os.clock, date = safe_date, difftime = os.difftime, time = os.time }, "os"),
   pairs = pairs,
   pcall = safe_pcall,
   rawequal = rawequal,
@@ -92,19 +105,22 @@ local globals = {
 
 -- ("x"):rep(9) takes the same way as string.rep("x", 9).
 local strings = getmetatable("")
-strings.__index = globals.string
+strings.__index = string_library
 strings.__metatable = false
 
 local environment = { __index = globals, __metatable = false }
 
 local sandbox = { freeze = freeze }
 
+-- Closes a table that outlives the run to rawset, too.
+function sandbox.seal(t) frozen[t] = true end
+
 -- Adds a global that every run sees; for the runner, before the first run.
 function sandbox.provide(name, item) globals[name] = item end
 
 -- A fresh environment: what a run sets as a global ends with the run.
 function sandbox.environment()
-  local env = setmetatable({}, environment)
+  local env = setmetatable({ _G = false }, environment)
   env._G = env
   return env
 end

@@ -1,26 +1,29 @@
 -- The coroutine library, in which every coroutine keeps the deadline.
 local deadline = ...
-local error, refuse_expired = error, deadline.refuse_expired
+local error, look, refuse_expired = error, deadline.look, deadline.refuse_expired
+local close, resume, status = coroutine.close, coroutine.resume, coroutine.status
 
-local function after_resume(...)
-  refuse_expired()
-  return ...
+local function after_call(ok, ...)
+  if ok then refuse_expired() else look() end
+  return ok, ...
 end
 
 local safe_coroutine = {
   create = deadline.watched,
   isyieldable = coroutine.isyieldable,
   running = coroutine.running,
-  status = coroutine.status,
+  status = status,
   yield = coroutine.yield,
 }
 
-function safe_coroutine.resume(co, ...) return after_resume(coroutine.resume(co, ...)) end
+function safe_coroutine.resume(co, ...) return after_call(resume(co, ...)) end
 
--- After an error in a check, __close would run where no check can interrupt it.
+-- One that died of an error may have died in a check, which is off from then
+-- on: its __close functions would run where nothing can interrupt them.
 function safe_coroutine.close(co)
   refuse_expired()
-  return coroutine.close(co)
+  if status(co) == "dead" then return true end
+  return after_call(close(co))
 end
 
 local function result_of_wrap(ok, ...)
@@ -32,7 +35,7 @@ end
 -- Not coroutine.wrap: it closes a failed coroutine by itself.
 function safe_coroutine.wrap(f)
   local co = deadline.watched(f)
-  return function(...) return result_of_wrap(coroutine.resume(co, ...)) end
+  return function(...) return result_of_wrap(resume(co, ...)) end
 end
 
 return safe_coroutine

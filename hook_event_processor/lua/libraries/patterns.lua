@@ -4,18 +4,39 @@
 -- A quantified item multiplies the work only where its split is ambiguous:
 -- where what follows it may begin with a character that the item matches too.
 -- `(%d+)/(%d+)` has no such item, `(.-)%s*$` has two.
+-- Where all that follows can match nothing, or anything, there is no second try.
 local byte, find, sub, char = string.byte, string.find, string.sub, string.char
-local MAX_STEPS <const> = 1e12
-local MAX_CACHED <const> = 500
+local MAX_STEPS <const> = 2e9 -- a few seconds at most
+local MAX_CACHED <const>, LONGEST_CACHED <const> = 500, 200 -- patterns and items; bytes of one
+local FREE_LENGTH <const> = 100 -- bytes of pattern that do not count
+
+-- `find` called for what a key has not been seen with yet; bounded, since it outlives runs.
+local function cached(find_out)
+  local known, count = {}, 0
+  return function(key)
+    local found = known[key]
+    if found then return found end
+    found = find_out(key)
+    if #key > LONGEST_CACHED then return found end
+    if count >= MAX_CACHED then
+      known, count = {}, 0
+    end
+    known[key], count = found, count + 1
+    return found
+  end
+end
 
 -- The set of characters that an item such as `a`, `.`, `%d` or `[^x]` matches: a table by byte.
-local function members(item)
-  local set = {}
+local members = cached(function(item)
+  local set, count = {}, 0
+  if item == "$" then item = "%$" end
   for code = 0, 255 do
-    if find(char(code), "^" .. item) then set[code] = true end
+    if find(char(code), "^" .. item) then
+      set[code], count = true, count + 1
+    end
   end
-  return set
-end
+  return { set = set, full = count == 256 }
+end)
 
 local function overlaps(a, b)
   for code in next, a do
@@ -57,16 +78,29 @@ local function parse(pattern)
       i = item_end(pattern, i + 2)
     else
       local stop = item_end(pattern, i)
-      local quantifier = find(sub(pattern, stop, stop), "^[*+?-]") and sub(pattern, stop, stop)
-      items[#items + 1] = { set = members(sub(pattern, i, stop - 1)), quantifier = quantifier or nil }
+      local quantifier = find(sub(pattern, stop, stop), "^[*+?-]") and sub(pattern, stop, stop) or nil
+      local item = members(sub(pattern, i, stop - 1))
+      items[#items + 1] = { set = item.set, full = item.full, quantifier = quantifier }
       i = stop + (quantifier and 1 or 0)
     end
   end
   return items, anchored
 end
 
+-- Whether what follows item `k` matches wherever it begins.
+local function is_certain(items, k)
+  local anything = false
+  for j = k + 1, #items do
+    local item = items[j]
+    if item.last then return anything end
+    if item.long or not item.quantifier or item.quantifier == "+" then return false end
+    if item.full and item.quantifier ~= "?" then anything = true end
+  end
+  return true
+end
+
 -- Whether what may follow item `k` can begin with a character of that item.
-local function ambiguous(items, k)
+local function is_ambiguous(items, k)
   for j = k + 1, #items do
     local item = items[j]
     if item.last or item.long or overlaps(items[k].set, item.set) then return true end
@@ -75,33 +109,30 @@ local function ambiguous(items, k)
   return false
 end
 
--- The exponent of the subject's length in the worst case.
-local function degree(pattern)
+-- The exponent of the subject's length in the worst case, and a factor.
+local function cost(pattern)
   local items, anchored = parse(pattern)
   local ambiguities, scans = 0, 0
+  local factor = #pattern > FREE_LENGTH and #pattern / FREE_LENGTH or 1.0
   for k, item in ipairs(items) do
     if item.long then
       ambiguities = ambiguities + 1
-    elseif item.quantifier and item.quantifier ~= "?" then
-      scans = 1
-      if ambiguous(items, k) then ambiguities = ambiguities + 1 end
+    elseif item.quantifier and not is_certain(items, k) then
+      local ambiguous = is_ambiguous(items, k)
+      if item.quantifier == "?" then
+        factor = ambiguous and factor * 2 or factor
+      else
+        scans = 1
+        ambiguities = ambiguous and ambiguities + 1 or ambiguities
+      end
     end
   end
-  return (anchored and 0 or 1) + (ambiguities > 0 and ambiguities or scans)
+  return (anchored and 0 or 1) + (ambiguities > 0 and ambiguities or scans), factor
 end
 
-local limits, cached = {}, 0
-
--- The longest subject, in bytes, that `pattern` may be matched against.
-return function(pattern)
-  local limit = limits[pattern]
-  if not limit then
-    local exponent = degree(pattern)
-    limit = exponent <= 1 and math.huge or MAX_STEPS ^ (1 / exponent) // 1
-    if cached >= MAX_CACHED then
-      limits, cached = {}, 0
-    end
-    limits[pattern], cached = limit, cached + 1
-  end
-  return limit
-end
+-- The longest subject, in bytes, that a pattern may be matched against.
+return cached(function(pattern)
+  local exponent, factor = cost(pattern)
+  if factor > MAX_STEPS then return 0 end
+  return exponent == 0 and math.huge or (MAX_STEPS / factor) ^ (1 / exponent) // 1
+end)

@@ -1,51 +1,74 @@
 -- The table library, bounded where a C function could not be interrupted.
-local error, getmetatable, tonumber, tostring, type = error, getmetatable, tonumber, tostring, type
-local MAX_LENGTH <const> = 10 * 1000 * 1000
+local deadline = ...
+local error, getmetatable, select, tonumber, type = error, getmetatable, select, tonumber, type
+local tointeger = math.tointeger
+local MAX_RANGE <const> = 1000 * 1000
+local LONG <const> = 10000
 
--- A __len or an __index of the hook's own can claim any length at no cost.
-local function bounded_length(t, name)
-  if type(t) == "table" and getmetatable(t) ~= nil and #t > MAX_LENGTH then
-    error(("table.%s: a length of %s is too much"):format(name, tostring(#t)), 3)
-  end
+local safe_table = { pack = table.pack, unpack = table.unpack }
+
+-- A table with a metatable can claim any length, and another one each time it
+-- is asked: what C would loop over is looped over here, where the check is.
+local function is_plain(t) return type(t) ~= "table" or getmetatable(t) == nil end
+
+local function length(t) return tointeger(#t) or error("object length is not an integer", 3) end
+
+local function position(at, low, high)
+  at = tointeger(at)
+  if not at or at < low or at > high then error("bad argument #2 (position out of bounds)", 3) end
+  return at
 end
-
-local function bounded_range(first, last, name)
-  if (tonumber(last) or 0) - (tonumber(first) or 1) > MAX_LENGTH then
-    error(("table.%s: a range of more than %d"):format(name, MAX_LENGTH), 3)
-  end
-end
-
-local safe_table = { pack = table.pack }
 
 function safe_table.insert(t, ...)
-  bounded_length(t, "insert")
-  return table.insert(t, ...)
+  if is_plain(t) then return table.insert(t, ...) end
+  local n, count = length(t), select("#", ...)
+  if count ~= 1 and count ~= 2 then error("wrong number of arguments to 'insert'", 2) end
+  if count == 1 then
+    t[n + 1] = (...)
+    return
+  end
+  local at, item = ...
+  at = position(at, 1, n + 1)
+  for i = n + 1, at + 1, -1 do
+    t[i] = t[i - 1]
+  end
+  t[at] = item
 end
 
-function safe_table.remove(t, ...)
-  bounded_length(t, "remove")
-  return table.remove(t, ...)
-end
-
-function safe_table.move(a, first, last, ...)
-  bounded_range(first, last, "move")
-  return table.move(a, first, last, ...)
-end
-
-function safe_table.unpack(t, first, last)
-  bounded_range(first, last, "unpack")
-  return table.unpack(t, first, last)
+function safe_table.remove(t, at)
+  if is_plain(t) then
+    if at == nil then return table.remove(t) end
+    return table.remove(t, at)
+  end
+  local n = length(t)
+  at = at == nil and n or position(at, n == 0 and 0 or 1, n + 1)
+  local item = t[at]
+  for i = at, n - 1 do
+    t[i] = t[i + 1]
+  end
+  t[at > n and at or n] = nil
+  return item
 end
 
 function safe_table.concat(t, separator, first, last)
-  bounded_length(t, "concat")
-  bounded_range(first, last, "concat")
-  return table.concat(t, separator, first, last)
+  if is_plain(t) then return table.concat(t, separator, first, last) end
+  local parts, n = {}, 0
+  for i = first or 1, last or length(t) do
+    n = n + 1
+    parts[n] = t[i]
+  end
+  return table.concat(parts, separator, 1, n)
+end
+
+function safe_table.move(a, first, last, ...)
+  local range = (tonumber(last) or 0) - (tonumber(first) or 1)
+  if range > MAX_RANGE then error("table.move: a range of more than " .. MAX_RANGE, 2) end
+  if range > LONG then deadline.look() end
+  return table.move(a, first, last, ...)
 end
 
 -- The comparison is always a Lua function, in which the check can interrupt.
 function safe_table.sort(t, before)
-  bounded_length(t, "sort")
   return table.sort(t, function(a, b)
     if before then return before(a, b) end
     return a < b
