@@ -20,6 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 from hook_event_processor import settings as settings_module
 from hook_event_processor.errors import SchemaError, StoreUnavailable
 from hook_event_processor.event_handlers import EventHandlerRegistry
+from hook_event_processor.lua.memory import MemoryBudget
 from hook_event_processor.processor import routing
 from hook_event_processor.processor.attempt import Attempts
 from hook_event_processor.processor.executor import Executor
@@ -93,8 +94,13 @@ class HookEventProcessor:
         paces = Paces()
         report = Report(self._metrics, self._run_log, paces)
         attempts = Attempts(policy, origin)
-        self._chunks = Executor("chunk", settings.lanes + 1, self._start_run)
-        self._slots = Executor("worker", settings.workers, self._start_run)
+        # Claims never wait for memory: their threads have theirs set aside.
+        threads = settings.lanes + 1
+        aside = threads * settings.hook_memory
+        for_chunks = MemoryBudget(aside, settings.hook_memory)
+        for_slots = MemoryBudget(settings.hook_memory_total - aside, settings.hook_memory)
+        self._chunks = Executor("chunk", threads, lambda: self._start_run(for_chunks))
+        self._slots = Executor("worker", settings.workers, lambda: self._start_run(for_slots))
         self._lookout = Lookout(
             database,
             self._outage,
@@ -133,8 +139,8 @@ class HookEventProcessor:
         self._lanes = [Lane(name, parts, self._part(name)) for name in names]
         self._housekeeping = Housekeeping(database, report, self._outage, self._describe)
 
-    def _start_run(self) -> HookRunner:
-        return HookRunner(self.settings.hook_memory, self.settings.max_payload_size)
+    def _start_run(self, budget: MemoryBudget) -> HookRunner:
+        return HookRunner(self.settings.hook_memory, self.settings.max_payload_size, budget)
 
     def _part(self, name: str) -> Progress:
         return self._watchdog.part(name, STILL_SECONDS)
