@@ -1,4 +1,6 @@
 -- 0005: events as operators ask for them.
+-- statement_timestamp(), not clock_timestamp(): a volatile function would keep
+-- the planner from looking a single event up by its id in a join.
 CREATE OR REPLACE VIEW events AS
 SELECT
     e.id,
@@ -7,7 +9,7 @@ SELECT
     CASE
         WHEN e.processed THEN 'completed'
         WHEN e.failed_at IS NOT NULL THEN 'failed'
-        WHEN e.lease_token IS NOT NULL AND e.available_at > clock_timestamp() THEN 'processing'
+        WHEN e.lease_token IS NOT NULL AND e.available_at > statement_timestamp() THEN 'processing'
         ELSE 'pending'
     END AS status,
     e.processing_errors[array_length(e.processing_errors, 1)] AS error,
@@ -17,9 +19,9 @@ SELECT
     CASE
         WHEN e.processed THEN 'completed'
         WHEN e.failed_at IS NOT NULL THEN 'failed'
-        WHEN e.lease_token IS NOT NULL AND e.available_at > clock_timestamp() THEN 'processing'
+        WHEN e.lease_token IS NOT NULL AND e.available_at > statement_timestamp() THEN 'processing'
         WHEN e.retry_count > 0 THEN 'retrying'
-        WHEN e.available_at > clock_timestamp() THEN 'scheduled'
+        WHEN e.available_at > statement_timestamp() THEN 'scheduled'
         ELSE 'pending'
     END AS state,
     e.source,

@@ -85,3 +85,11 @@ def test_a_list_finds_old_events_behind_thousands(connection: Connection) -> Non
     assert [event.id for event in newest(connection, Filter(kinds=[("rare", "")]), 5)] == [old]
     assert [event.id for event in newest(connection, Filter(source="rare"), 5)] == [old]
     assert len(newest(connection, Filter(), 5)) == 5
+
+
+def test_a_join_with_the_view_looks_each_event_up_by_its_id(connection: Connection) -> None:
+    connection.execute("SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off")
+    plan = connection.execute(
+        "EXPLAIN SELECT v.type FROM event_hook_executions x LEFT JOIN events v ON v.id = x.event_id WHERE x.hook_id = 1"
+    ).fetchall()
+    assert "Index Cond: (id = x.event_id)" in " ".join(row[0].replace("e.id", "id") for row in plan)
