@@ -139,6 +139,25 @@ def test_a_refusal_of_the_database_is_one_line(hep: Hep, connection: Connection)
     assert hep.fault("events", "emit", "a.b") == r"hep: the database refused: not\ntoday"
 
 
+def test_a_lock_that_is_not_had_in_time_is_named(
+    hep: Hep, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hook_event_processor.store.database.LOCK_TIMEOUT_SECONDS", 0.1)
+    with connection.transaction():
+        connection.execute("LOCK TABLE hook_events")
+        said = hep.fault("events", "emit", "a.b")
+    assert said == "hep: the database refused: canceling statement due to lock timeout"
+
+
+def test_a_connection_that_is_lost_is_named(hep: Hep, connection: Connection) -> None:
+    connection.execute(
+        "CREATE FUNCTION leave() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END$$"
+    )
+    connection.execute("CREATE TRIGGER leave BEFORE INSERT ON hook_events FOR EACH ROW EXECUTE FUNCTION leave()")
+    assert hep.fault("events", "emit", "a.b").startswith("hep: the database was lost: ")
+
+
 def test_a_reader_that_leaves_is_no_fault(hep: Hep, connection: Connection) -> None:
     connection.execute("INSERT INTO hook_events (source, action) SELECT 'a', 'b' FROM generate_series(1, 5000)")
     command = f"{sys.executable} -m hook_event_processor events list --limit 5000 | head -1; echo ${{PIPESTATUS[0]}}"

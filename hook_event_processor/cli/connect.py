@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hook_event_processor.errors import HookEventProcessorError, SchemaError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from psycopg import Connection
+    from psycopg import Connection, Error
 
     from hook_event_processor.settings import Settings
     from hook_event_processor.store.database import Database
@@ -35,8 +35,16 @@ def open_database(settings: Settings) -> Database:
 @contextmanager
 def session(settings: Settings) -> Iterator[Connection]:
     """A session on the database for one command, in autocommit."""
+    from psycopg import OperationalError
+
     with open_database(settings).session("command") as connection:
-        yield connection
+        try:
+            yield connection
+        except OperationalError as fault:
+            if connection.closed:
+                raise
+            # A lock that was not had in time, say; the connection goes on.
+            raise _refused(fault) from None
 
 
 def database_fault(fault: Exception) -> HookEventProcessorError | None:
@@ -47,5 +55,9 @@ def database_fault(fault: Exception) -> HookEventProcessorError | None:
         return None
     if isinstance(fault, errors.UndefinedTable | errors.UndefinedColumn | errors.UndefinedFunction):
         return SchemaError("the database has not been migrated for this program: run 'hep db migrate'")
+    return _refused(fault)
+
+
+def _refused(fault: Error) -> HookEventProcessorError:
     said = fault.diag.message_primary or " ".join(str(fault).split()) or type(fault).__name__
     return HookEventProcessorError(f"the database refused: {said}")
