@@ -9,8 +9,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import entry_points, version
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any
 
@@ -58,6 +59,28 @@ EX_TEMPFAIL, EX_CONFIG = 75, 78  # sysexits.h
 HANDLERS = "hook_event_processor.handlers"  # entry points: functions that take an EventHandlerRegistry
 
 
+class _Stop:
+    """Says that it is over; unlike threading.Event it may be set in a signal handler, whatever that interrupts."""
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[None] = SimpleQueue()
+        self._set = False
+
+    def set(self) -> None:
+        self._set = True
+        self._queue.put(None)
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for it, from one thread; whether it is set."""
+        if not self._set:
+            with suppress(Empty):
+                self._queue.get(timeout=seconds)
+        return self._set
+
+
 class HookEventProcessor:
     """The processor: polls hook_events, routes events to hooks and handlers, retries, drains.
 
@@ -75,7 +98,7 @@ class HookEventProcessor:
             entry_point.load()(self.handler_registry)
         instance = self.settings.instance
         self.node = f"{socket.gethostname()}:{os.getpid()}" + (f"@{instance}" if instance else "")
-        self._stop = threading.Event()
+        self._stop = _Stop()
         self._signals = 0
         self._status = 0
         self._draining = False
@@ -109,7 +132,7 @@ class HookEventProcessor:
             floor=lambda: min(lane.floor for lane in self._lanes),
             free_slots=lambda: self._leases.free > 0,
             reload=self._reload,
-            peer_left=self._full_pass,
+            full_pass=self._full_pass,
         )
         self._leases = Leases(
             database,
@@ -121,6 +144,7 @@ class HookEventProcessor:
             self._outage,
             slots_freed=self._lookout.slots_freed,
             due_in=self._lookout.due_in,
+            may_prepare=lambda: self._lookout.may_prepare,
         )
         parts = Parts(
             settings,
@@ -135,15 +159,11 @@ class HookEventProcessor:
             report,
             self._outage,
         )
-        names = [f"{LANE_ROLE} {number}" for number in range(1, settings.lanes + 1)]
-        self._lanes = [Lane(name, parts, self._part(name)) for name in names]
+        self._lanes = [Lane(f"{LANE_ROLE} {number}", parts) for number in range(1, settings.lanes + 1)]
         self._housekeeping = Housekeeping(database, report, self._outage, self._describe)
 
     def _start_run(self, budget: MemoryBudget) -> HookRunner:
         return HookRunner(self.settings.hook_memory, self.settings.max_payload_size, budget)
-
-    def _part(self, name: str) -> Progress:
-        return self._watchdog.part(name, STILL_SECONDS)
 
     def _reload(self, connection: Connection) -> None:
         self._registry = routing.load(connection, self.handler_registry)
@@ -193,7 +213,7 @@ class HookEventProcessor:
             self._thread("lookout", self._lookout.run),
             self._thread("leases", self._leases.run),
             self._thread("housekeeping", self._housekeeping.run),
-            *(threading.Thread(target=lane.run, name="lane", daemon=True) for lane in self._lanes),
+            *(self._thread(f"{LANE_ROLE} {number}", lane.run) for number, lane in enumerate(self._lanes, 1)),
         ]
         for thread in self._threads:
             thread.start()
@@ -206,12 +226,14 @@ class HookEventProcessor:
             try:
                 self._lookout.connected()
                 return
-            except StoreUnavailable as fault:
-                self._outage.begin(str(fault))
+            except Exception as fault:
+                self._lookout.lost(fault)
                 self._stop.wait(reconnect_delay(attempt))
 
     def _thread(self, name: str, target: Callable[[Progress], None]) -> threading.Thread:
-        return threading.Thread(target=target, args=(self._part(name),), name=name, daemon=True)
+        # From now on it can stand still, and not before.
+        progress = self._watchdog.part(name, STILL_SECONDS)
+        return threading.Thread(target=target, args=(progress,), name=name, daemon=True)
 
     def _loop(self) -> None:
         """What the main thread does: it feeds the watchdog, and sees to the log."""
@@ -274,18 +296,31 @@ class HookEventProcessor:
         while time.monotonic() < ends and not self._drained():
             self._watchdog.tick()
             time.sleep(0.02)
-        try:
-            self._leases.release()
-            self._housekeeping.stop()
-            self._housekeeping.write_stopped()
-        except Exception as fault:  # the database may be away, and the leases end by themselves
-            logger.warning("leaving without a word to the database: %s", fault)
+        self._leases.end()
+        self._housekeeping.stop()
+        self._say_goodbye()
         self._run_log.close()
         logger.info("%s", self._metrics.line())
         logger.info("stopped")
 
+    def _say_goodbye(self) -> None:
+        """Hand back what still runs; the leases end by themselves if the database is away."""
+        away = self._outage.seconds
+        if away is not None:
+            logger.warning("leaving without a word to the database, which has been away for %.0f s", away)
+            return
+        for thread in self._threads:
+            if thread.name == "housekeeping":
+                thread.join(1.0)  # it uses the connection
+        try:
+            self._leases.release()
+            self._housekeeping.write_stopped()
+        except Exception as fault:
+            logger.warning("leaving without a word to the database: %s", fault)
+
     def _drained(self) -> bool:
-        return self._leases.idle and not any(thread.is_alive() for thread in self._threads if thread.name == "lane")
+        lanes = [thread for thread in self._threads if thread.name.startswith(LANE_ROLE)]
+        return self._leases.idle and not any(thread.is_alive() for thread in lanes)
 
     @contextmanager
     def _signal_handlers(self) -> Iterator[None]:

@@ -41,15 +41,23 @@ class Batch:
 class Sorter:
     """Sorts claims by routes: what is pure runs inside the claim, the rest under a lease."""
 
-    def __init__(self, registry: Registry, paces: Paces, workers: int) -> None:
+    def __init__(self, registry: Registry, paces: Paces, all_slots: int) -> None:
         self._registry = registry
         self._paces = paces
-        self._workers = workers
+        self._all_slots = all_slots
 
     def sort(self, claim: Claim, succeeded: set[tuple[bytes, int]], free_slots: int) -> Batch:
         """`succeeded` are the (event, hook) pairs that need not run again; `free_slots` may be leased."""
         batch = Batch()
         groups: dict[int, tuple[Hook, list[Row]]] = {}
+        # What waits for slots is older than what has just come. While it
+        # waits for more slots than are free, nobody else takes those.
+        for route, rows in self._by_route(claim.for_slots, succeeded):
+            if not route.stages:
+                batch.pure_rows += rows  # nothing is left to run: acknowledged as it is
+                continue
+            left = self._lease(batch, route, rows, free_slots, park=False)
+            free_slots = left if free_slots - left == len(rows) * self._slots_of(route) else 0
         for route, rows in self._by_route(claim.fresh + claim.due, succeeded):
             if self._needs_lease(route):
                 free_slots = self._lease(batch, route, rows, free_slots)
@@ -57,11 +65,6 @@ class Sorter:
                 batch.pure_rows += rows
                 for hook in route.hooks:
                     groups.setdefault(hook.id, (hook, []))[1].extend(rows)
-        for route, rows in self._by_route(claim.for_slots, succeeded):
-            if not route.stages:
-                batch.pure_rows += rows  # nothing is left to run: acknowledged as it is
-            else:
-                free_slots = self._lease(batch, route, rows, free_slots, park=False)
         batch.pure = sorted(groups.values(), key=lambda group: (group[0].priority, group[0].name))
         return batch
 
@@ -85,12 +88,15 @@ class Sorter:
 
     def _lease(self, batch: Batch, route: Route, rows: Sequence[Row], free_slots: int, *, park: bool = True) -> int:
         """Lease what fits; what does not is parked, or left where it is. Returns the slots that are left."""
-        slots = min(route.width, self._workers)
+        slots = self._slots_of(route)
         fitting = min(len(rows), free_slots // slots)
         batch.to_lease += [ToLease(row, route, slots) for row in rows[:fitting]]
         if park:
             batch.to_park += rows[fitting:]
         return free_slots - fitting * slots
+
+    def _slots_of(self, route: Route) -> int:
+        return min(route.width, self._all_slots)
 
 
 @dataclass(slots=True)
@@ -104,17 +110,18 @@ class Verdict:
     to_park: list[Row] = field(default_factory=list)  # an unfinished run: in a slot from now on
     to_postpone: list[Row] = field(default_factory=list)  # not begun: to be claimed again as they are
 
-    def part(self, row: Row) -> Verdict:
-        """What is written about one event that is done or has failed."""
+    def part(self, rows: Iterable[Row]) -> Verdict:
+        """What is written about these events, of those that are done or have failed."""
+        ids = {row.id for row in rows}
         return Verdict(
-            self.runs.only(row.id),
-            [row] if row in self.done else [],
-            [failure for failure in self.failures if failure.event_id == row.id],
-            [(parent, child) for parent, child in self.children if parent == row.id],
+            self.runs.only(ids),
+            [row for row in self.done if row.id in ids],
+            [failure for failure in self.failures if failure.event_id in ids],
+            [(parent, child) for parent, child in self.children if parent in ids],
         )
 
     def add(self, part: Verdict) -> None:
-        """Take over what was written about one event."""
+        """Take over what was written about other events."""
         for index, number in enumerate(part.runs.hook_numbers):
             one = slice(index, index + 1)
             self.runs.add(

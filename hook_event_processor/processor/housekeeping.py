@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import psycopg
 from psycopg import Connection
 
-from hook_event_processor.errors import StoreUnavailable
 from hook_event_processor.processor.outage import Outage, reconnect_delay
 from hook_event_processor.processor.report import Report
 from hook_event_processor.store import handlers, processors
 from hook_event_processor.store.database import Database
 from hook_event_processor.telemetry.watchdog import Progress
 
-logger = logging.getLogger("HookEventProcessor")
 _INTERVAL_SECONDS = 5.0
 
 
@@ -36,6 +32,7 @@ class Housekeeping:
         self._connection: Connection | None = None
         self._run_counts: dict[int, int] = {}
         self._failures = 0
+        self._ended = 0
 
     def run(self, progress: Progress) -> None:
         """Write every few seconds until stop()."""
@@ -45,11 +42,8 @@ class Housekeeping:
             try:
                 self.write()
                 self._failures = 0
-            except (psycopg.OperationalError, psycopg.InterfaceError, StoreUnavailable) as fault:
-                self._outage.begin(str(fault))
-                wait = self._lost()
-            except Exception:
-                logger.exception("the processor's row could not be written")
+            except Exception as fault:
+                self._outage.notice(fault, "the processor's row could not be written", self._connection, self._ended)
                 wait = self._lost()
             self._stopping.wait(wait)
 
@@ -75,7 +69,7 @@ class Housekeeping:
         """Write once. Raises as psycopg and Database.connect do; counts are kept for the next time."""
         if self._connection is None or self._connection.closed:
             self._connection = self._database.connect("housekeeping", autocommit=True)
-            self._outage.end()
+            self._ended = self._outage.end()
             processors.forget(self._connection)
         processors.say(self._connection, {**self._describe(), **changed})
         for hook_id, count in self._report.take_run_counts().items():

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 
-import psycopg
 from psycopg import Connection
 
-from hook_event_processor.errors import StoreUnavailable
 from hook_event_processor.processor.attempt import Attempts
 from hook_event_processor.processor.batch import Batch, Sorter, Verdict, judge
 from hook_event_processor.processor.executor import Chunk, Executor
@@ -25,10 +22,8 @@ from hook_event_processor.registry import Registry
 from hook_event_processor.settings import Settings
 from hook_event_processor.store import arrays
 from hook_event_processor.store.claim import Claim, Claims, succeeded
-from hook_event_processor.store.database import Database
+from hook_event_processor.store.database import PREPARE_AFTER, Database
 from hook_event_processor.telemetry.watchdog import Progress
-
-logger = logging.getLogger("HookEventProcessor")
 
 # A claim waits no longer than this for its runs: what goes on is left to a lease.
 HOLD_SECONDS = 0.7
@@ -74,16 +69,15 @@ class Latch:
 
 
 class Lane:
-    """Claims and runs until it is stopped; `progress` is marked with every round."""
+    """Claims and runs until it is stopped."""
 
-    def __init__(self, name: str, parts: Parts, progress: Progress) -> None:
+    def __init__(self, name: str, parts: Parts) -> None:
         self._name = name
         self._parts = parts
-        self._progress = progress
         self._connection: Connection | None = None
         self._claims: Claims | None = None
         self._recorder: Recorder | None = None
-        self._failures = 0
+        self._failures = self._outages = 0
         self._full_pass = threading.Event()
 
     @property
@@ -95,8 +89,9 @@ class Lane:
         """Look at all pending rows with the next claim."""
         self._full_pass.set()
 
-    def run(self) -> None:
-        """Round after round, until the lookout says that it is over."""
+    def run(self, progress: Progress) -> None:
+        """Round after round, until the lookout says that it is over; each marks the progress."""
+        self._progress = progress
         lookout = self._parts.lookout
         while not lookout.stopping:
             self._progress.mark()
@@ -108,23 +103,19 @@ class Lane:
         """One round; whether another should follow at once."""
         try:
             again = self._round()
-        except (psycopg.OperationalError, psycopg.InterfaceError, StoreUnavailable) as fault:
+        except Exception as fault:
             self._lost(fault)
-            return True
-        except Exception:
-            logger.exception("a round failed; its events are free again")
-            self._lost(None)
             return True
         self._failures = 0
         return again
 
-    def _lost(self, fault: Exception | None) -> None:
+    def _lost(self, fault: Exception) -> None:
         """The connection is gone, or its state unknown: what it had claimed is rolled back."""
+        self._parts.outage.notice(fault, "a round failed; its events are free again", self._connection, self._outages)
         self._close()
         self._failures += 1
         self._parts.report.metrics.add(errors=1)
-        if fault is not None:
-            self._parts.outage.begin(str(fault))
+        self._progress.mark()
         self._parts.lookout.pause(reconnect_delay(self._failures))
 
     def _close(self) -> None:
@@ -137,8 +128,10 @@ class Lane:
             parts = self._parts
             self._connection = parts.database.connect(self._name)
             arrays.register(self._connection)
-            parts.outage.end()
+            self._outages = parts.outage.end()
+            self._progress.mark()
             prepare = parts.lookout.may_prepare
+            self._connection.prepare_threshold = PREPARE_AFTER if prepare else None
             settings = parts.settings
             self._claims = Claims(self._connection, settings.batch_size, settings.max_payload_size, prepare=prepare)
             self._recorder = Recorder(self._connection, parts.node, parts.attempts, prepare=prepare)
@@ -155,6 +148,8 @@ class Lane:
         leased = 0
         try:
             claim = claims.take(slots, monotonic())
+            # An event of ours whose lease ran out is still running here: it only needs its lease back.
+            parts.leases.keep_out(claim)
             if not claim.rows:
                 self._connection.rollback()
                 return False
@@ -179,10 +174,8 @@ class Lane:
         seasoned = claim.due + claim.for_slots
         if seasoned:
             assert self._connection is not None  # noqa: S101 - it has claimed
-            # An event of ours whose lease ran out is still running here: it only needs its lease back.
-            parts.leases.keep_out(claim)
             done = succeeded(self._connection, arrays.uuids([row.id for row in seasoned]))
-        return Sorter(parts.registry(), parts.paces, parts.settings.workers).sort(claim, done, slots)
+        return Sorter(parts.registry(), parts.paces, parts.leases.slots).sort(claim, done, slots)
 
     def _run(self, batch: Batch) -> tuple[list[Chunk], list[Chunk], list[Chunk]]:
         """Run what is pure; returns the chunks that finished, those that overran, and those that never began."""

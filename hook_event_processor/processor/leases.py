@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from uuid import UUID
 
-import psycopg
 from psycopg import Connection
 
-from hook_event_processor.errors import StoreUnavailable
 from hook_event_processor.event import GOOD, Outcome
 from hook_event_processor.processor.attempt import Attempts
 from hook_event_processor.processor.batch import Batch, ToLease
@@ -25,13 +23,14 @@ from hook_event_processor.run import ChunkResult
 from hook_event_processor.store import ack, arrays, record
 from hook_event_processor.store.ack import Failure
 from hook_event_processor.store.claim import Claim, Row
-from hook_event_processor.store.database import Database
+from hook_event_processor.store.database import PREPARE_AFTER, Database, one_line
 from hook_event_processor.telemetry.watchdog import Progress
 
 logger = logging.getLogger("HookEventProcessor")
 
 _LAST_GOOD = 96 + GOOD
 _TICK_SECONDS = 0.25
+_LOCKED_SECONDS = 0.05
 _MAX_RECORDED = 500  # runs in one transaction
 
 
@@ -48,7 +47,7 @@ class LeasedEvent:
     failed: list[tuple[Hook, bytes]] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Finished:
     """A run that ended, to be recorded; `last` when the event is over with it."""
 
@@ -57,9 +56,14 @@ class Finished:
     result: ChunkResult
     last: bool
 
-    @property
-    def good(self) -> bool:
-        return self.result.codes[0] <= _LAST_GOOD
+
+@dataclass(slots=True)
+class Written:
+    """What came of recording: events that somebody else has locked, those whose lease is lost, delays of retries."""
+
+    locked: set[bytes] = field(default_factory=set)
+    lost: set[bytes] = field(default_factory=set)
+    delays: list[float] = field(default_factory=list)
 
 
 class Leases:
@@ -77,7 +81,10 @@ class Leases:
         *,
         slots_freed: Callable[[], None],
         due_in: Callable[[float], None],
+        may_prepare: Callable[[], bool],
     ) -> None:
+        self.slots = slots
+        self._may_prepare = may_prepare
         self._database = database
         self._node = node
         self._executor = executor
@@ -90,10 +97,12 @@ class Leases:
         self._free = slots
         self._in_flight: dict[bytes, LeasedEvent] = {}
         self._finished: list[Finished] = []
-        self._stopping = False
+        # What a transaction held whose end is not known.
+        self._in_doubt: Sequence[Finished] = ()
+        self._stopping = self._over = False
         self._connection: Connection | None = None
         self._heartbeat_at = 0.0
-        self._failures = 0
+        self._failures = self._outages = 0
 
     def reserve(self) -> int:
         """Take all free slots for one claim; what it does not use is given back."""
@@ -149,48 +158,44 @@ class Leases:
             self._start_stage(event)
 
     def run(self, progress: Progress) -> None:
-        """Record what ends and keep the leases, until stop() and everything is recorded."""
-        while self._work_left():
+        """Record what ends and keep the leases, until end()."""
+        while not self._over:
             progress.mark()
             try:
                 self._give_up_overdue()
                 self._beat()
                 self._record(self._take_finished())
                 self._failures = 0
-            except (psycopg.OperationalError, psycopg.InterfaceError, StoreUnavailable) as fault:
+            except Exception as fault:
                 self._lost(fault)
-            except Exception:
-                logger.exception("leased runs could not be recorded, trying again")
-                self._lost(None)
         if self._connection is not None:
             self._connection.close()
 
-    def _work_left(self) -> bool:
-        with self._changed:
-            return not self._stopping or bool(self._finished) or bool(self._in_flight)
-
     def _take_finished(self) -> list[Finished]:
         with self._changed:
-            if not self._finished and not self._stopping:
+            if not self._finished and not self._over:
                 self._changed.wait(_TICK_SECONDS)
             return self._finished[:_MAX_RECORDED]
 
-    def _lost(self, fault: Exception | None) -> None:
+    def _lost(self, fault: Exception) -> None:
+        self._outage.notice(fault, "leased runs could not be recorded", self._connection, self._outages)
         if self._connection is not None:
             self._connection.close()
         self._connection = None
         self._failures += 1
         self._report.metrics.add(errors=1)
-        if fault is not None:
-            self._outage.begin(str(fault))
+        ends = monotonic() + reconnect_delay(self._failures)
         with self._changed:
-            self._changed.wait(reconnect_delay(self._failures))
+            # Runs that end meanwhile notify, and are no reason to hurry.
+            while not self._over and (left := ends - monotonic()) > 0:
+                self._changed.wait(left)
 
     def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed:
             self._connection = self._database.connect("leases")
+            self._connection.prepare_threshold = PREPARE_AFTER if self._may_prepare() else None
             arrays.register(self._connection)
-            self._outage.end()
+            self._outages = self._outage.end()
         return self._connection
 
     def _give_up_overdue(self) -> None:
@@ -220,77 +225,118 @@ class Leases:
         if not finished:
             return
         connection = self._connected()
+        known = self._known(connection)
+        self._in_doubt = finished
+        written = Written()
         try:
             with connection.transaction():
-                lost = self._write(connection, finished)
+                self._write(connection, finished, known, written)
         except DATA_ERRORS as fault:
-            logger.warning("leased runs could not be recorded at once, recording them one by one: %s", fault)
-            lost = set()
+            if connection.closed:
+                raise
+            logger.warning("leased runs could not be recorded at once, recording them one by one: %s", one_line(fault))
+            written = Written()
             for one in finished:
-                lost |= self._record_one(connection, one)
-        self._forget(finished, lost)
+                self._record_one(connection, one, known, written)
+        self._in_doubt = ()
+        self._forget(finished, written)
 
-    def _record_one(self, connection: Connection, one: Finished) -> set[bytes]:
+    def _known(self, connection: Connection) -> set[tuple[bytes, int]]:
+        """What the transaction whose end is not known has recorded after all, as (event, hook)."""
+        if not self._in_doubt:
+            return set()
+        runs = [(one.event.row.id, one.hook.id, one.event.row.attempt) for one in self._in_doubt]
+        with connection.transaction():
+            return record.recorded(connection, runs, self._node)
+
+    def _record_one(
+        self, connection: Connection, one: Finished, known: set[tuple[bytes, int]], written: Written
+    ) -> None:
         try:
             with connection.transaction():
-                return self._write(connection, [one])
+                self._write(connection, [one], known, written)
+                return
         except DATA_ERRORS as fault:
             reason = f"the run could not be recorded: {fault.diag.message_primary or fault}"
-            guilty = ChunkResult.refused(Outcome.FAILED, reason, 1)
-            one.event.failed.append((one.hook, reason.encode()))
+        guilty = replace(one, result=ChunkResult.refused(Outcome.FAILED, reason, 1))
+        one.event.failed.append((one.hook, reason.encode(errors="replace")))
+        logger.error("event %s: %s", UUID(bytes=one.event.row.id), reason)
+        try:
             with connection.transaction():
-                return self._write(connection, [Finished(one.event, one.hook, guilty, one.last)])
+                self._write(connection, [guilty], known, written)
+        except DATA_ERRORS:  # even the dead letter is refused
+            with connection.transaction():
+                self._write(connection, [guilty], known, written, tell=False)
 
-    def _write(self, connection: Connection, finished: Sequence[Finished]) -> set[bytes]:
-        """Write what is guarded by leases that are still ours; returns the events whose leases are lost."""
+    def _write(
+        self,
+        connection: Connection,
+        finished: Sequence[Finished],
+        known: set[tuple[bytes, int]],
+        written: Written,
+        *,
+        tell: bool = True,
+    ) -> None:
+        """Write what is guarded by leases that are still ours, but for the runs that are `known`."""
         leases = list({one.event.row.id: one.event.token for one in finished}.items())
-        held = ack.held(connection, leases)
-        ours = [one for one in finished if one.event.row.id in held]
+        held, locked = ack.held(connection, leases)
         runs = record.Runs()
         children: list[record.Child] = []
-        for one in ours:
+        for one in finished:
             row, result = one.event.row, one.result
+            if row.id not in held or (row.id, one.hook.id) in known:
+                continue
             runs.add(one.hook, [row.id], [row.attempt], result.codes, result.durations, result.outputs, result.errors)
             for dispatched in result.dispatched.get(0, ()):
                 children.append(self._attempts.child(row, one.hook, dispatched))
-        over = [one.event for one in ours if one.last]
-        failures = [self._failure(event, children) for event in over if event.failed]
+        over = [one.event for one in finished if one.last and one.event.row.id in held]
+        failures = [self._failure(event, children if tell else []) for event in over if event.failed]
         record.record(connection, runs, self._node, statement=record.BEGAN_EARLIER)
         record.dispatch(connection, children)
         ack.finished(connection, [event.row.id for event in over if not event.failed])
         ack.failed(connection, failures)
-        return {event_id for event_id, _ in leases} - held
+        written.locked |= locked
+        written.lost |= {one.event.row.id for one in finished if (one.event.row.id, one.hook.id) not in known}
+        written.lost -= held | locked
+        written.delays += [failure.delay for failure in failures if failure.delay is not None]
 
     def _failure(self, event: LeasedEvent, children: list[record.Child]) -> Failure:
         failure = self._attempts.failure(event.row, event.failed, needs_slot=True)
         letter = self._attempts.dead_letter(event.row, failure, event.failed)
         if letter is not None:
             children.append(letter)
-        if failure.delay is not None:
-            self._due_in(failure.delay)
         return failure
 
-    def _forget(self, finished: Sequence[Finished], lost: set[bytes]) -> None:
+    def _forget(self, finished: Sequence[Finished], written: Written) -> None:
         """The transaction is committed: free the slots, and tell."""
-        freed = 0
+        over = [one for one in finished if one.event.row.id not in written.locked]
+        freed = sum(one.event.slots for one in over if one.last)
         with self._changed:
-            del self._finished[: len(finished)]
-            for one in finished:
+            # What is locked is tried again after all others, its runs in the order in which they ended.
+            rest = [one for one in self._finished if one not in over]
+            waiting = [one for one in rest if one.event.row.id in written.locked]
+            self._finished = [one for one in rest if one.event.row.id not in written.locked] + waiting
+            for one in over:
                 if one.last:
                     self._in_flight.pop(one.event.row.id, None)
-                    self._free += one.event.slots
-                    freed += one.event.slots
+            self._free += freed
+            if waiting and not over:
+                self._changed.wait(_LOCKED_SECONDS)
         if freed:
             self._slots_freed()
-        for one in finished:
-            if one.event.row.id in lost:
-                logger.info(
-                    "the lease of event %s was lost; %s is not recorded", UUID(bytes=one.event.row.id), one.hook.name
-                )
-                continue
-            self._report.runs(one.hook, [one.event.row], one.result)
-            if one.last:
-                self._count(one.event)
+        if written.delays:
+            self._due_in(min(written.delays))
+        for one in over:
+            self._tell(one, written)
+
+    def _tell(self, one: Finished, written: Written) -> None:
+        event = one.event
+        if event.row.id in written.lost:
+            logger.info("the lease of event %s was lost; %s is not recorded", UUID(bytes=event.row.id), one.hook.name)
+            return
+        self._report.runs(one.hook, [event.row], one.result)
+        if one.last:
+            self._count(event)
 
     def _count(self, event: LeasedEvent) -> None:
         if not event.failed:
@@ -301,9 +347,13 @@ class Leases:
             self._report.metrics.add(retried=1)
 
     def stop(self) -> None:
-        """Lease nothing more; run() returns when what runs is recorded."""
+        """Lease nothing more; what runs goes on, and is recorded."""
+        self._stopping = True
+
+    def end(self) -> None:
+        """Let run() return."""
         with self._changed:
-            self._stopping = True
+            self._over = True
             self._changed.notify()
 
     @property

@@ -17,14 +17,13 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
-import psycopg
 from psycopg import Connection, Notify
 
-from hook_event_processor.errors import StoreUnavailable
 from hook_event_processor.processor.idlers import Idlers
 from hook_event_processor.processor.outage import Outage, reconnect_delay
 from hook_event_processor.store import watch
-from hook_event_processor.store.database import Database
+from hook_event_processor.store.claim import FULL_PASS_SECONDS
+from hook_event_processor.store.database import PREPARE_AFTER, Database
 from hook_event_processor.telemetry.watchdog import Progress
 
 logger = logging.getLogger("HookEventProcessor")
@@ -35,7 +34,7 @@ _REVISION_SECONDS = 0.5  # without LISTEN: hooks change within a second all the 
 _FROZEN_SECONDS = 6.0
 _BUSY_SECONDS = 0.02  # without an idle lane: then inserts need not notify
 _NAP_SECONDS, _LONGEST_NAP_SECONDS = 0.02, 0.25
-_RELOOK_SECONDS = 0.05
+_RELOOK_SECONDS, _LONGEST_RELOOK_SECONDS = 0.05, 1.0
 # So many notifications in a tenth of a second slow the writers down: for a
 # while the lanes look by themselves instead.
 _RUSH_NOTIFICATIONS, _RUSH_WINDOW_SECONDS = 100, 0.1
@@ -55,9 +54,9 @@ class Lookout:
         floor: Callable[[], int],
         free_slots: Callable[[], bool],
         reload: Callable[[Connection], None],
-        peer_left: Callable[[], None],
+        full_pass: Callable[[], None],
     ) -> None:
-        """`reload` reads the hooks anew; `peer_left` lets lanes look for rows that were let go."""
+        """`reload` reads the hooks anew; `full_pass` lets lanes look for rows behind the floor."""
         self._database = database
         self._outage = outage
         self._poll_interval = poll_interval
@@ -65,14 +64,15 @@ class Lookout:
         self._floor = floor
         self._free_slots = free_slots
         self._reload = reload
-        self._peer_left = peer_left
+        self._full_pass = full_pass
         self._idlers = Idlers()
         self._connection: Connection | None = None
         self._table = ""
         self.listening = False
         self._revision: int | None = None
         self._peers: frozenset[int] = frozenset()
-        self._failures = 0
+        self._failures = self._outages = 0
+        self._lock = threading.Lock()
         self._forget()
 
     def _forget(self) -> None:
@@ -81,7 +81,9 @@ class Lookout:
         self._probed: str | None = None
         self._busy_since: float | None = None
         self._nap = _NAP_SECONDS
-        self._retry_at = self._look_at = self._peers_at = self._rush_until = 0.0
+        self._retry_at = self._look_at = self._peers_at = self._full_look_at = self._rush_until = 0.0
+        self._relook = _RELOOK_SECONDS
+        self._oldest: float | None = None
         self._due_at: float | None = None
         self._slot_due_at: float | None = None
         self._recent: deque[float] = deque(maxlen=_RUSH_NOTIFICATIONS)
@@ -117,11 +119,16 @@ class Lookout:
 
     def due_in(self, seconds: float) -> None:
         """Something will be due in so many seconds."""
-        self._look_at = min(self._look_at, monotonic() + seconds)
+        self._look_by(monotonic() + seconds)
         self._idlers.ring()
+
+    def _look_by(self, moment: float) -> None:
+        with self._lock:
+            self._look_at = min(self._look_at, moment)
 
     def slots_freed(self) -> None:
         """Worker slots have become free: what waits for one may be due."""
+        self._oldest = None
         if self._slot_due_at is not None:
             self._idlers.ring()
 
@@ -132,11 +139,11 @@ class Lookout:
             try:
                 self._step(self.connected())
                 self._failures = 0
-            except (psycopg.OperationalError, psycopg.InterfaceError, StoreUnavailable) as fault:
-                self._lost(fault)
-            except Exception:
-                logger.exception("the lookout failed, trying again")
-                self._lost(None)
+            except Exception as fault:
+                self.lost(fault)
+                progress.mark()
+                self.pause(reconnect_delay(self._failures))
+                self._idlers.wake(remember=True)  # a lane may fare better, and is not to wait for us
         self.close()
 
     def close(self) -> None:
@@ -145,13 +152,11 @@ class Lookout:
             self._connection.close()
         self._connection = None
 
-    def _lost(self, fault: Exception | None) -> None:
+    def lost(self, fault: Exception) -> None:
+        """Give the session up; what it was is learned anew with the next."""
+        self._outage.notice(fault, "the lookout failed", self._connection, self._outages)
         self.close()
         self._failures += 1
-        if fault is not None:
-            self._outage.begin(str(fault))
-        self.pause(reconnect_delay(self._failures))
-        self._idlers.wake(remember=True)  # a lane may fare better, and is not to wait for us
 
     def connected(self) -> Connection:
         """The session; a new one listens if it can, and has read the hooks."""
@@ -162,16 +167,23 @@ class Lookout:
             self._connection = connection
             self._table = watch.qualified_table(connection)
             self.listening = self._may_listen and self._probe(connection)
-            self._outage.end()
+            connection.prepare_threshold = PREPARE_AFTER if self.listening else None
+            self._outages = self._outage.end()
             self._revision = None
             self._look(connection)
         return self._connection
 
     def _probe(self, connection: Connection) -> bool:
-        """Whether notifications arrive here. Behind a transaction pooler they do not."""
+        """Whether notifications arrive here. Behind a transaction pooler they do not.
+
+        The notification comes from another session: the pooler may lend the
+        same server session to one client again and again, and a session hears
+        itself at once.
+        """
         watch.listen(connection, self._table)
         message = f"probe {os.getpid()} {id(self)} {monotonic()}"
-        watch.notify(connection, self._table, message)
+        with self._database.session("probe") as other:
+            watch.notify(other, self._table, message)
         ends = monotonic() + _PROBE_SECONDS
         while self._probed != message and (left := ends - monotonic()) > 0:
             self._sleep(connection, left)
@@ -185,12 +197,12 @@ class Lookout:
         if message.startswith("probe"):
             self._probed = message
         elif message == "hooks":
-            self._revision = None
+            self._look_by(0.0)
         else:
             now = monotonic()
             self._recent.append(now)
             # The row may be one for later.
-            self._look_at = min(self._look_at, now + _RELOOK_SECONDS)
+            self._look_by(now + _RELOOK_SECONDS)
             self._idlers.wake(remember=True)
 
     def _step(self, connection: Connection) -> None:
@@ -198,7 +210,7 @@ class Lookout:
         if now >= self._peers_at:
             self._check_peers(connection)
             self._peers_at = now + _PEERS_SECONDS
-        if now >= self._look_at or self._revision is None:
+        if now >= self._look_at:
             self._look(connection)
         self._wake_if_due(now)
         if not self._idlers.any:
@@ -238,6 +250,7 @@ class Lookout:
         self._holding = watch.try_key(connection, self._table, 2)
         if self._holding:
             self._nap = _NAP_SECONDS
+            self._look_by(now)  # a claim does not see what was inserted for later
         else:
             # An insert is in flight: what it inserts will not be notified.
             self._retry_at = now + self._nap
@@ -252,25 +265,44 @@ class Lookout:
         self._retry_at = 0.0
 
     def _look(self, connection: Connection) -> None:
-        look = watch.look(connection, self._floor())
+        began = monotonic()
+        full = began >= self._full_look_at
+        if full:
+            self._full_look_at = began + FULL_PASS_SECONDS
+        with self._lock:
+            # Before the look: what lanes say while it goes on is for the next.
+            interval = self._poll_interval if self.listening else min(self._poll_interval, _REVISION_SECONDS)
+            self._look_at = began + interval
+        look = watch.look(connection, 0 if full else self._floor())
         now = monotonic()
-        self._look_at = now + (self._poll_interval if self.listening else min(self._poll_interval, _REVISION_SECONDS))
         self._due_at = None if look.due is None else now + look.due
         self._slot_due_at = None if look.slot_due is None else now + look.slot_due
         if look.revision != self._revision:
             self._reload(connection)
             self._revision = look.revision
         if look.fresh:
+            if full:
+                self._full_pass()
             self._idlers.wake(remember=False)
 
     def _wake_if_due(self, now: float) -> None:
         slot_due = self._slot_due_at is not None and now >= self._slot_due_at and self._free_slots()
         if slot_due or (self._due_at is not None and now >= self._due_at):
+            self._look_by(now + self._next_relook())
             self._due_at = None
             self._slot_due_at = None
-            # What is due may be another processor's already: not at once again.
-            self._look_at = min(self._look_at, now + _RELOOK_SECONDS)
             self._idlers.wake(remember=False)
+
+    def _next_relook(self) -> float:
+        """Seconds until the next look at what is due: the more, the longer it is the same that nobody can take.
+
+        It may be locked by somebody else, or wait for more slots than are free.
+        """
+        oldest = min(at for at in (self._due_at, self._slot_due_at) if at is not None)
+        same = self._oldest is not None and abs(oldest - self._oldest) < _RELOOK_SECONDS
+        self._relook = min(self._relook * 2, _LONGEST_RELOOK_SECONDS) if same else _RELOOK_SECONDS
+        self._oldest = oldest
+        return self._relook
 
     def _until_next(self, now: float) -> float:
         """Seconds until something is to be done if nobody rings and nothing is notified."""
@@ -287,7 +319,7 @@ class Lookout:
             logger.warning("ended %d sessions of processors that no longer read", ended)
         peers = watch.lanes(connection)
         if self._peers - peers:
-            self._peer_left()
+            self._full_pass()
             self._idlers.wake(remember=True)
         self._peers = peers
 

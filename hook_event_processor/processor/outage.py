@@ -6,7 +6,12 @@ import logging
 import threading
 from time import monotonic
 
+import psycopg
+from psycopg import Connection
 from tenacity import RetryCallState, Retrying, wait_exponential_jitter
+
+from hook_event_processor.errors import StoreUnavailable
+from hook_event_processor.store.database import one_line
 
 logger = logging.getLogger("HookEventProcessor")
 _WAIT = wait_exponential_jitter(initial=0.25, max=5.0, jitter=0.25)
@@ -18,6 +23,7 @@ class Outage:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._since: float | None = None
+        self._ended = 0
 
     @property
     def seconds(self) -> float | None:
@@ -32,12 +38,30 @@ class Outage:
                 self._since = monotonic()
                 logger.warning("the database is away, trying again: %s", reason)
 
-    def end(self) -> None:
-        """A thread has reached it."""
+    def end(self) -> int:
+        """A thread has reached it; returns how many outages have ended so far, for notice()."""
         with self._lock:
             if self._since is not None:
                 logger.info("the database is back after %.1f s", monotonic() - self._since)
                 self._since = None
+                self._ended += 1
+            return self._ended
+
+    def notice(self, fault: Exception, what: str, connection: Connection | None, ended: int) -> None:
+        """A thread's work came to nothing over `fault`: say `what`, or that the database is away.
+
+        `ended` is what end() returned when the thread connected: a connection
+        that an outage took tells nothing new once that outage is over.
+        """
+        if isinstance(fault, StoreUnavailable):
+            self.begin(str(fault))
+        elif connection is not None and connection.closed and isinstance(fault, psycopg.Error):
+            if ended == self._ended:
+                self.begin(one_line(fault))
+        elif isinstance(fault, psycopg.OperationalError):
+            logger.warning("%s, trying again: %s", what, one_line(fault))
+        else:
+            logger.error("%s, trying again", what, exc_info=fault)
 
 
 def reconnect_delay(attempt: int) -> float:

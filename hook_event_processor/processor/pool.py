@@ -104,8 +104,12 @@ class Pool(Generic[Task]):
         worker: _Worker[Task] = _Worker()
         name = f"{self._name}-{len(self._workers) + 1}"
         worker.thread = threading.Thread(target=self._work, args=(worker,), name=name, daemon=True)
+        try:
+            worker.thread.start()
+        except RuntimeError as fault:  # the system gives no more threads
+            logger.warning("%s: %s; %d threads go on", name, fault, len(self._workers))
+            return
         self._workers.add(worker)
-        worker.thread.start()
 
     def _work(self, worker: _Worker[Task]) -> None:
         run = self._start_worker()
@@ -117,22 +121,24 @@ class Pool(Generic[Task]):
                 # Tasks report their own failures; this is a fault of ours.
                 logger.exception("a worker's task failed")
             worker.task = None
-        with self._lock:
-            self._workers.discard(worker)
-            self._abandoned.discard(worker)
 
     def _next(self, worker: _Worker[Task]) -> bool:
         """Wait for a task; False when the thread is to end."""
         with self._lock:
-            if worker.abandoned:
+            if worker.abandoned or not self._await_task():
+                # Under the same lock: a submit must not count on a thread that is leaving.
+                self._workers.discard(worker)
+                self._abandoned.discard(worker)
                 return False
-            if not self._tasks:
-                self._idle += 1
-                try:
-                    if not self._lock.wait_for(lambda: bool(self._tasks), _IDLE_SECONDS):
-                        return False
-                finally:
-                    self._idle -= 1
             worker.task = self._tasks.popleft()
             worker.since = monotonic()
             return True
+
+    def _await_task(self) -> bool:
+        if self._tasks:
+            return True
+        self._idle += 1
+        try:
+            return self._lock.wait_for(lambda: bool(self._tasks), _IDLE_SECONDS)
+        finally:
+            self._idle -= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 from uuid import UUID
@@ -17,12 +18,21 @@ from hook_event_processor.registry import Hook
 from hook_event_processor.run import storable
 from hook_event_processor.store import ack, record
 from hook_event_processor.store.claim import Row
+from hook_event_processor.store.database import one_line
 
 logger = logging.getLogger("HookEventProcessor")
 _FAILED = code_of(Outcome.FAILED)
 
-# What a value can cause; everything else is the database's own trouble.
-DATA_ERRORS = (psycopg.DataError, psycopg.IntegrityError, errors.ProgramLimitExceeded, errors.StatementTooComplex)
+# What the data of one event can cause, in somebody's trigger too; everything else is the database's own trouble.
+DATA_ERRORS = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    psycopg.InternalError,
+    psycopg.NotSupportedError,
+    psycopg.ProgrammingError,
+    errors.ProgramLimitExceeded,
+    errors.StatementTooComplex,
+)
 
 
 class Recorder:
@@ -37,8 +47,8 @@ class Recorder:
     def commit(self, batch: Batch, verdict: Verdict) -> Verdict:
         """Write and commit; returns the verdict as it was written.
 
-        Behind a savepoint: when the data of one event is refused, each event
-        is written by itself, and the guilty one gets the failure. No hook
+        Behind a savepoint: when the data of one event is refused, the batch
+        is halved until that event stands alone and gets the failure. No hook
         runs again for it.
         """
         try:
@@ -50,9 +60,11 @@ class Recorder:
         except DATA_ERRORS as fault:
             if self._connection.closed:
                 raise
-            logger.warning("a batch could not be recorded at once, recording its events one by one: %s", fault)
+            logger.warning("a batch could not be recorded at once, recording it in parts: %s", one_line(fault))
             self._connection.execute("ROLLBACK TO SAVEPOINT record")
-            verdict = self._one_by_one(batch, verdict)
+            parts = self._in_parts(batch.pure_rows, verdict)
+            parts.to_park, parts.to_postpone = verdict.to_park, verdict.to_postpone
+            verdict = parts
             self._settle(batch, verdict)
             self._connection.commit()
         return verdict
@@ -71,19 +83,32 @@ class Recorder:
         ack.postponed(self._connection, [row.id for row in verdict.to_postpone])
         ack.leased(self._connection, [item.row.id for item in batch.to_lease], batch.token, self._node)
 
-    def _one_by_one(self, batch: Batch, verdict: Verdict) -> Verdict:
-        whole = Verdict(to_park=verdict.to_park, to_postpone=verdict.to_postpone)
-        for row in batch.pure_rows:
-            part = verdict.part(row)
-            try:
-                with self._connection.transaction():
-                    self._write(part)
-            except DATA_ERRORS as fault:
-                part = self._guilty(row, part, fault)
-                with self._connection.transaction():
-                    self._write(part)
-            whole.add(part)
+    def _in_parts(self, rows: Sequence[Row], verdict: Verdict) -> Verdict:
+        part = verdict.part(rows)
+        try:
+            with self._connection.transaction():
+                self._write(part)
+            return part
+        except DATA_ERRORS as fault:
+            if self._connection.closed:
+                raise
+            if len(rows) <= 1:
+                return self._write_guilty(rows[0], part, fault)
+        middle = len(rows) // 2
+        whole = self._in_parts(rows[:middle], verdict)
+        whole.add(self._in_parts(rows[middle:], verdict))
         return whole
+
+    def _write_guilty(self, row: Row, part: Verdict, fault: psycopg.Error) -> Verdict:
+        part = self._guilty(row, part, fault)
+        try:
+            with self._connection.transaction():
+                self._write(part)
+        except DATA_ERRORS:
+            part.children = []  # even the dead letter is refused
+            with self._connection.transaction():
+                self._write(part)
+        return part
 
     def _guilty(self, row: Row, part: Verdict, fault: psycopg.Error) -> Verdict:
         reason = storable(f"the run could not be recorded: {fault.diag.message_primary or fault}".encode())

@@ -18,6 +18,7 @@ from hook_event_processor.store.handlers import HandlerRow
 from hook_event_processor.store.hooks import StoredHook
 
 logger = logging.getLogger("EventHandlerRegistry")
+_MAX_DELAY = 86_400.0
 
 
 def register(connection: Connection, registered: EventHandlerRegistry) -> None:
@@ -82,10 +83,12 @@ def _patterns(stored: StoredHook) -> list[Pattern]:
 
 def _own_retry(hook: Hook, retry: Mapping[str, Any]) -> Hook:
     """The hook with what its row says of attempts and delays."""
-    attempts = retry.get("attempts")
-    return replace(
-        hook,
-        attempts=None if attempts is None else int(attempts),
-        retry_delay=retry.get("delay"),
-        retry_max_delay=retry.get("max_delay"),
-    )
+    fields = {"attempts": "attempts", "delay": "retry_delay", "max_delay": "retry_max_delay"}
+    own: dict[str, Any] = {}
+    given: dict[str, Any] = dict(retry) if isinstance(retry, dict) else {"retry": retry}
+    for key, value in given.items():
+        if key in fields and type(value) in (int, float) and 0 <= value <= _MAX_DELAY:
+            own[fields[key]] = value
+        else:  # written past the command line
+            logger.error("hook %s: retry has %s = %r, which is not used", hook.name, key, value)
+    return replace(hook, **own)

@@ -51,13 +51,12 @@ FROM unnest(%b, %b, %s::float8[], %s::boolean[]) AS failure (id, error, delay, n
 WHERE e.id = failure.id
 """
 
-# Locks first, in one order, and waits for a claim that is being committed:
-# whoever takes an expired lease changes its token in that commit.
-HELD = """
+_LEASED_ROWS = """
 SELECT id FROM hook_events
 WHERE NOT processed AND (id, lease_token) IN (SELECT * FROM unnest(%b, %s::uuid[]))
-ORDER BY id FOR NO KEY UPDATE
 """
+# Waits for nobody: one locked row must not keep the others from being recorded.
+HELD = f"{_LEASED_ROWS} ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"
 
 FINISHED = """
 UPDATE hook_events SET processed = TRUE, processed_at = greatest(clock_timestamp(), created_at), lease_token = NULL
@@ -129,10 +128,19 @@ def leased(connection: Connection, event_ids: Sequence[bytes], token: UUID, node
 Lease = tuple[bytes, UUID]
 
 
-def held(connection: Connection, leases: Sequence[Lease]) -> set[bytes]:
-    """Lock the events of these leases that nobody else has taken; a lost lease is a normal result."""
-    rows = connection.cursor(binary=True).execute(HELD, _leases(leases)).fetchall()
-    return {row[0] for row in rows}
+def held(connection: Connection, leases: Sequence[Lease]) -> tuple[set[bytes], set[bytes]]:
+    """Lock the events of these leases; a lost lease is a normal result.
+
+    Returns the events that are held, and those that somebody else has locked:
+    their leases may last, or be lost with the other's commit.
+    """
+    held = _event_ids(connection, HELD, leases)
+    rest = [lease for lease in leases if lease[0] not in held]
+    return held, _event_ids(connection, _LEASED_ROWS, rest) if rest else set()
+
+
+def _event_ids(connection: Connection, statement: str, leases: Sequence[Lease]) -> set[bytes]:
+    return {row[0] for row in connection.cursor(binary=True).execute(statement, _leases(leases)).fetchall()}
 
 
 def finished(connection: Connection, event_ids: Sequence[bytes]) -> None:

@@ -26,6 +26,8 @@ _NETWORK = {
     "tcp_user_timeout": 10_000,
 }
 APPLICATION = "hook-event-processor"
+# psycopg prepares a statement when it is executed for this time (its own default).
+PREPARE_AFTER = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,8 @@ class Database:
         defaults = {name: value for name, value in _NETWORK.items() if name not in given}
         conninfo = make_conninfo(self.conninfo, **defaults, application_name=f"{APPLICATION} {role}")
         try:
-            connection = psycopg.connect(conninfo, autocommit=True)
+            # Behind a transaction pooler prepared statements are lost: whoever knows better sets the threshold.
+            connection = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
             self._set_up(connection)
         except psycopg.OperationalError as fault:
             raise StoreUnavailable(f"the database cannot be reached: {one_line(fault)}") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -63,21 +63,39 @@ class Runs:
         self.outputs += outputs
         self.errors += errors
 
-    def only(self, event_id: bytes) -> Runs:
-        """The runs of one event."""
+    def only(self, event_ids: Container[bytes]) -> Runs:
+        """The runs of these events."""
+        by_hook: dict[int, list[int]] = {}
+        for index, event_id in enumerate(self.event_ids):
+            if event_id in event_ids:
+                by_hook.setdefault(self.hook_numbers[index], []).append(index)
         part = Runs()
-        for index, found in enumerate(self.event_ids):
-            if found == event_id:
-                part.add(
-                    self.hooks[self.hook_numbers[index] - 1],
-                    [event_id],
-                    [self.attempts[index]],
-                    self.codes[index : index + 1],
-                    [self.durations[index]],
-                    [self.outputs[index]],
-                    [self.errors[index]],
-                )
+        for number, places in by_hook.items():
+            part.add(
+                self.hooks[number - 1],
+                [self.event_ids[place] for place in places],
+                [self.attempts[place] for place in places],
+                bytes(self.codes[place] for place in places),
+                [self.durations[place] for place in places],
+                [self.outputs[place] for place in places],
+                [self.errors[place] for place in places],
+            )
         return part
+
+
+_RECORDED = """
+SELECT event_id, hook_id FROM event_hook_executions
+WHERE node = %s AND (event_id, hook_id, attempt) IN (SELECT * FROM unnest(%b, %s::bigint[], %s::smallint[]))
+"""
+
+
+def recorded(connection: Connection, runs: Iterable[tuple[bytes, int, int]], node: str) -> set[tuple[bytes, int]]:
+    """Which of these runs (event, hook, attempt) this processor has recorded already, as (event, hook)."""
+    event_ids, hook_ids, attempts = zip(*runs, strict=True)
+    rows = connection.cursor(binary=True).execute(
+        _RECORDED, (node, arrays.uuids(event_ids), arrays.integers(hook_ids), arrays.integers(attempts))
+    )
+    return {(row[0], row[1]) for row in rows.fetchall()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,12 +87,14 @@ def lanes(connection: Connection) -> frozenset[int]:
 def end_frozen_lanes(connection: Connection, seconds: float) -> int:
     """End lanes whose transaction has waited this long for its processor to read; returns how many.
 
-    idle_in_transaction_session_timeout does not reach them: they are not idle.
+    idle_in_transaction_session_timeout does not reach them: they wait for the
+    processor to read, or for the rest of what it began to send.
     """
     rows = connection.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = current_database() AND usename = current_user AND application_name LIKE %s"
-        " AND wait_event = 'ClientWrite' AND xact_start < clock_timestamp() - make_interval(secs => %s)",
+        " AND wait_event IN ('ClientWrite', 'ClientRead')"
+        " AND xact_start < clock_timestamp() - make_interval(secs => %s)",
         (_LANES, seconds),
     ).fetchall()
     return len(rows)

@@ -1,0 +1,411 @@
+"""The processor among things that go wrong: locks, lost connections, frozen and killed processes, bad rows."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import Connection
+from running import Running, add_hook, all_processed, count, insert, running, start, state, wait_for
+
+from hook_event_processor.event_handlers import EventHandlerRegistry, HandlerResult
+from hook_event_processor.store.database import Database
+
+NOTHING = "return {execute = function() end}"
+SLEEPS = 'return {execute = function(e) require("time").sleep(e.data.seconds) return true, "slept" end}'
+
+
+def executions(connection: Connection, event_id: object) -> list[tuple[Any, ...]]:
+    return connection.execute(
+        "SELECT hook_name, success, result, output, error FROM event_hook_executions WHERE event_id = %s ORDER BY id",
+        (event_id,),
+    ).fetchall()
+
+
+def settled(connection: Connection) -> None:
+    """Wait until the processor is up and has gone to sleep."""
+    [first] = insert(connection, "warm.up")
+    wait_for(lambda: state(connection, first) == "completed", 10)
+    wait_for(
+        lambda: (
+            connection.execute(
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = "
+                "(SELECT oid FROM pg_database WHERE datname = current_database())"
+            ).fetchone()
+            == (2,)
+        ),
+        5,
+    )
+
+
+def test_a_row_that_somebody_else_holds_does_not_keep_the_others_from_being_recorded(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """A psql session that locks one leased event delays the recording of that event only."""
+    add_hook(connection, "sleeps", "sleep.*", SLEEPS)
+    with running(database, tmp_path), database.session("psql") as other:
+        [held] = insert(connection, "sleep.a", '{"seconds": 0.3}')
+        wait_for(lambda: state(connection, held) == "processing", 5)
+        other.execute("BEGIN")
+        other.execute("SELECT FROM hook_events WHERE id = %s FOR UPDATE", (held,))
+        time.sleep(0.5)
+        quick = insert(connection, "sleep.b", '{"seconds": 0.01}', count=5)
+        wait_for(lambda: count(connection, "processed AND id = ANY(%s)", quick) == 5, 3)
+        other.execute("COMMIT")
+        wait_for(lambda: state(connection, held) == "completed", 3)
+        assert [row[1] for row in executions(connection, held)] == [True]
+
+
+def test_an_event_that_is_replayed_by_hand_wakes_an_idle_processor(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """A row that becomes pending again far behind the cursor is found within a full pass, with nothing else to do."""
+    add_hook(connection, "counts", "count.*", NOTHING)
+    with running(database, tmp_path):
+        [event] = insert(connection, "count.one")
+        wait_for(lambda: state(connection, event) == "completed", 5)
+        for _ in range(4):
+            insert(connection, "count.more", count=20)
+            wait_for(lambda: all_processed(connection), 5)
+            time.sleep(0.5)
+        connection.execute("UPDATE hook_events SET processed = FALSE, processed_at = NULL WHERE id = %s", (event,))
+        wait_for(lambda: state(connection, event) == "completed", 40)
+
+
+def test_a_hook_row_that_makes_no_sense_harms_no_other_hook(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """A retry written past the command line with values that are none is named in the log, and not used."""
+    add_hook(connection, "odd", "odd.*", "return {execute = function() error('no') end}", retry='{"attempts": "many"}')
+    add_hook(connection, "odder", "odd.*", "return {execute = function() error('no') end}", retry='["delay", 3]')
+    add_hook(connection, "oddest", "odd.*", "return {execute = function() error('no') end}", retry='{"delay": "soon"}')
+    add_hook(connection, "even", "even.*", NOTHING)
+    with running(database, tmp_path) as process:
+        [odd] = insert(connection, "odd.one")
+        [even] = insert(connection, "even.one")
+        wait_for(lambda: state(connection, even) == "completed", 5)
+        wait_for(lambda: state(connection, odd) == "retrying", 5)
+        assert process.said("hook odd: ")
+        add_hook(connection, "later", "later.*", "return {execute = function() end}", retry='{"max_delay": {}}')
+        [later] = insert(connection, "later.one")
+        wait_for(lambda: state(connection, later) == "completed", 5)
+
+
+def test_an_event_wider_than_max_in_flight_runs_all_the_same(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """Three hooks side by side take the one slot that there is, one after the other."""
+    for name in "abc":
+        add_hook(connection, name, "wide.*", SLEEPS)
+    with running(database, tmp_path, max_in_flight=1):
+        [wide] = insert(connection, "wide.one", '{"seconds": 0.05}')
+        wait_for(lambda: state(connection, wide) == "completed", 5)
+        assert len(executions(connection, wide)) == 3
+
+
+def test_a_wide_event_is_not_starved_by_narrow_ones(connection: Connection, database: Database, tmp_path: Path) -> None:
+    """What has waited longest for worker slots gets the next ones, however many it needs."""
+    for name in "abcd":
+        add_hook(connection, name, "wide.*", SLEEPS)
+    add_hook(connection, "narrow", "narrow.*", SLEEPS)
+    with running(database, tmp_path, workers=4):
+        narrow = insert(connection, "narrow.one", '{"seconds": 0.3}')
+        wait_for(lambda: state(connection, narrow[0]) == "processing", 5)
+        [wide] = insert(connection, "wide.one", '{"seconds": 0.01}')
+        stop = threading.Event()
+
+        def feed() -> None:
+            with database.session("feeder") as feeder:
+                while not stop.wait(0.05):
+                    insert(feeder, "narrow.more", '{"seconds": 0.3}')
+
+        feeding = threading.Thread(target=feed)
+        feeding.start()
+        try:
+            wait_for(lambda: state(connection, wide) == "completed", 6)
+        finally:
+            stop.set()
+            feeding.join()
+        connection.execute("DELETE FROM hook_events WHERE NOT processed")
+
+
+def test_a_first_parked_event_runs_before_later_ones(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """Under more than the slots can do, events run in the order in which they came, not the newest first."""
+    add_hook(connection, "sleeps", "sleep.*", SLEEPS)
+    with running(database, tmp_path, workers=2, lanes=1):
+        first = insert(connection, "sleep.first", '{"seconds": 0.2}', count=12)
+        stop = time.monotonic() + 2
+        while time.monotonic() < stop:
+            insert(connection, "sleep.later", '{"seconds": 0.2}')
+            time.sleep(0.1)
+        wait_for(lambda: count(connection, "processed AND id = ANY(%s)", first) == 12, 4)
+        connection.execute("DELETE FROM hook_events WHERE NOT processed")
+
+
+def test_a_handler_that_exits_is_a_failed_run(connection: Connection, database: Database, tmp_path: Path) -> None:
+    """sys.exit() in a handler, or a message that cannot be read, fails that run and ends no thread."""
+
+    def leaves(event: dict[str, Any]) -> HandlerResult:
+        sys.exit(3)
+
+    class Unreadable:
+        def __str__(self) -> str:
+            raise ValueError("not to be read")
+
+    def unreadable(event: dict[str, Any]) -> HandlerResult:
+        return HandlerResult(True, Unreadable() if event["action"] == "b" else "fine")  # type: ignore[arg-type]
+
+    def register(registry: EventHandlerRegistry) -> None:
+        registry.register("leaves", "*", leaves)
+        registry.register("pureleaves", "*", leaves, pure=True)
+        registry.register("unreadable", "*", unreadable, pure=True)
+
+    with running(database, tmp_path, register=register):
+        [effectful], [pure] = insert(connection, "leaves.now"), insert(connection, "pureleaves.now")
+        ids = insert(connection, "unreadable.a", count=3)
+        [bad] = insert(connection, "unreadable.b")
+        for event in (effectful, pure, bad):
+            wait_for(lambda event=event: state(connection, event) == "retrying", 5)  # type: ignore[misc]
+        assert "SystemExit: 3" in executions(connection, effectful)[0][4]
+        assert "SystemExit: 3" in executions(connection, pure)[0][4]
+        assert "ValueError: not to be read" in executions(connection, bad)[0][4]
+        assert count(connection, "processed AND id = ANY(%s)", ids) == 3
+        connection.execute("DELETE FROM hook_events WHERE NOT processed")
+
+
+def test_a_trigger_that_refuses_one_dispatch_fails_that_event_only(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """An error that SQL itself raises over one event's data is that event's failure, and stops no other."""
+    connection.execute("""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.source = 'forbidden' THEN RAISE EXCEPTION 'not this one'; END IF; RETURN NEW; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON hook_events FOR EACH ROW EXECUTE FUNCTION refuse();""")
+    dispatches = "return {execute = function(e) e.dispatch(e.data.type, {}) end}"
+    add_hook(connection, "dispatches", "go.*", dispatches)
+    add_hook(connection, "slowly", "slow.*", dispatches.replace("e.dispatch", 'require("time").sleep(0.01) e.dispatch'))
+    with running(database, tmp_path):
+        good = insert(connection, "go.on", '{"type": "fine.a"}', count=20)
+        good += insert(connection, "slow.on", '{"type": "fine.a"}', count=20)
+        bad = insert(connection, "go.on", '{"type": "forbidden.a"}')
+        bad += insert(connection, "slow.on", '{"type": "forbidden.a"}')
+        good += insert(connection, "go.on", '{"type": "fine.a"}', count=20)
+        wait_for(lambda: count(connection, "processed AND id = ANY(%s)", good) == 60, 10)
+        wait_for(lambda: count(connection, "retry_count > 0 AND id = ANY(%s)", bad) == 2, 5)
+        assert "not this one" in executions(connection, bad[0])[0][4]
+        assert "not this one" in executions(connection, bad[1])[0][4]
+        connection.execute("DELETE FROM hook_events WHERE NOT processed")
+
+
+def test_locked_rows_do_not_make_the_processor_spin(connection: Connection, database: Database, tmp_path: Path) -> None:
+    """Due and fresh rows that a forgotten session holds cost next to nothing while they are held."""
+    with running(database, tmp_path) as process, database.session("psql") as other:
+        settled(connection)
+        other.execute("SET idle_in_transaction_session_timeout = 0")
+        other.execute("BEGIN")
+        insert(other, "held.fresh", count=3)
+        connection.execute(
+            "INSERT INTO hook_events (source, action, available_at)"
+            " SELECT 'due', 'now', now() + interval '1 s' FROM generate_series(1, 3)"
+        )
+        with database.session("psql too") as third:
+            third.execute("SET idle_in_transaction_session_timeout = 0")
+            third.execute("BEGIN")
+            third.execute("UPDATE hook_events SET priority = 5 WHERE source = 'due'")
+            time.sleep(3)  # the looks become rarer
+            before = _transactions(connection), _cpu_seconds(process)
+            time.sleep(3)
+            after = _transactions(connection), _cpu_seconds(process)
+            third.execute("ROLLBACK")
+        other.execute("ROLLBACK")
+        assert after[0] - before[0] < 60, "transactions in three seconds"
+        assert after[1] - before[1] < 0.3, "seconds of CPU in three"
+
+
+def _transactions(connection: Connection) -> int:
+    connection.execute("SELECT pg_stat_force_next_flush()")
+    row = connection.execute(
+        "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _cpu_seconds(process: Running) -> float:
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_stop_in_the_middle_of_a_claim_loses_no_recording(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """Events that are leased while the processor is told to stop are run to the end, and recorded."""
+    add_hook(connection, "sleeps", "sleep.*", SLEEPS)
+    # Holds every lane in its claim, so that the leases begin after the signal.
+    add_hook(
+        connection, "holds", "hold.*", "return {execute = function() local n = 0 for i = 1, 1e10 do n = n + i end end}"
+    )
+    events = insert(connection, "sleep.now", '{"seconds": 0.2}', count=5)
+    insert(connection, "hold.now", count=1)
+    process = start(database, tmp_path, lanes=1)
+    try:
+        wait_for(lambda: "ready" in process.log, 10)
+        time.sleep(0.05)
+        process.signal(signal.SIGTERM)
+        began = time.monotonic()
+        assert process.wait(30) == 0
+        assert time.monotonic() - began < 5
+        assert count(connection, "lease_token IS NOT NULL AND NOT processed") == 0
+        leased = count(connection, "claimed_by IS NOT NULL AND id = ANY(%s)", events)
+        assert count(connection, "processed AND id = ANY(%s)", events) == leased
+    finally:
+        process.kill()
+
+
+def test_the_end_of_all_sessions_is_said_once_and_survived(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """pg_terminate_backend on everything: one line that it is away, one that it is back, and work goes on."""
+    add_hook(connection, "sleeps", "sleep.*", SLEEPS)
+    with running(database, tmp_path, lanes=4) as process:
+        settled(connection)
+        slow = insert(connection, "sleep.now", '{"seconds": 1}', count=5)
+        wait_for(lambda: count(connection, "lease_token IS NOT NULL") == 5, 5)
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name LIKE 'hook-event-processor%%'"
+            " AND pid <> pg_backend_pid() AND application_name NOT LIKE '%%tests'"
+        )
+        for _ in range(12):
+            insert(connection, "fast.now", count=10)
+            time.sleep(0.5)
+        wait_for(lambda: all_processed(connection), 10)
+        assert count(connection, "id = ANY(%s)", slow) == 5
+        assert len(process.said("the database is away")) == 1, process.log
+        assert len(process.said("the database is back")) == 1, process.log
+        assert not process.said("Traceback")
+    rows = connection.execute("SELECT count(*) FROM event_hook_executions WHERE hook_name = 'sleeps'").fetchone()
+    assert rows == (5,)
+
+
+def test_a_statement_that_waits_too_long_for_a_lock_is_tried_again(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """An exclusive lock on the table longer than lock_timeout (DDL, VACUUM FULL) is waited out, without a traceback."""
+    add_hook(connection, "sleeps", "sleep.*", SLEEPS)
+    with running(database, tmp_path) as process, database.session("psql") as other:
+        settled(connection)
+        slow = insert(connection, "sleep.now", '{"seconds": 1}', count=3)
+        wait_for(lambda: count(connection, "lease_token IS NOT NULL") == 3, 5)
+        other.execute("SET idle_in_transaction_session_timeout = 0")
+        other.execute("BEGIN")
+        other.execute("LOCK TABLE hook_events IN ACCESS EXCLUSIVE MODE")
+        time.sleep(7)
+        other.execute("COMMIT")
+        events = insert(connection, "fast.now", count=10) + slow
+        wait_for(lambda: count(connection, "processed AND id = ANY(%s)", events) == 13, 15)
+        assert not process.said("Traceback"), process.log
+        assert len(process.said("the database is away")) <= 1, process.log
+
+
+@pytest.mark.timeout(120)
+def test_a_thawed_process_whose_lease_ran_out_goes_on(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """Its own expired lease is renewed, not taken again: the run ends once, and no round fails over it."""
+    add_hook(connection, "sleeps", "sleep.*", SLEEPS)
+    with running(database, tmp_path) as process:
+        [event] = insert(connection, "sleep.now", '{"seconds": 15}')
+        wait_for(lambda: state(connection, event) == "processing", 5)
+        connection.execute("UPDATE hook_events SET available_at = now() WHERE id = %s", (event,))
+        time.sleep(0.5)
+        process.signal(signal.SIGSTOP)
+        time.sleep(11)
+        process.signal(signal.SIGCONT)
+        wait_for(lambda: state(connection, event) == "completed", 15)
+        assert len(executions(connection, event)) == 1
+        assert not process.said("Traceback"), process.log
+
+
+def test_a_recording_whose_commit_was_lost_is_not_written_twice(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """Not knowing whether a commit arrived, the processor looks before it records a run again."""
+    add_hook(
+        connection,
+        "first",
+        "two.*",
+        'return {execute = function(e) require("time").sleep(0.05) e.dispatch("child.born", {}) end}',
+    )
+    add_hook(connection, "second", "two.*", 'return {execute = function(e) require("time").sleep(1) end}', priority=1)
+    with running(database, tmp_path, register=_lose_one_commit):
+        [event] = insert(connection, "two.now")
+        wait_for(lambda: state(connection, event) == "completed", 15)
+        assert [row[0] for row in executions(connection, event)] == ["first", "second"]
+        assert count(connection, "source = 'child'") == 1
+
+
+def _lose_one_commit(_: EventHandlerRegistry) -> None:
+    """In this process, the first commit of a recording on the leases' connection arrives, but its answer does not."""
+    from hook_event_processor.processor.leases import Leases
+
+    write = Leases._write
+    lost = []
+
+    def written(self: Leases, connection: Connection, *arguments: Any, **options: Any) -> None:
+        write(self, connection, *arguments, **options)
+        if not lost:
+            lost.append(True)
+            connection.execute("COMMIT")
+            connection.close()
+            raise psycopg.OperationalError("the answer was lost")
+
+    Leases._write = written  # type: ignore[method-assign]
+
+
+def test_a_database_that_is_away_at_the_start_does_not_starve_the_watchdog(tmp_path: Path) -> None:
+    """Parts that have not begun cannot stand still: the time before them is waiting for the database."""
+    from hook_event_processor import service
+    from hook_event_processor.settings import Settings
+
+    nowhere = f"host={tmp_path} dbname=none"
+    processor = service.HookEventProcessor(Settings(home=tmp_path, conninfo=nowhere), Database(nowhere))
+    assert processor._watchdog._parts == []
+
+
+def test_the_exit_waits_for_no_thread_of_a_handler(connection: Connection, database: Database, tmp_path: Path) -> None:
+    """A drained processor leaves at once, even when a handler has left a thread of its own running."""
+    import subprocess
+
+    (tmp_path / "stubborn.py").write_text(
+        "import threading, time\n"
+        "from hook_event_processor.event_handlers import HandlerResult\n"
+        "def stubborn(event):\n"
+        "    threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        "    return HandlerResult(True, 'left a thread')\n"
+        "def register(registry):\n"
+        "    registry.register('stubborn', '*', stubborn)\n"
+    )
+    info = tmp_path / "stubborn-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stubborn\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[hook_event_processor.handlers]\nstubborn = stubborn:register\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "DATABASE_URL": database.conninfo}
+    process = subprocess.Popen([sys.executable, "-m", "hook_event_processor", "run"], env=environment, cwd=tmp_path)
+    try:
+        [event] = insert(connection, "stubborn.one")
+        wait_for(lambda: state(connection, event) == "completed", 10)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
