@@ -8,10 +8,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from psycopg import Connection
 
+from hook_event_processor.event_handlers import EventHandlerRegistry
 from hook_event_processor.lua.loader import read_definition
 from hook_event_processor.store.database import Database
 
@@ -103,3 +105,23 @@ def test_the_package_history_taken_twice_adds_nothing(
     _run_one_liner(database, dpkg_logs)
     assert "4 were there already" in _run_one_liner(database, dpkg_logs)
     assert connection.execute("SELECT count(*) FROM hook_events").fetchone() == (4,)
+
+
+def test_the_hook_of_the_page_on_hooks_is_one() -> None:
+    page = (ROOT / "docs/hooks.md").read_text()
+    (text,) = re.findall(r"```lua\n(.*?)```", page, re.DOTALL)
+    definition = read_definition(text, "hooks.md")
+    assert (definition.name, definition.event_types) == ("disk_alert", ("system.disk_full", "disk.*"))
+    assert (definition.timeout_seconds, definition.retry["attempts"]) == (5.0, 5)
+    assert not definition.effectful
+
+
+def test_the_handlers_of_the_page_on_hooks_can_be_registered() -> None:
+    page = (ROOT / "docs/hooks.md").read_text()
+    (text,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(text, "hooks.md", "exec"), names)
+    registry = EventHandlerRegistry()
+    names["register"](registry)
+    served_by = registry.candidates("CustomSource", "custom_action")[0]
+    assert served_by.handler({"resource_id": "a"}).message == "seen a"
