@@ -13,7 +13,7 @@ local sandbox = file(
   file("libraries/table", deadline),
   file("libraries/coroutine", deadline)
 )
-local json, lazy = file("modules/json")
+local json, lazy = file("modules/json", sandbox.is_frozen)
 sandbox.seal(json.null)
 local current = file("current", json, lazy)
 local output = file("output")
@@ -27,4 +27,4 @@ local modules = {
   slog = log,
   time = sandbox.freeze(file("modules/time", bridge, deadline, run), "time"),
 }
-return file("runner", bridge, deadline, sandbox, output, current, take_dispatched, modules, run)
+return file("runner", bridge, limits, deadline, sandbox, output, current, take_dispatched, modules, run)

@@ -3,10 +3,10 @@
 local json, lazy = ...
 local error, next, rawget, rawset, setmetatable, type = error, next, rawget, rawset, setmetatable, type
 local byte, date, format, rep, unpack = string.byte, os.date, string.format, string.rep, string.unpack
-local pcall = pcall
+local pcall, math_type = pcall, math.type
 local PG_EPOCH <const> = 946684800 -- 2000-01-01 in Unix seconds; timestamptz counts from there
 local FIELDS <const> = 10
-local MAX_SHAPES <const> = 1000
+local MAX_SHAPES <const> = 200
 
 local current = { FIELDS = FIELDS }
 local fields, at = {}, 0 -- the chunk's arguments, and where this event's begin
@@ -129,22 +129,30 @@ function view.__pairs(event)
   return next, event, nil
 end
 
-local event -- of this run
+local depth -- of this run's event, once it was asked for
 
 function current.provide_dispatch(f) dispatch = f end
 
 -- `first`: where the event's fields begin in `arguments`.
 function current.set(arguments, first)
   fields, at = arguments, first - 1
-  event = setmetatable({}, view)
-  lazy.table = event
+  local event = setmetatable({}, view)
+  lazy.table, depth = event, nil
   return event
 end
 
--- How many dispatches lie between this event and one that no hook dispatched.
+-- The run is over: what it left in its event is nobody's.
+function current.clear() lazy.table = nil end
+
+-- How many dispatches lie between this event and one that no hook dispatched:
+-- read past the event's table, which the hook may have changed.
 function current.depth()
-  local depth = event.metadata.depth
-  return math.type(depth) and depth or 0
+  if not depth then
+    local metadata = decoded(fields[at + 8], "metadata")
+    local found = type(metadata) == "table" and metadata.depth
+    depth = math_type(found) and found or 0
+  end
+  return depth
 end
 
 return current

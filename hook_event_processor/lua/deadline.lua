@@ -18,7 +18,8 @@ local checks_left, second = 0, 0
 
 local function is_over()
   checks_left, second = CHECKS, time()
-  return expired or now() > ends_at
+  -- Not `>`: a cancelled run is told that it is infinitely late.
+  return expired or now() >= ends_at
 end
 
 local function check()

@@ -1,14 +1,16 @@
 -- Runs one hook for a chunk of events, each in a fresh environment, and
 -- returns what came of them as arrays.
-local bridge, deadline, sandbox, output, current, take_dispatched, modules, run = ...
+local bridge, limits, deadline, sandbox, output, current, take_dispatched, modules, run = ...
 local concat, error, find, type, tostring = table.concat, error, string.find, type, tostring
 local resume, yield = coroutine.resume, coroutine.yield
 local setupvalue, traceback, load = debug.setupvalue, debug.traceback, load
-local now, utf8_len, gsub, math_type = bridge.now, utf8.len, string.gsub, math.type
+local now, confine, utf8_len, gsub, math_type = bridge.now, bridge.confine, utf8.len, string.gsub, math.type
+local status, sub, table_unpack = coroutine.status, string.sub, table.unpack
 
 local DONE = {} -- what the runner itself yields; a hook cannot
 local FILTERED = {}
 local OUT_OF_MEMORY <const> = "not enough memory"
+local MAX_ERROR <const> = 20000 -- bytes; what is stored is shorter
 
 -- One letter for each outcome, as in event.OUTCOMES.
 local CONTINUE <const>, FILTER <const>, FAILED <const> = "a", "b", "c"
@@ -38,11 +40,16 @@ local function trimmed(trace)
   return (gsub(trace, "\nstack traceback:$", ""))
 end
 
+-- Never by tostring: a __tostring would run here, where nothing interrupts it.
+local function readable(message)
+  if type(message) == "string" then return sub(message, 1, MAX_ERROR) end
+  return math_type(message) and tostring(message) or "a " .. type(message) .. " was raised"
+end
+
 local function failure(message)
   if deadline.is_expired() then return TIMEOUT, nil, message end
   if message == OUT_OF_MEMORY then return MEMORY, nil, message end
-  if type(message) ~= "string" then message = type(message) == "number" and tostring(message) or "a " .. type(message) .. " was raised" end
-  return FAILED, nil, trimmed(traceback(server, message))
+  return FAILED, nil, trimmed(traceback(server, readable(message)))
 end
 
 local function refused(what)
@@ -56,7 +63,7 @@ local function judge(result, message)
     message = tostring(message)
   end
   if result == nil or result == true then return CONTINUE, message end
-  if result == false then return FAILED, nil, message or "the hook returned false" end
+  if result == false then return FAILED, nil, message and sub(message, 1, MAX_ERROR) or "the hook returned false" end
   if type(result) == "table" then return refused("a table that is no known result") end
   return refused("a " .. type(result) .. " (" .. tostring(result):sub(1, 40) .. ")")
 end
@@ -87,6 +94,9 @@ local function run_one(main, arguments, first)
   if not server then server = deadline.watched(serve) end
   setupvalue(main, 1, sandbox.environment())
   local code, message, reason = outcome(resume(server, main, current.set(arguments, first)))
+  -- Nothing that the run holds may take the room of what follows.
+  setupvalue(main, 1, nil)
+  current.clear()
   if message then output.add(message) end
   return checked(code, output.text(), reason)
 end
@@ -131,27 +141,34 @@ local function allow(effectful, named)
 end
 
 -- Runs `main` for `n` events of current.FIELDS arguments each, or for fewer
--- when memory runs out. Returns outcomes as letters, durations in seconds,
--- outputs and errors (false: none), and a list of {index, dispatched}, or nil.
+-- when memory runs out or the results are many bytes. Returns outcomes as
+-- letters, a list of {index, dispatched} or false, and for each event its
+-- duration in seconds, output and error (false: none).
 function runner.run(main, timeout, effectful, named, n, ...)
   local arguments = { ... }
-  local codes, durations, outputs, errors, dispatched = {}, {}, {}, {}, nil
+  local codes, results, dispatched, size = {}, {}, false, 0
   allow(effectful, named)
+  -- A failure of the runner itself can have left it in the middle of a run.
+  if server and status(server) ~= "suspended" then server = nil end
+  confine(true)
   local started = now()
   for i = 1, n do
     deadline.arm(started + timeout)
     local code, text, reason = run_one(main, arguments, (i - 1) * FIELDS + 1)
     local ended = now()
-    codes[i], durations[i], outputs[i], errors[i] = code, ended - started, text or false, reason or false
+    codes[i] = code
+    results[3 * i - 2], results[3 * i - 1], results[3 * i] = ended - started, text or false, reason or false
     started = ended
-    local taken = take_dispatched()
+    local taken, bytes = take_dispatched()
     if taken then
       dispatched = dispatched or {}
       dispatched[#dispatched + 1] = { i, taken }
     end
-    if code == MEMORY then break end
+    size = size + bytes + (text and #text or 0) + (reason and #reason or 0)
+    if code == MEMORY or size > limits.results then break end
   end
-  return concat(codes), durations, outputs, errors, dispatched
+  confine(false)
+  return concat(codes), dispatched, table_unpack(results)
 end
 
 -- Runs the text once and returns the table that it makes, for reading its fields.
@@ -161,9 +178,11 @@ function runner.describe(main, timeout)
   deadline.arm(now() + timeout)
   setupvalue(main, 1, sandbox.environment())
   local co = deadline.watched(main)
+  confine(true)
   local ok, hook = resume(co)
-  if not ok then return nil, deadline.is_expired() and deadline.EXPIRED or tostring(hook) end
-  if coroutine.status(co) ~= "dead" then return nil, "attempt to yield from outside a coroutine" end
+  confine(false)
+  if not ok then return nil, deadline.is_expired() and deadline.EXPIRED or readable(hook) end
+  if status(co) ~= "dead" then return nil, "attempt to yield from outside a coroutine" end
   return hook
 end
 

@@ -20,10 +20,12 @@ from hook_event_processor.lua.memory import MemoryBudget, Share
 from hook_event_processor.run import ChunkResult, Dispatched, storable
 
 MAX_DISPATCHED = 1000  # events that one run may dispatch
-_MAX_COMPILED = 256  # hooks whose compiled text a runtime keeps
+_MAX_COMPILED_BYTES = 128 * 1024  # of hooks' text that a runtime keeps compiled
 _NEVER = float("inf")
 _GARBAGE_BYTES = 2 * 1024 * 1024
 FIELDS = 10  # values of an event that hooks see
+_PAYLOAD, _METADATA = 6, 7  # their places among these
+_MAX_DESCRIBED = 500  # values in a hook's table
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Runtime:
 
     def __init__(self, memory: int, max_payload: int, budget: MemoryBudget | None = None) -> None:
         self._bridge = _Bridge(budget or MemoryBudget(memory, memory))
+        self._memory = memory
         self._lua = LuaRuntime(
             encoding=None,  # what hooks handle are bytes
             unpack_returned_tuples=True,
@@ -60,11 +63,25 @@ class Runtime:
         self._runner = self._load(max_payload)
         self._run = self._runner[b"run"]
         self._compiled: OrderedDict[Program, Any] = OrderedDict()
+        self._compiled_bytes = 0
 
     def _load(self, max_payload: int) -> Any:
         self._bridge.memory_used = _memory_of(weakref.ref(self))
-        bridge = {b"now": self._bridge.now, b"sleep": self._bridge.sleep, b"unix_time": time.time}
-        limits = {b"payload": max_payload, b"depth": MAX_DEPTH, b"dispatched": MAX_DISPATCHED}
+        # The limit is for hooks. Lua calls that Python makes itself cannot fail:
+        # what does not fit would end the process.
+        self.confine(False)
+        bridge = {
+            b"now": self._bridge.now,
+            b"sleep": self._bridge.sleep,
+            b"unix_time": time.time,
+            b"confine": _limit_of(weakref.ref(self)),
+        }
+        limits = {
+            b"payload": max_payload,
+            b"depth": MAX_DEPTH,
+            b"dispatched": MAX_DISPATCHED,
+            b"results": self._memory // 4,
+        }
         table = self._lua.table_from
         return self._lua.execute(_text("boot"), _source, table(bridge), table(limits))
 
@@ -78,6 +95,7 @@ class Runtime:
     ) -> ChunkResult:
         """Run the hook for each event, in order; one event's failure is no other's.
 
+        The result is shorter than the chunk when memory ran out, or the rest is too many bytes at once.
         An event begins with the ten values that lua/current.lua names, texts
         as bytes. Setting `cancelled` ends the run as if its time were up.
         """
@@ -94,29 +112,46 @@ class Runtime:
         return self.memory_used
 
     def _run_chunk(self, program: Program, timeout: float, events: Sequence[Sequence[Any]]) -> ChunkResult:
-        arguments: list[Any] = []
-        for event in events:
-            arguments += event[:FIELDS]
+        arguments, count = self._fitting(events)
+        if count == 0:
+            return ChunkResult.refused(Outcome.MEMORY, "not enough memory: the event is larger than half of it", 1)
+        modules = " ".join(program.modules).encode()
         try:
             main = self._main(program)
-            codes, durations, outputs, errors, dispatched = self._run(
-                main, timeout, program.effectful, " ".join(program.modules).encode(), len(events), *arguments
-            )
+            codes, dispatched, *results = self._run(main, timeout, program.effectful, modules, count, *arguments)
         except LuaMemoryError:
-            # There was not even room for the arguments: the first event pays.
+            self.confine(False)
+            # Whose fault it was is not known while there are several.
+            if count > 1:
+                return self._run_chunk(program, timeout, events[:1])
             return ChunkResult.refused(Outcome.MEMORY, "not enough memory", 1)
         except HookRefused as refusal:
             return ChunkResult.refused(Outcome.REFUSED, str(refusal), len(events))
         result = ChunkResult(
             codes,
-            list(durations.values()),
-            [text or None for text in outputs.values()],
-            [storable(text) if text else None for text in errors.values()],
+            results[0::3],
+            [text or None for text in results[1::3]],
+            [storable(text) if text else None for text in results[2::3]],
         )
-        if dispatched is not None:
+        if dispatched:
             for index, events_of_run in map(_pair, dispatched.values()):
                 result.dispatched[index - 1] = [_dispatched(item) for item in events_of_run.values()]
         return result
+
+    def _fitting(self, events: Sequence[Sequence[Any]]) -> tuple[list[Any], int]:
+        """The values of the first events, and of how many: as many as leave the hook half of the memory."""
+        arguments: list[Any] = []
+        size = 0
+        for count, event in enumerate(events):
+            size += len(event[_PAYLOAD]) + len(event[_METADATA])
+            if size > self._memory // 2:
+                return arguments, count
+            arguments += event[:FIELDS]
+        return arguments, len(events)
+
+    def confine(self, confined: bool) -> None:
+        """Put the limit on the memory into force, or lift it."""
+        self._lua.set_max_memory(self._memory if confined else 0)
 
     def describe(self, program: Program, timeout: float) -> dict[str, Any]:
         """The table that the text returns, its strings and numbers as Python's; functions as True.
@@ -129,12 +164,13 @@ class Runtime:
             raise HookRefused(_reason(str(fault))) from None
         if isinstance(answer, tuple):
             raise HookRefused(_reason(answer[1]))
-        if not hasattr(answer, "items"):
+        if lua_type(answer) != "table":
             raise HookRefused(f"{program.name}: a hook's file returns a table with an execute function")
-        try:
-            return {_plain(key): _plain(value) for key, value in answer.items()}
-        except RecursionError:
-            raise HookRefused(f"{program.name}: the hook's table holds itself, or is nested too deeply") from None
+        plain = _Plain()
+        described = plain.table(answer)
+        if plain.left <= 0:
+            raise HookRefused(f"{program.name}: the hook's table holds itself, or is too large")
+        return described
 
     def _main(self, program: Program) -> Any:
         main = self._compiled.get(program)
@@ -143,8 +179,9 @@ class Runtime:
             if isinstance(compiled, tuple):
                 raise HookRefused(_reason(compiled[1]))
             main = self._compiled[program] = compiled
-            if len(self._compiled) > _MAX_COMPILED:
-                self._compiled.popitem(last=False)
+            self._compiled_bytes += len(program.text)
+            while self._compiled_bytes > _MAX_COMPILED_BYTES and len(self._compiled) > 1:
+                self._compiled_bytes -= len(self._compiled.popitem(last=False)[0].text)
         else:
             self._compiled.move_to_end(program)
         return main
@@ -194,6 +231,15 @@ def _memory_of(runtime: weakref.ref[Runtime]) -> Callable[[], int]:
     return memory_used
 
 
+def _limit_of(runtime: weakref.ref[Runtime]) -> Callable[[bool], None]:
+    def confine(confined: bool) -> None:
+        alive = runtime()
+        if alive is not None:
+            alive.confine(confined)
+
+    return confine
+
+
 def _source(name: bytes) -> bytes:
     return _text(name.decode())
 
@@ -228,10 +274,28 @@ def _reason(message: bytes | str) -> str:
     return text.split("\nstack traceback:")[0]
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    kind = lua_type(value)
-    if kind == "table":
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    return True if kind == "function" else value
+class _Plain:
+    """Turns a hook's table into Python's values, up to a number of them; the rest is left out."""
+
+    def __init__(self) -> None:
+        self.left = _MAX_DESCRIBED
+
+    def table(self, lua_table: Any) -> dict[Any, Any]:
+        described = {}
+        for key, value in lua_table.items() if self.left > 0 else ():
+            self.left -= 1
+            if self.left <= 0:
+                break
+            described[self._key(key)] = self._value(value)
+        return described
+
+    def _key(self, key: Any) -> Any:
+        return key.decode(errors="replace") if isinstance(key, bytes) else lua_type(key) or key
+
+    def _value(self, value: Any) -> Any:
+        if isinstance(value, bytes):
+            return value.decode(errors="replace")
+        kind = lua_type(value)
+        if kind == "table":
+            return self.table(value)
+        return True if kind == "function" else value

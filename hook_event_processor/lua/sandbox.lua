@@ -118,6 +118,8 @@ function sandbox.seal(t) frozen[t] = true end
 -- Adds a global that every run sees; for the runner, before the first run.
 function sandbox.provide(name, item) globals[name] = item end
 
+function sandbox.is_frozen(t) return frozen[t] end
+
 -- A fresh environment: what a run sets as a global ends with the run.
 function sandbox.environment()
   local env = setmetatable({ _G = false }, environment)

@@ -8,7 +8,7 @@ local HEX = "%x%x%x%x"
 local UUID <const> = "^" .. HEX .. HEX .. "%-" .. HEX .. "%-" .. HEX .. "%-" .. HEX .. "%-" .. HEX .. HEX .. HEX .. "$"
 local OPTIONS = { stack = true, priority = true, delay = true, id = true }
 
-local dispatched, count = {}, 0
+local dispatched, count, size = {}, 0, 0
 
 local function check_type(event_type)
   if type(event_type) ~= "string" then error("event.dispatch takes an event type, not a " .. type(event_type), 3) end
@@ -32,7 +32,8 @@ local function encoded(data)
   return text
 end
 
-local function check_options(options)
+-- Each is read once: an __index may give another answer the next time.
+local function checked(options)
   if type(options) ~= "table" then error("event.dispatch takes a table of options, not a " .. type(options), 3) end
   for key in pairs(options) do
     if not OPTIONS[key] then error("event.dispatch: unknown option " .. tostring(key) .. "; it takes stack, priority, delay, id", 3) end
@@ -48,6 +49,7 @@ local function check_options(options)
     error("event.dispatch: stack takes a name", 3)
   end
   if id ~= nil and (type(id) ~= "string" or not match(id, UUID)) then error("event.dispatch: id takes a UUID", 3) end
+  return stack, priority, delay, id
 end
 
 local function dispatch(event_type, data, options)
@@ -56,23 +58,23 @@ local function dispatch(event_type, data, options)
     error("event.dispatch: this event is already " .. limits.depth .. " dispatches deep; hooks that trigger each other end here", 2)
   end
   if count >= limits.dispatched then error("event.dispatch: more than " .. limits.dispatched .. " events in one run", 2) end
-  if options ~= nil then check_options(options) else options = OPTIONS end
-  local text = encoded(data)
-  count = count + 1
-  if options == OPTIONS then
-    dispatched[count] = { event_type, text }
-  else
-    dispatched[count] = { event_type, text, options.stack, options.priority, options.delay, options.id }
+  local stack, priority, delay, id
+  if options ~= nil then
+    stack, priority, delay, id = checked(options)
   end
+  local text = encoded(data)
+  if size + #text > limits.results then error("event.dispatch: more than " .. limits.results .. " bytes of data in one run", 2) end
+  count, size = count + 1, size + #text
+  dispatched[count] = { event_type, text, stack, priority, delay, id }
   return true
 end
 
--- Hands over what was dispatched since the last call, or nil.
+-- Hands over what was dispatched since the last call and its bytes, or nil and 0.
 local function take()
-  if count == 0 then return nil end
-  local all = dispatched
-  dispatched, count = {}, 0
-  return all
+  if count == 0 then return nil, 0 end
+  local all, bytes = dispatched, size
+  dispatched, count, size = {}, 0, 0
+  return all, bytes
 end
 
 return { dispatch = dispatch }, take

@@ -1,10 +1,11 @@
 -- json: decode(text) -> value | nil, reason; encode(value) -> text.
 -- What came in goes out again: null is json.null, an empty array stays an
 -- array, and a 64-bit integer keeps every digit.
+local is_frozen = ...
 local byte, find, match, sub = string.byte, string.find, string.match, string.sub
 local gsub, format = string.gsub, string.format
 local concat, mathtype, utf8char = table.concat, math.type, utf8.char
-local type, next, tonumber, tostring, rawlen = type, next, tonumber, tostring, rawlen
+local type, next, tonumber, tostring, rawlen, rawequal = type, next, tonumber, tostring, rawlen, rawequal
 local error, pcall, setmetatable = error, pcall, setmetatable
 local HUGE, MAX_DEPTH = math.huge, 1024
 
@@ -235,7 +236,7 @@ end
 
 local function put_table(t, out, k, depth)
   if depth > MAX_DEPTH then error("json.encode: nested deeper than " .. MAX_DEPTH .. ", or in itself", 0) end
-  if t == lazy.table then lazy.read(t) end
+  if rawequal(t, lazy.table) then lazy.read(t) end
   local n = rawlen(t)
   if n == 0 then
     if next(t) == nil then
@@ -280,6 +281,8 @@ end
 -- Marks a table as an array, so that it is written as [] even when it is empty.
 local function as_array(t)
   if type(t) ~= "table" then error("json.array takes a table, not a " .. type(t), 2) end
+  -- Libraries outlive the run: not even this may be left in them.
+  if is_frozen(t) then error("json.array takes a table of the hook's own", 2) end
   arrays[t] = true
   return t
 end
