@@ -166,6 +166,29 @@ def test_a_reader_that_leaves_is_no_fault(hep: Hep, connection: Connection) -> N
     assert finished.stderr == ""
 
 
+def _through_bash(command: str) -> subprocess.CompletedProcess[str]:
+    """What bash makes of a command line that ends in `hep ...`."""
+    program = f'hep() {{ {sys.executable} -m hook_event_processor "$@"; }}; '
+    return subprocess.run(["bash", "-c", program + command], capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "said"),
+    [
+        ("hep events list > /dev/full", 1, "No space left on device"),
+        ("hep hook get $'\\xff'", 2, "is not UTF-8"),
+        ("printf '\\xff' | hep events emit a.b -", 2, "the payload is not UTF-8: byte 1"),
+        ("printf '\\xff' | hep hook add -", 1, "not UTF-8"),
+        ("hep events list <&- | cat", 0, ""),
+    ],
+)
+def test_odd_surroundings_are_one_line_at_most(hep: Hep, command: str, status: int, said: str) -> None:
+    finished = _through_bash(command)
+    assert finished.returncode == status, finished
+    assert said in finished.stderr
+    assert finished.stderr.count("\n") == bool(said)
+
+
 def _terminal(*arguments: str, columns: int = 140, **environment: str) -> str:
     """What a command writes to a terminal."""
     main, terminal = pty.openpty()

@@ -25,18 +25,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status: 0, 1 (failed), 2 (misused)."""
     _print_any_character()
     try:
-        arguments = parser().parse_args(argv)
+        arguments = parser().parse_args(_decoded(sys.argv[1:] if argv is None else argv))
         status = _run(arguments)
         sys.stdout.flush()
     except SystemExit as leaving:  # argparse, after --help or a fault
         return leaving.code if isinstance(leaving.code, int) else 2
-    except BrokenPipeError:
-        # `hep events list | head`: nobody reads on, and the interpreter's own flush must not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _READER_LEFT
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except UsageError as fault:
+        return _say(fault, 2)
+    except BrokenPipeError:  # `hep events list | head`
+        _drop_output()
+        return _READER_LEFT
+    except OSError as fault:
+        _drop_output()
+        return _say(fault, 1)
     return status
+
+
+def _decoded(argv: Sequence[str]) -> Sequence[str]:
+    """The arguments. Raises UsageError for one that is not UTF-8: it is no name, pattern or text in a database."""
+    for argument in argv:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"the argument {argument!r} is not UTF-8") from None
+    return argv
+
+
+def _drop_output() -> None:
+    """What is still to be written goes nowhere: the interpreter's own flush must not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: argparse.Namespace) -> int:

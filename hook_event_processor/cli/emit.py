@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from typing import IO, TYPE_CHECKING, Any
 from uuid import UUID
 
-from hook_event_processor.cli.parser import Intermixed, add_command, add_format
+from hook_event_processor.cli.parser import add_command, add_format
 from hook_event_processor.cli.spans import duration, priority
 from hook_event_processor.errors import EventRefused, HookEventProcessorError, UsageError
 
@@ -30,7 +30,6 @@ _OF_ONE_EVENT = ("resource", "resource_id", "stack", "priority", "delay", "id", 
 
 
 def add_emit_command(group: argparse._SubParsersAction[Any]) -> None:
-    before, group._parser_class = group._parser_class, Intermixed
     command = add_command(
         group,
         "emit",
@@ -42,7 +41,6 @@ def add_emit_command(group: argparse._SubParsersAction[Any]) -> None:
         "resource, resource_id, stack, priority, delay, occurred_at, id, metadata.\n"
         "It is published whole or not at all. An id that is there already changes nothing.",
     )
-    group._parser_class = before
     command.add_argument("type", nargs="?", metavar="TYPE", help="source.action, such as task.failed")
     command.add_argument("json", nargs="?", metavar="JSON", help="the payload, a JSON object; - reads standard input")
     command.add_argument("--jsonl", metavar="FILE", help="publish a file of events; - reads standard input")
@@ -86,11 +84,11 @@ def _emit_one(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.event_lines import json_object
     from hook_event_processor.cli.output import result
 
-    text = sys.stdin.read() if arguments.json == "-" else arguments.json
     try:
+        payload = sys.stdin.buffer.read() if arguments.json == "-" else arguments.json
         fields: dict[str, Any] = {
             "type": arguments.type,
-            "data": json_object("the payload", text) if text is not None else {},
+            "data": json_object("the payload", payload) if payload is not None else {},
             "metadata": json_object("--metadata", arguments.metadata) if arguments.metadata else {},
         }
     except EventRefused as refusal:

@@ -53,7 +53,7 @@ def _read(file: str) -> tuple[str, str]:
     """The text, and the path to remember; NUL and size are the loader's to refuse."""
     try:
         if file == "-":
-            return sys.stdin.read(), "standard input"
+            return sys.stdin.buffer.read().decode(), "standard input"
         path = Path(file).absolute()
         return path.read_text(encoding="utf-8"), str(path)
     except UnicodeDecodeError as fault:

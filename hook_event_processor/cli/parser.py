@@ -15,7 +15,11 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that takes no abbreviations and tells a fault in one line."""
+    """An ArgumentParser that takes no abbreviations, tells a fault in one line, and takes
+    positional arguments before, between and after the options.
+    """
+
+    _between = False
 
     def __init__(self, **options: Any) -> None:
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
@@ -26,27 +30,22 @@ class Parser(argparse.ArgumentParser):
 
         self.exit(2, f"{escape(f'{self.prog}: {message}')} (see '{self.prog} --help')\n")
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        ends_here = not any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in self._actions)
+        if self._between or not ends_here:
+            return super().parse_known_args(args, namespace)
+        self._between = True  # argparse calls this method for each of its two passes
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._between = False
+
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
             near = difflib.get_close_matches(str(value), action.choices, n=2)
             hint = f"; did you mean {' or '.join(near)}?" if near else f": there are {', '.join(action.choices)}"
             raise argparse.ArgumentError(None, f"there is no command {value!r}{hint}")
         super()._check_value(action, value)
-
-
-class Intermixed(Parser):
-    """A parser whose positional arguments may stand before, between and after the options."""
-
-    _parsing = False
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        if self._parsing:
-            return super().parse_known_args(args, namespace)
-        self._parsing = True
-        try:
-            return self.parse_known_intermixed_args(args, namespace)
-        finally:
-            self._parsing = False
 
 
 def parser() -> argparse.ArgumentParser:
