@@ -131,6 +131,8 @@ _UNFINISHED = (
 
 def newest(connection: Connection, wanted: Filter, limit: int) -> list[ListedEvent]:
     """The newest events, newest first."""
+    if wanted.kinds is not None and not wanted.kinds:
+        return []
     condition, values = wanted.condition()
     values["limit"] = limit
     with connection.cursor(row_factory=class_row(ListedEvent)) as cursor:
