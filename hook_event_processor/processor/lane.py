@@ -15,7 +15,7 @@ from hook_event_processor.processor.executor import Chunk, Executor
 from hook_event_processor.processor.leases import Leases
 from hook_event_processor.processor.lookout import Lookout
 from hook_event_processor.processor.outage import Outage, reconnect_delay
-from hook_event_processor.processor.pace import Paces
+from hook_event_processor.processor.pace import Paces, Stride
 from hook_event_processor.processor.recording import Recorder
 from hook_event_processor.processor.report import Report
 from hook_event_processor.registry import Registry
@@ -79,6 +79,7 @@ class Lane:
         self._recorder: Recorder | None = None
         self._failures = self._outages = 0
         self._full_pass = threading.Event()
+        self._stride = Stride(parts.settings.batch_size)
 
     @property
     def floor(self) -> int:
@@ -132,8 +133,7 @@ class Lane:
             self._progress.mark()
             prepare = parts.lookout.may_prepare
             self._connection.prepare_threshold = PREPARE_AFTER if prepare else None
-            settings = parts.settings
-            self._claims = Claims(self._connection, settings.batch_size, settings.max_payload_size, prepare=prepare)
+            self._claims = Claims(self._connection, parts.settings.max_payload_size, prepare=prepare)
             self._recorder = Recorder(self._connection, parts.node, parts.attempts, prepare=prepare)
         return self._claims, self._recorder
 
@@ -147,7 +147,7 @@ class Lane:
         slots = parts.leases.reserve()
         leased = 0
         try:
-            claim = claims.take(slots, monotonic())
+            claim = claims.take(self._stride.limit, slots, monotonic())
             # An event of ours whose lease ran out is still running here: it only needs its lease back.
             parts.leases.keep_out(claim)
             if not claim.rows:
@@ -188,7 +188,11 @@ class Lane:
         for chunk in chunks:
             self._parts.executor.submit(chunk)
         if chunks:
+            began = monotonic()
             self._wait(latch, chunks)
+            runs = sum(len(chunk.rows) for chunk in chunks)
+            ended = sum(len(chunk.rows) for chunk in chunks if chunk.result is not None)
+            self._stride.note(len(batch.pure_rows) * ended / runs, monotonic() - began)
         finished = [chunk for chunk in chunks if chunk.result is not None]
         if len(finished) == len(chunks):
             return finished, [], []

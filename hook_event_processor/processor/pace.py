@@ -11,6 +11,8 @@ MAX_CHUNK = 250
 # A pure hook slower than this runs under a lease, beside the claim; one that
 # has become twice as fast again returns.
 SLOW_SECONDS = 0.05
+CLAIM_SECONDS = 0.35  # of work that one claim takes
+_FIRST_CLAIM = 50  # events, while nothing is known of their hooks
 _WEIGHT = 0.2  # of the latest chunk in the average
 
 
@@ -37,6 +39,20 @@ class Pace:
         if self.seconds is None:
             return 1
         return max(1, min(MAX_CHUNK, int(CHUNK_SECONDS / max(self.seconds, 1e-6))))
+
+
+class Stride:
+    """How many events one claim takes: what runs in well under the time that a claim may be held."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self.limit = min(_FIRST_CLAIM, batch_size)
+
+    def note(self, events: float, seconds: float) -> None:
+        """So many of a claim's events ran in this time."""
+        fitting = int(events * CLAIM_SECONDS / max(seconds, 1e-6))
+        # Up step by step: a claim that was cut short says little of the next.
+        self.limit = max(1, min(fitting, 2 * self.limit, self._batch_size))
 
 
 class Paces:

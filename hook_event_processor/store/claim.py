@@ -128,9 +128,8 @@ class Claim:
 class Claims:
     """One lane's claims, on one connection that is not in autocommit."""
 
-    def __init__(self, connection: Connection, batch_size: int, max_payload: int, *, prepare: bool = True) -> None:
+    def __init__(self, connection: Connection, max_payload: int, *, prepare: bool = True) -> None:
         self._connection = connection
-        self._batch_size = batch_size
         self._max_payload = max_payload
         self._prepare = prepare
         self._cursor = Cursor()
@@ -147,14 +146,13 @@ class Claims:
         """Let the next claim begin from the very start: rows behind the cursor may have been let go."""
         self._full_pass_at = 0.0
 
-    def take(self, free_slots: int, now: float) -> Claim:
-        """Lock the rows to run next; `now` is monotonic, in seconds.
+    def take(self, limit: int, free_slots: int, now: float) -> Claim:
+        """Lock the rows to run next, `limit` of them; `now` is monotonic, in seconds.
 
         Rows of priorities before 5 come first, those after it only when there
         is room; due rows get up to a tenth of a batch, and those that must run
         in a slot are no more than there are free ones. Does not commit.
         """
-        limit = self._batch_size
         due_limit = max(limit // 10, 1)
         starts_pass = self._starts_pass(now)
         with self._connection.pipeline():
@@ -167,7 +165,7 @@ class Claims:
             self._cursor.ended_before(xmin.fetchone()[0])
         claim = Claim(_rows(urgent), _rows(due), _rows(for_slots) if for_slots else [], again=False)
         claim.again = len(claim.fresh) == limit or len(claim.due) == due_limit
-        self._take_normal(claim, _rows(normal), now)
+        self._take_normal(claim, _rows(normal), limit, now)
         return claim
 
     def _starts_pass(self, now: float) -> bool:
@@ -181,8 +179,8 @@ class Claims:
             return True
         return False
 
-    def _take_normal(self, claim: Claim, rows: list[Row], now: float) -> None:
-        short = len(rows) < self._batch_size
+    def _take_normal(self, claim: Claim, rows: list[Row], limit: int, now: float) -> None:
+        short = len(rows) < limit
         reached = self._cursor.reached
         self._cursor.advance(rows[-1].seq if rows else 0, to_the_end=short)
         if reached and rows and now >= self._mark_at and self._cursor.wants_mark:
@@ -191,7 +189,7 @@ class Claims:
         claim.fresh += rows
         if short:
             self._pass_ends = 0.0
-            room = self._batch_size - len(claim.fresh)
+            room = limit - len(claim.fresh)
             if room > 0:
                 unhurried = _rows(self._send(UNHURRIED, room))
                 claim.fresh += unhurried
