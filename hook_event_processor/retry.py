@@ -30,7 +30,7 @@ class RetryPolicy:
 
     def delay_after(self, attempt: int) -> float:
         """Seconds from the failure of this attempt (from 1) to the next."""
-        wait = wait_exponential_jitter(initial=self.delay, max=self.max_delay, jitter=self.delay * _JITTER)
+        wait = wait_exponential_jitter(multiplier=self.delay, max=self.max_delay, jitter=self.delay * _JITTER)
         return wait(_state(attempt))
 
 

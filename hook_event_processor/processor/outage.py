@@ -14,7 +14,7 @@ from hook_event_processor.errors import StoreUnavailable
 from hook_event_processor.store.database import one_line
 
 logger = logging.getLogger("HookEventProcessor")
-_WAIT = wait_exponential_jitter(initial=0.25, max=5.0, jitter=0.25)
+_WAIT = wait_exponential_jitter(multiplier=0.25, max=5.0, jitter=0.25)
 
 
 class Outage:
