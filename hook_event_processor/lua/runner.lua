@@ -5,18 +5,24 @@ local concat, error, find, type, tostring = table.concat, error, string.find, ty
 local resume, yield = coroutine.resume, coroutine.yield
 local setupvalue, traceback, load = debug.setupvalue, debug.traceback, load
 local now, confine, utf8_len, gsub, math_type = bridge.now, bridge.confine, utf8.len, string.gsub, math.type
-local status, sub, table_unpack = coroutine.status, string.sub, table.unpack
+local status, rep, sub, table_unpack = coroutine.status, string.rep, string.sub, table.unpack
+local pcall = pcall
 
 local DONE = {} -- what the runner itself yields; a hook cannot
 local FILTERED = {}
 local OUT_OF_MEMORY <const> = "not enough memory"
 local MAX_ERROR <const> = 20000 -- bytes; what is stored is shorter
+local RESERVE <const> = 4096 -- bytes that are given up to report that there are no more
 
 -- One letter for each outcome, as in event.OUTCOMES.
 local CONTINUE <const>, FILTER <const>, FAILED <const> = "a", "b", "c"
 local TIMEOUT <const>, MEMORY <const>, REFUSED <const> = "d", "e", "f"
 
-local function attempt(main, event)
+local this_main, this_event -- of the run that begins
+local reserve
+
+local function attempt()
+  local main, event = this_main, this_event
   local hook = main()
   if type(hook) ~= "table" then error("the hook's file returns a " .. type(hook) .. ", not a table", 0) end
   local filter = hook.filter
@@ -24,10 +30,11 @@ local function attempt(main, event)
   return hook.execute(event)
 end
 
--- The coroutine that hooks run in: it has the check, the runner outside has none.
-local function serve(main, event)
+-- The coroutine that hooks run in: it has the check, the runner outside has
+-- none. While it waits it holds nothing of the last run.
+local function serve()
   while true do
-    main, event = yield(DONE, attempt(main, event))
+    yield(DONE, attempt())
   end
 end
 
@@ -42,7 +49,7 @@ end
 
 -- Never by tostring: a __tostring would run here, where nothing interrupts it.
 local function readable(message)
-  if type(message) == "string" then return sub(message, 1, MAX_ERROR) end
+  if type(message) == "string" then return (gsub(sub(message, 1, MAX_ERROR), "\0", "\u{FFFD}")) end
   return math_type(message) and tostring(message) or "a " .. type(message) .. " was raised"
 end
 
@@ -89,14 +96,27 @@ local function checked(code, text, reason)
   return code, text, reason
 end
 
+-- Nothing that the run holds may take the room of what follows.
+local function forget(main)
+  setupvalue(main, 1, nil)
+  this_event = nil
+  current.clear()
+end
+
+-- The same for a run that left no room even to say so.
+local function after_failure(main, reason)
+  if reason ~= OUT_OF_MEMORY then error(reason, 0) end
+  forget(main)
+  return MEMORY, nil, reason
+end
+
 local function run_one(main, arguments, first)
   output.reset()
   if not server then server = deadline.watched(serve) end
   setupvalue(main, 1, sandbox.environment())
-  local code, message, reason = outcome(resume(server, main, current.set(arguments, first)))
-  -- Nothing that the run holds may take the room of what follows.
-  setupvalue(main, 1, nil)
-  current.clear()
+  this_main, this_event = main, current.set(arguments, first)
+  local code, message, reason = outcome(resume(server))
+  forget(main)
   if message then output.add(message) end
   return checked(code, output.text(), reason)
 end
@@ -150,11 +170,17 @@ function runner.run(main, timeout, effectful, named, n, ...)
   allow(effectful, named)
   -- A failure of the runner itself can have left it in the middle of a run.
   if server and status(server) ~= "suspended" then server = nil end
+  reserve = reserve or rep("x", RESERVE)
   confine(true)
   local started = now()
   for i = 1, n do
     deadline.arm(started + timeout)
-    local code, text, reason = run_one(main, arguments, (i - 1) * FIELDS + 1)
+    local ok, code, text, reason = pcall(run_one, main, arguments, (i - 1) * FIELDS + 1)
+    if not ok then
+      -- First of all, and without a call: a call takes memory.
+      reserve, server, this_event = nil, nil, nil
+      code, text, reason = after_failure(main, code)
+    end
     local ended = now()
     codes[i] = code
     results[3 * i - 2], results[3 * i - 1], results[3 * i] = ended - started, text or false, reason or false

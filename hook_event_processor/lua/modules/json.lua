@@ -65,12 +65,16 @@ local function escaped(s, i)
   end
 end
 
+-- Strings hold no control characters; what jsonb wrote need not be searched for them.
+local suspect = false
+
 local function text(s, i)
   local j = find(s, '"', i + 1, true)
   if not j then fail(i, "string without an end") end
   local plain = sub(s, i + 1, j - 1)
-  if find(plain, "\\", 1, true) then return escaped(s, i) end
-  return plain, j + 1
+  if find(plain, "\\", 1, true) then plain, j = escaped(s, i) else j = j + 1 end
+  if suspect and find(sub(s, i, j - 1), "[\0-\31]") then fail(i, "a control character in a string") end
+  return plain, j
 end
 
 local function number(s, i)
@@ -109,7 +113,7 @@ local function object(s, i, depth)
   while true do
     -- The common key, and how jsonb writes it, in one step.
     local _, stop, key = find(s, '^"([^"\\]*)": ?', i)
-    if stop then
+    if stop and not (suspect and find(key, "[\0-\31]")) then
       i = stop + 1
     else
       key, i = odd_key(s, i)
@@ -174,6 +178,7 @@ function value(s, i, depth)
 end
 
 local function whole(s)
+  suspect = find(s, "[\0-\31]") ~= nil
   local v, i = value(s, 1, 0)
   i = skip(s, i)
   if i <= #s then fail(i, "something follows the value") end
