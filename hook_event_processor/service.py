@@ -310,8 +310,8 @@ class HookEventProcessor:
             logger.warning("leaving without a word to the database, which has been away for %.0f s", away)
             return
         for thread in self._threads:
-            if thread.name == "housekeeping":
-                thread.join(1.0)  # it uses the connection
+            if thread.name in ("leases", "housekeeping"):
+                thread.join(1.0)  # the one may have something to tell, the other uses its connection
         try:
             self._leases.release()
             self._housekeeping.write_stopped()

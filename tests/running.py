@@ -123,13 +123,14 @@ def add_hook(connection: Connection, name: str, event_type: str, text: str, **co
     """Store a Lua hook as it is, unchecked; returns its id. `columns` are those of hooks."""
     names = ["name", "event_types", *columns]
     values = [name, [event_type], *columns.values()]
-    row = connection.execute(
-        f"INSERT INTO hooks ({', '.join(names)}) VALUES ({', '.join(['%s'] * len(names))}) RETURNING id", values
-    ).fetchone()
-    assert row is not None
-    connection.execute(
-        "INSERT INTO hook_versions (hook_id, version, source_text, sha256) VALUES (%s, 1, %s, '')", (row[0], text)
-    )
+    with connection.transaction():
+        row = connection.execute(
+            f"INSERT INTO hooks ({', '.join(names)}) VALUES ({', '.join(['%s'] * len(names))}) RETURNING id", values
+        ).fetchone()
+        assert row is not None
+        connection.execute(
+            "INSERT INTO hook_versions (hook_id, version, source_text, sha256) VALUES (%s, 1, %s, '')", (row[0], text)
+        )
     return int(row[0])
 
 
