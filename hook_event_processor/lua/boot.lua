@@ -13,9 +13,9 @@ local sandbox = file(
   file("libraries/table", deadline),
   file("libraries/coroutine", deadline)
 )
-local json, lazy = file("modules/json", sandbox.is_frozen)
+local json, lazy, decode_jsonb = file("modules/json", sandbox.is_frozen)
 sandbox.seal(json.null)
-local current = file("current", json, lazy)
+local current = file("current", json, lazy, decode_jsonb)
 local output = file("output")
 local event, take_dispatched = file("modules/event", json, current, limits)
 current.provide_dispatch(event.dispatch)

@@ -1,9 +1,9 @@
 -- The event of this run, as the hook sees it: fields are worked out when they
 -- are first read, the payload above all.
-local json, lazy = ...
+local json, lazy, decode_jsonb = ...
 local error, next, rawget, rawset, setmetatable, type = error, next, rawget, rawset, setmetatable, type
 local byte, date, format, rep, unpack = string.byte, os.date, string.format, string.rep, string.unpack
-local pcall, math_type = pcall, math.type
+local math_type = math.type
 local PG_EPOCH <const> = 946684800 -- 2000-01-01 in Unix seconds; timestamptz counts from there
 local FIELDS <const> = 10
 local MAX_SHAPES <const> = 200
@@ -12,7 +12,7 @@ local current = { FIELDS = FIELDS }
 local fields, at = {}, 0 -- the chunk's arguments, and where this event's begin
 
 local function decoded(text, what)
-  local value, reason = json.decode(text)
+  local value, reason = decode_jsonb(text)
   if reason then error("the event's " .. what .. " cannot be read: " .. reason, 0) end
   return value
 end
@@ -21,11 +21,11 @@ local HEX_FORMAT <const> = rep("%02x", 4) .. "-" .. rep("%02x", 2) .. "-" .. rep
 
 local function timestamp(raw)
   local micros = unpack(">i8", raw)
+  -- So PostgreSQL writes its two infinities.
+  if micros == math.maxinteger then return "infinity" end
+  if micros == math.mininteger then return "-infinity" end
   local seconds = micros // 1000000
-  local ok, text = pcall(date, "!%Y-%m-%dT%H:%M:%S", seconds + PG_EPOCH)
-  -- PostgreSQL's infinity and years that C's calendar does not have.
-  if not ok then return micros > 0 and "infinity" or "-infinity" end
-  return format("%s.%06dZ", text, micros - seconds * 1000000)
+  return format("%s.%06dZ", date("!%Y-%m-%dT%H:%M:%S", seconds + PG_EPOCH), micros - seconds * 1000000)
 end
 
 -- One document writes event.data.task_name, another event.data.task.task_name:

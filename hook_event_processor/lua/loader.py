@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from hook_event_processor.errors import HookRefused, PatternRefused
+from hook_event_processor.lua.names import names_in
 from hook_event_processor.lua.runtime import Program, Runtime
 from hook_event_processor.registry import parse_pattern
 
@@ -21,11 +22,6 @@ _KEYS = frozenset(
 _RETRY_KEYS = frozenset({"attempts", "delay", "max_delay"})
 _DESCRIBE_SECONDS = 2.0
 _DESCRIBE_MEMORY = 32 * 1024 * 1024
-
-# Comments go first: what stands in one is not named.
-_COMMENT = re.compile(r"--\[(=*)\[.*?\]\1\]|--[^\n]*", re.DOTALL)
-_REQUIRE = re.compile(r"""\brequire\s*\(?\s*(?:"([^"\n]*)"|'([^'\n]*)'|\[\[([^\]]*)\]\])""")
-_SLEEP = re.compile(r"\bsleep\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +41,8 @@ class Definition:
 
 def program(text: str, name: str) -> Program:
     """The text as a program, with the modules that it names. Cheap: nothing is run."""
-    code = _COMMENT.sub(" ", text)
-    modules = tuple(sorted({next(filter(None, found), "") for found in _REQUIRE.findall(code)}))
-    return Program(name, text, modules, effectful="time" in modules and _SLEEP.search(code) is not None)
+    modules, sleeps = names_in(text)
+    return Program(name, text, modules, effectful="time" in modules and sleeps)
 
 
 def read_definition(text: str, file_path: str) -> Definition:

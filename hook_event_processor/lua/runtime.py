@@ -25,7 +25,7 @@ _NEVER = float("inf")
 _GARBAGE_BYTES = 2 * 1024 * 1024
 FIELDS = 10  # values of an event that hooks see
 _PAYLOAD, _METADATA = 6, 7  # their places among these
-_MAX_DESCRIBED = 500  # values in a hook's table
+_MAX_DESCRIBED, _MAX_DESCRIBED_DEPTH = 1000, 4  # values in a hook's table, and tables in each other
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,8 @@ class Runtime:
     """
 
     def __init__(self, memory: int, max_payload: int, budget: MemoryBudget | None = None) -> None:
-        self._bridge = _Bridge(budget or MemoryBudget(memory, memory))
+        # Alone, it has what it needs while it computes and while it waits.
+        self._bridge = _Bridge(budget or MemoryBudget(2 * memory, memory))
         self._memory = memory
         self._lua = LuaRuntime(
             encoding=None,  # what hooks handle are bytes
@@ -275,27 +276,28 @@ def _reason(message: bytes | str) -> str:
 
 
 class _Plain:
-    """Turns a hook's table into Python's values, up to a number of them; the rest is left out."""
+    """Turns a hook's table into Python's values, up to a number and a depth; `left` is 0 when that was too little."""
 
     def __init__(self) -> None:
         self.left = _MAX_DESCRIBED
 
-    def table(self, lua_table: Any) -> dict[Any, Any]:
-        described = {}
-        for key, value in lua_table.items() if self.left > 0 else ():
-            self.left -= 1
-            if self.left <= 0:
+    def table(self, lua_table: Any, depth: int = 1) -> dict[Any, Any]:
+        described: dict[Any, Any] = {}
+        for key, value in lua_table.items():
+            if self.left <= 0 or depth > _MAX_DESCRIBED_DEPTH:
+                self.left = 0
                 break
-            described[self._key(key)] = self._value(value)
+            self.left -= 1
+            described[self._key(key)] = self._value(value, depth)
         return described
 
     def _key(self, key: Any) -> Any:
         return key.decode(errors="replace") if isinstance(key, bytes) else lua_type(key) or key
 
-    def _value(self, value: Any) -> Any:
+    def _value(self, value: Any, depth: int) -> Any:
         if isinstance(value, bytes):
             return value.decode(errors="replace")
         kind = lua_type(value)
         if kind == "table":
-            return self.table(value)
+            return self.table(value, depth + 1)
         return True if kind == "function" else value

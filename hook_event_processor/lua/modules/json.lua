@@ -178,19 +178,29 @@ function value(s, i, depth)
 end
 
 local function whole(s)
-  suspect = find(s, "[\0-\31]") ~= nil
   local v, i = value(s, 1, 0)
   i = skip(s, i)
   if i <= #s then fail(i, "something follows the value") end
   return v
 end
 
-local function decode(s)
-  if type(s) ~= "string" then error("json.decode takes a string, not a " .. type(s), 2) end
+local function read(s)
   local ok, v = pcall(whole, s)
   if ok then return v end
   if type(v) == "table" and v.at then return nil, "invalid JSON at byte " .. v.at .. ": " .. v.reason end
   error(v, 0)
+end
+
+local function decode(s)
+  if type(s) ~= "string" then error("json.decode takes a string, not a " .. type(s), 2) end
+  suspect = find(s, "%c") ~= nil
+  return read(s)
+end
+
+-- The same for text that PostgreSQL wrote: no control character is in it.
+local function decode_jsonb(s)
+  suspect = false
+  return read(s)
 end
 
 local SHORT = { ['"'] = '\\"', ["\\"] = "\\\\", ["\b"] = "\\b", ["\f"] = "\\f", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
@@ -292,4 +302,4 @@ local function as_array(t)
   return t
 end
 
-return { decode = decode, encode = encode, null = null, array = as_array }, lazy
+return { decode = decode, encode = encode, null = null, array = as_array }, lazy, decode_jsonb
