@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.metadata import entry_points, version
-from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any
 
@@ -60,25 +60,37 @@ HANDLERS = "hook_event_processor.handlers"  # entry points: functions that take 
 
 
 class _Stop:
-    """Says that it is over; unlike threading.Event it may be set in a signal handler, whatever that interrupts."""
+    """Says that it is over. Set in a signal handler, whatever that interrupts; waited for by the main thread.
+
+    A pipe, not a lock: the interpreter itself writes to it as a signal
+    arrives, so that none is slept over.
+    """
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[None] = SimpleQueue()
         self._set = False
+        self._read, self._written = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._written, False)
 
     def set(self) -> None:
         self._set = True
-        self._queue.put(None)
 
     def is_set(self) -> bool:
         return self._set
 
     def wait(self, seconds: float) -> bool:
-        """Wait for it, from one thread; whether it is set."""
-        if not self._set:
-            with suppress(Empty):
-                self._queue.get(timeout=seconds)
+        """Wait until a signal is handled, or the time is up; whether it is set."""
+        if not self._set and select.select([self._read], [], [], seconds)[0]:
+            os.read(self._read, 4096)
         return self._set
+
+    @contextmanager
+    def woken_by_signals(self) -> Iterator[None]:
+        before = signal.set_wakeup_fd(self._written, warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
 
 
 class HookEventProcessor:
@@ -179,7 +191,7 @@ class HookEventProcessor:
         A database that is away is waited for. Raises SchemaError when it is
         there and not the one that this program works with.
         """
-        with self._signal_handlers():
+        with self._stop.woken_by_signals(), self._signal_handlers():
             logger.info("Starting Hook Event Processor Service: %s", self.node)
             self._watchdog.ready()
             if self._await_database():

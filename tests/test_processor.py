@@ -405,7 +405,8 @@ def test_a_drain_records_what_runs(connection: Connection, database: Database, t
         events = insert(connection, "slow.one", count=5)
         wait_for(lambda: count(connection, "lease_token IS NOT NULL") == 5, 5)
         process.signal(signal.SIGTERM)
-        time.sleep(0.2)
+        wait_for(lambda: bool(process.said("draining")), 0.5)
+        time.sleep(0.1)
         late = insert(connection, "slow.one", count=5)
         assert process.wait(5) == 0
     finally:
