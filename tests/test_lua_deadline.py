@@ -9,7 +9,7 @@ import pytest
 
 from hook_event_processor.event import Outcome
 from hook_event_processor.lua.loader import program
-from tests.chunks import error, event, execute, outcomes, run, runtime
+from chunks import error, event, execute, outcomes, run, runtime
 
 _TIMEOUT = 0.3
 

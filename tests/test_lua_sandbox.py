@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hook_event_processor.event import Outcome
-from tests.chunks import error, event, execute, outcomes, output, run, runtime
+from chunks import error, event, execute, outcomes, output, run, runtime
 
 _WORTHLESS = [
     *("load", "loadstring", "loadfile", "dofile", "package", "io", "python", "jit", "newproxy", "setfenv", "getfenv"),
