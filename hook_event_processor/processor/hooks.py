@@ -23,7 +23,7 @@ from hook_event_processor.store.claim import Row
 
 _GOOD, _FAILED = code_of(Outcome.CONTINUE), code_of(Outcome.FAILED)
 _MAX_MESSAGE = 64 * 1024  # characters
-_TOO_LARGE = "the payload is larger than HOOK_MAX_PAYLOAD_SIZE, {} bytes"
+_TOO_LARGE = "the payload or the metadata is larger than HOOK_MAX_PAYLOAD_SIZE, {} bytes"
 
 
 class HookRunner:

@@ -153,6 +153,9 @@ class Lane:
             if not claim.rows:
                 self._connection.rollback()
                 return False
+            self._stride.claimed(
+                len(claim.rows), sum(len(row.payload or b"") + len(row.metadata) for row in claim.rows)
+            )
             if claim.again:
                 parts.lookout.help()
             batch = self._sort(claim, slots)
@@ -192,7 +195,7 @@ class Lane:
             self._wait(latch, chunks)
             runs = sum(len(chunk.rows) for chunk in chunks)
             ended = sum(len(chunk.rows) for chunk in chunks if chunk.result is not None)
-            self._stride.note(len(batch.pure_rows) * ended / runs, monotonic() - began)
+            self._stride.ran(len(batch.pure_rows) * ended / runs, monotonic() - began)
         finished = [chunk for chunk in chunks if chunk.result is not None]
         if len(finished) == len(chunks):
             return finished, [], []

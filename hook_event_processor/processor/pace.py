@@ -12,6 +12,7 @@ MAX_CHUNK = 250
 # has become twice as fast again returns.
 SLOW_SECONDS = 0.05
 CLAIM_SECONDS = 0.35  # of work that one claim takes
+CLAIM_BYTES = 8 * 1024 * 1024  # of JSON that one claim takes
 _FIRST_CLAIM = 50  # events, while nothing is known of their hooks
 _WEIGHT = 0.2  # of the latest chunk in the average
 
@@ -42,17 +43,26 @@ class Pace:
 
 
 class Stride:
-    """How many events one claim takes: what runs in well under the time that a claim may be held."""
+    """How many events one claim takes: what runs in well under the time that it may be held, and is not too big."""
 
     def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size
-        self.limit = min(_FIRST_CLAIM, batch_size)
+        self._by_time = float(min(_FIRST_CLAIM, batch_size))
+        self._by_size = float(batch_size)
 
-    def note(self, events: float, seconds: float) -> None:
+    @property
+    def limit(self) -> int:
+        """Events for the next claim."""
+        return max(1, int(min(self._by_time, self._by_size, self._batch_size)))
+
+    def ran(self, events: float, seconds: float) -> None:
         """So many of a claim's events ran in this time."""
-        fitting = int(events * CLAIM_SECONDS / max(seconds, 1e-6))
         # Up step by step: a claim that was cut short says little of the next.
-        self.limit = max(1, min(fitting, 2 * self.limit, self._batch_size))
+        self._by_time = min(events * CLAIM_SECONDS / max(seconds, 1e-6), 2 * self.limit)
+
+    def claimed(self, events: int, size: int) -> None:
+        """So many events had so many bytes of JSON."""
+        self._by_size = min(CLAIM_BYTES * events / max(size, 1), 2 * self._by_size)
 
 
 class Paces:

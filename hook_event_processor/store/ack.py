@@ -10,8 +10,9 @@ from psycopg import Connection
 
 from hook_event_processor.store import arrays
 
-# Rows of a processor that froze or died return when their lease ends.
-LEASE_SECONDS = 10.0
+# Rows of a processor that froze or died return when their lease ends: within
+# ten seconds, with what it takes to notice.
+LEASE_SECONDS = 9.0
 HEARTBEAT_SECONDS = 3.0
 
 # By row address: a locked row stays where it is, and needs no index to be found.

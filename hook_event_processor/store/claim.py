@@ -21,7 +21,7 @@ class Row(NamedTuple):
     """A claimed event as raw values: ids of 16 bytes, texts as UTF-8, times as 8 bytes, microseconds since 2000.
 
     The first ten are what a hook sees, in the order of lua/current.lua.
-    `payload` is None when it is larger than the claim allowed.
+    `payload` is None when it, or the metadata, is larger than the claim allowed.
     """
 
     id: bytes
@@ -39,10 +39,26 @@ class Row(NamedTuple):
     ready_at: bytes
 
 
-_COLUMNS = """
-    id, source, action, resource, resource_id, coalesce(occurred_at, created_at),
-    CASE WHEN pg_column_size(payload) <= %(max_payload)s THEN payload::text END,
-    metadata::text, retry_count + 1, priority, seq, ctid, greatest(created_at, available_at)
+def _fitting(column: str, otherwise: str, also: str | None = None) -> str:
+    """The text of a jsonb column when it is no larger than %(max_payload)s bytes (and that of `also` is not, either).
+
+    What is short is short whatever it is: only TOAST's threshold, some 2,000
+    bytes, lets PostgreSQL compress a value, and pg_column_size say too little.
+    """
+    too_large = f"pg_column_size({also}) > 1900 AND octet_length({also}::text) > %(max_payload)s" if also else "FALSE"
+    return f"""CASE WHEN {too_large} THEN {otherwise}
+         WHEN pg_column_size({column}) <= 1900 THEN {column}::text
+         WHEN pg_column_size({column}) <= %(max_payload)s THEN coalesce((
+             SELECT whole FROM (SELECT {column}::text AS whole OFFSET 0) AS plain
+             WHERE octet_length(whole) <= %(max_payload)s), {otherwise})
+         ELSE {otherwise} END"""
+
+
+_PAYLOAD = _fitting("payload", "NULL", "metadata")
+_METADATA = _fitting("metadata", "'{}'")
+_COLUMNS = f"""
+    id, source, action, resource, resource_id, coalesce(occurred_at, created_at), {_PAYLOAD}, {_METADATA},
+    retry_count + 1, priority, seq, ctid, greatest(created_at, available_at)
 """
 _FRESH_ROWS = "NOT processed AND available_at IS NULL AND failed_at IS NULL"
 _DUE_ROWS = "NOT processed AND available_at IS NOT NULL AND failed_at IS NULL AND available_at <= clock_timestamp()"
