@@ -78,6 +78,9 @@ local function text(s, i)
 end
 
 local function number(s, i)
+  -- The common case: an integer of few digits and what follows it, in one step.
+  local _, after, plain = find(s, "^(-?[1-9]%d*)[,}%]]", i)
+  if plain and #plain < 19 then return tonumber(plain), after end
   local digits = match(s, "^-?%d+", i) or fail(i, "a value was expected")
   local j = i + #digits
   local c = byte(s, j)
@@ -108,8 +111,11 @@ end
 local function object(s, i, depth)
   if depth > MAX_DEPTH then fail(i, "nested deeper than " .. MAX_DEPTH) end
   local t = {}
-  i = skip(s, i + 1)
-  if byte(s, i) == 125 then return t, i + 1 end
+  i = i + 1
+  if byte(s, i) ~= 34 then
+    i = skip(s, i)
+    if byte(s, i) == 125 then return t, i + 1 end
+  end
   while true do
     -- The common key, and how jsonb writes it, in one step.
     local _, stop, key = find(s, '^"([^"\\]*)": ?', i)
@@ -119,16 +125,18 @@ local function object(s, i, depth)
       key, i = odd_key(s, i)
     end
     t[key], i = value(s, i, depth)
-    local c = byte(s, i)
-    if c ~= 44 and c ~= 125 then
-      i = skip(s, i)
-      c = byte(s, i)
+    local c, space, quote = byte(s, i, i + 2)
+    if c == 44 and space == 32 and quote == 34 then
+      i = i + 2 -- as jsonb writes it
+    else
+      if c ~= 44 and c ~= 125 then
+        i = skip(s, i)
+        c = byte(s, i)
+      end
+      if c == 125 then return t, i + 1 end
+      if c ~= 44 then fail(i, "a comma or } was expected") end
+      i = skip(s, i + 1)
     end
-    if c == 125 then return t, i + 1 end
-    if c ~= 44 then fail(i, "a comma or } was expected") end
-    i = i + 1
-    if byte(s, i) == 32 then i = i + 1 end
-    if byte(s, i) ~= 34 then i = skip(s, i) end
   end
 end
 
@@ -179,8 +187,10 @@ end
 
 local function whole(s)
   local v, i = value(s, 1, 0)
-  i = skip(s, i)
-  if i <= #s then fail(i, "something follows the value") end
+  if i <= #s then
+    i = skip(s, i)
+    if i <= #s then fail(i, "something follows the value") end
+  end
   return v
 end
 
