@@ -6,10 +6,10 @@ import threading
 import time
 
 import pytest
+from chunks import error, event, execute, outcomes, run, runtime
 
 from hook_event_processor.event import Outcome
 from hook_event_processor.lua.loader import program
-from chunks import error, event, execute, outcomes, run, runtime
 
 _TIMEOUT = 0.3
 
@@ -80,7 +80,15 @@ TIMEOUTS = {
         "local t = {} for _ = 1, 1900 do t = setmetatable({}, { __index = t }) end while true do local _ = t.x end"
     ),
     "no room on C's stack for the check": (
+        _DEEP + "local function spin() while true do end end"
+        " deep(REST, function() while true do pcall(spin) end end) while true do end"
+    ),
+    "no room on C's stack, again and again": (
         _DEEP + "local function spin() while true do end end while true do deep(REST, spin) end"
+    ),
+    "no room on C's stack, in a coroutine": (
+        _DEEP + "local function spin() while true do end end"
+        " deep(REST, function() while true do coroutine.resume(coroutine.create(spin)) end end) while true do end"
     ),
     "no room on C's stack, in xpcall": (
         _DEEP + "local function spin() while true do end end"
@@ -96,7 +104,7 @@ TIMEOUTS = {
     "comparisons of megabytes": (
         "local a, b = ('x'):rep(7000000) .. 'a', ('x'):rep(7000000) .. 'a' while true do local _ = a == b end"
     ),
-    "searches in megabytes": "local s = ('x'):rep(16000000) while true do s:gsub('y', 'z') end",
+    "searches in megabytes": "local s = ('x'):rep(16000000) while true do s:gsub('[^x][^x]', '') end",
     "case of megabytes": "local s = ('x'):rep(8000000) while true do s:upper() end",
     "megabytes as keys": "local s = ('x'):rep(4000000) while true do local _ = { [s .. 'y'] = 1 } end",
     "concat of a large table": ("local t = {} for i = 1, 500000 do t[i] = 'x' end while true do table.concat(t) end"),

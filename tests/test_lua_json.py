@@ -7,11 +7,11 @@ import math
 from typing import Any
 
 import pytest
+from chunks import MEMORY, error, event, execute, outcomes, output, runtime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hook_event_processor.event import Outcome
-from chunks import MEMORY, error, event, execute, outcomes, output, runtime
 
 _INTEGERS = st.integers(-(2**63), 2**63 - 1)
 _FLOATS = st.floats(allow_nan=False, allow_infinity=False)

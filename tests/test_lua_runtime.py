@@ -7,10 +7,10 @@ import math
 import time
 
 import pytest
+from chunks import EVENT_ID, MAX_PAYLOAD, error, event, execute, outcomes, output, run, runtime
 
 from hook_event_processor.event import Outcome
 from hook_event_processor.run import Dispatched
-from chunks import EVENT_ID, MAX_PAYLOAD, error, event, execute, outcomes, output, run, runtime
 
 _NOT_A_RESULT = "it returns nothing or true (and a message), or false and a message"
 

@@ -163,7 +163,7 @@ def test_the_routes_that_are_kept_are_bounded() -> None:
 
 def _handlers(*names: str) -> Callable[[str, str], Hook | None]:
     """Handlers of these names serve everything, the first of them."""
-    return lambda *_: Hook(99, names[0], lambda event: HandlerResult(True)) if names else None
+    return lambda *_: Hook(99, names[0], lambda _: HandlerResult(True)) if names else None
 
 
 def test_a_handler_runs_beside_the_hooks() -> None:
