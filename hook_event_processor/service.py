@@ -193,6 +193,8 @@ class HookEventProcessor:
         """
         with self._stop.woken_by_signals(), self._signal_handlers():
             logger.info("Starting Hook Event Processor Service: %s", self.node)
+            if os.geteuid() == 0 and "INVOCATION_ID" in os.environ:  # systemd.exec(5)
+                logger.warning("the service runs as root: install the drop-in system.conf, or set User=")
             self._watchdog.ready()
             if self._await_database():
                 self._start_threads()
@@ -215,8 +217,14 @@ class HookEventProcessor:
                 return True
             except StoreUnavailable as fault:
                 self._outage.begin(str(fault))
-                self._stop.wait(reconnect_delay(attempt))
+                self._pause(reconnect_delay(attempt))
         return False
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, with the watchdog fed."""
+        ends = time.monotonic() + seconds
+        while (left := ends - time.monotonic()) > 0 and not self._stop.wait(min(left, self._watchdog.interval_seconds)):
+            self._tick()
 
     def _start_threads(self) -> None:
         """The lookout connects first: the lanes need its registry, and to know whether sessions are really ours."""
@@ -240,7 +248,7 @@ class HookEventProcessor:
                 return
             except Exception as fault:
                 self._lookout.lost(fault)
-                self._stop.wait(reconnect_delay(attempt))
+                self._pause(reconnect_delay(attempt))
 
     def _thread(self, name: str, target: Callable[[Progress], None]) -> threading.Thread:
         # From now on it can stand still, and not before.

@@ -177,7 +177,8 @@ def load(environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -
 def _disagreements(settings: Settings) -> list[str]:
     """Settings that are each right, but not together."""
     faults = []
-    least = (settings.lanes + 2) * settings.hook_memory
+    # A run in a slot may wait with what it holds only beside room for another.
+    least = (settings.lanes + 3) * settings.hook_memory
     if settings.hook_memory_total < least:
         with_these = f"with LANES {settings.lanes} and HOOK_MEMORY_MB {settings.hook_memory >> 20}"
         total = settings.hook_memory_total >> 20

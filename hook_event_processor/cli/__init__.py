@@ -6,6 +6,7 @@ import dataclasses
 import io
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from hook_event_processor.errors import HookEventProcessorError, SettingsError, 
 if TYPE_CHECKING:
     import argparse
 
-__all__ = ["main", "parser"]
+__all__ = ["main", "parser", "program"]
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 _READER_LEFT = 141  # 128 + SIGPIPE
@@ -56,6 +57,17 @@ def _decoded(argv: Sequence[str]) -> Sequence[str]:
 def _drop_output() -> None:
     """What is still to be written goes nowhere: the interpreter's own flush must not complain."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def program() -> None:
+    """What the scripts call: run one command and exit with its status."""
+    status = main()
+    if threading.active_count() > 1:
+        # A thread that is stuck in a hook's run must not hold up the exit, nor be torn down in the middle of it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -29,6 +29,12 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
 def run(_: argparse.Namespace, settings: Settings) -> int:
     """Returns the processor's exit status."""
     from hook_event_processor.cli.connect import open_database
+    from hook_event_processor.errors import SettingsError, StoreUnavailable
     from hook_event_processor.service import serve
 
-    return serve(settings, open_database(settings))
+    try:
+        database = open_database(settings)
+    except StoreUnavailable as fault:
+        # None is named: to a service that is a setting that is missing, and no reason to try again.
+        raise SettingsError(str(fault)) from None
+    return serve(settings, database)

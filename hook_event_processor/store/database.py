@@ -18,7 +18,7 @@ from hook_event_processor.errors import StoreUnavailable
 IDLE_IN_TRANSACTION_SECONDS = 5
 LOCK_TIMEOUT_SECONDS = 5
 _NETWORK = {
-    "connect_timeout": 10,
+    "connect_timeout": 5,  # for each host; the watchdog must outlast them all
     "keepalives": 1,
     "keepalives_idle": 4,
     "keepalives_interval": 2,
