@@ -7,7 +7,8 @@ local output = {}
 local lines, count, size = {}, 0, 0
 
 function output.reset()
-  if count > 0 then lines, count, size = {}, 0, 0 end
+  if count > 1 then lines = {} end
+  lines[1], count, size = nil, 0, 0
 end
 
 -- The first `length` bytes, without a part of a character at their end.
@@ -32,7 +33,7 @@ end
 
 -- Everything so far, or nil.
 function output.text()
-  if count == 0 then return nil end
+  if count <= 1 then return lines[1] end
   return concat(lines, "\n", 1, count)
 end
 

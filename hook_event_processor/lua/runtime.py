@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 import weakref
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -141,14 +143,9 @@ class Runtime:
 
     def _fitting(self, events: Sequence[Sequence[Any]]) -> tuple[list[Any], int]:
         """The values of the first events, and of how many: as many as leave the hook half of the memory."""
-        arguments: list[Any] = []
-        size = 0
-        for count, event in enumerate(events):
-            size += len(event[_PAYLOAD]) + len(event[_METADATA])
-            if size > self._memory // 2:
-                return arguments, count
-            arguments += event[:FIELDS]
-        return arguments, len(events)
+        sizes = accumulate([len(event[_PAYLOAD]) + len(event[_METADATA]) for event in events])
+        count = bisect_right(list(sizes), self._memory // 2)
+        return list(chain.from_iterable([event[:FIELDS] for event in events[:count]])), count
 
     def confine(self, confined: bool) -> None:
         """Put the limit on the memory into force, or lift it."""

@@ -153,9 +153,8 @@ class Lane:
             if not claim.rows:
                 self._connection.rollback()
                 return False
-            self._stride.claimed(
-                len(claim.rows), sum(len(row.payload or b"") + len(row.metadata) for row in claim.rows)
-            )
+            size = sum([len(row.payload or b"") + len(row.metadata) for row in claim.rows])
+            self._stride.claimed(len(claim.rows), size)
             if claim.again:
                 parts.lookout.help()
             batch = self._sort(claim, slots)
