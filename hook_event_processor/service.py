@@ -1,18 +1,14 @@
-"""The composition root: builds the processor, owns its threads and signals."""
+"""The composition root: builds the processor, and owns its threads."""
 
 from __future__ import annotations
 
 import logging
 import os
-import select
-import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points, version
-from types import FrameType
 from typing import Any
 
 from psycopg import Connection
@@ -33,6 +29,7 @@ from hook_event_processor.processor.lookout import Lookout
 from hook_event_processor.processor.outage import Outage, reconnect_delay
 from hook_event_processor.processor.pace import Paces
 from hook_event_processor.processor.report import Report
+from hook_event_processor.processor.stop import Stop
 from hook_event_processor.registry import Registry
 from hook_event_processor.retry import RetryPolicy
 from hook_event_processor.settings import Settings
@@ -59,40 +56,6 @@ EX_TEMPFAIL, EX_CONFIG = 75, 78  # sysexits.h
 HANDLERS = "hook_event_processor.handlers"  # entry points: functions that take an EventHandlerRegistry
 
 
-class _Stop:
-    """Says that it is over. Set in a signal handler, whatever that interrupts; waited for by the main thread.
-
-    A pipe, not a lock: the interpreter itself writes to it as a signal
-    arrives, so that none is slept over.
-    """
-
-    def __init__(self) -> None:
-        self._set = False
-        self._read, self._written = os.pipe()
-        os.set_blocking(self._read, False)
-        os.set_blocking(self._written, False)
-
-    def set(self) -> None:
-        self._set = True
-
-    def is_set(self) -> bool:
-        return self._set
-
-    def wait(self, seconds: float) -> bool:
-        """Wait until a signal is handled, or the time is up; whether it is set."""
-        if not self._set and select.select([self._read], [], [], seconds)[0]:
-            os.read(self._read, 4096)
-        return self._set
-
-    @contextmanager
-    def woken_by_signals(self) -> Iterator[None]:
-        before = signal.set_wakeup_fd(self._written, warn_on_full_buffer=False)
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(before)
-
-
 class HookEventProcessor:
     """The processor: polls hook_events, routes events to hooks and handlers, retries, drains.
 
@@ -110,8 +73,7 @@ class HookEventProcessor:
             entry_point.load()(self.handler_registry)
         instance = self.settings.instance
         self.node = f"{socket.gethostname()}:{os.getpid()}" + (f"@{instance}" if instance else "")
-        self._stop = _Stop()
-        self._signals = 0
+        self._stop = Stop()
         self._status = 0
         self._draining = False
         self._build()
@@ -191,7 +153,7 @@ class HookEventProcessor:
         A database that is away is waited for. Raises SchemaError when it is
         there and not the one that this program works with.
         """
-        with self._stop.woken_by_signals(), self._signal_handlers():
+        with self._stop.at_signals():
             logger.info("Starting Hook Event Processor Service: %s", self.node)
             if os.geteuid() == 0 and "INVOCATION_ID" in os.environ:  # systemd.exec(5)
                 logger.warning("the service runs as root: install the drop-in system.conf, or set User=")
@@ -341,21 +303,6 @@ class HookEventProcessor:
     def _drained(self) -> bool:
         lanes = [thread for thread in self._threads if thread.name.startswith(LANE_ROLE)]
         return self._leases.idle and not any(thread.is_alive() for thread in lanes)
-
-    @contextmanager
-    def _signal_handlers(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _on_signal(self, number: int, _: FrameType | None) -> None:
-        self._signals += 1
-        if self._signals > 1:
-            os._exit(128 + number)
-        self._stop.set()
 
 
 def serve(settings: Settings, database: Database, on_ready: Callable[[], None] = lambda: None) -> int:

@@ -1,0 +1,50 @@
+"""The end of a processor: asked for by a signal, noticed by the main thread."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Stop:
+    """Says that it is over. Set in a signal handler, whatever that interrupts; waited for by the main thread.
+
+    A pipe, not a lock: the interpreter itself writes to it as a signal
+    arrives, so that none is slept over.
+    """
+
+    def __init__(self) -> None:
+        self._set = False
+        self._read, self._written = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._written, False)
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until a signal is handled, or the time is up; whether it is set."""
+        if not self._set and select.select([self._read], [], [], seconds)[0]:
+            os.read(self._read, 4096)
+        return self._set
+
+    @contextmanager
+    def at_signals(self) -> Iterator[None]:
+        """For a while, SIGTERM and SIGINT set it, and a second one leaves at once."""
+        descriptor = signal.set_wakeup_fd(self._written, warn_on_full_buffer=False)
+        handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(descriptor)
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        if self._set:
+            os._exit(128 + number)
+        self._set = True
