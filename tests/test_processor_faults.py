@@ -356,12 +356,12 @@ def test_a_recording_whose_commit_was_lost_is_not_written_twice(
 
 def _lose_one_commit(_: EventHandlerRegistry) -> None:
     """In this process, the first commit of a recording on the leases' connection arrives, but its answer does not."""
-    from hook_event_processor.processor.leases import Leases
+    from hook_event_processor.processor.lease_recording import LeaseRecorder
 
-    write = Leases._write
+    write = LeaseRecorder._write
     lost = []
 
-    def written(self: Leases, connection: Connection, *arguments: Any, **options: Any) -> None:
+    def written(self: LeaseRecorder, connection: Connection, *arguments: Any, **options: Any) -> None:
         write(self, connection, *arguments, **options)
         if not lost:
             lost.append(True)
@@ -369,7 +369,7 @@ def _lose_one_commit(_: EventHandlerRegistry) -> None:
             connection.close()
             raise psycopg.OperationalError("the answer was lost")
 
-    Leases._write = written  # type: ignore[method-assign]
+    LeaseRecorder._write = written  # type: ignore[method-assign]
 
 
 def test_a_database_that_is_away_at_the_start_does_not_starve_the_watchdog(tmp_path: Path) -> None:

@@ -1,11 +1,10 @@
-"""Leased events: their runs in worker slots, their heartbeat, and the recording of each run as it ends."""
+"""Leased events: their runs in worker slots, and their heartbeat until the last is recorded."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from time import monotonic
 from uuid import UUID
 
@@ -15,15 +14,13 @@ from hook_event_processor.event import GOOD, Outcome
 from hook_event_processor.processor.attempt import Attempts
 from hook_event_processor.processor.batch import Batch, ToLease
 from hook_event_processor.processor.executor import Chunk, Executor
+from hook_event_processor.processor.lease_recording import Finished, LeasedEvent, LeaseRecorder, Written
 from hook_event_processor.processor.outage import Outage, reconnect_delay
-from hook_event_processor.processor.recording import DATA_ERRORS
 from hook_event_processor.processor.report import Report
-from hook_event_processor.registry import Hook, Route
 from hook_event_processor.run import ChunkResult
-from hook_event_processor.store import ack, arrays, record
-from hook_event_processor.store.ack import Failure
-from hook_event_processor.store.claim import Claim, Row
-from hook_event_processor.store.database import PREPARE_AFTER, Database, one_line
+from hook_event_processor.store import ack, arrays
+from hook_event_processor.store.claim import Claim
+from hook_event_processor.store.database import PREPARE_AFTER, Database
 from hook_event_processor.telemetry.watchdog import Progress
 
 logger = logging.getLogger("HookEventProcessor")
@@ -32,38 +29,6 @@ _LAST_GOOD = 96 + GOOD
 _TICK_SECONDS = 0.25
 _LOCKED_SECONDS = 0.05
 _MAX_RECORDED = 500  # runs in one transaction
-
-
-@dataclass(eq=False, slots=True)
-class LeasedEvent:
-    """An event that runs here under a lease, stage after stage."""
-
-    row: Row
-    route: Route
-    slots: int
-    token: UUID
-    stage: int = 0
-    running: list[Chunk] = field(default_factory=list)
-    failed: list[tuple[Hook, bytes]] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Finished:
-    """A run that ended, to be recorded; `last` when the event is over with it."""
-
-    event: LeasedEvent
-    hook: Hook
-    result: ChunkResult
-    last: bool
-
-
-@dataclass(slots=True)
-class Written:
-    """What came of recording: events that somebody else has locked, those whose lease is lost, delays of retries."""
-
-    locked: set[bytes] = field(default_factory=set)
-    lost: set[bytes] = field(default_factory=set)
-    delays: list[float] = field(default_factory=list)
 
 
 class Leases:
@@ -86,7 +51,6 @@ class Leases:
         self.slots = slots
         self._may_prepare = may_prepare
         self._database = database
-        self._node = node
         self._executor = executor
         self._attempts = attempts
         self._report = report
@@ -97,8 +61,7 @@ class Leases:
         self._free = slots
         self._in_flight: dict[bytes, LeasedEvent] = {}
         self._finished: list[Finished] = []
-        # What a transaction held whose end is not known.
-        self._in_doubt: Sequence[Finished] = ()
+        self._recorder = LeaseRecorder(node, attempts)
         self._stopping = self._over = False
         self._connection: Connection | None = None
         self._heartbeat_at = 0.0
@@ -222,90 +185,8 @@ class Leases:
         self._heartbeat_at = monotonic() + ack.HEARTBEAT_SECONDS
 
     def _record(self, finished: Sequence[Finished]) -> None:
-        if not finished:
-            return
-        connection = self._connected()
-        known = self._known(connection)
-        self._in_doubt = finished
-        written = Written()
-        try:
-            with connection.transaction():
-                self._write(connection, finished, known, written)
-        except DATA_ERRORS as fault:
-            if connection.closed:
-                raise
-            logger.warning("leased runs could not be recorded at once, recording them one by one: %s", one_line(fault))
-            written = Written()
-            for one in finished:
-                self._record_one(connection, one, known, written)
-        self._in_doubt = ()
-        self._forget(finished, written)
-
-    def _known(self, connection: Connection) -> set[tuple[bytes, int]]:
-        """What the transaction whose end is not known has recorded after all, as (event, hook)."""
-        if not self._in_doubt:
-            return set()
-        runs = [(one.event.row.id, one.hook.id, one.event.row.attempt) for one in self._in_doubt]
-        with connection.transaction():
-            return record.recorded(connection, runs, self._node)
-
-    def _record_one(
-        self, connection: Connection, one: Finished, known: set[tuple[bytes, int]], written: Written
-    ) -> None:
-        try:
-            with connection.transaction():
-                self._write(connection, [one], known, written)
-                return
-        except DATA_ERRORS as fault:
-            reason = f"the run could not be recorded: {fault.diag.message_primary or fault}"
-        guilty = replace(one, result=ChunkResult.refused(Outcome.FAILED, reason, 1))
-        one.event.failed.append((one.hook, reason.encode(errors="replace")))
-        logger.error("event %s: %s", UUID(bytes=one.event.row.id), reason)
-        try:
-            with connection.transaction():
-                self._write(connection, [guilty], known, written)
-        except DATA_ERRORS:  # even the dead letter is refused
-            with connection.transaction():
-                self._write(connection, [guilty], known, written, tell=False)
-
-    def _write(
-        self,
-        connection: Connection,
-        finished: Sequence[Finished],
-        known: set[tuple[bytes, int]],
-        written: Written,
-        *,
-        tell: bool = True,
-    ) -> None:
-        """Write what is guarded by leases that are still ours, but for the runs that are `known`."""
-        leases = list({one.event.row.id: one.event.token for one in finished}.items())
-        held, locked = ack.held(connection, leases)
-        runs = record.Runs()
-        children: list[record.Child] = []
-        for one in finished:
-            row, result = one.event.row, one.result
-            if row.id not in held or (row.id, one.hook.id) in known:
-                continue
-            runs.add(one.hook, [row.id], [row.attempt], result.codes, result.durations, result.outputs, result.errors)
-            for dispatched in result.dispatched.get(0, ()):
-                children.append(self._attempts.child(row, one.hook, dispatched))
-        over = [one.event for one in finished if one.last and one.event.row.id in held]
-        failures = [self._failure(event, children if tell else []) for event in over if event.failed]
-        record.record(connection, runs, self._node, statement=record.BEGAN_EARLIER)
-        record.dispatch(connection, children)
-        ack.finished(connection, [event.row.id for event in over if not event.failed])
-        ack.failed(connection, failures)
-        written.locked |= locked
-        written.lost |= {one.event.row.id for one in finished if (one.event.row.id, one.hook.id) not in known}
-        written.lost -= held | locked
-        written.delays += [failure.delay for failure in failures if failure.delay is not None]
-
-    def _failure(self, event: LeasedEvent, children: list[record.Child]) -> Failure:
-        failure = self._attempts.failure(event.row, event.failed, needs_slot=True)
-        letter = self._attempts.dead_letter(event.row, failure, event.failed)
-        if letter is not None:
-            children.append(letter)
-        return failure
+        if finished:
+            self._forget(finished, self._recorder.record(self._connected(), finished))
 
     def _forget(self, finished: Sequence[Finished], written: Written) -> None:
         """The transaction is committed: free the slots, and tell."""

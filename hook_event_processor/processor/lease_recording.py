@@ -1,0 +1,154 @@
+"""Recording leased runs as they end, guarded by leases that may be lost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from uuid import UUID
+
+from psycopg import Connection
+
+from hook_event_processor.event import Outcome
+from hook_event_processor.processor.attempt import Attempts
+from hook_event_processor.processor.executor import Chunk
+from hook_event_processor.processor.recording import DATA_ERRORS
+from hook_event_processor.registry import Hook, Route
+from hook_event_processor.run import ChunkResult
+from hook_event_processor.store import ack, record
+from hook_event_processor.store.ack import Failure
+from hook_event_processor.store.claim import Row
+from hook_event_processor.store.database import one_line
+from hook_event_processor.store.record import Child
+
+logger = logging.getLogger("HookEventProcessor")
+
+
+@dataclass(eq=False, slots=True)
+class LeasedEvent:
+    """An event that runs here under a lease, stage after stage."""
+
+    row: Row
+    route: Route
+    slots: int
+    token: UUID
+    stage: int = 0
+    running: list[Chunk] = field(default_factory=list)
+    failed: list[tuple[Hook, bytes]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finished:
+    """A run that ended, to be recorded; `last` when the event is over with it."""
+
+    event: LeasedEvent
+    hook: Hook
+    result: ChunkResult
+    last: bool
+
+
+@dataclass(slots=True)
+class Written:
+    """What came of recording: events that somebody else has locked, those whose lease is lost, delays of retries."""
+
+    locked: set[bytes] = field(default_factory=set)
+    lost: set[bytes] = field(default_factory=set)
+    delays: list[float] = field(default_factory=list)
+
+
+class LeaseRecorder:
+    """Writes finished runs as one processor, `node`."""
+
+    def __init__(self, node: str, attempts: Attempts) -> None:
+        self._node = node
+        self._attempts = attempts
+        # What a transaction held whose end is not known.
+        self._in_doubt: Sequence[Finished] = ()
+
+    def record(self, connection: Connection, finished: Sequence[Finished]) -> Written:
+        """Record the runs in one transaction; one by one when the data of one of them is refused.
+
+        Raises as psycopg does when the connection is lost. What that
+        transaction held is looked up before it is written again.
+        """
+        known = self._known(connection)
+        self._in_doubt = finished
+        written = Written()
+        try:
+            with connection.transaction():
+                self._write(connection, finished, known, written)
+        except DATA_ERRORS as fault:
+            if connection.closed:
+                raise
+            logger.warning("leased runs could not be recorded at once, recording them one by one: %s", one_line(fault))
+            written = Written()
+            for one in finished:
+                self._record_one(connection, one, known, written)
+        self._in_doubt = ()
+        return written
+
+    def _known(self, connection: Connection) -> set[tuple[bytes, int]]:
+        """What the transaction whose end is not known has recorded after all, as (event, hook)."""
+        if not self._in_doubt:
+            return set()
+        runs = [(one.event.row.id, one.hook.id, one.event.row.attempt) for one in self._in_doubt]
+        with connection.transaction():
+            return record.recorded(connection, runs, self._node)
+
+    def _record_one(
+        self, connection: Connection, one: Finished, known: set[tuple[bytes, int]], written: Written
+    ) -> None:
+        try:
+            with connection.transaction():
+                self._write(connection, [one], known, written)
+                return
+        except DATA_ERRORS as fault:
+            reason = f"the run could not be recorded: {fault.diag.message_primary or fault}"
+        guilty = replace(one, result=ChunkResult.refused(Outcome.FAILED, reason, 1))
+        one.event.failed.append((one.hook, reason.encode(errors="replace")))
+        logger.error("event %s: %s", UUID(bytes=one.event.row.id), reason)
+        try:
+            with connection.transaction():
+                self._write(connection, [guilty], known, written)
+        except DATA_ERRORS:  # even the dead letter is refused
+            with connection.transaction():
+                self._write(connection, [guilty], known, written, tell=False)
+
+    def _write(
+        self,
+        connection: Connection,
+        finished: Sequence[Finished],
+        known: set[tuple[bytes, int]],
+        written: Written,
+        *,
+        tell: bool = True,
+    ) -> None:
+        """Write what is guarded by leases that are still ours, but for the runs that are `known`."""
+        leases = list({one.event.row.id: one.event.token for one in finished}.items())
+        held, locked = ack.held(connection, leases)
+        runs = record.Runs()
+        children: list[Child] = []
+        for one in finished:
+            row, result = one.event.row, one.result
+            if row.id not in held or (row.id, one.hook.id) in known:
+                continue
+            runs.add(one.hook, [row.id], [row.attempt], result.codes, result.durations, result.outputs, result.errors)
+            for dispatched in result.dispatched.get(0, ()):
+                children.append(self._attempts.child(row, one.hook, dispatched))
+        over = [one.event for one in finished if one.last and one.event.row.id in held]
+        failures = [self._failure(event, children if tell else []) for event in over if event.failed]
+        record.record(connection, runs, self._node, statement=record.BEGAN_EARLIER)
+        record.dispatch(connection, children)
+        ack.finished(connection, [event.row.id for event in over if not event.failed])
+        ack.failed(connection, failures)
+        written.locked |= locked
+        written.lost |= {one.event.row.id for one in finished if (one.event.row.id, one.hook.id) not in known}
+        written.lost -= held | locked
+        written.delays += [failure.delay for failure in failures if failure.delay is not None]
+
+    def _failure(self, event: LeasedEvent, children: list[Child]) -> Failure:
+        failure = self._attempts.failure(event.row, event.failed, needs_slot=True)
+        letter = self._attempts.dead_letter(event.row, failure, event.failed)
+        if letter is not None:
+            children.append(letter)
+        return failure
