@@ -6,20 +6,28 @@ local now, time = bridge.now, os.time
 
 -- Few: one instruction can take milliseconds, on megabytes or when memory is short.
 local INSTRUCTIONS <const> = 200
--- Checks between two looks at the clock, which takes the interpreter's lock;
--- os.time does not, and brings the next look forward when these take long.
-local CHECKS <const> = 50
+-- Checks between two looks at the clock, which takes the interpreter's lock:
+-- more and more of them in a run that computes for long, while they are
+-- quick. os.time takes none, and brings the next look forward.
+local CHECKS <const>, MAX_CHECKS <const> = 50, 800
+local OFTEN <const> = 0.005 -- seconds between looks
 local WORTH_COLLECTING_KB <const> = 512
 local EXPIRED <const> = "the run took longer than it may"
 
 local deadline = { EXPIRED = EXPIRED }
 local ends_at, expired = math.huge, false
-local checks_left, second = 0, 0
+local checks, checks_left, second, looked_at = CHECKS, 0, 0, 0
 
 local function is_over()
-  checks_left, second = CHECKS, time()
+  local at = now()
+  if at - looked_at > OFTEN then
+    checks = CHECKS
+  elseif checks < MAX_CHECKS then
+    checks = checks * 2
+  end
+  checks_left, second, looked_at = checks, time(), at
   -- Not `>`: a cancelled run is told that it is infinitely late.
-  return expired or now() >= ends_at
+  return expired or at >= ends_at
 end
 
 local function check()
@@ -32,7 +40,10 @@ local function check()
   error(EXPIRED, 0)
 end
 
-function deadline.arm(at) ends_at, expired = at, false end
+function deadline.arm(at)
+  ends_at, expired = at, false
+  checks, checks_left = CHECKS, CHECKS
+end
 
 function deadline.is_expired() return expired end
 

@@ -17,6 +17,8 @@ from hook_event_processor.run import ChunkResult
 RunFunction = Callable[[Hook, Sequence[Any], threading.Event], ChunkResult]
 # What a run may take beyond its timeout before its thread is given up.
 GRACE_SECONDS = 2.0
+# A run that has computed for this long is in nobody's hurry.
+LONG_SECONDS = 0.5
 
 
 @dataclass(eq=False, slots=True)
@@ -51,6 +53,10 @@ class Executor:
         """Wait no longer for the chunk: it is told to end, and its thread is replaced."""
         chunk.cancelled.set()
         self._pool.abandon(chunk)
+
+    def demote(self) -> None:
+        """Let the threads whose runs compute for long give way to all others."""
+        self._pool.demote(LONG_SECONDS)
 
     @property
     def busy(self) -> int:

@@ -27,6 +27,7 @@ logger = logging.getLogger("HookEventProcessor")
 
 _LAST_GOOD = 96 + GOOD
 _TICK_SECONDS = 0.25
+_LONG_RUNS_SECONDS = 0.5
 _LOCKED_SECONDS = 0.05
 _MAX_RECORDED = 500  # runs in one transaction
 
@@ -64,7 +65,7 @@ class Leases:
         self._recorder = LeaseRecorder(node, attempts)
         self._stopping = self._over = False
         self._connection: Connection | None = None
-        self._heartbeat_at = 0.0
+        self._heartbeat_at = self._long_runs_at = 0.0
         self._failures = self._outages = 0
 
     def reserve(self) -> int:
@@ -125,7 +126,7 @@ class Leases:
         while not self._over:
             progress.mark()
             try:
-                self._give_up_overdue()
+                self._see_to_long_runs()
                 self._beat()
                 self._record(self._take_finished())
                 self._failures = 0
@@ -161,9 +162,13 @@ class Leases:
             self._outages = self._outage.end()
         return self._connection
 
-    def _give_up_overdue(self) -> None:
-        """A run that did not end at its deadline is stuck where nothing can interrupt it: it has failed."""
+    def _see_to_long_runs(self) -> None:
+        """Let what computes for long give way; give up what is past its deadline, since nothing interrupts it."""
         now = monotonic()
+        if now < self._long_runs_at:
+            return
+        self._long_runs_at = now + _LONG_RUNS_SECONDS
+        self._executor.demote()
         with self._changed:
             overdue = [(e, c) for e in self._in_flight.values() for c in e.running if c.overdue(now)]
         for event, chunk in overdue:

@@ -8,8 +8,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import monotonic
-from typing import Generic, TypeVar
+from time import clock_gettime, monotonic, pthread_getcpuclockid, thread_time
+from typing import Any, Generic, TypeVar
 
 logger = logging.getLogger("Pool")
 
@@ -25,7 +25,8 @@ class _Worker(Generic[Task]):
     thread: threading.Thread | None = None
     task: Task | None = None
     since: float = 0.0
-    abandoned: bool = False
+    leaving: bool = False  # when its task ends
+    cpu_before: float = 0.0  # of the thread, as the task began
 
 
 class Pool(Generic[Task]):
@@ -73,21 +74,23 @@ class Pool(Generic[Task]):
                 return
 
     def _give_up(self, worker: _Worker[Task]) -> None:
-        worker.abandoned = True
+        worker.leaving = True
         self._workers.discard(worker)
         self._abandoned.add(worker)
-        if worker.thread is not None and worker.thread.native_id is not None:
-            try:
-                os.setpriority(os.PRIO_PROCESS, worker.thread.native_id, _LOWEST_PRIORITY)
-            except OSError as fault:  # it has ended meanwhile, or the host forbids it
-                logger.debug("thread %s keeps its priority: %s", worker.thread.name, fault)
+        _give_way(worker)
         if self._tasks and len(self._workers) < self._size:
             self._add_worker()
 
-    def started(self, task: Task) -> bool:
-        """Whether a thread has taken the task."""
+    def demote(self, cpu_seconds: float) -> None:
+        """Let every thread whose task has computed for so long give way to all others.
+
+        There is no way back for a thread of an ordinary user: it ends with the task.
+        """
         with self._lock:
-            return all(waiting is not task for waiting in self._tasks)
+            for worker in self._workers:
+                if worker.task is not None and not worker.leaving and _cpu_seconds(worker) > cpu_seconds:
+                    worker.leaving = True
+                    _give_way(worker)
 
     @property
     def busy(self) -> int:
@@ -125,13 +128,14 @@ class Pool(Generic[Task]):
     def _next(self, worker: _Worker[Task]) -> bool:
         """Wait for a task; False when the thread is to end."""
         with self._lock:
-            if worker.abandoned or not self._await_task():
+            if worker.leaving or not self._await_task():
                 # Under the same lock: a submit must not count on a thread that is leaving.
                 self._workers.discard(worker)
                 self._abandoned.discard(worker)
                 return False
             worker.task = self._tasks.popleft()
             worker.since = monotonic()
+            worker.cpu_before = thread_time()
             return True
 
     def _await_task(self) -> bool:
@@ -142,3 +146,20 @@ class Pool(Generic[Task]):
             return self._lock.wait_for(lambda: bool(self._tasks), _IDLE_SECONDS)
         finally:
             self._idle -= 1
+
+
+def _cpu_seconds(worker: _Worker[Any]) -> float:
+    """Seconds of processor time that the worker's task has taken."""
+    if worker.thread is None or worker.thread.ident is None:
+        return 0.0
+    return clock_gettime(pthread_getcpuclockid(worker.thread.ident)) - worker.cpu_before
+
+
+def _give_way(worker: _Worker[Any]) -> None:
+    if worker.thread is None or worker.thread.native_id is None:
+        return
+    try:
+        # On Linux this is the thread's priority, not the process's.
+        os.setpriority(os.PRIO_PROCESS, worker.thread.native_id, _LOWEST_PRIORITY)
+    except OSError as fault:  # it has ended meanwhile, or the host forbids it
+        logger.debug("thread %s keeps its priority: %s", worker.thread.name, fault)
