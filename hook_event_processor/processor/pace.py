@@ -6,8 +6,8 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-CHUNK_SECONDS = 0.004  # of work that crosses into Lua in one call
-MAX_CHUNK = 250
+CHUNK_SECONDS = 0.01  # of work that crosses into Lua in one call
+MAX_CHUNK = 1000
 # A pure hook slower than this runs under a lease, beside the claim; one that
 # has become twice as fast again returns.
 SLOW_SECONDS = 0.05
