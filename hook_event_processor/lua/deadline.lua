@@ -5,11 +5,11 @@ local error, create, sethook = error, coroutine.create, debug.sethook
 local now, time = bridge.now, os.time
 
 -- Few: one instruction can take milliseconds, on megabytes or when memory is short.
-local INSTRUCTIONS <const> = 200
+local INSTRUCTIONS <const> = 1000
 -- Checks between two looks at the clock, which takes the interpreter's lock:
 -- more and more of them in a run that computes for long, while they are
 -- quick. os.time takes none, and brings the next look forward.
-local CHECKS <const>, MAX_CHECKS <const> = 50, 800
+local CHECKS <const>, MAX_CHECKS <const> = 10, 160
 local OFTEN <const> = 0.005 -- seconds between looks
 local WORTH_COLLECTING_KB <const> = 512
 local EXPIRED <const> = "the run took longer than it may"
