@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from tenacity import RetryCallState, Retrying, wait_exponential_jitter
+from tenacity.wait import wait_base
 
 from hook_event_processor.registry import Hook
 
@@ -30,11 +30,12 @@ class RetryPolicy:
 
     def delay_after(self, attempt: int) -> float:
         """Seconds from the failure of this attempt (from 1) to the next."""
-        wait = wait_exponential_jitter(multiplier=self.delay, max=self.max_delay, jitter=self.delay * _JITTER)
-        return wait(_state(attempt))
+        jitter = self.delay * _JITTER
+        return wait_after(wait_exponential_jitter(multiplier=self.delay, max=self.max_delay, jitter=jitter), attempt)
 
 
-def _state(attempt: int) -> Any:
+def wait_after(wait: wait_base, attempt: int) -> float:
+    """Seconds that a tenacity strategy waits after this failed attempt (from 1)."""
     state = RetryCallState(Retrying(), None, (), {})
     state.attempt_number = attempt
-    return state
+    return float(wait(state))

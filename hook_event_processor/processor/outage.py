@@ -8,9 +8,10 @@ from time import monotonic
 
 import psycopg
 from psycopg import Connection
-from tenacity import RetryCallState, Retrying, wait_exponential_jitter
+from tenacity import wait_exponential_jitter
 
 from hook_event_processor.errors import StoreUnavailable
+from hook_event_processor.retry import wait_after
 from hook_event_processor.store.database import one_line
 
 logger = logging.getLogger("HookEventProcessor")
@@ -66,6 +67,4 @@ class Outage:
 
 def reconnect_delay(attempt: int) -> float:
     """Seconds to wait after this failed attempt (from 1) to connect."""
-    state = RetryCallState(Retrying(), None, (), {})
-    state.attempt_number = attempt
-    return float(_WAIT(state))
+    return wait_after(_WAIT, attempt)
