@@ -102,13 +102,13 @@ def _translated(glob: str) -> Iterable[str]:
 class Hook:
     """What runs for an event: a Lua hook, or a Python handler with its row.
 
-    `code` is the Lua text, or the callable. A pure hook's effects all lie in
+    `code` is the Lua program (lua.runtime.Program), or the callable. A pure hook's effects all lie in
     the transaction that acknowledges its event. Times are in seconds.
     """
 
     id: int
     name: str
-    code: str | Callable[..., object]
+    code: object
     patterns: tuple[Pattern, ...] = ()
     version: int = 1
     stack: str | None = None

@@ -18,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 from hook_event_processor import settings as settings_module
 from hook_event_processor.errors import SchemaError, StoreUnavailable
 from hook_event_processor.event_handlers import EventHandlerRegistry
+from hook_event_processor.lua.door import Library, Services
 from hook_event_processor.lua.memory import MemoryBudget
 from hook_event_processor.processor import routing
 from hook_event_processor.processor.attempt import Attempts
@@ -89,6 +90,7 @@ class HookEventProcessor:
         self._watchdog = Watchdog()
         self._metrics = Metrics()
         self._run_log = RunLog(logging.getLogger("HookRun"))
+        self._library = Library(Services(settings, database))
         paces = Paces()
         report = Report(self._metrics, self._run_log, paces)
         attempts = Attempts(policy, origin)
@@ -138,7 +140,7 @@ class HookEventProcessor:
         self._housekeeping = Housekeeping(database, report, self._outage, self._describe)
 
     def _start_run(self, budget: MemoryBudget) -> HookRunner:
-        return HookRunner(self.settings.hook_memory, self.settings.max_payload_size, budget)
+        return HookRunner(self.settings.hook_memory, self.settings.max_payload_size, budget, self._library)
 
     def _reload(self, connection: Connection) -> None:
         self._registry = routing.load(connection, self.handler_registry)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from hook_event_processor.errors import SettingsError
+from hook_event_processor.policy import Grants, Policy, read_policy
 
 # libpq's own variables (PostgreSQL manual, "Environment Variables") and the
 # connection parameters that they stand for.
@@ -71,6 +72,14 @@ class Settings:
     listen: bool = True
     instance: str = ""
     log_level: str = "INFO"
+    hook_exec: bool | tuple[str, ...] = False
+    hook_http_allow: tuple[str, ...] = ("*",)
+    hook_http_deny: tuple[str, ...] = ()
+    hook_file_roots: tuple[Path, ...] = ()
+    hook_env: tuple[str, ...] = ()
+    hook_secrets: tuple[str, ...] = ()
+    hook_policy: Path | None = None
+    policy: Policy = field(default_factory=Policy)
 
 
 def _integer(low: int, high: int) -> Callable[[str], int]:
@@ -101,6 +110,34 @@ def _megabytes(low: int, high: int) -> Callable[[str], int]:
 
     parse.__doc__ = f"a whole number of megabytes from {low} to {high}"
     return parse
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """names separated by commas; * stands for any characters"""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _programs(text: str) -> bool | tuple[str, ...]:
+    """off, on, or programs separated by commas: names or absolute paths"""
+    return {"on": True, "off": False}.get(text.lower(), _names(text))
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    """hosts (with * for any characters), addresses or networks, separated by commas, each with :port if need be"""
+    return _names(text)
+
+
+def _paths(text: str) -> tuple[Path, ...]:
+    """absolute paths separated by colons"""
+    paths = tuple(Path(path) for path in text.split(":") if path)
+    if not all(path.is_absolute() for path in paths):
+        raise ValueError
+    return paths
+
+
+def _path(text: str) -> Path:
+    """an absolute path"""
+    return _paths(text)[0]
 
 
 def _switch(text: str) -> bool:
@@ -145,6 +182,13 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "LISTEN": ("listen", _switch),
     "HEP_INSTANCE": ("instance", _instance),
     "LOG_LEVEL": ("log_level", _log_level),
+    "HOOK_EXEC": ("hook_exec", _programs),
+    "HOOK_HTTP_ALLOW": ("hook_http_allow", _hosts),
+    "HOOK_HTTP_DENY": ("hook_http_deny", _hosts),
+    "HOOK_FILE_ROOTS": ("hook_file_roots", _paths),
+    "HOOK_ENV": ("hook_env", _names),
+    "HOOK_SECRETS": ("hook_secrets", _names),
+    "HOOK_POLICY": ("hook_policy", _path),
 }
 
 
@@ -169,9 +213,28 @@ def load(environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -
         faults.append(str(fault))
         conninfo = None
     faults += _disagreements(Settings(home=Path(), conninfo=None, **parsed))
+    home = _home(values)
+    parsed.setdefault("hook_file_roots", (home / "files",))
+    settings = Settings(home=home, conninfo=conninfo, **parsed)
+    try:
+        settings = replace(settings, policy=_policy(settings))
+    except SettingsError as fault:
+        faults.append(str(fault))
     if faults:
         raise SettingsError("; ".join(faults))
-    return Settings(home=_home(values), conninfo=conninfo, **parsed)
+    return settings
+
+
+def _policy(settings: Settings) -> Policy:
+    default = Grants(
+        settings.hook_exec,
+        settings.hook_http_allow,
+        settings.hook_http_deny,
+        settings.hook_file_roots,
+        settings.hook_env,
+        settings.hook_secrets,
+    )
+    return read_policy(settings.hook_policy, default) if settings.hook_policy else Policy(default)
 
 
 def _disagreements(settings: Settings) -> list[str]:

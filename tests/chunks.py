@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hook_event_processor.event import Outcome, outcome_of
+from hook_event_processor.lua.door import Library, Services
 from hook_event_processor.lua.loader import program
 from hook_event_processor.lua.runtime import Runtime
+from hook_event_processor.policy import Grants, Policy
 from hook_event_processor.run import ChunkResult
+from hook_event_processor.settings import Settings
+from hook_event_processor.store.database import Database
 
 MEMORY = 32 * 1024 * 1024
 MAX_PAYLOAD = 100_000
@@ -37,12 +42,18 @@ def event(payload: str = "{}", metadata: str = "{}", **columns: Any) -> list[Any
     return [bytes(range(16)), *names, at, *texts, values["attempt"], values["priority"]]
 
 
-def runtime(memory: int = MEMORY) -> Runtime:
-    return Runtime(memory, MAX_PAYLOAD)
+def library(database: Database | None = None, show: Callable[[str], None] | None = None, **grants: Any) -> Library:
+    """The library as a processor has it, with these grants for every hook; dry with `show`."""
+    settings = Settings(home=Path("/nonexistent"), conninfo=None, policy=Policy(Grants(**grants)))
+    return Library(Services(settings, database), show)
+
+
+def runtime(memory: int = MEMORY, library: Library | None = None) -> Runtime:
+    return Runtime(memory, MAX_PAYLOAD, library=library)
 
 
 def run(
-    text: str, *events: Sequence[Any], timeout: float = 5.0, within: Runtime | None = None, name: str = "hook.lua"
+    text: str, *events: Sequence[Any], timeout: float = 5.0, within: Runtime | None = None, name: str = "hook"
 ) -> ChunkResult:
     """Run the hook for the events (one, if none is given). Fails the test when the run does not end."""
     results: list[ChunkResult] = []

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from chunks import event
+from chunks import event, library
 from psycopg import Connection
 
 from hook_event_processor import EventHandlerRegistry, HandlerResult, event_handlers, register_custom_handler
@@ -171,7 +171,7 @@ def _custom(event: dict[str, Any]) -> HandlerResult:
 
 
 def _run(code: Callable[..., object], *rows: list[Any]) -> ChunkResult:
-    run = HookRunner(2**25, 100_000, MemoryBudget(2**26, 2**25))
+    run = HookRunner(2**25, 100_000, MemoryBudget(2**26, 2**25), library())
     return run(Hook(1, "handler", code), [_row(*row) for row in rows or [event()]], threading.Event())
 
 

@@ -156,7 +156,7 @@ def test_it_is_refused_with_its_reason_and_place(name: str) -> None:
     ],
 )
 def test_the_modules_that_a_text_names(text: str, modules: tuple[str, ...]) -> None:
-    assert program(text, "hook.lua").modules == modules
+    assert program(text, "hook").modules == modules
 
 
 @pytest.mark.parametrize(
@@ -174,4 +174,4 @@ def test_the_modules_that_a_text_names(text: str, modules: tuple[str, ...]) -> N
     ],
 )
 def test_what_has_effects_outside_the_database(text: str, effectful: bool) -> None:
-    assert program(text, "hook.lua").effectful is effectful
+    assert program(text, "hook").effectful is effectful

@@ -176,7 +176,7 @@ def test_what_a_run_swallowed_ends_with_it() -> None:
 
 def test_a_cancelled_chunk_ends_with_all_its_runs() -> None:
     cancelled = threading.Event()
-    hook = program("return { execute = function() while true do end end }", "hook.lua")
+    hook = program("return { execute = function() while true do end end }", "hook")
     thread = threading.Thread(target=runtime().run, args=(hook, 60.0, [event()] * 5, cancelled), daemon=True)
     thread.start()
     cancelled.set()

@@ -60,7 +60,7 @@ def test_a_raised_error_names_file_and_line_and_no_internal_frame() -> None:
         "local hook = {}\nlocal function inner(event)\n  local x = event.data.missing\n  return x.y\nend\n"
         "function hook.execute(event)\n  inner(event)\nend\nreturn hook"
     )
-    result = run(text, name="notify.lua")
+    result = run(text, name="notify")
     assert outcomes(result) == [Outcome.FAILED]
     assert error(result) == (
         "notify.lua:4: attempt to index a nil value (local 'x')\nstack traceback:\n"

@@ -23,6 +23,9 @@ _DATABASE_VARIABLES = (
 )
 
 
+_PATHS = ("HOOK_FILE_ROOTS",)  # separated by colons
+
+
 def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     command = add_command(
         commands,
@@ -66,7 +69,9 @@ def _shown(variable: str, value: object) -> str:
         return "on" if value else "off"
     if variable.endswith("_MB") and isinstance(value, int):
         return str(value // _MEGABYTE)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, tuple):
+        return (":" if variable in _PATHS else ",").join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value or "")
 
 
 def _database(settings: Settings) -> tuple[str, str, str]:

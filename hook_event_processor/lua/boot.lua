@@ -3,7 +3,7 @@ local source, bridge, limits = ...
 
 local function file(name, ...) return assert(load(source(name), "=(processor)", "t"))(...) end
 
-local run = { effectful = false, named = {} } -- what the current run may do
+local run = {} -- what the current chunk's text allows: effectful, named, libraries, params
 local deadline = file("deadline", bridge)
 local longest_subject = file("libraries/patterns")
 local sandbox = file(
@@ -25,6 +25,15 @@ local modules = {
   json = sandbox.freeze(json, "json"),
   log = log,
   slog = log,
-  time = sandbox.freeze(file("modules/time", bridge, deadline, run), "time"),
 }
-return file("runner", bridge, limits, deadline, sandbox, output, current, take_dispatched, modules, run)
+
+-- Other modules are loaded when a hook's text first names them.
+local call = file("door", bridge, deadline)
+local parts = { bridge = bridge, call = call, current = current, deadline = deadline, json = json, run = run, seal = sandbox.seal }
+
+local function load_module(name)
+  if not modules[name] then modules[name] = sandbox.freeze(file("modules/" .. name, parts), name) end
+end
+
+local library = file("library", sandbox, modules, load_module, run)
+return file("runner", bridge, limits, deadline, sandbox, output, current, take_dispatched, library, run)

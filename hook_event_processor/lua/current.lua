@@ -133,6 +133,9 @@ local depth -- of this run's event, once it was asked for
 
 function current.provide_dispatch(f) dispatch = f end
 
+-- JSON text of the processor's own.
+current.decode = decode_jsonb
+
 -- `first`: where the event's fields begin in `arguments`.
 function current.set(arguments, first)
   fields, at = arguments, first - 1
@@ -143,6 +146,9 @@ end
 
 -- The run is over: what it left in its event is nobody's.
 function current.clear() lazy.table = nil end
+
+-- The event's id, read past the event's table, which the hook may have changed.
+function current.id() return readers.id() end
 
 -- How many dispatches lie between this event and one that no hook dispatched:
 -- read past the event's table, which the hook may have changed.

@@ -47,6 +47,8 @@ end
 
 function deadline.is_expired() return expired end
 
+function deadline.ends_at() return ends_at end
+
 -- Called after whatever may have swallowed the error, and before whatever leaves Lua.
 function deadline.refuse_expired()
   if expired then error(EXPIRED, 0) end

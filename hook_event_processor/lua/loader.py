@@ -13,7 +13,9 @@ from hook_event_processor.lua.names import names_in
 from hook_event_processor.lua.runtime import Program, Runtime
 from hook_event_processor.registry import parse_pattern
 
-MODULES = frozenset({"event", "json", "log", "slog", "time"})
+# What these do outside the database cannot be undone: hooks that name them run under a lease.
+EFFECTFUL = frozenset({"exec", "file", "http", "notify", "state"})
+MODULES = EFFECTFUL | {"crypto", "env", "event", "json", "log", "regex", "secret", "slog", "template", "time", "yaml"}
 MAX_TEXT_BYTES = 256 * 1024
 _KEYS = frozenset(
     {"name", "description", "event_type", "source", "action", "stack", "priority", "timeout", "retry"}
@@ -39,10 +41,18 @@ class Definition:
     effectful: bool
 
 
-def program(text: str, name: str) -> Program:
-    """The text as a program, with the modules that it names. Cheap: nothing is run."""
-    modules, sleeps = names_in(text)
-    return Program(name, text, modules, effectful="time" in modules and sleeps)
+def program(
+    text: str,
+    name: str,
+    stack: str | None = None,
+    params: bytes = b"",
+    libraries: tuple[tuple[str, str], ...] = (),
+) -> Program:
+    """The text of the hook `name` as a program, with the modules that it names. Cheap: nothing is run."""
+    names, sleeps = names_in(text)
+    modules = tuple(module for module in names if module in MODULES)
+    effectful = not EFFECTFUL.isdisjoint(modules) or ("time" in modules and sleeps)
+    return Program(f"{name}.lua", text, modules, effectful, name, stack, params, libraries)
 
 
 def read_definition(text: str, file_path: str) -> Definition:
@@ -54,8 +64,8 @@ def read_definition(text: str, file_path: str) -> Definition:
     """
     reader = _Reader(text, file_path)
     reader.check_size()
-    described = program(text, PurePath(file_path).name or "hook.lua")
-    reader.check_modules(described.modules)
+    reader.check_modules(names_in(text)[0])
+    described = program(text, PurePath(file_path).stem or "hook")
     runtime = Runtime(_DESCRIBE_MEMORY, max_payload=MAX_TEXT_BYTES)
     table = runtime.describe(described, _DESCRIBE_SECONDS)
     reader.check_keys(table)

@@ -1,12 +1,12 @@
 -- Runs one hook for a chunk of events, each in a fresh environment, and
 -- returns what came of them as arrays.
-local bridge, limits, deadline, sandbox, output, current, take_dispatched, modules, run = ...
+local bridge, limits, deadline, sandbox, output, current, take_dispatched, library, run = ...
 local concat, error, find, type, tostring = table.concat, error, string.find, type, tostring
 local resume, yield = coroutine.resume, coroutine.yield
 local setupvalue, traceback, load = debug.setupvalue, debug.traceback, load
 local now, confine, utf8_len, gsub, math_type = bridge.now, bridge.confine, utf8.len, string.gsub, math.type
 local status, rep, sub, table_unpack = coroutine.status, string.rep, string.sub, table.unpack
-local pcall = pcall
+local next, pcall = next, pcall
 
 local DONE = {} -- what the runner itself yields; a hook cannot
 local FILTERED = {}
@@ -21,10 +21,20 @@ local TIMEOUT <const>, MEMORY <const>, REFUSED <const> = "d", "e", "f"
 local this_main, this_event -- of the run that begins
 local reserve
 
+-- What was set for this hook, over the defaults in its table.
+local function set_params(hook)
+  local params = type(hook.params) == "table" and hook.params or {}
+  for name, item in next, current.decode(run.params) do
+    params[name] = item
+  end
+  hook.params = params
+end
+
 local function attempt()
   local main, event = this_main, this_event
   local hook = main()
   if type(hook) ~= "table" then error("the hook's file returns a " .. type(hook) .. ", not a table", 0) end
+  if run.params then set_params(hook) end
   local filter = hook.filter
   if filter ~= nil and not filter(event) then return FILTERED end
   return hook.execute(event)
@@ -100,6 +110,7 @@ end
 local function forget(main)
   setupvalue(main, 1, nil)
   this_event = nil
+  library.forget()
   current.clear()
 end
 
@@ -113,7 +124,9 @@ end
 local function run_one(main, arguments, first)
   output.reset()
   if not server then server = deadline.watched(serve) end
-  setupvalue(main, 1, sandbox.environment())
+  local env = sandbox.environment()
+  library.begin(env)
+  setupvalue(main, 1, env)
   this_main, this_event = main, current.set(arguments, first)
   local code, message, reason = outcome(resume(server))
   forget(main)
@@ -130,44 +143,38 @@ local function print(...)
 end
 sandbox.provide("print", print)
 
-sandbox.provide("require", function(name)
-  local module = modules[name]
-  if module == nil then
-    local names = {}
-    for known in pairs(modules) do
-      names[#names + 1] = known
-    end
-    table.sort(names)
-    error("there is no module " .. tostring(name) .. "; there are " .. concat(names, ", "), 2)
-  end
-  -- What a hook is follows from the modules that its text names.
-  if not run.named[name] then error("require of a module that the hook's text does not name: " .. name, 2) end
-  return module
-end)
-
 local FIELDS = current.FIELDS
 
 local runner = {}
 
--- The compiled text as a function, or nil and what is wrong with it. Never bytecode.
-function runner.compile(text, name) return load(text, "@" .. name, "t", {}) end
-
--- Tells what the runs that follow may do: `named` are the modules of the hook's text.
-local function allow(effectful, named)
-  run.effectful, run.named = effectful, {}
-  for name in string.gmatch(named, "%S+") do
-    run.named[name] = true
+-- A hook's text and what belongs to it, compiled; or nil and what is wrong.
+-- Never bytecode. `libraries` are names and texts of shared code in turn.
+function runner.compile(text, name, effectful, named, params, ...)
+  local main, reason = load(text, "@" .. name, "t", {})
+  if not main then return nil, reason end
+  local unit = { main = main, effectful = effectful, named = {}, params = params, libraries = {} }
+  for module in string.gmatch(named, "%S+") do
+    unit.named[module] = true
   end
+  local texts = { ... }
+  for i = 1, #texts, 2 do
+    local shared
+    shared, reason = load(texts[i + 1], "@" .. texts[i] .. ".lua", "t", {})
+    if not shared then return nil, reason end
+    unit.libraries[texts[i]] = shared
+  end
+  return unit
 end
 
--- Runs `main` for `n` events of current.FIELDS arguments each, or for fewer
+-- Runs a compiled hook for `n` events of current.FIELDS arguments each, or for fewer
 -- when memory runs out or the results are many bytes. Returns outcomes as
 -- letters, a list of {index, dispatched} or false, and for each event its
 -- duration in seconds, output and error (false: none).
-function runner.run(main, timeout, effectful, named, n, ...)
-  local arguments = { ... }
+function runner.run(unit, timeout, n, ...)
+  local main, arguments = unit.main, { ... }
   local codes, results, dispatched, size = {}, {}, false, 0
-  allow(effectful, named)
+  library.allow(unit)
+  run.params = unit.params
   -- A failure of the runner itself can have left it in the middle of a run.
   if server and status(server) ~= "suspended" then server = nil end
   reserve = reserve or rep("x", RESERVE)
@@ -198,12 +205,13 @@ function runner.run(main, timeout, effectful, named, n, ...)
 end
 
 -- Runs the text once and returns the table that it makes, for reading its fields.
-function runner.describe(main, timeout)
-  allow(false, "")
-  run.named = modules -- nothing runs but the top level: it may require what it likes
+function runner.describe(unit, timeout)
+  library.allow(unit)
   deadline.arm(now() + timeout)
-  setupvalue(main, 1, sandbox.environment())
-  local co = deadline.watched(main)
+  local env = sandbox.environment()
+  library.begin(env)
+  setupvalue(unit.main, 1, env)
+  local co = deadline.watched(unit.main)
   confine(true)
   local ok, hook = resume(co)
   confine(false)

@@ -18,12 +18,14 @@ from lupa.lua54 import LuaError, LuaMemoryError, LuaRuntime, lua_type
 
 from hook_event_processor.errors import HookRefused
 from hook_event_processor.event import MAX_DEPTH, Outcome
+from hook_event_processor.lua.door import Call, Failed, Library, Misused, cross
 from hook_event_processor.lua.memory import MemoryBudget, Share
 from hook_event_processor.run import ChunkResult, Dispatched, storable
 
 MAX_DISPATCHED = 1000  # events that one run may dispatch
 _MAX_COMPILED_BYTES = 128 * 1024  # of hooks' text that a runtime keeps compiled
 _NEVER = float("inf")
+_DONE, _FAILED, _MISUSED = 0, 1, 2  # as in lua/door.lua
 _GARBAGE_BYTES = 2 * 1024 * 1024
 FIELDS = 10  # values of an event that hooks see
 _PAYLOAD, _METADATA = 6, 7  # their places among these
@@ -32,12 +34,25 @@ _MAX_DESCRIBED, _MAX_DESCRIBED_DEPTH = 1000, 4  # values in a hook's table, and 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A hook's text and what follows from it; `name` stands in tracebacks."""
+    """A hook's text and what belongs to it; `name` stands in tracebacks.
+
+    `params` is JSON text, empty when nothing was set; `libraries` are names
+    (without lib.) and texts of the shared code that it may require.
+    """
 
     name: str
     text: str
-    modules: tuple[str, ...]
-    effectful: bool
+    modules: tuple[str, ...] = ()
+    effectful: bool = False
+    hook: str = ""
+    stack: str | None = None
+    params: bytes = b""
+    libraries: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Characters of Lua text."""
+        return len(self.text) + sum(len(text) for _, text in self.libraries)
 
 
 class Runtime:
@@ -46,12 +61,15 @@ class Runtime:
     `memory` and `max_payload` are in bytes; `budget` is what it shares with
     others, if it does. No Python object is within a
     hook's reach: Lua code holds the few functions of the bridge as locals,
-    and they return nothing but numbers and booleans.
+    and they return nothing but strings, numbers and booleans.
     """
 
-    def __init__(self, memory: int, max_payload: int, budget: MemoryBudget | None = None) -> None:
+    def __init__(
+        self, memory: int, max_payload: int, budget: MemoryBudget | None = None, library: Library | None = None
+    ) -> None:
+        """Without a library nothing can be called that Python does."""
         # Alone, it has what it needs while it computes and while it waits.
-        self._bridge = _Bridge(budget or MemoryBudget(2 * memory, memory))
+        self._bridge = _Bridge(budget or MemoryBudget(2 * memory, memory), library)
         self._memory = memory
         self._lua = LuaRuntime(
             encoding=None,  # what hooks handle are bytes
@@ -70,6 +88,7 @@ class Runtime:
 
     def _load(self, max_payload: int) -> Any:
         self._bridge.memory_used = _memory_of(weakref.ref(self))
+        self._bridge.confine = _limit_of(weakref.ref(self))
         # The limit is for hooks. Lua calls that Python makes itself cannot fail:
         # what does not fit would end the process.
         self.confine(False)
@@ -77,7 +96,8 @@ class Runtime:
             b"now": self._bridge.now,
             b"sleep": self._bridge.sleep,
             b"unix_time": time.time,
-            b"confine": _limit_of(weakref.ref(self)),
+            b"confine": self._bridge.confine,
+            b"call": self._bridge.call,
         }
         limits = {
             b"payload": max_payload,
@@ -102,7 +122,7 @@ class Runtime:
         An event begins with the ten values that lua/current.lua names, texts
         as bytes. Setting `cancelled` ends the run as if its time were up.
         """
-        self._bridge.begin(cancelled)
+        self._bridge.begin(program, cancelled)
         try:
             return self._run_chunk(program, timeout, events)
         finally:
@@ -118,10 +138,8 @@ class Runtime:
         arguments, count = self._fitting(events)
         if count == 0:
             return ChunkResult.refused(Outcome.MEMORY, "not enough memory: the event is larger than half of it", 1)
-        modules = " ".join(program.modules).encode()
         try:
-            main = self._main(program)
-            codes, dispatched, *results = self._run(main, timeout, program.effectful, modules, count, *arguments)
+            codes, dispatched, *results = self._run(self._unit(program), timeout, count, *arguments)
         except LuaMemoryError:
             self.confine(False)
             # Whose fault it was is not known while there are several.
@@ -157,7 +175,7 @@ class Runtime:
         Raises HookRefused when the text does not compile, does not run, or returns something else.
         """
         try:
-            answer = self._runner[b"describe"](self._main(program), timeout)
+            answer = self._runner[b"describe"](self._unit(program), timeout)
         except LuaError as fault:
             raise HookRefused(_reason(str(fault))) from None
         if isinstance(answer, tuple):
@@ -170,19 +188,30 @@ class Runtime:
             raise HookRefused(f"{program.name}: the hook's table holds itself, or is too large")
         return described
 
-    def _main(self, program: Program) -> Any:
-        main = self._compiled.get(program)
-        if main is None:
-            compiled = self._runner[b"compile"](program.text.encode(), program.name.encode())
-            if isinstance(compiled, tuple):
-                raise HookRefused(_reason(compiled[1]))
-            main = self._compiled[program] = compiled
-            self._compiled_bytes += len(program.text)
+    def _unit(self, program: Program) -> Any:
+        unit = self._compiled.get(program)
+        if unit is None:
+            unit = self._compiled[program] = self._compile(program)
+            self._compiled_bytes += program.size
             while self._compiled_bytes > _MAX_COMPILED_BYTES and len(self._compiled) > 1:
-                self._compiled_bytes -= len(self._compiled.popitem(last=False)[0].text)
+                self._compiled_bytes -= self._compiled.popitem(last=False)[0].size
         else:
             self._compiled.move_to_end(program)
-        return main
+        return unit
+
+    def _compile(self, program: Program) -> Any:
+        libraries = [part.encode() for library in program.libraries for part in library]
+        unit = self._runner[b"compile"](
+            program.text.encode(),
+            program.name.encode(),
+            program.effectful,
+            " ".join(program.modules).encode(),
+            program.params or None,
+            *libraries,
+        )
+        if isinstance(unit, tuple):
+            raise HookRefused(_reason(unit[1]))
+        return unit
 
 
 class _Bridge:
@@ -192,18 +221,54 @@ class _Bridge:
     out of the garbage collector's sight, and a dropped runtime would stay.
     """
 
-    def __init__(self, budget: MemoryBudget) -> None:
+    def __init__(self, budget: MemoryBudget, library: Library | None) -> None:
         self._budget = budget
+        self._library = library
+        self._call: Call | None = None
         self._share = Share()
         self._cancelled = threading.Event()
         self.memory_used: Callable[[], int] = int
+        self.confine: Callable[[bool], None] = lambda _: None
 
-    def begin(self, cancelled: threading.Event) -> None:
+    def begin(self, program: Program, cancelled: threading.Event) -> None:
         self._cancelled = cancelled
+        if self._library is not None and program.modules:
+            grants = self._library.policy.grants(program.hook, program.stack)
+            self._call = Call(program.hook, program.stack, grants, cancelled, self._library.show)
         self._budget.begin(self._share, cancelled)
 
     def end(self, used: int) -> None:
+        self._call = None
         self._budget.end(self._share, used)
+
+    def call(self, name: bytes, ends_at: float, *arguments: Any) -> tuple[Any, ...]:
+        """A function of the library for the current run: a status and its values, or a status and why not."""
+        try:
+            return _DONE, *self._ask(name, ends_at, arguments)
+        except Failed as fault:
+            return _FAILED, str(fault).encode()
+        except Misused as fault:
+            return _MISUSED, str(fault).encode()
+        finally:
+            # What comes back must fit while it is handed over; lua/door.lua puts the limit into force again.
+            self.confine(False)
+
+    def _ask(self, name: bytes, ends_at: float, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        call, library = self._call, self._library
+        if call is None or library is None:
+            raise Misused(f"{name.decode()} can be called when the hook runs, not while its file is read")
+        call.ends_at = ends_at
+        if call.left <= 0:
+            raise Failed("the run took longer than it may")
+        function = library.function(name)
+        if not function.waits:
+            return cross(function, call, library.dry, arguments)
+        if not self._budget.pause(self._share, self.memory_used()):
+            raise Failed("not enough memory to wait")
+        try:
+            return cross(function, call, library.dry, arguments)
+        finally:
+            self._budget.begin(self._share, self._cancelled)
 
     def now(self) -> float:
         """Monotonic seconds; infinity when the run is cancelled."""

@@ -6,7 +6,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from time import perf_counter
 from typing import Any
 from uuid import UUID
@@ -15,7 +14,7 @@ import orjson
 
 from hook_event_processor.event import Outcome, code_of
 from hook_event_processor.event_handlers import HandlerResult
-from hook_event_processor.lua.loader import program
+from hook_event_processor.lua.door import Library
 from hook_event_processor.lua.memory import MemoryBudget
 from hook_event_processor.lua.runtime import Program, Runtime
 from hook_event_processor.registry import Hook
@@ -28,9 +27,10 @@ _TOO_LARGE = "the payload or the metadata is larger than HOOK_MAX_PAYLOAD_SIZE, 
 
 
 class HookRunner:
-    """Runs hooks for claimed rows on one thread. Limits are in bytes; `budget` is shared with other threads."""
+    """Runs hooks for claimed rows on one thread. Limits are in bytes; `budget` and `library` are shared with other threads."""
 
-    def __init__(self, memory: int, max_payload: int, budget: MemoryBudget) -> None:
+    def __init__(self, memory: int, max_payload: int, budget: MemoryBudget, library: Library) -> None:
+        self._library = library
         self._memory = memory
         self._max_payload = max_payload
         self._budget = budget
@@ -50,27 +50,23 @@ class HookRunner:
         return ChunkResult.joined(results)
 
     def _run(self, hook: Hook, rows: Sequence[Row], cancelled: threading.Event) -> ChunkResult:
-        if callable(hook.code):
-            return _run_handler(hook.code, rows)
-        return self._run_lua(_program(hook.code, hook.name), hook.timeout, rows, cancelled)
+        if isinstance(hook.code, Program):
+            return self._run_lua(hook.code, hook.timeout, rows, cancelled)
+        assert callable(hook.code)  # noqa: S101 - a hook's code is one or the other
+        return _run_handler(hook.code, rows)
 
     def _run_lua(self, lua: Program, timeout: float, rows: Sequence[Row], cancelled: threading.Event) -> ChunkResult:
         results: list[ChunkResult] = []
         count = 0
         while count < len(rows):
             if self._runtime is None:
-                self._runtime = Runtime(self._memory, self._max_payload, self._budget)
+                self._runtime = Runtime(self._memory, self._max_payload, self._budget, self._library)
             result = self._runtime.run(lua, timeout, rows[count:], cancelled)
             if result.out_of_memory:
                 self._runtime = None
             results.append(result)
             count += len(result.codes)
         return results[0] if len(results) == 1 else ChunkResult.joined(results)
-
-
-@lru_cache(maxsize=1024)
-def _program(text: str, name: str) -> Program:
-    return program(text, f"{name}.lua")
 
 
 def _run_handler(handler: Callable[..., object], rows: Sequence[Row]) -> ChunkResult:

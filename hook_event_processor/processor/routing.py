@@ -57,16 +57,17 @@ def load(connection: Connection, registered: EventHandlerRegistry) -> Registry:
 
 
 def _lua_hook(stored: StoredHook) -> Hook:
+    lua = program(stored.source_text, stored.name, stored.stack)
     hook = Hook(
         stored.id,
         stored.name,
-        stored.source_text,
+        lua,
         patterns=tuple(_patterns(stored)),
         version=stored.version,
         stack=stored.stack,
         priority=stored.priority,
         timeout=stored.timeout_seconds,
-        effectful=program(stored.source_text, stored.name).effectful,
+        effectful=lua.effectful,
     )
     return _own_retry(hook, stored.retry)
 

@@ -1,5 +1,6 @@
 -- time: time.now() -> seconds since 1970, with a fraction; time.sleep(seconds).
-local bridge, deadline, run = ...
+local parts = ...
+local bridge, deadline, run = parts.bridge, parts.deadline, parts.run
 local error, tonumber = error, tonumber
 
 local time = {}

@@ -1,0 +1,75 @@
+-- require: the modules that a hook's text names, and the shared Lua code that
+-- was added as lib.NAME, which runs once in each run, in its environment.
+local sandbox, modules, load_module, run = ...
+local error, next, tostring, setupvalue = error, next, tostring, debug.setupvalue
+local match, sort, concat = string.match, table.sort, table.concat
+
+local LOADING = {}
+local library = {}
+local loaded, any_loaded = {}, false
+local environment -- of the current run
+
+-- Before each run.
+function library.begin(env)
+  environment = env
+  if any_loaded then
+    loaded, any_loaded = {}, false
+  end
+end
+
+-- After each run: nothing that it holds may stay.
+function library.forget()
+  environment = nil
+  if any_loaded then
+    for _, main in next, run.libraries do
+      setupvalue(main, 1, nil)
+    end
+    loaded, any_loaded = {}, false
+  end
+end
+
+-- Tells what the runs that follow may require.
+function library.allow(unit)
+  run.effectful, run.named, run.libraries = unit.effectful, unit.named, unit.libraries
+  for name in next, unit.named do
+    load_module(name)
+  end
+end
+
+local function shared(name)
+  local main = run.libraries[name]
+  if not main then error("require of shared code that the hook's text does not name: " .. name, 3) end
+  local made = loaded[name]
+  if made == LOADING then error("shared code that requires itself: " .. name, 3) end
+  if made == nil then
+    loaded[name], any_loaded = LOADING, true
+    setupvalue(main, 1, environment)
+    made = main()
+    if made == nil then made = true end
+    loaded[name] = made
+  end
+  return made
+end
+
+local function names_of(t)
+  local names = {}
+  for name in next, t do
+    names[#names + 1] = name
+  end
+  sort(names)
+  return concat(names, ", ")
+end
+
+sandbox.provide("require", function(name)
+  if run.named[name] then return modules[name] end
+  local library_name = type(name) == "string" and match(name, "^lib%.(.+)$")
+  if library_name then return shared(library_name) end
+  -- What a hook may do follows from the modules that its text names.
+  error(
+    "the hook's text does not name the module " .. tostring(name) .. ": write require(\"...\") with the name itself, or list it in requires = {}"
+      .. (next(run.named) and "; it names " .. names_of(run.named) or ""),
+    2
+  )
+end)
+
+return library

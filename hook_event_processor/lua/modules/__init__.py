@@ -1,0 +1,1 @@
+"""What hooks can require: one Lua file a module, and beside it the Python that does what Lua cannot."""

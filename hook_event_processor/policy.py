@@ -1,0 +1,90 @@
+"""What hooks may use of the host they run on: one default, refined by stack and by hook in a file of the host."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hook_event_processor.errors import SettingsError
+
+_PERMISSIONS = ("exec", "http_allow", "http_deny", "file_roots", "env", "secrets")
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """What one hook may use.
+
+    `exec`: no program, all, or these (names or absolute paths). Hosts are
+    names with * globs or networks in CIDR, each with :port if need be; `*`
+    alone stands for every public address. Names of variables and secrets may hold * globs.
+    """
+
+    exec: bool | tuple[str, ...] = False
+    http_allow: tuple[str, ...] = ("*",)
+    http_deny: tuple[str, ...] = ()
+    file_roots: tuple[Path, ...] = ()
+    env: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The grants of every hook: `default`, then what the stack's and last what the hook's own entry says otherwise."""
+
+    default: Grants = field(default_factory=Grants)
+    stacks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    hooks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def grants(self, hook: str, stack: str | None) -> Grants:
+        """What the hook of that name and stack may use."""
+        changes = {**self.stacks.get(stack or "", {}), **self.hooks.get(hook, {})}
+        return replace(self.default, **changes) if changes else self.default
+
+
+def read_policy(path: Path, default: Grants) -> Policy:
+    """Read the tables [stack.NAME] and [hook.NAME] of a TOML file.
+
+    Raises SettingsError naming the table and key that is wrong and what it accepts.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as fault:
+        raise SettingsError(f"HOOK_POLICY: {path} cannot be read: {fault}") from None
+    except tomllib.TOMLDecodeError as fault:
+        raise SettingsError(f"HOOK_POLICY: {path}: {fault}") from None
+    refined: dict[str, dict[str, Mapping[str, Any]]] = {"stack": {}, "hook": {}}
+    for kind, tables in content.items():
+        if kind not in refined or not isinstance(tables, dict):
+            raise SettingsError(f"HOOK_POLICY: {path}: unknown entry {kind!r}; known are [stack.NAME] and [hook.NAME]")
+        for name, table in tables.items():
+            refined[kind][name] = _refinement(f"{path}: [{kind}.{name}]", table)
+    return Policy(default, refined["stack"], refined["hook"])
+
+
+def _refinement(where: str, table: object) -> Mapping[str, Any]:
+    if not isinstance(table, dict):
+        raise SettingsError(f"HOOK_POLICY: {where} takes a table of {', '.join(_PERMISSIONS)}")
+    return {key: _permission(where, key, value) for key, value in table.items()}
+
+
+def _permission(where: str, key: str, value: object) -> object:
+    if key not in _PERMISSIONS:
+        raise SettingsError(f"HOOK_POLICY: {where}: unknown key {key!r}; known are {', '.join(_PERMISSIONS)}")
+    if key == "exec" and isinstance(value, bool):
+        return value
+    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+        takes = "true, false or a list of programs" if key == "exec" else "a list of strings"
+        raise SettingsError(f"HOOK_POLICY: {where}: {key} is {value!r}: it takes {takes}")
+    if key == "file_roots":
+        return _roots(f"HOOK_POLICY: {where}: {key}", value)
+    return tuple(value)
+
+
+def _roots(where: str, paths: list[str]) -> tuple[Path, ...]:
+    for path in paths:
+        if not path.startswith("/"):
+            raise SettingsError(f"{where} has {path!r}: it takes absolute paths")
+    return tuple(map(Path, paths))
