@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
 from hook_event_processor.errors import HookRefused, PatternRefused
-from hook_event_processor.lua.names import names_in
+from hook_event_processor.lua.names import LIBRARY_PREFIX, Named, closure, cycle_through, names_in
+from hook_event_processor.lua.params import defaults_of
 from hook_event_processor.lua.runtime import Program, Runtime
 from hook_event_processor.registry import parse_pattern
 
@@ -19,7 +20,7 @@ MODULES = EFFECTFUL | {"crypto", "env", "event", "json", "log", "regex", "secret
 MAX_TEXT_BYTES = 256 * 1024
 _KEYS = frozenset(
     {"name", "description", "event_type", "source", "action", "stack", "priority", "timeout", "retry"}
-    | {"execute", "filter"}
+    | {"params", "requires", "execute", "filter"}
 )
 _RETRY_KEYS = frozenset({"attempts", "delay", "max_delay"})
 _DESCRIBE_SECONDS = 2.0
@@ -39,6 +40,8 @@ class Definition:
     retry: Mapping[str, float]
     modules: tuple[str, ...]
     effectful: bool
+    params: Mapping[str, Any] = field(default_factory=dict)
+    libraries: tuple[str, ...] = ()
 
 
 def program(
@@ -46,29 +49,39 @@ def program(
     name: str,
     stack: str | None = None,
     params: bytes = b"",
-    libraries: tuple[tuple[str, str], ...] = (),
+    libraries: Mapping[str, str] | None = None,
 ) -> Program:
-    """The text of the hook `name` as a program, with the modules that it names. Cheap: nothing is run."""
-    names, sleeps = names_in(text)
-    modules = tuple(module for module in names if module in MODULES)
-    effectful = not EFFECTFUL.isdisjoint(modules) or ("time" in modules and sleeps)
-    return Program(f"{name}.lua", text, modules, effectful, name, stack, params, libraries)
+    """The text of the hook `name` as a program, with the modules and the shared code that it names.
+
+    `libraries` are names and texts. Cheap: nothing is run.
+    """
+    shared = libraries or {}
+    named = closure(text, shared)
+    texts = tuple((library, shared[library]) for library in named.libraries if library in shared)
+    modules = tuple(module for module in named.modules if module in MODULES)
+    return Program(f"{name}.lua", text, modules, is_effectful(named), name, stack, params, texts)
 
 
-def read_definition(text: str, file_path: str) -> Definition:
+def is_effectful(named: Named) -> bool:
+    """Whether what is named can act or wait outside the database."""
+    return not EFFECTFUL.isdisjoint(named.modules) or ("time" in named.modules and named.sleeps)
+
+
+def read_definition(text: str, file_path: str, libraries: Mapping[str, str] | None = None) -> Definition:
     """Run the top level of a hook's text in the sandbox and read the table that it returns.
 
+    `libraries` are the names and texts of the shared code that there is.
     Raises HookRefused, with file and line where they are known, when the text
-    does not compile, has no execute function, an unknown key, a bad pattern
-    or an unknown module.
+    does not compile, has no execute function, an unknown key, a bad pattern,
+    or names a module or shared code that there is not.
     """
     reader = _Reader(text, file_path)
-    reader.check_size()
-    reader.check_modules(names_in(text)[0])
-    described = program(text, PurePath(file_path).stem or "hook")
-    runtime = Runtime(_DESCRIBE_MEMORY, max_payload=MAX_TEXT_BYTES)
-    table = runtime.describe(described, _DESCRIBE_SECONDS)
+    reader.check_text()
+    reader.check_names(libraries or {})
+    described = program(text, PurePath(file_path).stem or "hook", libraries=libraries)
+    table = Runtime(_DESCRIBE_MEMORY, max_payload=MAX_TEXT_BYTES).describe(described, _DESCRIBE_SECONDS)
     reader.check_keys(table)
+    reader.check_requires(table)
     return Definition(
         name=reader.text_of(table, "name"),
         description=reader.text_of(table, "description") or "",
@@ -79,7 +92,28 @@ def read_definition(text: str, file_path: str) -> Definition:
         retry=reader.retry(table),
         modules=described.modules,
         effectful=described.effectful,
+        params=reader.params(table),
+        libraries=tuple(name for name, _ in described.libraries),
     )
+
+
+def check_library(name: str, text: str, file_path: str, libraries: Mapping[str, str]) -> Named:
+    """Load shared code once, as a hook that requires it would; returns what it names.
+
+    `libraries` are the names and texts of the other shared code. Raises
+    HookRefused, with file and line where they are known, when the text does
+    not compile or fails, or names a module or library that there is not, or itself.
+    """
+    reader = _Reader(text, file_path)
+    reader.check_text()
+    there = {**libraries, name: text}
+    reader.check_names(there)
+    if way := cycle_through(name, there):
+        shown = " -> ".join(LIBRARY_PREFIX + step for step in way)
+        raise reader.refuse(f"shared code cannot require itself: {shown}", word=LIBRARY_PREFIX + way[1])
+    user = program(f'require("{LIBRARY_PREFIX}{name}") return {{}}', name, libraries=there)
+    Runtime(_DESCRIBE_MEMORY, max_payload=MAX_TEXT_BYTES).describe(user, _DESCRIBE_SECONDS)
+    return closure(text, there)
 
 
 class _Reader:
@@ -99,18 +133,39 @@ class _Reader:
                 return number
         return None
 
-    def check_size(self) -> None:
+    def check_text(self) -> None:
         size = len(self._text.encode())
         if size > MAX_TEXT_BYTES:
             raise self.refuse(f"the text has {size} bytes: at most {MAX_TEXT_BYTES}")
         if "\0" in self._text:
             raise self.refuse("the text holds a NUL character: it is not a Lua source file")
 
-    def check_modules(self, modules: tuple[str, ...]) -> None:
-        for name in modules:
-            if name not in MODULES:
+    def check_names(self, libraries: Mapping[str, str]) -> None:
+        for name in names_in(self._text)[0]:
+            library = name.removeprefix(LIBRARY_PREFIX) if name.startswith(LIBRARY_PREFIX) else None
+            if library is None and name not in MODULES:
                 known = ", ".join(sorted(MODULES))
                 raise self.refuse(f"there is no module {name!r}; there are {known}", word=name)
+            if library is not None and library not in libraries:
+                add = f"'hep hook lib add {library}.lua' adds it"
+                known = f"; there are {', '.join(sorted(libraries))}" if libraries else ""
+                raise self.refuse(f"there is no shared code {library!r}: {add}{known}", word=name)
+
+    def check_requires(self, table: Mapping[str, Any]) -> None:
+        """A list that is put together while the text runs would not be found where it is only read."""
+        value = table.get("requires", {})
+        listed = list(value.values()) if isinstance(value, dict) else [value]
+        written = names_in(self._text)[0]
+        for name in listed:
+            if name not in written:
+                takes = 'it takes a list of names that are written out: requires = { "json", "lib.slack" }'
+                raise self.refuse(f"requires holds {name!r}: {takes}", word="requires")
+
+    def params(self, table: Mapping[str, Any]) -> Mapping[str, Any]:
+        try:
+            return defaults_of(table.get("params", {}))
+        except HookRefused as refusal:
+            raise self.refuse(str(refusal), word="params") from None
 
     def check_keys(self, table: Mapping[Any, Any]) -> None:
         for key in table:

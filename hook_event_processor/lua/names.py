@@ -3,30 +3,89 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
+LIBRARY_PREFIX = "lib."  # of the names under which hooks require shared code
 _OPENING = re.compile(r"--\[=*\[|--|[\"']|\[=*\[")
 _QUOTED = {'"': re.compile(r'(?:\\.|[^"\\])*', re.DOTALL), "'": re.compile(r"(?:\\.|[^'\\])*", re.DOTALL)}
 _REQUIRE = re.compile(r"\brequire\s*\(?\s*$")
-_REQUIRE_LENGTH = 200  # of code before a string that are searched
+_LIST = re.compile(r"\brequires\s*=\s*\{\s*$")
+_NEXT_IN_LIST = re.compile(r"\s*[,;]\s*$")
+_SEARCHED = 200  # characters of code before a string
 _SLEEP = re.compile(r"\bsleep\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a text and the shared code under it name, sorted. Libraries are without lib.; some may not exist."""
+
+    modules: tuple[str, ...]
+    libraries: tuple[str, ...]
+    sleeps: bool
+
+
+def closure(text: str, libraries: Mapping[str, str]) -> Named:
+    """What the text names, directly or through the libraries that it names; `libraries` are names and texts."""
+    modules: set[str] = set()
+    named: set[str] = set()
+    sleeping = False
+    waiting: list[str] = [text]
+    while waiting:
+        names, sleeps = names_in(waiting.pop())
+        sleeping = sleeping or sleeps
+        modules |= {name for name in names if not name.startswith(LIBRARY_PREFIX)}
+        new = set(_libraries(names)) - named
+        named |= new
+        waiting += [libraries[name] for name in new if name in libraries]
+    return Named(tuple(sorted(modules)), tuple(sorted(named)), sleeping)
+
+
+def cycle_through(name: str, libraries: Mapping[str, str]) -> list[str]:
+    """A way from the library back to itself, as names; empty when there is none."""
+    ways = [[name]]
+    seen = set()
+    while ways:
+        way = ways.pop()
+        for following in libraries_in(libraries.get(way[-1], "")):
+            if following == name:
+                return [*way, name]
+            if following not in seen:
+                seen.add(following)
+                ways.append([*way, following])
+    return []
+
+
+def libraries_in(text: str) -> list[str]:
+    """The libraries that the text itself names, without lib."""
+    return _libraries(names_in(text)[0])
+
+
+def _libraries(names: tuple[str, ...]) -> list[str]:
+    return [name.removeprefix(LIBRARY_PREFIX) for name in names if name.startswith(LIBRARY_PREFIX)]
 
 
 def names_in(text: str) -> tuple[tuple[str, ...], bool]:
     """The modules that the text requires by name, sorted, and whether the word `sleep` stands in it.
 
+    Names stand in `require("...")` and in a list `requires = {"...", "..."}`.
     Comments name nothing, and neither does a `require` inside a string. The
     time that it takes is proportional to the text's length.
     """
     modules = set()
-    sleeps = False
+    sleeps = in_list = False
     before = ""
     for kind, part in _parts(text):
-        if kind == "string" and _REQUIRE.search(before[-_REQUIRE_LENGTH:]):
-            modules.add(part)
-        if kind != "comment":
-            sleeps = sleeps or _SLEEP.search(part) is not None
-        before = part if kind == "code" else ""
+        if kind == "comment":
+            continue
+        sleeps = sleeps or _SLEEP.search(part) is not None
+        if kind == "string":
+            in_list = _LIST.search(before) is not None or (in_list and _NEXT_IN_LIST.match(before) is not None)
+            if in_list or _REQUIRE.search(before):
+                modules.add(part)
+            before = ""
+        else:
+            before = (before + part)[-_SEARCHED:]
     return tuple(sorted(modules)), sleeps
 
 
