@@ -1,5 +1,6 @@
--- Puts the runtime together; returns the runner. `source(name)` gives a file's text.
-local source, bridge, limits = ...
+-- Puts the runtime together; returns the runner. `source(name)` gives a file's
+-- text; `extension` is the text of what is added to the runner, if anything.
+local source, bridge, limits, extension = ...
 
 local function file(name, ...) return assert(load(source(name), "=(processor)", "t"))(...) end
 
@@ -36,4 +37,11 @@ local function load_module(name)
 end
 
 local library = file("library", sandbox, modules, load_module, run)
-return file("runner", bridge, limits, deadline, sandbox, output, current, take_dispatched, library, run)
+local runner = file("runner", bridge, limits, deadline, sandbox, output, current, take_dispatched, library, run)
+
+-- What the workshop adds: it runs specs and the prompt within the same limits.
+if extension then
+  parts.sandbox, parts.output, parts.library, parts.take_dispatched = sandbox, output, library, take_dispatched
+  assert(load(extension, "=(processor)", "t"))(runner, parts, modules)
+end
+return runner

@@ -64,6 +64,9 @@ class Runtime:
     and they return nothing but strings, numbers and booleans.
     """
 
+    # Lua text that a subclass adds to the runner, for what is not a processor's work.
+    _extension: bytes | None = None
+
     def __init__(
         self, memory: int, max_payload: int, budget: MemoryBudget | None = None, library: Library | None = None
     ) -> None:
@@ -106,7 +109,7 @@ class Runtime:
             b"results": self._memory // 4,
         }
         table = self._lua.table_from
-        return self._lua.execute(_text("boot"), _source, table(bridge), table(limits))
+        return self._lua.execute(_text("boot"), _source, table(bridge), table(limits), self._extension)
 
     @property
     def memory_used(self) -> int:
