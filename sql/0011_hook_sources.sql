@@ -24,6 +24,7 @@ ALTER TABLE hooks
     ADD COLUMN IF NOT EXISTS modules text[] NOT NULL DEFAULT '{}',
     ADD COLUMN IF NOT EXISTS params jsonb NOT NULL DEFAULT '{}',
     ADD COLUMN IF NOT EXISTS param_defaults jsonb NOT NULL DEFAULT '{}',
+    ADD COLUMN IF NOT EXISTS libraries jsonb NOT NULL DEFAULT '{}',
     ADD COLUMN IF NOT EXISTS overrides jsonb NOT NULL DEFAULT '{}',
     ADD COLUMN IF NOT EXISTS source text;
 
@@ -36,7 +37,7 @@ ALTER TABLE hook_versions
 
 CREATE OR REPLACE TRIGGER hooks_changed
     AFTER INSERT OR DELETE OR TRUNCATE
-       OR UPDATE OF name, event_types, stack, priority, timeout_seconds, retry, enabled, version, modules, params ON hooks
+       OR UPDATE OF name, event_types, stack, priority, timeout_seconds, retry, enabled, version, params, libraries ON hooks
     FOR EACH STATEMENT EXECUTE FUNCTION hooks_changed();
 
 -- A new version of shared code runs once a hook's version names it, which changes the hook's row.
@@ -49,7 +50,7 @@ COMMENT ON TRIGGER hook_library_versions_changed ON hook_library_versions IS 'Te
 COMMENT ON TABLE hook_libraries IS 'Shared Lua code: what hooks require as lib.NAME.';
 COMMENT ON COLUMN hook_libraries.id IS 'Identity.';
 COMMENT ON COLUMN hook_libraries.name IS 'Name, unique, without lib.';
-COMMENT ON COLUMN hook_libraries.version IS 'The newest version; which one a hook runs with is in hook_versions.libraries.';
+COMMENT ON COLUMN hook_libraries.version IS 'The newest version; which one a hook runs with is in hooks.libraries.';
 COMMENT ON COLUMN hook_libraries.file_path IS 'Where the current text was read from.';
 COMMENT ON COLUMN hook_libraries.source IS 'What hep hook apply took it from; NULL: added by hand.';
 COMMENT ON COLUMN hook_libraries.created_at IS 'When it was first added.';
@@ -64,6 +65,7 @@ COMMENT ON COLUMN hook_library_versions.created_at IS 'When it was added.';
 COMMENT ON COLUMN hooks.modules IS 'The modules that its text and its shared code name.';
 COMMENT ON COLUMN hooks.params IS 'What was set over the defaults of hook.params.';
 COMMENT ON COLUMN hooks.param_defaults IS 'The params table of its text.';
+COMMENT ON COLUMN hooks.libraries IS 'The shared code that it runs with: names, and the version of each.';
 COMMENT ON COLUMN hooks.overrides IS 'What options said over its text: event_types, stack, priority, description.';
 COMMENT ON COLUMN hooks.source IS 'What hep hook apply took it from; NULL: added by hand.';
 COMMENT ON COLUMN hook_versions.modules IS 'The modules that the text and its shared code name.';

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import orjson
 from psycopg import Connection
 
 from hook_event_processor.errors import PatternRefused
 from hook_event_processor.event_handlers import EventHandlerRegistry
 from hook_event_processor.lua.loader import program
 from hook_event_processor.registry import Hook, Pattern, Registry, parse_pattern
-from hook_event_processor.store import handlers, hooks
+from hook_event_processor.store import handlers, hooks, libraries
 from hook_event_processor.store.handlers import HandlerRow
 from hook_event_processor.store.hooks import StoredHook
 
@@ -35,6 +36,7 @@ def register(connection: Connection, registered: EventHandlerRegistry) -> None:
 def load(connection: Connection, registered: EventHandlerRegistry) -> Registry:
     """The hooks that are enabled now, and the handlers whose rows are."""
     stored = hooks.enabled(connection)
+    shared = libraries.texts_in_use(connection) if any(hook.libraries for hook in stored) else {}
     rows = {hook.name: hook for hook in stored if hook.kind == "python"}
 
     def handler(source: str, action: str) -> Hook | None:
@@ -53,11 +55,15 @@ def load(connection: Connection, registered: EventHandlerRegistry) -> Registry:
                 return _own_retry(hook, row.retry)
         return None
 
-    return Registry([_lua_hook(hook) for hook in stored if hook.kind == "lua"], handler)
+    return Registry([_lua_hook(hook, shared) for hook in stored if hook.kind == "lua"], handler)
 
 
-def _lua_hook(stored: StoredHook) -> Hook:
-    lua = program(stored.source_text, stored.name, stored.stack)
+def _lua_hook(stored: StoredHook, shared: Mapping[tuple[str, int], str]) -> Hook:
+    texts = {name: shared[name, version] for name, version in stored.libraries.items() if (name, version) in shared}
+    for name in stored.libraries.keys() - texts:
+        logger.error("hook %s: its shared code %s has been removed", stored.name, name)
+    params = orjson.dumps(stored.params) if stored.params else b""
+    lua = program(stored.source_text, stored.name, stored.stack, params, texts)
     hook = Hook(
         stored.id,
         stored.name,

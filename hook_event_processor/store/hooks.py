@@ -6,7 +6,7 @@ import difflib
 import enum
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -19,7 +19,10 @@ from hook_event_processor.errors import HookRefused, NotFound
 
 @dataclass(frozen=True, slots=True)
 class StoredHook:
-    """A hook as processors load it. `source_text` is empty for a Python handler; times in seconds."""
+    """A hook as processors load it. `source_text` is empty for a Python handler; times in seconds.
+
+    `libraries` are the names and versions of the shared code that it runs with.
+    """
 
     id: int
     name: str
@@ -31,6 +34,13 @@ class StoredHook:
     retry: Mapping[str, Any]
     version: int
     source_text: str
+    params: Mapping[str, Any]
+    libraries: Mapping[str, int]
+
+
+def lock(connection: Connection) -> None:
+    """Let nobody else change hooks or shared code until the transaction ends."""
+    connection.execute("SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.hooks'), 0)")
 
 
 def revision(connection: Connection) -> int:
@@ -45,7 +55,7 @@ def enabled(connection: Connection) -> list[StoredHook]:
         return cursor.execute(
             """
             SELECT h.id, h.name, h.kind, h.event_types, h.stack, h.priority, h.timeout_seconds, h.retry, h.version,
-                   coalesce(v.source_text, '') AS source_text
+                   coalesce(v.source_text, '') AS source_text, h.params, h.libraries
             FROM hooks h
             LEFT JOIN hook_versions v ON v.hook_id = h.id AND v.version = h.version
             WHERE h.enabled
@@ -56,7 +66,13 @@ def enabled(connection: Connection) -> list[StoredHook]:
 
 @dataclass(frozen=True, slots=True)
 class NewHook:
-    """A Lua hook to be stored. Times in seconds; `disabled` None keeps what is (enabled, for a new one)."""
+    """A Lua hook to be stored. Times in seconds; `disabled` None keeps what is (enabled, for a new one).
+
+    `libraries` are the names and versions of the shared code that it runs
+    with, `params` what was set over `param_defaults`, `overrides` what was
+    said over its text, `source` where `hep hook apply` took it from, and
+    `reason` why there is a new version, if it makes one.
+    """
 
     name: str
     description: str
@@ -68,11 +84,22 @@ class NewHook:
     source_text: str
     file_path: str
     disabled: bool | None = None
+    modules: Sequence[str] = ()
+    libraries: Mapping[str, int] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    param_defaults: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    source: str | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class KnownHook:
-    """A hook as operators see it."""
+    """A hook as operators see it.
+
+    `params` were set over `param_defaults`, `overrides` over what its text
+    says; `libraries` are the names and versions of its shared code.
+    """
 
     id: int
     name: str
@@ -90,17 +117,27 @@ class KnownHook:
     updated_at: datetime
     last_run: datetime | None
     run_count: int
+    modules: list[str]
+    params: Mapping[str, Any]
+    param_defaults: Mapping[str, Any]
+    libraries: Mapping[str, int]
+    overrides: Mapping[str, Any]
+    source: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class HookVersion:
-    """One text that a hook has had."""
+    """One text that a hook has had, and the params and the shared code (names and versions) that it ran with."""
 
     version: int
     sha256: str
     file_path: str
     created_at: datetime
     source_text: str
+    modules: list[str]
+    params: Mapping[str, Any]
+    libraries: Mapping[str, int]
+    reason: str
 
 
 class Change(enum.StrEnum):
@@ -115,15 +152,12 @@ class Change(enum.StrEnum):
 def add(connection: Connection, hook: NewHook) -> tuple[Change, KnownHook]:
     """Store a hook, or a new version of the one that has its name.
 
-    The same text as the current one's adds no version. Raises HookRefused
-    when a Python handler has the name.
+    The current version's own text, params and shared code add no version.
+    Raises HookRefused when a Python handler has the name.
     """
     sha256 = hashlib.sha256(hook.source_text.encode()).hexdigest()
     with connection.transaction():
-        # Two who add the same name at once take turns.
-        connection.execute(
-            "SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.hooks'), hashtext(%s))", (hook.name,)
-        )
+        lock(connection)
         known = _find(connection, hook.name)
         if known is None:
             change, known = Change.ADDED, _insert(connection, hook)
@@ -132,50 +166,88 @@ def add(connection: Connection, hook: NewHook) -> tuple[Change, KnownHook]:
         else:
             change, known = _replace(connection, known, hook, sha256)
         if change in (Change.ADDED, Change.REPLACED):
-            connection.execute(
-                "INSERT INTO hook_versions (hook_id, version, source_text, sha256, file_path)"
-                " VALUES (%s, %s, %s, %s, %s)",
-                (known.id, known.version, hook.source_text, sha256, hook.file_path),
-            )
+            _insert_version(connection, known, hook, sha256)
     return change, known
 
 
+def _insert_version(connection: Connection, known: KnownHook, hook: NewHook, sha256: str) -> None:
+    connection.execute(
+        """
+        INSERT INTO hook_versions
+            (hook_id, version, source_text, sha256, file_path, modules, params, libraries, reason)
+        VALUES (%(id)s, %(version)s, %(source_text)s, %(sha256)s, %(file_path)s, %(modules)s, %(params)s,
+                %(libraries)s, %(reason)s)
+        """,
+        {
+            **_values(hook),
+            "id": known.id,
+            "version": known.version,
+            "source_text": hook.source_text,
+            "sha256": sha256,
+            "reason": hook.reason,
+        },
+    )
+
+
 def _insert(connection: Connection, hook: NewHook) -> KnownHook:
-    values = {**_values(hook), "retry": Jsonb(hook.retry), "enabled": not hook.disabled}
     return _one(
         connection,
         f"""
-        INSERT INTO hooks (name, description, event_types, stack, priority, timeout_seconds, retry, enabled, file_path)
+        INSERT INTO hooks (name, description, event_types, stack, priority, timeout_seconds, retry, enabled, file_path,
+                           modules, params, param_defaults, libraries, overrides, source)
         VALUES (%(name)s, %(description)s, %(event_types)s, %(stack)s, %(priority)s, %(timeout_seconds)s, %(retry)s,
-                %(enabled)s, %(file_path)s)
+                %(enabled)s, %(file_path)s, %(modules)s, %(params)s, %(param_defaults)s, %(libraries)s,
+                %(overrides)s, %(source)s)
         RETURNING {_KNOWN}
         """,
-        values,
+        {**_values(hook), "enabled": not hook.disabled},
     )
 
 
 def _replace(connection: Connection, known: KnownHook, hook: NewHook, sha256: str) -> tuple[Change, KnownHook]:
-    newest = connection.execute(
-        "SELECT max(version), max(sha256) FILTER (WHERE version = %s) FROM hook_versions WHERE hook_id = %s",
-        (known.version, known.id),
-    ).fetchone()
-    replaced = newest is None or newest[1] != sha256
-    version = (newest[0] or 0) + 1 if newest and replaced else known.version
+    replaced = not _is_current(connection, known, hook, sha256)
     enabled = known.enabled if hook.disabled is None else not hook.disabled
-    values = {**_values(hook), "enabled": enabled, "version": version}
-    if all(getattr(known, name) == values[name] for name in _COMPARED):
+    values = {**_values(hook), "enabled": enabled, "version": known.version}
+    if not replaced and all(getattr(known, name) == _python_value(values[name]) for name in _COMPARED):
         return Change.UNCHANGED, known
+    if replaced:
+        values["version"] = _next_version(connection, known.id)
     changed = _one(
         connection,
         f"""
         UPDATE hooks SET description = %(description)s, event_types = %(event_types)s, stack = %(stack)s,
             priority = %(priority)s, timeout_seconds = %(timeout_seconds)s, retry = %(retry)s, enabled = %(enabled)s,
-            version = %(version)s, file_path = %(file_path)s, updated_at = now()
+            version = %(version)s, file_path = %(file_path)s, modules = %(modules)s, params = %(params)s,
+            param_defaults = %(param_defaults)s, libraries = %(libraries)s, overrides = %(overrides)s,
+            source = %(source)s, updated_at = now()
         WHERE name = %(name)s RETURNING {_KNOWN}
         """,
-        {**values, "retry": Jsonb(hook.retry)},
+        values,
     )
     return (Change.REPLACED if replaced else Change.CHANGED), changed
+
+
+def _is_current(connection: Connection, known: KnownHook, hook: NewHook, sha256: str) -> bool:
+    """Whether the hook's current version has this text, these params and this shared code."""
+    current = connection.execute(
+        "SELECT sha256, params, libraries FROM hook_versions WHERE hook_id = %s AND version = %s",
+        (known.id, known.version),
+    ).fetchone()
+    return current == (sha256, hook.params, hook.libraries)
+
+
+def _next_version(connection: Connection, hook_id: int) -> int:
+    row = connection.execute(
+        "SELECT coalesce(max(version), 0) + 1 FROM hook_versions WHERE hook_id = %s", (hook_id,)
+    ).fetchone()
+    assert row is not None  # noqa: S101 - an aggregate has one row
+    return int(row[0])
+
+
+def using(connection: Connection, library: str) -> list[KnownHook]:
+    """The hooks that run with this shared code, by name."""
+    with connection.cursor(row_factory=class_row(KnownHook)) as cursor:
+        return cursor.execute(f"SELECT {_KNOWN} FROM hooks WHERE libraries ? %s ORDER BY name", (library,)).fetchall()
 
 
 def known_hooks(connection: Connection, stack: str | None = None) -> list[KnownHook]:
@@ -218,19 +290,20 @@ def versions(connection: Connection, hook_id: int) -> list[HookVersion]:
     """Every text that the hook has had, newest first."""
     with connection.cursor(row_factory=class_row(HookVersion)) as cursor:
         return cursor.execute(
-            "SELECT version, sha256, file_path, created_at, source_text FROM hook_versions"
-            " WHERE hook_id = %s ORDER BY version DESC",
+            "SELECT version, sha256, file_path, created_at, source_text, modules, params, libraries, reason"
+            " FROM hook_versions WHERE hook_id = %s ORDER BY version DESC",
             (hook_id,),
         ).fetchall()
 
 
 _KNOWN = """
 id, name, kind, description, event_types, stack, priority, timeout_seconds, retry, enabled, version, file_path,
-created_at, updated_at, last_run, run_count
+created_at, updated_at, last_run, run_count, modules, params, param_defaults, libraries,
+overrides, source
 """
 _COMPARED = (
-    *("description", "event_types", "stack", "priority", "timeout_seconds", "retry", "enabled", "version"),
-    "file_path",
+    *("description", "event_types", "stack", "priority", "timeout_seconds", "retry", "enabled", "file_path"),
+    *("modules", "params", "param_defaults", "libraries", "overrides", "source"),
 )
 
 
@@ -242,9 +315,19 @@ def _values(hook: NewHook) -> dict[str, Any]:
         "stack": hook.stack,
         "priority": hook.priority,
         "timeout_seconds": hook.timeout_seconds,
-        "retry": dict(hook.retry),
+        "retry": Jsonb(hook.retry),
         "file_path": hook.file_path,
+        "modules": list(hook.modules),
+        "params": Jsonb(hook.params),
+        "param_defaults": Jsonb(hook.param_defaults),
+        "libraries": Jsonb(hook.libraries),
+        "overrides": Jsonb(hook.overrides),
+        "source": hook.source,
     }
+
+
+def _python_value(value: object) -> object:
+    return value.obj if isinstance(value, Jsonb) else value
 
 
 def _find(connection: Connection, name: str) -> KnownHook | None:
