@@ -1,0 +1,44 @@
+"""Which program a name stands for, and whether policy lets a hook run it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable
+
+# Each of these makes a program run code that the hook brings along.
+_LOADS_CODE = re.compile(
+    r"PATH|BASH_ENV|ENV|SHELLOPTS|BASHOPTS|PS4|IFS|GCONV_PATH|GLIBC_TUNABLES|MAKEFLAGS|MAKEFILES|NODE_OPTIONS"
+    r"|NODE_PATH|JAVA_TOOL_OPTIONS|EDITOR|VISUAL|PAGER|LESSOPEN|(LD_|PYTHON|PERL|RUBY|GIT_|BASH_FUNC_|LUA_|PHP|_?JDK_).*"
+)
+
+
+def search_path() -> str:
+    """The processor's own PATH, without what depends on the working directory."""
+    directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join(directory for directory in directories if directory.startswith("/"))
+
+
+def find_program(name: str) -> str | None:
+    """The file that is run for an absolute path, or for a name by the processor's own PATH; None when there is none."""
+    found = name if name.startswith("/") else shutil.which(name, path=search_path())
+    return _location(found) if found and os.path.isfile(found) and os.access(found, os.X_OK) else None
+
+
+def _location(path: str) -> str:
+    # Not the last link: many programs are one file that acts by the name it is called by.
+    directory, name = os.path.split(path)
+    return os.path.join(os.path.realpath(directory), name)
+
+
+def is_granted(program: str | None, name: str, grants: Iterable[str]) -> bool:
+    """Whether policy names the program's file, as find_program returns it for the name; a missing one goes by name."""
+    if program is None:
+        return name in grants
+    return program in {find_program(granted) for granted in grants}
+
+
+def loads_code(variable: str) -> bool:
+    """Whether a program may run what this environment variable names: it can lend a granted one to other code."""
+    return _LOADS_CODE.fullmatch(variable) is not None
