@@ -27,12 +27,24 @@ class EventRefused(HookEventProcessorError):
     """An event cannot be published as it is."""
 
 
+class TypeRefused(HookEventProcessorError):
+    """An event type cannot be added to the catalog as it is; where its JSON Schema is at fault, the message says it."""
+
+
 class PatternRefused(HookEventProcessorError):
     """An event pattern cannot match anything, or is not a pattern."""
 
 
 class HookRefused(HookEventProcessorError):
     """A hook's text cannot be used; the message names the file and the line where they are known."""
+
+
+class StateRefused(HookEventProcessorError):
+    """A key, a value or a lock cannot be kept as it is."""
+
+
+class SecretRefused(HookEventProcessorError):
+    """A secret cannot be stored or read; the message never holds its value."""
 
 
 class NotFound(HookEventProcessorError):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from itertools import chain, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import orjson
@@ -22,6 +22,9 @@ from psycopg import Connection
 from hook_event_processor.errors import EventRefused
 from hook_event_processor.event import NewEvent, split_type
 from hook_event_processor.store.database import Database
+
+if TYPE_CHECKING:
+    from hook_event_processor.strict import StrictCheck
 
 MAX_PAYLOAD_SIZE = 100_000  # bytes of JSON; settings.max_payload_size where there are settings
 _COLUMNS = "id, source, action, resource, resource_id, payload, metadata, priority, available_at, occurred_at"
@@ -58,10 +61,20 @@ class Publisher:
     """
 
     def __init__(
-        self, connection: Connection, *, component: str = "publisher", max_payload_size: int = MAX_PAYLOAD_SIZE
+        self,
+        connection: Connection,
+        *,
+        component: str = "publisher",
+        max_payload_size: int = MAX_PAYLOAD_SIZE,
+        strict: bool = False,
     ) -> None:
-        """`component` is who publishes, for metadata.origin; `max_payload_size` is in bytes of JSON."""
+        """`component` is who publishes, for metadata.origin; `max_payload_size` is in bytes of JSON.
+
+        `strict` refuses types that are not in the catalog, and payloads that
+        are not as it says; it reads the table event_types.
+        """
         self._connection = connection
+        self._strict = _strict_check(connection) if strict else None
         self._max_payload_size = max_payload_size
         self._origin = {
             "component": component,
@@ -74,13 +87,15 @@ class Publisher:
 
     @classmethod
     @contextmanager
-    def connect(cls, conninfo: str = "", schema: str = "", *, component: str = "publisher") -> Iterator[Publisher]:
+    def connect(
+        cls, conninfo: str = "", schema: str = "", *, component: str = "publisher", strict: bool = False
+    ) -> Iterator[Publisher]:
         """A publisher with a session of its own, in autocommit. Without `conninfo`, libpq's PG* variables decide.
 
         Raises StoreUnavailable.
         """
         with Database(conninfo, schema).session("publisher") as connection:
-            yield cls(connection, component=component)
+            yield cls(connection, component=component, strict=strict)
 
     def publish(
         self,
@@ -105,6 +120,8 @@ class Publisher:
 
     def publish_event(self, event: NewEvent) -> Published:
         """Publish one event. Raises EventRefused when it cannot be stored or is too large."""
+        if self._strict is not None:
+            self._strict.refresh(event)
         row = self._row(event)
         inserted = self._connection.execute(_INSERT, row)
         return Published(UUID(row[0]), inserted.rowcount == 1)
@@ -119,6 +136,8 @@ class Publisher:
             # Begins the caller's transaction, so that the block below is a savepoint in it.
             self._connection.execute("SELECT")
         with self._connection.transaction():
+            if self._strict is not None:
+                self._strict.refresh()  # while COPY goes on, nothing can be read
             remaining = iter(events)
             keyed: list[NewEvent] = []
             count = self._copy("hook_events", _until_keyed(remaining, keyed))
@@ -148,6 +167,9 @@ class Publisher:
 
     def _row(self, event: NewEvent) -> _Row:
         event_id = str(event.id) if event.id else next(self._ids)
+        payload = self._json("payload", event.payload)
+        if self._strict is not None:
+            self._strict.check(event, payload)
         if not (event.source + event.action + event.resource + event.resource_id).isascii():
             _refuse_surrogates(event)
         return (
@@ -156,7 +178,7 @@ class Publisher:
             event.action,
             event.resource,
             event.resource_id,
-            self._json("payload", event.payload),
+            payload,
             self._metadata_of(event, event_id),
             event.priority,
             event.available_at,
@@ -199,6 +221,13 @@ INSERT INTO hook_events ({_COLUMNS})
 SELECT {_COLUMNS} FROM pg_temp.hook_publish_stage
 ON CONFLICT DO NOTHING
 """
+
+
+def _strict_check(connection: Connection) -> StrictCheck:
+    # Only here: JSON Schema takes a tenth of a second to import.
+    from hook_event_processor.strict import StrictCheck
+
+    return StrictCheck(connection)
 
 
 def _until_keyed(events: Iterator[NewEvent], keyed: list[NewEvent]) -> Iterator[NewEvent]:

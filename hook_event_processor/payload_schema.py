@@ -1,0 +1,247 @@
+"""JSON Schema (Draft 2020-12) for payloads: no schema may reach the network, or hang whoever publishes by it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from functools import lru_cache
+from itertools import islice
+from time import perf_counter
+from typing import Any
+from urllib.parse import unquote
+
+import re2
+from jsonschema import Draft202012Validator, FormatChecker, ValidationError
+from jsonschema.exceptions import SchemaError, best_match
+from jsonschema.validators import extend
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from hook_event_processor.errors import TypeRefused
+from hook_event_processor.schema_fault import sentence
+
+MAX_SCHEMA_BYTES = 64 * 1024
+MAX_DEPTH = 64
+CHECK_SECONDS = 2.0
+_DRAFT = "https://json-schema.org/draft/2020-12/schema"
+_MOST_FAULTS = 20  # are looked at to find the one that says most
+_REFERENCES = ("$ref", "$dynamicRef")
+# jsonschema finds out what other keywords have seen with expressions of
+# Python's, and without end where two references stand side by side.
+_REFUSED = {
+    "unevaluatedProperties": "additionalProperties",
+    "unevaluatedItems": "items",
+    "$id": "$defs and a $ref such as #/$defs/NAME",
+    "$anchor": "$defs and a $ref such as #/$defs/NAME",
+    "$dynamicAnchor": "$defs and a $ref such as #/$defs/NAME",
+}
+
+
+class TooLong(Exception):
+    """A payload takes longer to check than a publisher may wait."""
+
+
+class PayloadSchema:
+    """A JSON Schema that is sound and within bounds. Raises TypeRefused for any other."""
+
+    def __init__(self, schema: Any) -> None:
+        if not isinstance(schema, dict | bool):
+            raise TypeRefused('the schema is not a JSON object: write {"type": "object", ...}')
+        size = len(json.dumps(schema))
+        if size > MAX_SCHEMA_BYTES:
+            raise TypeRefused(f"the schema has {size:,} bytes: at most {MAX_SCHEMA_BYTES:,} are taken")
+        _check_parts(schema)
+        _check_keywords(schema)
+        # An explicit registry: the default one fetches what a reference names.
+        self._validator = _BoundedValidator(schema, registry=Registry())
+
+    def fault(self, payload: Any) -> str | None:
+        """What is wrong with the payload, where, and what would be right; None when nothing is.
+
+        `payload` is as JSON gives it. Raises TypeRefused when the schema
+        cannot be followed to an end: it refers to what is not there, or to
+        itself, or takes longer than CHECK_SECONDS.
+        """
+        token = _ENDS_AT.set(perf_counter() + CHECK_SECONDS)
+        try:
+            found = best_match(islice(self._validator.iter_errors(payload), _MOST_FAULTS))
+        except TooLong:
+            raise TypeRefused(f"the schema takes longer than {CHECK_SECONDS:g} s to check this payload") from None
+        except RecursionError:
+            raise TypeRefused("the schema refers to itself without end, or the payload is nested too deeply") from None
+        except Unresolvable as fault:
+            raise TypeRefused(f"the schema refers to {fault.ref!r}, which it does not hold") from None
+        finally:
+            _ENDS_AT.reset(token)
+        return None if found is None else sentence(found)
+
+
+_ENDS_AT: ContextVar[float] = ContextVar("ends_at")
+
+
+def _check_parts(schema: Any) -> None:
+    """Refuse what no check may meet: deep nesting, references to elsewhere, patterns that RE2 does not take."""
+    parts: list[tuple[Any, int, str]] = [(schema, 1, "#")]
+    while parts:
+        part, depth, where = parts.pop()
+        if depth > MAX_DEPTH:
+            raise TypeRefused(f"the schema is nested deeper than {MAX_DEPTH} levels")
+        if isinstance(part, dict):
+            _check_object(part, where)
+            _check_references(part, where, schema)
+            parts += ((value, depth + 1, f"{where}/{key}") for key, value in part.items())
+        elif isinstance(part, list):
+            parts += ((value, depth + 1, f"{where}/{index}") for index, value in enumerate(part))
+
+
+def _check_object(part: Mapping[str, Any], where: str) -> None:
+    for keyword, instead in _REFUSED.items():
+        is_root_id = keyword == "$id" and where == "#"
+        if keyword in part and not is_root_id and not where.endswith(("/properties", "/$defs", "/patternProperties")):
+            raise TypeRefused(f"the schema's {where} has {keyword}, which is not taken: use {instead}")
+    patterns = part.get("patternProperties")
+    for pattern in [part.get("pattern"), *(patterns if isinstance(patterns, dict) else ())]:
+        if isinstance(pattern, str):
+            _check_pattern(pattern, where)
+
+
+def _check_references(part: Mapping[str, Any], where: str, schema: Any) -> None:
+    for keyword in _REFERENCES:
+        reference = part.get(keyword)
+        # A property may have such a name: then a schema stands behind it, not a text.
+        if isinstance(reference, str) and not _is_in(schema, reference):
+            raise TypeRefused(
+                f"the schema's {where} refers to {reference[:80]!r}: it takes a place in itself, such as #/$defs/name"
+            )
+
+
+def _is_in(schema: Any, reference: str) -> bool:
+    """Whether the schema has a part at this JSON Pointer (RFC 6901), written as a fragment."""
+    if not reference.startswith("#") or (len(reference) > 1 and reference[1] != "/"):
+        return False
+    part = schema
+    for step in unquote(reference).split("/")[1:]:
+        name = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(part, dict) and name in part:
+            part = part[name]
+        elif isinstance(part, list) and name.isdecimal() and int(name) < len(part):
+            part = part[int(name)]
+        else:
+            return False
+    return True
+
+
+def _check_pattern(pattern: str, where: str) -> None:
+    try:
+        _regex(pattern)
+    except re2.error as fault:
+        reason = fault.args[0].decode() if isinstance(fault.args[0], bytes) else str(fault)
+        raise TypeRefused(
+            f"the schema's {where} has the pattern {pattern[:80]!r}, which is no regular expression of RE2: {reason}"
+        ) from None
+
+
+def _check_keywords(schema: Any) -> None:
+    draft = schema.get("$schema", _DRAFT) if isinstance(schema, dict) else _DRAFT
+    if draft not in (_DRAFT, f"{_DRAFT}#"):
+        raise TypeRefused(f"the schema is written for {str(draft)[:80]!r}: Draft 2020-12 is taken ({_DRAFT})")
+    try:
+        # Formats are notes here, as in the draft: the checker of patterns would be Python's.
+        Draft202012Validator.check_schema(schema, format_checker=FormatChecker(formats=()))
+    except SchemaError as fault:
+        raise TypeRefused(f"the schema is not valid: {sentence(fault, 'the schema')}") from None
+    except RecursionError:
+        raise TypeRefused("the schema is nested too deeply") from None
+
+
+_Keyword = Callable[[Any, Any, Any, Any], Iterable[ValidationError] | None]
+
+
+def _bounded(keyword: _Keyword) -> _Keyword:
+    """The keyword's check, which ends when the time is up."""
+
+    def check(validator: Any, value: Any, instance: Any, schema: Any) -> Iterable[ValidationError] | None:
+        _keep_time()
+        return keyword(validator, value, instance, schema)
+
+    return check
+
+
+def _keep_time() -> None:
+    if perf_counter() > _ENDS_AT.get():
+        raise TooLong
+
+
+@lru_cache(maxsize=1024)
+def _regex(pattern: str) -> Callable[[str], object]:
+    """RE2: time that is linear in the text, whatever the pattern."""
+    options = re2.Options()
+    options.log_errors = False
+    search: Callable[[str], object] = re2.compile(pattern, options).search
+    return search
+
+
+def _pattern(validator: Any, pattern: str, instance: Any, _schema: Any) -> Iterator[ValidationError]:
+    if validator.is_type(instance, "string") and not _regex(pattern)(instance):
+        yield ValidationError("the pattern does not match")
+
+
+def _pattern_properties(
+    validator: Any, patterns: Mapping[str, Any], instance: Any, _schema: Any
+) -> Iterator[ValidationError]:
+    if not validator.is_type(instance, "object"):
+        return
+    for pattern, subschema in patterns.items():
+        _keep_time()
+        search = _regex(pattern)
+        for name, value in instance.items():
+            if search(name):
+                yield from validator.descend(value, subschema, path=name, schema_path=pattern)
+
+
+def _additional_properties(validator: Any, allowed: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    if not validator.is_type(instance, "object"):
+        return
+    searches = [_regex(pattern) for pattern in schema.get("patternProperties", ())]
+    known = schema.get("properties", {})
+    for name, value in instance.items():
+        _keep_time()
+        if name not in known and not any(search(name) for search in searches):
+            if allowed is False:
+                yield ValidationError("not a field", path=[name])
+            else:
+                yield from validator.descend(value, allowed, path=name)
+
+
+def _unique_items(validator: Any, wanted: Any, instance: Any, _schema: Any) -> Iterator[ValidationError]:
+    # As texts, each compared once: comparing each with each would take hours for a large list.
+    if wanted and validator.is_type(instance, "array") and len(set(map(_as_text, instance))) < len(instance):
+        yield ValidationError("an item stands there twice")
+
+
+def _as_text(value: Any) -> str:
+    return json.dumps(_plain(value), sort_keys=True)
+
+
+def _plain(value: Any) -> Any:
+    """The value with whole floats as integers: to JSON Schema 1.0 is 1."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return value
+
+
+_OWN: Mapping[str, _Keyword] = {
+    "pattern": _pattern,
+    "patternProperties": _pattern_properties,
+    "additionalProperties": _additional_properties,
+    "uniqueItems": _unique_items,
+}
+_BoundedValidator = extend(  # type: ignore[no-untyped-call] # jsonschema has no type for it
+    Draft202012Validator,
+    {name: _bounded(keyword) for name, keyword in {**Draft202012Validator.VALIDATORS, **_OWN}.items()},
+)
