@@ -1,0 +1,245 @@
+"""One HTTP exchange: a request over a permitted connection, and its response within limits.
+
+httpx describes requests; httpcore beneath it sends them, since only there the
+address of a connection can be chosen. No cookies, proxies or .netrc: nothing
+but the request itself decides what is sent.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from hook_event_processor.lua.dial import Lost, Patience, Stream, dial
+from hook_event_processor.lua.egress import Egress
+
+if TYPE_CHECKING:  # imported when first used: most processors never send a request
+    import httpcore
+    import httpx
+
+MAX_BODY = 8 * 1024 * 1024 - 256 * 1024  # with the headers it must pass the door
+_LARGE_BODY = 1024 * 1024
+# Bodies of this size are held by few runs at once: a hundred of them would not fit the process.
+_LARGE = threading.BoundedSemaphore(8)
+_LOOK_SECONDS = 0.2
+_IDLE_SECONDS = 15.0
+_IDLE_CONNECTIONS = 32
+_MAX_POOLS = 16
+
+
+class TooLarge(Exception):
+    """The response has more bytes than a hook is given."""
+
+
+class Malformed(Exception):
+    """What came is not HTTP, or not what its headers say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    method: str
+    url: httpx.URL
+    headers: tuple[tuple[str, bytes], ...]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """Headers have lower-case names; the body is decompressed.
+
+    `turn` is to be kept as long as a large body is: others wait for it.
+    """
+
+    status: int
+    reason: bytes
+    headers: tuple[tuple[str, bytes], ...]
+    body: bytes
+    url: httpx.URL
+    turn: object = None
+
+    def header(self, name: str) -> str | None:
+        """The first header of that name, in lower case."""
+        return next((value.decode("latin-1") for each, value in self.headers if each == name), None)
+
+
+def exchange(rules: Egress, request: Request, patience: Patience) -> Response:
+    """Send the request, once, and read the whole response.
+
+    Raises Forbidden, Unreachable (nothing was sent), Lost, TimedOut, TooLarge
+    or Malformed.
+    """
+    pool = _pool(rules)
+    while True:
+        patience.dialled, patience.received = False, 0
+        try:
+            return _once(pool, request, patience)
+        except Lost:
+            # An idle connection that its server closed just now. Asking anew is safe
+            # for every method: what is not idempotent carries an Idempotency-Key.
+            if patience.dialled or patience.received:
+                raise
+
+
+def _once(pool: httpcore.ConnectionPool, request: Request, patience: Patience) -> Response:
+    import httpcore
+
+    try:
+        response = pool.handle_request(_outgoing(request, patience))
+        try:
+            body, turn = _body(response, patience)
+            headers = tuple((name.decode("latin-1").lower(), value) for name, value in response.headers)
+            reason = cast(bytes, response.extensions.get("reason_phrase", b""))
+            return Response(response.status, reason, headers, body, request.url, turn)
+        finally:
+            response.close()
+    except (httpcore.RemoteProtocolError, httpcore.LocalProtocolError) as fault:
+        if not patience.received:
+            raise Lost("the server closed the connection without an answer") from None
+        raise Malformed(str(fault)) from None
+
+
+def _outgoing(request: Request, patience: Patience) -> httpcore.Request:
+    import httpcore
+    import httpx
+
+    # httpx knows what follows from the URL and the body: Host and Content-Length.
+    content = request.body if request.body or request.method in {"POST", "PUT", "PATCH"} else None
+    headers = [(name.encode(), value) for name, value in request.headers]
+    described = httpx.Request(request.method, request.url, headers=headers, content=content)
+    # httpcore hands a timeout on to the stream as it is: so each read and write of a
+    # connection, idle ones that are used again too, is bounded by this run's patience.
+    timeout = {"connect": patience, "read": patience, "write": patience}
+    url = described.url
+    return httpcore.Request(
+        method=described.method,
+        url=httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+        headers=described.headers.raw,
+        content=described.stream,
+        extensions={"timeout": timeout},
+    )
+
+
+class _Turn:
+    """A place among the large bodies, given back when nobody refers to it any more."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._taken = False
+        while not self._taken:
+            self._taken = _LARGE.acquire(timeout=min(patience.left(), _LOOK_SECONDS))
+
+    def __del__(self) -> None:
+        if self._taken:
+            _LARGE.release()
+
+
+def _body(response: httpcore.Response, patience: Patience) -> tuple[bytes, _Turn | None]:
+    """The whole body, decompressed; with its turn if it is a large one."""
+    body = bytearray()
+    turn = None
+    for chunk in _decompressed(response):
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise TooLarge(f"the body has more than {MAX_BODY} bytes")
+        if len(body) > _LARGE_BODY:
+            turn = turn or _Turn(patience)
+    return bytes(body), turn
+
+
+def _decompressed(response: httpcore.Response) -> Iterator[bytes]:
+    """The body in chunks of bounded size, however far they expand."""
+    coding = next((value for name, value in response.headers if name.lower() == b"content-encoding"), b"").lower()
+    chunks = _counted(response)
+    if coding not in {b"gzip", b"x-gzip", b"deflate"}:
+        yield from chunks
+        return
+    decoder = None
+    for chunk in chunks:
+        decoder = decoder or zlib.decompressobj(_window(coding, chunk))
+        while chunk and not decoder.eof:
+            try:
+                yield decoder.decompress(chunk, _LARGE_BODY)
+            except zlib.error as fault:
+                raise Malformed(f"the body is not {coding.decode()}: {fault}") from None
+            chunk = decoder.unconsumed_tail
+    if decoder is not None and not decoder.eof:
+        raise Malformed(f"the {coding.decode()} body ends too early")
+
+
+def _counted(response: httpcore.Response) -> Iterator[bytes]:
+    # Compressed bytes are counted too: they can expand to none.
+    size = 0
+    for chunk in cast(Any, response.stream):
+        size += len(chunk)
+        if size > MAX_BODY:
+            raise TooLarge(f"the body has more than {MAX_BODY} bytes")
+        if chunk:
+            yield chunk
+
+
+def _window(coding: bytes, start: bytes) -> int:
+    """zlib's wbits. What is called deflate has zlib's header (RFC 9110, 8.4.1.2), or none, as some servers send it."""
+    if coding != b"deflate":
+        return 16 + zlib.MAX_WBITS
+    return zlib.MAX_WBITS if start[0] & 0x0F == 8 else -zlib.MAX_WBITS
+
+
+class _Backend:
+    """Opens httpcore's connections under one set of rules."""
+
+    def __init__(self, rules: Egress) -> None:
+        self._rules = rules
+
+    def connect_tcp(self, host: str, port: int, timeout: Patience, **_: object) -> Stream:
+        return dial(self._rules, host, port, timeout)
+
+
+_pools: OrderedDict[Egress, httpcore.ConnectionPool] = OrderedDict()
+_pools_lock = threading.Lock()
+
+
+def _pool(rules: Egress) -> httpcore.ConnectionPool:
+    """The idle connections of all hooks that have these very rules.
+
+    Nobody else's: a connection that one hook may use must not be there for
+    another that may not. How many are open needs no bound of its own: a run
+    sends one request at a time, and runs are bounded.
+    """
+    import httpcore
+
+    # Its debug lines hold whole headers: a hook's passwords are not for the journal.
+    logging.getLogger("httpcore").setLevel(logging.WARNING)
+    with _pools_lock:
+        pool = _pools.get(rules)
+        if pool is None:
+            pool = _pools[rules] = httpcore.ConnectionPool(
+                ssl_context=tls_context(),
+                max_connections=None,
+                max_keepalive_connections=_IDLE_CONNECTIONS,
+                keepalive_expiry=_IDLE_SECONDS,
+                network_backend=cast(Any, _Backend(rules)),
+            )
+            if len(_pools) > _MAX_POOLS:
+                # Its idle connections close when the last request that uses it has ended.
+                _pools.popitem(last=False)
+        _pools.move_to_end(rules)
+        return pool
+
+
+@cache
+def tls_context() -> ssl.SSLContext:
+    """Trusts the host's authorities; the well-known ones (certifi) where the host has none."""
+    context = ssl.create_default_context()
+    paths = ssl.get_default_verify_paths()
+    if not paths.cafile and not (paths.capath and any(Path(paths.capath).iterdir())):
+        import certifi
+
+        context.load_verify_locations(certifi.where())
+    return context

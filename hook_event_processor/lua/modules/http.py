@@ -1,0 +1,260 @@
+"""The Python side of http: requests as a hook describes them, retried, and within its rules and its time."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
+from hashlib import sha256
+from time import perf_counter, time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
+from uuid import UUID
+
+import orjson
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_attempt,
+    stop_any,
+    stop_before_delay,
+    wait_exponential_jitter,
+)
+
+from hook_event_processor.lua.dial import Lost, Patience, TimedOut, Unreachable
+from hook_event_processor.lua.door import Call, Failed, Function, Misused, Services
+from hook_event_processor.lua.egress import Egress, Forbidden, egress
+from hook_event_processor.lua.exchange import Malformed, Request, Response, TooLarge, exchange
+from hook_event_processor.lua.redirects import follow
+
+if TYPE_CHECKING:
+    import httpx
+
+_DEFAULT_TIMEOUT = 30.0
+_MAX_RETRY_DELAY = 60.0
+_MAX_URL = 16 * 1024
+_MAX_HEADERS = 64 * 1024
+_SHOWN_BYTES = 200  # of a body, in a dry run
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_WORTH_RETRYING = frozenset({429, 502, 503, 504})
+_METHOD = re.compile(r"[A-Z]{1,20}")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+# What says where a message ends, or whom it is for, is not a hook's to say.
+_RESERVED = frozenset(
+    {"connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+)
+
+
+def functions(_: Services) -> Mapping[str, Function]:
+    return {"http.send": Function(send, waits=True, pretend=pretend)}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A request and how it is sent. Times in seconds."""
+
+    request: Request
+    timeout: float
+    retries: int
+    retry_delay: float
+    redirects: int
+
+
+Answer = tuple[int, bytes, bytes, bytes, int, bytes]
+
+
+def send(call: Call, method: bytes, url: bytes, body: bytes, options: bytes, event_id: bytes) -> Answer:
+    """Send a request; returns status, reason phrase, headers as lines, body, milliseconds, and the last URL.
+
+    `options` is a JSON object: name, headers (a list of pairs), basic (a
+    pair), bearer, content_type, timeout, retries, retry_delay, redirects.
+    """
+    plan = _plan(method, url, body, orjson.loads(_utf8(options)))
+    plan = replace(plan, request=with_idempotency_key(call, plan.request, event_id))
+    rules = rules_of(call)
+    call.scratch.pop("http.turn", None)
+    started = perf_counter()
+    host = plan.request.url.host
+    try:
+        response = _retried(call, rules, plan)
+    except Forbidden as refused:
+        raise call.refusal("http", str(refused)) from None
+    except TimedOut:
+        raise Failed(f"{host} did not answer within {plan.timeout:g} seconds") from None
+    except Lost as fault:
+        raise Failed(f"the connection to {host} was lost: {fault}") from None
+    except (Unreachable, TooLarge, Malformed) as fault:
+        raise Failed(f"{host}: {fault}" if isinstance(fault, Malformed | TooLarge) else str(fault)) from None
+    # Until the run ends or asks again: until then its body may wait to be handed over.
+    call.scratch["http.turn"] = response.turn
+    elapsed = round((perf_counter() - started) * 1000)
+    url = str(response.url).encode()
+    return response.status, response.reason, _lines(response), response.body, elapsed, url
+
+
+def pretend(call: Call, method: bytes, url: bytes, body: bytes, options: bytes, _: bytes) -> Answer:
+    """Show the request; nothing is sent, and no name looked up."""
+    request = _plan(method, url, body, orjson.loads(_utf8(options))).request
+    shown = request.body[:_SHOWN_BYTES].decode(errors="replace")
+    rest = f", {len(request.body)} bytes: {shown}" if request.body else ""
+    call.show(f"http: {request.method} {request.url}{rest}")
+    return 200, b"OK", b"", b"{}", 0, str(request.url).encode()
+
+
+def rules_of(call: Call) -> Egress:
+    """Where the calling hook may connect to."""
+    try:
+        return egress(call.grants.http_allow, call.grants.http_deny)
+    except ValueError as fault:
+        raise Misused(f"HOOK_HTTP_ALLOW, HOOK_HTTP_DENY or HOOK_POLICY cannot be used: {fault}") from None
+
+
+def _retried(call: Call, rules: Egress, plan: Plan) -> Response:
+    retrying = Retrying(
+        retry=retry_if_exception_type(Unreachable) | retry_if_result(lambda each: each.status in _WORTH_RETRYING),
+        stop=stop_any(stop_after_attempt(plan.retries + 1), stop_before_delay(call.left)),
+        wait=lambda state: _delay(plan, state),
+        sleep=lambda seconds: _pause(call, seconds),
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+    )
+    response: Response = retrying(_attempt, call, rules, plan)
+    return response
+
+
+def _attempt(call: Call, rules: Egress, plan: Plan) -> Response:
+    patience = Patience(min(perf_counter() + plan.timeout, call.ends_at), call.cancelled)
+    return follow(lambda request: exchange(rules, request, patience), plan.request, plan.redirects)
+
+
+def _delay(plan: Plan, state: RetryCallState) -> float:
+    """Seconds until the next attempt: as long as the server asks for, else twice as long each time."""
+    backoff = wait_exponential_jitter(multiplier=plan.retry_delay, max=_MAX_RETRY_DELAY, jitter=plan.retry_delay / 4)
+    asked = None
+    if state.outcome is not None and not state.outcome.failed:
+        asked = retry_after(state.outcome.result().header("retry-after"))
+    return backoff(state) if asked is None else asked
+
+
+def retry_after(text: str | None) -> float | None:
+    """The seconds that a Retry-After header asks to wait, or None when it says nothing that can be read."""
+    if text is None:
+        return None
+    if re.fullmatch(r"\s*[0-9]{1,9}\s*", text):
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time())
+    except (ValueError, OverflowError):
+        return None
+
+
+def _pause(call: Call, seconds: float) -> None:
+    if call.cancelled.wait(seconds):
+        raise TimedOut
+
+
+def _lines(response: Response) -> bytes:
+    """One header a line, `name: value`; those of one name joined."""
+    joined: dict[str, bytes] = {}
+    for name, value in response.headers:
+        joined[name] = joined[name] + b", " + value if name in joined else value
+    return b"".join(name.encode("latin-1") + b": " + value + b"\n" for name, value in joined.items())
+
+
+def with_idempotency_key(call: Call, request: Request, event_id: bytes) -> Request:
+    """The request with a key that each attempt at the event sends again, if it changes something on the server.
+
+    The nth request of the run to this URL has the same key in every attempt,
+    whatever else an attempt asks or leaves out. A key of the hook's own stays.
+    """
+    if request.method in _SAFE or any(name.lower() == "idempotency-key" for name, _ in request.headers):
+        return request
+    key = idempotency_key(call, event_id, f"{request.method} {request.url}")
+    return replace(request, headers=(*request.headers, ("Idempotency-Key", key.encode())))
+
+
+def idempotency_key(call: Call, event_id: bytes, what: str) -> str:
+    """A UUID for the nth time that this run does `what`: the same in every attempt at the event."""
+    done: Counter[bytes] = call.scratch.setdefault("http.done", Counter())
+    each = sha256(what.encode()).digest()
+    done[each] += 1
+    parts = (event_id, sha256(call.hook.encode()).digest(), each, str(done[each]).encode())
+    return str(UUID(bytes=sha256(b"\0".join(parts)).digest()[:16], version=5))
+
+
+def _utf8(text: bytes) -> bytes:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        raise Misused("http: headers and options are taken in UTF-8") from None
+    return text
+
+
+def _plan(method: bytes, url: bytes, body: bytes, options: Mapping[str, Any]) -> Plan:
+    name = options["name"]
+    verb = method.decode("latin-1").upper()
+    if not _METHOD.fullmatch(verb) or verb in {"CONNECT", "TRACE"}:
+        raise Misused(f"{name}: the method is {verb[:40]!r}: it takes GET, POST, PUT, PATCH, DELETE, HEAD or OPTIONS")
+    target, credentials = parse_url(name, url)
+    request = Request(verb, target, _headers(name, options, credentials), body)
+    return Plan(request, options["timeout"], options["retries"], options["retry_delay"], options["redirects"])
+
+
+def parse_url(name: str, text: bytes) -> tuple[httpx.URL, bytes]:
+    """A URL, without the user and password that stood in it, and these. Raises Misused naming the function."""
+    import httpx
+
+    if len(text) > _MAX_URL:
+        raise Misused(f"{name}: the URL has {len(text)} bytes: at most {_MAX_URL}")
+    try:
+        url = httpx.URL(text.decode())
+    except (httpx.InvalidURL, UnicodeDecodeError) as fault:
+        raise Misused(f"{name}: the URL cannot be read: {fault}") from None
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise Misused(f"{name} takes a URL that begins with http:// or https:// and a host")
+    if url.port == 0 or (url.port or 0) > 65535:
+        raise Misused(f"{name}: the URL has the port {url.port}: there are 1 to 65535")
+    return url.copy_with(userinfo=b"", fragment=None), url.userinfo
+
+
+def _headers(name: str, options: Mapping[str, Any], credentials: bytes) -> tuple[tuple[str, bytes], ...]:
+    given = [(each, value.encode()) for each, value in options["headers"]]
+    if sum(len(each) + len(value) for each, value in given) > _MAX_HEADERS:
+        raise Misused(f"{name}: the headers have more than {_MAX_HEADERS} bytes")
+    for each, value in given:
+        _check_header(name, each, value)
+    known = {each.lower() for each, _ in given}
+    defaults = {
+        "Accept": b"*/*",
+        "Accept-Encoding": b"gzip, deflate",
+        "User-Agent": b"hook-event-processor",
+        "Content-Type": options["content_type"].encode(),
+        "Authorization": _authorization(name, options, credentials),
+    }
+    return (*given, *((each, value) for each, value in defaults.items() if value and each.lower() not in known))
+
+
+def _check_header(name: str, header: str, value: bytes) -> None:
+    if not _TOKEN.fullmatch(header):
+        raise Misused(f"{name}: {header[:60]!r} is no name of a header")
+    if _CONTROL.search(value):
+        raise Misused(f"{name}: the header {header} holds a line break or another control character")
+    if header.lower() in _RESERVED or header.lower().startswith("proxy-"):
+        raise Misused(f"{name}: the header {header} is set by the library, from the URL and the body")
+
+
+def _authorization(name: str, options: Mapping[str, Any], credentials: bytes) -> bytes:
+    if options["bearer"]:
+        token: bytes = options["bearer"].encode()
+        if _CONTROL.search(token):
+            raise Misused(f"{name}: bearer holds a line break or another control character")
+        return b"Bearer " + token
+    if options["basic"]:
+        user, password = options["basic"]
+        return b"Basic " + base64.b64encode(f"{user}:{password}".encode())
+    return b"Basic " + base64.b64encode(unquote_to_bytes(credentials)) if credentials else b""
