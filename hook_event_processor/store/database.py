@@ -42,19 +42,23 @@ class Database:
 
         Raises StoreUnavailable, without the password, when it cannot be had.
         """
-        given = conninfo_to_dict(self.conninfo)
-        defaults = {name: value for name, value in _NETWORK.items() if name not in given}
-        conninfo = make_conninfo(self.conninfo, **defaults, application_name=f"{APPLICATION} {role}")
         try:
             # Behind a transaction pooler prepared statements are lost: whoever knows better sets the threshold.
-            connection = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
-            self._set_up(connection)
+            connection = psycopg.connect(self.session_conninfo(role), autocommit=True, prepare_threshold=None)
+            self.set_up(connection)
         except psycopg.OperationalError as fault:
             raise StoreUnavailable(f"the database cannot be reached: {one_line(fault)}") from None
         connection.autocommit = autocommit
         return connection
 
-    def _set_up(self, connection: Connection) -> None:
+    def session_conninfo(self, role: str) -> str:
+        """What libpq needs for a session of that role: with its name, and with an end to waiting for the network."""
+        given = conninfo_to_dict(self.conninfo)
+        defaults = {name: value for name, value in _NETWORK.items() if name not in given}
+        return make_conninfo(self.conninfo, **defaults, application_name=f"{APPLICATION} {role}")
+
+    def set_up(self, connection: Connection) -> None:
+        """Set what every session has; `connection` is in autocommit."""
         connection.execute(
             "SELECT set_config('idle_in_transaction_session_timeout', %s, false),"
             " set_config('lock_timeout', %s, false),"

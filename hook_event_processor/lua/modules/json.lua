@@ -224,6 +224,8 @@ end
 
 local function float(n)
   if n ~= n or n == HUGE or n == -HUGE then error("json.encode: " .. n .. " is not a JSON number", 0) end
+  -- A whole float with all its digits: what jsonb makes of an exponent comes back as an integer.
+  if n % 1 == 0 and n >= -0x1p63 and n < 0x1p63 then return format("%.1f", n) end
   local s = format("%.15g", n)
   if tonumber(s) ~= n then s = format("%.17g", n) end
   -- A whole float stays a float.

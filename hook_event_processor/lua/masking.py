@@ -1,0 +1,168 @@
+"""Hiding secrets in everything that comes of a run, however they are written there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from hook_event_processor.event import Outcome, code_of
+from hook_event_processor.lua.secret_forms import Form, View, forms, is_base64, views
+from hook_event_processor.run import ChunkResult, Dispatched
+
+MASK = b"***"
+MIN_SECRET_BYTES = 4  # shorter ones stand in everything
+# A form of this length is also hidden where only the half of it is: text is cut off in many places.
+_WITH_HALVES = 16
+# Across line breaks only what can hardly stand there by chance.
+_ACROSS = 8
+# What limits leave behind where they cut, with what is left of a cut character.
+_CUT = re.compile(rb"(?:\xef\xbf\xbd)*\n?\[[^\]\n]{0,60}\bcut\b[^\]\n]{0,60}\]")
+_LEAST_OF_CUT = 2
+_FAILED = code_of(Outcome.FAILED)
+
+
+def masked(result: ChunkResult, secrets: Collection[bytes]) -> ChunkResult:
+    """The result without any of these secrets; what cannot be told without one fails its run."""
+    if not secrets:
+        return result
+    result.outputs = [mask(text, secrets) if text else text for text in result.outputs]
+    result.errors = [mask(text, secrets) if text else text for text in result.errors]
+    codes = bytearray(result.codes)
+    for index, dispatched in list(result.dispatched.items()):
+        try:
+            result.dispatched[index] = [_masked_event(event, secrets) for event in dispatched]
+        except _Unmaskable as fault:
+            codes[index] = _FAILED
+            result.outputs[index], result.errors[index] = None, str(fault).encode()
+            del result.dispatched[index]
+    result.codes = bytes(codes)
+    return result
+
+
+def mask(text: bytes, secrets: Collection[bytes]) -> bytes:
+    """The text with `***` for every secret in it; UTF-8 stays UTF-8."""
+    found = sorted(part for secret in secrets for part in _parts(text, secret))
+    if not found:
+        return text
+    pieces: list[bytes] = []
+    at = 0
+    for start, end in found:
+        if start >= at:
+            pieces += (text[at:start], MASK)
+        at = max(at, end)
+    pieces.append(text[at:])
+    return b"".join(pieces).decode(errors="replace").encode()
+
+
+def holds_secret(text: bytes, secrets: Collection[bytes]) -> bool:
+    """Whether one of the secrets stands in the text in any form."""
+    return any(True for secret in secrets for _ in _parts(text, secret))
+
+
+def _parts(text: bytes, secret: bytes) -> Iterator[tuple[int, int]]:
+    """The parts of the text that tell the secret, from start to end, in no order."""
+    for view, joined in views(text):
+        for form in forms(secret):
+            if joined and len(form.text) < _ACROSS:
+                continue
+            for start, end in _places(view.text, form):
+                yield view.original(start, end)
+        if not joined:
+            yield from _cut_off(view, secret)
+
+
+def _places(text: bytes, form: Form) -> Iterator[tuple[int, int]]:
+    whole = form.text
+    if len(whole) < _WITH_HALVES:
+        for start in _finds(text, whole):
+            yield _widened(text, form, start, start + len(whole))
+        return
+    half = len(whole) // 2
+    for start in _finds(text, whole[:half]):
+        end = start + half + _common(text[start + half : start + len(whole)], whole[half:])
+        yield _widened(text, form, start, end)
+    for start in _finds(text, whole[half:]):
+        end = start + len(whole) - half
+        before = _common(text[max(0, start - half) : start][::-1], whole[:half][::-1])
+        yield _widened(text, form, start - before, end)
+
+
+def _finds(text: bytes, part: bytes) -> Iterator[int]:
+    at = text.find(part)
+    while at >= 0:
+        yield at
+        at = text.find(part, at + len(part))
+
+
+def _common(one: bytes, other: bytes) -> int:
+    """How many bytes both begin with."""
+    if one == other:
+        return len(one)
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _widened(text: bytes, form: Form, start: int, end: int) -> tuple[int, int]:
+    """With the characters beside it that are partly its own."""
+    if form.before and start > 0 and is_base64(text[start - 1]):
+        start -= 1
+    if form.after and end < len(text) and is_base64(text[end]):
+        end += 1
+    return start, end
+
+
+def _cut_off(view: View, secret: bytes) -> Iterator[tuple[int, int]]:
+    """Beginnings of the secret that stand right before a place where text was cut off."""
+    for match in _CUT.finditer(view.text):
+        end = match.start()
+        for form in forms(secret):
+            start = _beginning_before(view.text, form.text, end)
+            if start is not None:
+                yield view.original(start, end)
+
+
+def _beginning_before(text: bytes, whole: bytes, end: int) -> int | None:
+    at = text.find(whole[:_LEAST_OF_CUT], max(0, end - len(whole)), end)
+    while at >= 0:
+        if whole.startswith(text[at:end]):
+            return at
+        at = text.find(whole[:_LEAST_OF_CUT], at + 1, end)
+    return None
+
+
+class _Unmaskable(Exception):
+    """A secret stands where a mask cannot."""
+
+
+def _masked_event(event: Dispatched, secrets: Collection[bytes]) -> Dispatched:
+    if event.id is not None and holds_secret(event.id.encode(), secrets):
+        raise _Unmaskable("event.dispatch: the id is a secret, which must not be stored")
+    return replace(
+        event,
+        type=mask(event.type.encode(), secrets).decode(),
+        stack=mask(event.stack.encode(), secrets).decode() if event.stack is not None else None,
+        data=_masked_json(event.data, secrets) if holds_secret(event.data, secrets) else event.data,
+    )
+
+
+def _masked_json(text: bytes, secrets: Collection[bytes]) -> bytes:
+    """JSON stays JSON: each of its strings and numbers is masked by itself."""
+    try:
+        return orjson.dumps(_masked_value(orjson.loads(text), secrets))
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError):
+        raise _Unmaskable("event.dispatch: the data holds a secret, and is nested too deeply to mask it") from None
+
+
+def _masked_value(value: Any, secrets: Collection[bytes]) -> Any:
+    if isinstance(value, str):
+        return mask(value.encode(), secrets).decode()
+    if isinstance(value, dict):
+        return {_masked_value(key, secrets): _masked_value(item, secrets) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_masked_value(item, secrets) for item in value]
+    if isinstance(value, int | float) and not isinstance(value, bool) and holds_secret(orjson.dumps(value), secrets):
+        return MASK.decode()
+    return value

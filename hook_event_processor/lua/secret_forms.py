@@ -1,0 +1,154 @@
+"""How a secret may be written: as it is, in hexadecimal, in base64; and text with its escapes undone."""
+
+from __future__ import annotations
+
+import base64
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+_BASE64 = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_")
+_MAX_LEVELS = 3  # of escapes within escapes
+# As JSON, Lua's %q, URLs and HTML write what cannot stand as it is.
+_ESCAPE = re.compile(
+    rb"%[0-9A-Fa-f]{2}|\\u[Dd][89ABab][0-9A-Fa-f]{2}\\u[Dd][C-Fc-f][0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}"
+    rb"|\\x[0-9A-Fa-f]{2}|\\[0-9]{1,3}|\\[\"'\\/bfnrtav\n]|&(?:amp|lt|gt|quot|apos|#[0-9]{1,3}|#x[0-9A-Fa-f]{1,2});"
+)
+_NAMED = {b: bytes([c]) for b, c in zip(b"bfnrtav", (8, 12, 10, 13, 9, 7, 11), strict=True)}
+_ENTITIES = {b"amp": b"&", b"lt": b"<", b"gt": b">", b"quot": b'"', b"apos": b"'"}
+_LINE_BREAK = re.compile(rb"[\r\n]+")
+_PLUS = re.compile(rb"\+")
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One way in which a secret is written; characters beside it that hold some bits of it: `before`, `after`."""
+
+    text: bytes
+    before: bool = False
+    after: bool = False
+
+
+@lru_cache(maxsize=128)
+def forms(secret: bytes) -> tuple[Form, ...]:
+    """All ways in which the secret may stand in a text whose escapes are undone."""
+    readable = secret.decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}").encode()
+    digits = secret.hex().encode()
+    return tuple(
+        dict.fromkeys((Form(secret), Form(readable), Form(digits), Form(digits.upper()), *_base64_forms(secret)))
+    )
+
+
+def _base64_forms(secret: bytes) -> Iterator[Form]:
+    """What stays the same of its base64 wherever it begins in the encoded text: there are three ways."""
+    for shift in range(3):
+        encoded = base64.b64encode(bytes(shift) + secret)
+        # Characters that the bytes around it have a share in.
+        start = (0, 2, 3)[shift]
+        rest = (shift + len(secret)) % 3
+        end = len(encoded) - (0, 3, 2)[rest]
+        core = encoded[start:end]
+        for text in (core, core.translate(_URL_SAFE)):
+            yield Form(text, before=shift > 0, after=rest > 0)
+
+
+def is_base64(character: int) -> bool:
+    """Whether the byte can stand in base64, of either alphabet."""
+    return character in _BASE64
+
+
+class View:
+    """A text with something of it undone; knows which part of the original each part stands for."""
+
+    def __init__(self, text: bytes, parent: View | None = None) -> None:
+        self.text = text
+        self._parent = parent
+        # Where each token begins and ends, here and in the parent.
+        self._begins: list[int] = []
+        self._tokens: list[tuple[int, int, int]] = []
+
+    def undone(self, pattern: re.Pattern[bytes]) -> View | None:
+        """This text with each match replaced by what it stands for; None when there is none."""
+        parts: list[bytes] = []
+        begins: list[int] = []
+        tokens: list[tuple[int, int, int]] = []
+        here = at = 0
+        for match in pattern.finditer(self.text):
+            start, end = match.span()
+            plain = _meaning(match[0])
+            parts += (self.text[at:start], plain)
+            here += start - at
+            begins.append(here)
+            here += len(plain)
+            tokens.append((here, start, end))
+            at = end
+        if not tokens:
+            return None
+        parts.append(self.text[at:])
+        view = View(b"".join(parts), self)
+        view._begins, view._tokens = begins, tokens
+        return view
+
+    def original(self, start: int, end: int) -> tuple[int, int]:
+        """The part of the original that this part of the text stands for; what is escaped counts as a whole."""
+        if self._parent is None:
+            return start, end
+        return self._parent.original(self._source(start)[0], self._source(end - 1)[1])
+
+    def _source(self, at: int) -> tuple[int, int]:
+        """Start and end in the parent of what the byte here stands for."""
+        index = bisect_right(self._begins, at) - 1
+        if index < 0:
+            return at, at + 1
+        plain_end, start, end = self._tokens[index]
+        if at < plain_end:
+            return start, end
+        return end + at - plain_end, end + at - plain_end + 1
+
+
+def views(text: bytes) -> Iterator[tuple[View, bool]]:
+    """The text as it is and with its escapes undone, and each without line breaks; True: so joined."""
+    view: View | None = View(text)
+    for _ in range(_MAX_LEVELS + 1):
+        if view is None:
+            return
+        yield view, False
+        for pattern in (_LINE_BREAK, _PLUS):
+            joined = view.undone(pattern)
+            if joined is not None:
+                yield joined, True
+        view = view.undone(_ESCAPE)
+
+
+def _meaning(token: bytes) -> bytes:
+    first = token[:1]
+    if first == b"%":
+        return bytes([int(token[1:], 16)])
+    if first == b"&":
+        return _entity(token[1:-1])
+    if first == b"\\":
+        return _escaped(token)
+    return b" " if first == b"+" else b""
+
+
+def _entity(name: bytes) -> bytes:
+    if name[:2] == b"#x":
+        return bytes([int(name[2:], 16)])
+    if name[:1] == b"#":
+        return chr(int(name[1:])).encode()
+    return _ENTITIES[name]
+
+
+def _escaped(token: bytes) -> bytes:
+    kind = token[1:2]
+    if kind == b"u":
+        units = b"".join(bytes.fromhex(part.decode()) for part in token[2:].split(b"\\u"))
+        return units.decode("utf-16-be", errors="replace").encode()
+    if kind == b"x":
+        return bytes([int(token[2:], 16)])
+    if kind.isdigit():
+        return bytes([int(token[1:]) & 0xFF])
+    return _NAMED.get(token[1], kind)
