@@ -1,5 +1,5 @@
 -- Puts the runtime together; returns the runner. `source(name)` gives a file's
--- text; `extension` is the text of what is added to the runner, if anything.
+-- text; `extension` is the file of what is added to the runner, if anything.
 local source, bridge, limits, extension = ...
 
 local function file(name, ...) return assert(load(source(name), "=(processor)", "t"))(...) end
@@ -41,7 +41,8 @@ local runner = file("runner", bridge, limits, deadline, sandbox, output, current
 
 -- What the workshop adds: it runs specs and the prompt within the same limits.
 if extension then
-  parts.sandbox, parts.output, parts.library, parts.take_dispatched = sandbox, output, library, take_dispatched
-  assert(load(extension, "=(processor)", "t"))(runner, parts, modules)
+  parts.file, parts.sandbox, parts.output, parts.library = file, sandbox, output, library
+  parts.load_module, parts.modules, parts.take_dispatched = load_module, modules, take_dispatched
+  file(extension, runner, parts)
 end
 return runner

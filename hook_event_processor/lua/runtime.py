@@ -64,7 +64,7 @@ class Runtime:
     and they return nothing but strings, numbers and booleans.
     """
 
-    # Lua text that a subclass adds to the runner, for what is not a processor's work.
+    # The Lua file, seen from here, that a subclass adds to the runner: for what is no processor's work.
     _extension: bytes | None = None
 
     def __init__(

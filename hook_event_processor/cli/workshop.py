@@ -1,0 +1,14 @@
+"""The commands of `hep hook` for those who write hooks: they work on files, without a processor."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from hook_event_processor.cli.hook_check import add_check_command
+from hook_event_processor.cli.hook_spec import add_spec_command
+
+
+def add_workshop_commands(group: argparse._SubParsersAction[Any]) -> None:
+    add_check_command(group)
+    add_spec_command(group)

@@ -1,0 +1,1 @@
+"""The workshop: what hook authors write, check and try hooks with, away from any processor."""

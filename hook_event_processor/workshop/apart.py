@@ -1,0 +1,41 @@
+"""Lua in a thread of its own, so that Ctrl-C is heard while it runs and what sticks holds up nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+_T = TypeVar("_T")
+_PATIENCE_SECONDS = 10.0  # beyond its time: what one uninterruptible call may take on a busy machine
+
+
+def run_apart(work: Callable[[threading.Event], _T], seconds: float) -> _T:
+    """Run `work(cancelled)`, which ends by itself within `seconds`, and return what it returns.
+
+    Raises TimeoutError when it does not end, and what it raises. Ctrl-C
+    cancels it first.
+    """
+    cancelled = threading.Event()
+    results: list[_T] = []
+    faults: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work(cancelled))
+        except BaseException as fault:
+            faults.append(fault)
+
+    thread = threading.Thread(target=run, name="workshop", daemon=True)
+    thread.start()
+    try:
+        thread.join(seconds + _PATIENCE_SECONDS)
+    except KeyboardInterrupt:
+        cancelled.set()
+        raise
+    if thread.is_alive():
+        cancelled.set()
+        raise TimeoutError(f"it did not end within {seconds + _PATIENCE_SECONDS:g} seconds")
+    if faults:
+        raise faults[0]
+    return results[0]

@@ -1,0 +1,110 @@
+"""Likely slips in a Lua text that compiles: what is unused, undefined or unknown.
+
+Each is reported only where it is certain: a false alarm costs more than a miss.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterable, Iterator
+
+from hook_event_processor.lua.loader import MODULES
+from hook_event_processor.workshop.event_types import is_known, is_literal, nearest
+from hook_event_processor.workshop.findings import Finding, Severity
+from hook_event_processor.workshop.grammar import scopes_of
+from hook_event_processor.workshop.library_names import ABSENT, GLOBALS, SPEC_GLOBALS, members
+from hook_event_processor.workshop.scopes import Call, Scopes, Variable
+from hook_event_processor.workshop.tokens import Token
+
+_REQUIRES = re.compile(r"\brequires\b")
+
+
+def slips_in(text: str, event_types: Collection[str] = (), *, is_spec: bool = False) -> Iterator[Finding]:
+    """Warnings about a text that compiles; `event_types` are those of its hook. Raises RecursionError."""
+    scopes = scopes_of(text)
+    yield from _unused(scopes.variables)
+    yield from _undefined(scopes, GLOBALS | SPEC_GLOBALS if is_spec else GLOBALS)
+    yield from _unknown_members(scopes)
+    if not _REQUIRES.search(text):
+        yield from _computed_requires(scopes)
+    yield from _unknown_types(scopes, event_types)
+
+
+def _warning(token: Token, message: str) -> Finding:
+    return Finding(token.line, token.column, Severity.WARNING, message)
+
+
+def _unused(variables: Iterable[Variable]) -> Iterator[Finding]:
+    for variable in variables:
+        # Of several names for several values, some only hold a place.
+        if not variable.is_declared or any(other.reads for other in variable.together):
+            continue
+        if variable.name.startswith("_"):
+            continue
+        what = f"the module {variable.module}" if variable.module else f"the local {variable.name}"
+        how = "assigned but never read" if variable.writes else "never used"
+        yield _warning(variable.token, f"{what} is {how}")
+
+
+def _undefined(scopes: Scopes, known: frozenset[str]) -> Iterator[Finding]:
+    names = {token.text for token in scopes.read}
+    if names & {"_ENV", "_G"}:
+        return  # globals can come from anywhere, then
+    for token in scopes.read:
+        name = token.text
+        if name in known or name in scopes.written:
+            continue
+        if name in ABSENT:
+            yield _warning(token, f"there is no {name} in hooks: {ABSENT[name]}")
+        elif name in MODULES:
+            yield _warning(token, f'the module {name} was not required: local {name} = require("{name}")')
+        else:
+            yield _warning(token, f"the global {name} is nowhere defined{_hint(name, known | scopes.written)}")
+
+
+def _unknown_members(scopes: Scopes) -> Iterator[Finding]:
+    for member in scopes.members:
+        owner = member.owner
+        if isinstance(owner, str) or owner.writes or owner.module is None:
+            continue
+        names = members().get(owner.module)
+        if names is not None and member.name.text not in names:
+            hint = _hint(member.name.text, names)
+            yield _warning(member.name, f"the module {owner.module} has no {member.name.text}{hint}")
+
+
+def _computed_requires(scopes: Scopes) -> Iterator[Finding]:
+    """Such a name is refused at run time, unless it is among the hook's `requires`."""
+    for call in scopes.calls:
+        if call.owner is None and call.name.text == "require" and call.argument is None:
+            yield _warning(call.name, 'the name of the module is computed: list what it can be in requires = {"..."}')
+
+
+def _unknown_types(scopes: Scopes, event_types: Collection[str]) -> Iterator[Finding]:
+    named = [token for token in scopes.strings if token.value in event_types]
+    for token in (*named, *_dispatched(scopes.calls)):
+        name = token.value or ""
+        if not is_literal(name) or is_known(name):
+            continue
+        near = nearest(name)
+        if near:
+            yield _warning(token, f"the event type {name} is not in the catalog: did you mean {near}?")
+        else:
+            reason = f"the event type {name} is not in the catalog: it is taken as one of your own"
+            yield Finding(token.line, token.column, Severity.NOTE, reason)
+
+
+def _dispatched(calls: Iterable[Call]) -> Iterator[Token]:
+    """Types in event.dispatch("..."), of the module and of the event that a hook was given."""
+    for call in calls:
+        owner = call.owner
+        if call.name.text != "dispatch" or call.argument is None or not isinstance(owner, Variable):
+            continue
+        if owner.module == "event" or (owner.name == "event" and not owner.is_declared):
+            yield call.argument
+
+
+def _hint(name: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1)
+    return f": did you mean {near[0]}?" if near else ""

@@ -1,0 +1,160 @@
+"""Specs: the tests of a hook, in the file beside it, run in the same sandbox as the hook itself."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from lupa.lua54 import LuaError, LuaMemoryError
+
+from hook_event_processor.errors import HookEventProcessorError, HookRefused
+from hook_event_processor.lua.door import Library, Services
+from hook_event_processor.lua.loader import program
+from hook_event_processor.lua.runtime import Program, Runtime
+from hook_event_processor.settings import Settings
+from hook_event_processor.workshop.apart import run_apart
+from hook_event_processor.workshop.texts import is_hidden, read_text
+
+SUFFIX = "_spec"
+_HOOK_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class SpecTest:
+    """One `it` of a spec: the names of the describes around it, its own last, and its line."""
+
+    names: tuple[str, ...]
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """What came of one test; `reason` is None when it passed. The duration is in seconds."""
+
+    test: SpecTest
+    reason: str | None
+    output: str
+    duration: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A spec file with the hook beside it."""
+
+    path: Path
+    spec: Program
+    hook: Program
+
+
+def spec_files(paths: Sequence[str]) -> Iterator[Path]:
+    """The specs that are named: by themselves, by the hook beside them, or by a directory above them.
+
+    Raises HookEventProcessorError for a file that is not there, and for a hook without a spec.
+    """
+    for name in paths:
+        path = Path(name)
+        if path.is_dir():
+            specs = sorted(path.rglob(f"*{SUFFIX}.lua"))
+            yield from (file for file in specs if not is_hidden(file.relative_to(path)))
+        elif not path.exists():
+            raise HookEventProcessorError(f"{name} cannot be read: there is no such file or directory")
+        elif path.stem.endswith(SUFFIX):
+            yield path
+        else:
+            beside = path.with_name(f"{path.stem}{SUFFIX}.lua")
+            if not beside.exists():
+                raise HookEventProcessorError(f"{name} has no spec beside it: write {beside.name}")
+            yield beside
+
+
+def read_spec(path: Path) -> Spec:
+    """Read a spec and its hook. Raises HookRefused when one of them is missing or no text."""
+    hook_path = path.with_name(f"{path.stem.removesuffix(SUFFIX)}.lua")
+    if not hook_path.exists():
+        raise HookRefused(f"{path}: the hook that it tests is missing: {hook_path.name} beside it")
+    spec, hook = program(read_text(path), path.stem), program(read_text(hook_path), hook_path.stem)
+    # What either of them names may be called while they run.
+    named = tuple(sorted({*spec.modules, *hook.modules}))
+    return Spec(path, replace(spec, modules=named, hook=hook.hook), hook)
+
+
+class SpecRunner:
+    """Runs the tests of one spec, each in a runtime of its own. Nothing outside is touched: see mocks.lua."""
+
+    def __init__(self, spec: Spec, settings: Settings, seconds: float) -> None:
+        """`seconds` is the time of each test, and of the hook in it."""
+        self._spec = spec
+        self._settings = settings
+        self._seconds = seconds
+
+    def tests(self) -> list[SpecTest]:
+        """What the spec declares. Raises HookRefused when its top level fails, or the hook does not compile."""
+        answer = run_apart(lambda cancelled: self._runtime().tests(self._spec, self._seconds, cancelled), self._seconds)
+        if isinstance(answer, str):
+            raise HookRefused(f"{self._spec.path}: {answer}")
+        return answer
+
+    def run(self, tests: Sequence[SpecTest], only: str | None = None) -> Iterator[Tested]:
+        """What comes of each test, in order; of those whose full name holds `only`, if it is given."""
+        for index, test in enumerate(tests, 1):
+            if only is None or only in " ".join(test.names):
+                yield self._run(index, test)
+
+    def _run(self, index: int, test: SpecTest) -> Tested:
+        started = perf_counter()
+        try:
+            reason, output = run_apart(
+                lambda cancelled: self._runtime().run_test(self._spec, self._seconds, index, cancelled), self._seconds
+            )
+        except TimeoutError:
+            reason, output = "the test does not end, and cannot be interrupted", ""
+        return Tested(test, reason, output, perf_counter() - started)
+
+    def _runtime(self) -> _SpecRuntime:
+        library = Library(Services(self._settings), show=lambda _: None)
+        return _SpecRuntime(self._settings.hook_memory, self._settings.max_payload_size, library=library)
+
+
+class _SpecRuntime(Runtime):
+    """A runtime whose runner has lua/spec.lua."""
+
+    _extension = b"../workshop/lua/spec"
+
+    def tests(self, spec: Spec, seconds: float, cancelled: threading.Event) -> list[SpecTest] | str:
+        """The tests, or why they cannot be told."""
+        answer = self._call(b"list_tests", spec, seconds, cancelled)
+        if isinstance(answer, tuple):
+            return _text(answer[1])
+        return [
+            SpecTest(tuple(_text(name) for name in reversed(list(item[b"names"].values()))), item[b"line"])
+            for item in answer.values()
+        ]
+
+    def run_test(self, spec: Spec, seconds: float, index: int, cancelled: threading.Event) -> tuple[str | None, str]:
+        """Why the test failed, if it did, and what it printed."""
+        passed, reason, output = self._call(b"run_test", spec, seconds, cancelled, index)
+        return None if passed else _text(reason), _text(output or b"")
+
+    def _call(self, name: bytes, spec: Spec, seconds: float, cancelled: threading.Event, *more: int) -> Any:
+        """Call lua/spec.lua; a text that does not compile, or too much memory, is a failure of that test."""
+        self._bridge.begin(spec.spec, cancelled)
+        try:
+            units = self._unit(spec.spec), self._unit(spec.hook)
+            return self._runner[name](*units, _HOOK_SECONDS, seconds, *more)
+        except HookRefused as refusal:
+            return None, str(refusal).encode(), b""
+        except LuaMemoryError:
+            return None, b"not enough memory", b""
+        except LuaError as fault:
+            return None, str(fault).encode(), b""
+        finally:
+            self.confine(False)
+            self._bridge.end(self.memory_used)
+
+
+def _text(value: bytes) -> str:
+    return value.decode(errors="replace")
