@@ -49,6 +49,11 @@ def parse_pattern(text: str) -> Pattern:
     return Pattern(text, _glob(text))
 
 
+def is_literal(text: str) -> bool:
+    """Whether the pattern is a type itself: no glob and no regex."""
+    return not text.startswith("~") and not _GLOB_SIGNS.search(text)
+
+
 def _regex(text: str) -> Callable[[str, str], bool]:
     options = re2.Options()
     options.log_errors = False

@@ -44,9 +44,10 @@ class Hep:
         return Finished(status, *self._capsys.readouterr())
 
     def __call__(self, *arguments: str, stdin: str = "") -> str:
-        """What a command prints; it must succeed and complain of nothing."""
+        """What a command prints; it must succeed and complain of nothing, but for notes on types of one's own."""
         finished = self.run(*arguments, stdin=stdin)
-        assert (finished.status, finished.errors) == (0, ""), finished
+        complaints = [line for line in finished.errors.splitlines() if not line.startswith("note: the event type ")]
+        assert (finished.status, complaints) == (0, []), finished
         return finished.output
 
     def fault(self, *arguments: str, stdin: str = "") -> str:

@@ -51,6 +51,11 @@ def add_emit_command(group: argparse._SubParsersAction[Any]) -> None:
     command.add_argument("--delay", type=duration, metavar="DURATION", help="not to be processed before: 30s, 10m, 2h")
     command.add_argument("--id", type=_uuid, metavar="UUID", help="its id; publishing an id again changes nothing")
     command.add_argument("--metadata", metavar="JSON", help="its metadata, a JSON object")
+    command.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse types that 'hep catalog' does not have, and payloads it does not fit",
+    )
     add_format(command)
 
 
@@ -73,16 +78,18 @@ def emit(arguments: argparse.Namespace, settings: Settings) -> int:
     return _emit_one(arguments, settings)
 
 
-def _publisher(connection: Connection, settings: Settings) -> Publisher:
+def _publisher(connection: Connection, settings: Settings, *, strict: bool) -> Publisher:
     from hook_event_processor.store.insert import Publisher
 
-    return Publisher(connection, component=_COMPONENT, max_payload_size=settings.max_payload_size)
+    return Publisher(connection, component=_COMPONENT, max_payload_size=settings.max_payload_size, strict=strict)
 
 
 def _emit_one(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.event_lines import json_object
     from hook_event_processor.cli.output import result
+    from hook_event_processor.cli.type_note import note_unknown
+    from hook_event_processor.event import join_type
 
     try:
         payload = sys.stdin.buffer.read() if arguments.json == "-" else arguments.json
@@ -97,7 +104,9 @@ def _emit_one(arguments: argparse.Namespace, settings: Settings) -> int:
         if getattr(arguments, name) is not None:
             fields[name] = getattr(arguments, name)
     with session(settings) as connection:
-        published = _publisher(connection, settings).publish_event(_event(fields, connection))
+        event = _event(fields, connection)
+        published = _publisher(connection, settings, strict=arguments.strict).publish_event(event)
+        note_unknown(connection, [join_type(event.source, event.action)])
     text = (
         f"published: {arguments.type} {published.id}"
         if published.is_new
@@ -125,17 +134,21 @@ def _emit_file(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.output import counted, result
     from hook_event_processor.cli.progress import reading_bar
+    from hook_event_processor.cli.type_note import SeenTypes, note_unknown
 
     with ExitStack() as opened:
         stream = opened.enter_context(_open(arguments.jsonl))
         connection = opened.enter_context(session(settings))
         lines = opened.enter_context(reading_bar("Publishing", stream))
         reading = _Reading(_server_time(connection))
+        seen = SeenTypes()
+        publisher = _publisher(connection, settings, strict=arguments.strict)
         try:
-            count = _publisher(connection, settings).publish_many(reading.events(lines))
+            count = publisher.publish_many(seen.watched(reading.events(lines)))
         except EventRefused as refusal:
             file = "standard input" if arguments.jsonl == "-" else arguments.jsonl
             raise EventRefused(f"{file}, line {reading.line}: {refusal}; nothing was published") from None
+        note_unknown(connection, seen.types)
     known = reading.count - count
     text = f"published: {counted(count, 'event')}" + (f"; {known:,} were there already" if known else "")
     result(arguments.format, text, {"published": count, "known": known})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from hook_event_processor.store.events import Filter
 
 _STATUSES = ("pending", "processing", "completed", "failed", "scheduled", "retrying")
-_MATCHES_MANY = re.compile(r"^~|[*?\[]")
 
 
 def add_filter(command: argparse.ArgumentParser) -> None:
@@ -56,11 +54,11 @@ def read_lasting_filter(arguments: argparse.Namespace) -> Filter:
 
 def _kinds(text: str, connection: Connection) -> list[tuple[str, str]]:
     """The (source, action) pairs that a pattern matches, so that the database needs no patterns of its own."""
-    from hook_event_processor.registry import parse_pattern
+    from hook_event_processor.registry import is_literal, parse_pattern
     from hook_event_processor.store.events import kinds
 
     pattern = parse_pattern(text)
-    candidates = kinds(connection) if _MATCHES_MANY.search(text) else _readings(text)
+    candidates = _readings(text) if is_literal(text) else kinds(connection)
     return [kind for kind in candidates if pattern.matches(*kind)]
 
 

@@ -40,12 +40,15 @@ def add_report_commands(group: argparse._SubParsersAction[Any]) -> None:
 def list_events(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.output import document, line
+    from hook_event_processor.cli.type_note import note_slips_in_patterns
     from hook_event_processor.store import events
     from hook_event_processor.store.event_ids import short_ids
 
     with session(settings) as connection:
         listed = events.newest(connection, read_filter(arguments, connection), arguments.limit)
         short = short_ids(connection, [event.id for event in listed])
+        if not listed and arguments.type is not None:
+            note_slips_in_patterns(connection, [arguments.type])
     if arguments.format == "json":
         document([listed_document(event) for event in listed])
     elif listed:

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 # In the order in which --help lists them.
-_GROUPS = ("up", "run", "status", "config", "hook", "events", "db")
+_GROUPS = ("up", "run", "status", "config", "hook", "events", "catalog", "db")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -20,6 +20,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     _between = False
+    default_command: str | None = None  # of a group: stands where none of its commands is named
 
     def __init__(self, **options: Any) -> None:
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
@@ -31,6 +32,8 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{escape(f'{self.prog}: {message}')} (see '{self.prog} --help')\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self.default_command is not None and not self._names_command(args):
+            args = [self.default_command, *args]
         ends_here = not any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in self._actions)
         if self._between or not ends_here:
             return super().parse_known_args(args, namespace)
@@ -39,6 +42,10 @@ class Parser(argparse.ArgumentParser):
             return self.parse_known_intermixed_args(args, namespace)
         finally:
             self._between = False
+
+    def _names_command(self, args: Sequence[str]) -> bool:
+        commands = [name for action in self._actions for name in action.choices or ()]
+        return bool(args) and args[0] in (*commands, "-h", "--help")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
