@@ -1,8 +1,9 @@
-"""What a processor writes about itself every few seconds: its row, and how often hooks ran."""
+"""What a processor writes about itself every few seconds: its row, and how often hooks ran; and what it removes."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,11 +11,12 @@ from psycopg import Connection
 
 from hook_event_processor.processor.outage import Outage, reconnect_delay
 from hook_event_processor.processor.report import Report
-from hook_event_processor.store import handlers, processors
+from hook_event_processor.store import handlers, processors, state
 from hook_event_processor.store.database import Database
 from hook_event_processor.telemetry.watchdog import Progress
 
 _INTERVAL_SECONDS = 5.0
+_SWEEP_SECONDS = 60.0  # between two removals of keys of state that have expired; nobody sees them meanwhile
 
 
 class Housekeeping:
@@ -33,6 +35,7 @@ class Housekeeping:
         self._run_counts: dict[int, int] = {}
         self._failures = 0
         self._ended = 0
+        self._sweep_at = 0.0
 
     def run(self, progress: Progress) -> None:
         """Write every few seconds until stop()."""
@@ -41,6 +44,7 @@ class Housekeeping:
             wait = _INTERVAL_SECONDS
             try:
                 self.write()
+                self._sweep()
                 self._failures = 0
             except Exception as fault:
                 self._outage.notice(fault, "the processor's row could not be written", self._connection, self._ended)
@@ -77,3 +81,9 @@ class Housekeeping:
         if self._run_counts:
             handlers.count_runs(self._connection, self._run_counts)
             self._run_counts = {}
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        if self._connection is not None and now >= self._sweep_at:
+            more = state.remove_expired(self._connection)
+            self._sweep_at = now + (0.0 if more else _SWEEP_SECONDS)
