@@ -172,7 +172,8 @@ def _short_forms(name: str) -> tuple[str, str]:
 def unknown(event_type: str, names: Iterable[str]) -> str:
     """What to say of a type that is not among these names, in one sentence."""
     near = nearest(event_type, names)
-    hint = f": did you mean {' or '.join(near)}?" if near else " ('hep catalog' lists what is, 'hep catalog add' adds yours)"
+    adding = " ('hep catalog' lists what is, 'hep catalog add' adds yours)"
+    hint = f": did you mean {' or '.join(near)}?" if near else adding
     return f"the event type {event_type} is not in the catalog{hint}"
 
 
