@@ -66,7 +66,7 @@ COMMENT ON COLUMN hooks.modules IS 'The modules that its text and its shared cod
 COMMENT ON COLUMN hooks.params IS 'What was set over the defaults of hook.params.';
 COMMENT ON COLUMN hooks.param_defaults IS 'The params table of its text.';
 COMMENT ON COLUMN hooks.libraries IS 'The shared code that it runs with: names, and the version of each.';
-COMMENT ON COLUMN hooks.overrides IS 'What options said over its text: event_types, stack, priority, description.';
+COMMENT ON COLUMN hooks.overrides IS 'What options said over its text: name, event_types, stack, priority, description.';
 COMMENT ON COLUMN hooks.source IS 'What hep hook apply took it from; NULL: added by hand.';
 COMMENT ON COLUMN hook_versions.modules IS 'The modules that the text and its shared code name.';
 COMMENT ON COLUMN hook_versions.params IS 'What was set over the defaults of hook.params.';

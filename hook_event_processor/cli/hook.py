@@ -5,11 +5,17 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from hook_event_processor.cli.hook_apply import add_apply
+from hook_event_processor.cli.hook_lib import add_lib_commands
 from hook_event_processor.cli.hook_reports import add_report_commands
+from hook_event_processor.cli.hook_versions import add_version_commands
 from hook_event_processor.cli.parser import add_command, add_format, add_group
 
 if TYPE_CHECKING:
+    from hook_event_processor.cli.hook_permissions import Use
+    from hook_event_processor.lua.loader import Definition
     from hook_event_processor.settings import Settings
+    from hook_event_processor.store.hooks import Change, KnownHook
 
 
 def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
@@ -27,6 +33,9 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         command.add_argument("name", metavar="NAME", help="the hook's name")
         add_format(command)
     add_report_commands(group)
+    add_version_commands(group)
+    add_apply(group)
+    add_lib_commands(group)
 
 
 def _add_add(group: argparse._SubParsersAction[Any]) -> None:
@@ -37,7 +46,9 @@ def _add_add(group: argparse._SubParsersAction[Any]) -> None:
         "add a hook from a Lua file, or replace the text of the hook of that name",
         "hep hook add notify.lua --event 'task.*' --stack production",
         "What the file says of name, event types and so on holds unless an option says otherwise.\n"
-        "The texts that a hook had before are kept; the same text adds no version.",
+        "The texts that a hook had before are kept; the same text adds no version.\n"
+        "--set gives a value to a parameter, whose default stands in the table params of the hook:\n"
+        "with --name it makes several hooks from one text.",
     )
     command.add_argument("file", metavar="FILE", help="the Lua file; - reads standard input")
     command.add_argument("--name", help="the hook's name (default: the file's, else the file name)")
@@ -47,35 +58,75 @@ def _add_add(group: argparse._SubParsersAction[Any]) -> None:
     command.add_argument("--stack", help="run for events of this stack only")
     command.add_argument("--description", help="what it is for")
     command.add_argument("--priority", type=int, help="lower runs first (default 0)")
+    command.add_argument(
+        "--set",
+        action="append",
+        metavar="NAME=VALUE",
+        help="a parameter: JSON, or else a string; may be given several times",
+    )
     command.add_argument("--disabled", action="store_true", default=None, help="keep it, but do not run it yet")
+    command.add_argument(
+        "--watch",
+        action="store_true",
+        help="FILE is a directory: add its hooks, and lib/*.lua as shared code, and again whenever one is saved,"
+        " until Ctrl-C",
+    )
     add_format(command)
 
 
 def add(arguments: argparse.Namespace, settings: Settings) -> int:
+    if arguments.watch:
+        from hook_event_processor.cli.hook_watch import watch
+
+        return watch(arguments, settings)
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.hook_file import read_hook
+    from hook_event_processor.cli.hook_file import hook_of, read_file, said_by, shared_code
+    from hook_event_processor.store import hooks, libraries
+
+    file, said = read_file(arguments.file), said_by(arguments)
+    with session(settings) as connection, connection.transaction():
+        hooks.lock(connection)
+        hook, definition = hook_of(file, said, shared_code(libraries.known(connection)), settings)
+        change, stored = hooks.add(connection, hook)
+    _tell(arguments.format, change, stored, definition, settings)
+    return 0
+
+
+def _tell(form: str, change: Change, stored: KnownHook, definition: Definition, settings: Settings) -> None:
+    from hook_event_processor.cli.hook_permissions import uses
     from hook_event_processor.cli.hook_reports import hook_document
     from hook_event_processor.cli.output import document, line
-    from hook_event_processor.store import hooks
 
-    hook, definition = read_hook(arguments, settings)
-    with session(settings) as connection:
-        change, stored = hooks.add(connection, hook)
-    if arguments.format == "json":
-        document({**hook_document(stored), "change": change})
-        return 0
+    missing = [use for use in uses(stored.modules, settings.policy.grants(stored.name, stored.stack)) if use.missing]
+    if form == "json":
+        not_granted = {use.module: use.setting for use in missing}
+        document({**hook_document(stored), "change": change, "not_granted": not_granted})
+        return
     stack = f" of the stack {stored.stack}" if stored.stack else ""
     line(f"{change}: hook {stored.name}, version {stored.version}, for {', '.join(stored.event_types)}{stack}")
-    modules = f"; modules: {', '.join(definition.modules)}" if definition.modules else ""
-    line(f"{'effectful: runs in a worker slot' if definition.effectful else 'pure: runs inside the claim'}{modules}")
+    _tell_uses(stored, definition, missing)
     if not stored.enabled:
         line(f"It is disabled: 'hep hook enable {stored.name}' lets it run.")
-    return 0
+
+
+def _tell_uses(stored: KnownHook, definition: Definition, missing: list[Use]) -> None:
+    from hook_event_processor.cli.hook_permissions import missing_line
+    from hook_event_processor.cli.hook_reports import libraries_text, params_text
+    from hook_event_processor.cli.output import line
+
+    modules = f"; modules: {', '.join(definition.modules)}" if definition.modules else ""
+    line(f"{'effectful: runs in a worker slot' if definition.effectful else 'pure: runs inside the claim'}{modules}")
+    if stored.libraries:
+        line(f"shared code: {libraries_text(stored)}")
+    if stored.param_defaults:
+        line(f"parameters: {params_text(stored)}")
+    for use in missing:
+        line(missing_line(use))
 
 
 def list_hooks(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.hook_reports import enabled_word, hook_document
+    from hook_event_processor.cli.hook_reports import enabled_word, hook_document, set_text
     from hook_event_processor.cli.output import counted, document, line, local_time, table
     from hook_event_processor.store.hooks import known_hooks
 
@@ -86,12 +137,14 @@ def list_hooks(arguments: argparse.Namespace, settings: Settings) -> int:
     elif not known:
         line("No hooks" + (f" of the stack {arguments.stack}" if arguments.stack else "") + ".")
     else:
-        headers = ("Name", "Event Type", "Stack", "Priority", "Status", "Kind", "Version", "Runs", "Last Run")
+        with_set = any(hook.params for hook in known)
+        headers = ("Name", "Event Type", "Stack", *("Set",) * with_set, "Priority", "Status", "Kind", "Version", "Runs")
         rows = [
             (
                 hook.name,
                 ", ".join(hook.event_types),
                 hook.stack or "-",
+                *(set_text(hook),) * with_set,
                 str(hook.priority),
                 enabled_word(hook),
                 hook.kind,
@@ -101,7 +154,12 @@ def list_hooks(arguments: argparse.Namespace, settings: Settings) -> int:
             )
             for hook in known
         ]
-        table(headers, rows, right=("Priority", "Version", "Runs"), wrapped=("Name", "Event Type", "Stack"))
+        table(
+            (*headers, "Last Run"),
+            rows,
+            right=("Priority", "Version", "Runs"),
+            wrapped=("Name", "Event Type", "Stack", "Set"),
+        )
         line(counted(len(known), "hook"))
     return 0
 

@@ -1,74 +1,156 @@
-"""A hook's file with the options that override it."""
+"""A hook's file with what is said over it: options, or what the database remembers of them."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hook_event_processor.errors import HookRefused, UsageError
 
 if TYPE_CHECKING:
     from hook_event_processor.lua.loader import Definition
     from hook_event_processor.settings import Settings
-    from hook_event_processor.store.hooks import NewHook
+    from hook_event_processor.store.hooks import KnownHook, NewHook
+    from hook_event_processor.store.libraries import Library
 
 _T = TypeVar("_T")
 _LONGEST_NAME = 200
 _PRIORITIES = range(-(2**31), 2**31)
+_OVERRIDES = ("name", "event_types", "stack", "priority", "description")
 
 
-def read_hook(arguments: argparse.Namespace, settings: Settings) -> tuple[NewHook, Definition]:
+@dataclass(frozen=True, slots=True)
+class LuaFile:
+    """A Lua text, the path to remember, and the name that it gives what it holds (empty: none)."""
+
+    text: str
+    path: str
+    stem: str
+
+
+@dataclass(frozen=True, slots=True)
+class SharedCode:
+    """One version of shared code that a hook may name."""
+
+    version: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What is said over a hook's file.
+
+    `overrides` may have name, event_types, stack ('' for none), priority and
+    description; `texts` are parameters as --set writes them, `params` as values.
+    """
+
+    name: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    disabled: bool | None = None
+    source: str | None = None
+    reason: str = ""
+
+
+def read_hook(
+    arguments: argparse.Namespace, settings: Settings, shared: Mapping[str, SharedCode] | None = None
+) -> tuple[NewHook, Definition]:
     """The hook that `hep hook add` is to store. Raises HookRefused, PatternRefused or UsageError."""
-    from hook_event_processor.lua.loader import read_definition
-    from hook_event_processor.registry import parse_pattern
-    from hook_event_processor.store.hooks import NewHook
+    return hook_of(read_file(arguments.file), said_by(arguments), shared or {}, settings)
 
-    text, path = _read(arguments.file)
-    definition = read_definition(text, path)
+
+def said_by(arguments: argparse.Namespace) -> Said:
+    """What the options of `hep hook add` say. Raises HookRefused, PatternRefused or UsageError."""
+    from hook_event_processor.lua.params import parse_set
+    from hook_event_processor.registry import parse_pattern
+
     for pattern in arguments.event or ():
         parse_pattern(pattern)
-    event_types = arguments.event or definition.event_types
-    if not event_types:
-        raise HookRefused(f"{path}: the hook names no event_type: add one to its table, or give --event")
     if arguments.priority is not None and arguments.priority not in _PRIORITIES:
         raise UsageError(f"--priority is {arguments.priority}: it takes a number of 32 bits; lower runs first")
+    given = (arguments.name, arguments.event or None, arguments.stack, arguments.priority, arguments.description)
+    return Said(
+        name=arguments.name,
+        overrides={name: value for name, value in zip(_OVERRIDES, given, strict=True) if value is not None},
+        texts=parse_set(arguments.set or []),
+        disabled=arguments.disabled,
+    )
+
+
+def said_of(hook: KnownHook, reason: str = "") -> Said:
+    """What was said over the file of a hook that is stored."""
+    return Said(hook.name, hook.overrides, params=hook.params, source=hook.source, reason=reason)
+
+
+def shared_code(libraries: Mapping[str, Library]) -> dict[str, SharedCode]:
+    """All shared code in its newest version."""
+    return {name: SharedCode(library.version, library.source_text) for name, library in libraries.items()}
+
+
+def hook_of(
+    file: LuaFile, said: Said, shared: Mapping[str, SharedCode], settings: Settings
+) -> tuple[NewHook, Definition]:
+    """The hook that a file makes with what is said over it. Raises HookRefused."""
+    from hook_event_processor.lua.loader import read_definition
+    from hook_event_processor.store.hooks import NewHook
+
+    definition = read_definition(file.text, file.path, {name: code.text for name, code in shared.items()})
+    over = said.overrides
+    event_types = over.get("event_types") or definition.event_types
+    if not event_types:
+        raise HookRefused(f"{file.path}: the hook names no event_type: add one to its table, or give --event")
     hook = NewHook(
-        name=_checked_name(arguments.name or definition.name or _stem(arguments.file)),
-        description=_first(arguments.description, definition.description),
+        name=_checked_name(said.name or definition.name or file.stem),
+        description=over.get("description", definition.description),
         event_types=tuple(event_types),
-        stack=_first(arguments.stack, definition.stack) or None,
-        priority=_first(arguments.priority, definition.priority),
+        stack=over.get("stack", definition.stack) or None,
+        priority=over.get("priority", definition.priority),
         timeout_seconds=_first(definition.timeout_seconds, settings.hook_timeout),
         retry=definition.retry,
-        source_text=text,
-        file_path=path,
-        disabled=arguments.disabled,
+        source_text=file.text,
+        file_path=file.path,
+        disabled=said.disabled,
+        modules=definition.modules,
+        libraries={name: shared[name].version for name in definition.libraries},
+        params=_params(file, said, definition),
+        param_defaults=definition.params,
+        overrides=over,
+        source=said.source,
+        reason=said.reason,
     )
     return hook, definition
 
 
-def _read(file: str) -> tuple[str, str]:
-    """The text, and the path to remember; NUL and size are the loader's to refuse."""
+def _params(file: LuaFile, said: Said, definition: Definition) -> dict[str, Any]:
+    from hook_event_processor.lua.params import check, values_of
+
+    try:
+        return check(definition.params, {**said.params, **values_of(definition.params, said.texts)})
+    except HookRefused as refusal:
+        raise HookRefused(f"{file.path}: {refusal}") from None
+
+
+def read_file(file: str) -> LuaFile:
+    """Read a file, or standard input for `-`. Raises HookRefused; NUL and size are the loader's to refuse."""
     try:
         if file == "-":
-            return sys.stdin.buffer.read().decode(), "standard input"
+            return LuaFile(sys.stdin.buffer.read().decode(), "standard input", "")
         path = Path(file).absolute()
-        return path.read_text(encoding="utf-8"), str(path)
+        return LuaFile(path.read_text(encoding="utf-8"), str(path), path.stem)
     except UnicodeDecodeError as fault:
         raise HookRefused(f"{file} is not a Lua source file: byte {fault.start} is not UTF-8") from None
     except OSError as fault:
         raise HookRefused(f"{file} cannot be read: {fault.strerror}") from None
 
 
-def _stem(file: str) -> str:
-    if file == "-":
-        raise HookRefused("the hook has no name: add one to its table, or give --name")
-    return Path(file).stem
-
-
 def _checked_name(name: str) -> str:
+    if not name:
+        raise HookRefused("the hook has no name: add one to its table, or give --name")
     if len(name) > _LONGEST_NAME or not name.isprintable() or name != name.strip():
         raise HookRefused(
             f"{name[:80]!r} is no name for a hook: it takes at most {_LONGEST_NAME} printable characters,"

@@ -11,6 +11,7 @@ from hook_event_processor.cli.parser import add_command, add_format
 from hook_event_processor.cli.spans import count
 
 if TYPE_CHECKING:
+    from hook_event_processor.cli.hook_permissions import Use
     from hook_event_processor.settings import Settings
     from hook_event_processor.store.executions import Execution, Summary
     from hook_event_processor.store.hooks import HookVersion, KnownHook
@@ -67,7 +68,33 @@ def hook_document(hook: KnownHook) -> dict[str, Any]:
     from hook_event_processor.cli.output import iso_time
 
     times = {name: iso_time(getattr(hook, name)) for name in ("created_at", "updated_at", "last_run")}
-    return {**dataclasses.asdict(hook), **times}
+    return {**dataclasses.asdict(hook), **times, "params": {**hook.param_defaults, **hook.params}}
+
+
+def libraries_text(hook: KnownHook) -> str:
+    """The shared code that a hook runs with, with its versions."""
+    return ", ".join(f"lib.{name} (version {version})" for name, version in sorted(hook.libraries.items()))
+
+
+def params_text(hook: KnownHook) -> str:
+    """The parameters that a hook sees; with the default, where another value was set."""
+    return ", ".join(
+        f"{name} = {_value(hook.params[name])} (default {_value(default)})"
+        if name in hook.params
+        else f"{name} = {_value(default)}"
+        for name, default in sorted(hook.param_defaults.items())
+    )
+
+
+def set_text(hook: KnownHook) -> str:
+    """What was set over the defaults of a hook's parameters, for a cell."""
+    return ", ".join(f"{name}={_value(value)}" for name, value in sorted(hook.params.items())) or "-"
+
+
+def _value(value: object) -> str:
+    import orjson
+
+    return orjson.dumps(value).decode()
 
 
 def enabled_word(hook: KnownHook) -> str:
@@ -76,6 +103,7 @@ def enabled_word(hook: KnownHook) -> str:
 
 def show(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
+    from hook_event_processor.cli.hook_permissions import uses
     from hook_event_processor.cli.output import block, document, line
     from hook_event_processor.store import executions, hooks
     from hook_event_processor.store.event_ids import short_ids
@@ -86,10 +114,18 @@ def show(arguments: argparse.Namespace, settings: Settings) -> int:
         runs = executions.of_hook(connection, hook.id, _SHOWN_RUNS)
         short = short_ids(connection, [run.event_id for run in runs])
     current = next((text.source_text for text in texts if text.version == hook.version), None)
+    allowed = uses(hook.modules, settings.policy.grants(hook.name, hook.stack))
     if arguments.format == "json":
-        document({**hook_document(hook), "versions": _versions_document(texts), "source_text": current})
+        document(
+            {
+                **hook_document(hook),
+                "uses": [dataclasses.asdict(use) for use in allowed],
+                "versions": versions_document(texts),
+                "source_text": current,
+            }
+        )
         return 0
-    _show_hook(hook)
+    _show_hook(hook, allowed)
     line()
     if runs:
         _runs_table(runs, short, title="Latest Runs")
@@ -100,7 +136,7 @@ def show(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _show_hook(hook: KnownHook) -> None:
+def _show_hook(hook: KnownHook, allowed: list[Use]) -> None:
     from hook_event_processor.cli.output import fields, local_time
 
     fields(
@@ -114,14 +150,27 @@ def _show_hook(hook: KnownHook) -> None:
             "Priority": str(hook.priority),
             "Timeout": f"{hook.timeout_seconds:g}s",
             "Retry": ", ".join(f"{name} {value}" for name, value in hook.retry.items()) or None,
+            "Parameters": params_text(hook) or None,
+            "Shared Code": libraries_text(hook) or None,
             "Version": str(hook.version),
             "File": hook.file_path or None,
+            "Applied From": hook.source,
             "Created": local_time(hook.created_at),
             "Updated": local_time(hook.updated_at),
             "Runs": f"{hook.run_count:,}",
             "Last Run": local_time(hook.last_run),
         }
     )
+    _show_uses(allowed)
+
+
+def _show_uses(allowed: list[Use]) -> None:
+    from hook_event_processor.cli.output import line, table
+
+    if allowed:
+        line()
+        rows = [(use.module, use.granted or "nothing", use.setting or "-") for use in allowed]
+        table(("Module", "Granted Here", "Setting"), rows, wrapped=("Granted Here",), title="Modules")
 
 
 def logs(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -208,7 +257,7 @@ def history(arguments: argparse.Namespace, settings: Settings) -> int:
                 "hook": hook.name,
                 "by": arguments.by,
                 "periods": [_period_document(period) for period in periods],
-                "versions": _versions_document(texts),
+                "versions": versions_document(texts),
             }
         )
     else:
@@ -257,10 +306,20 @@ def _period_document(period: Summary) -> dict[str, Any]:
     return {**dataclasses.asdict(period), "since": iso_time(period.since), "success_rate": rate}
 
 
-def _versions_document(texts: list[HookVersion]) -> list[dict[str, Any]]:
+def versions_document(texts: list[HookVersion]) -> list[dict[str, Any]]:
+    """The versions of a hook for JSON, without their texts."""
     from hook_event_processor.cli.output import iso_time
 
     return [
-        {"version": t.version, "sha256": t.sha256, "file_path": t.file_path, "created_at": iso_time(t.created_at)}
+        {
+            "version": t.version,
+            "sha256": t.sha256,
+            "file_path": t.file_path,
+            "created_at": iso_time(t.created_at),
+            "modules": t.modules,
+            "params": t.params,
+            "libraries": t.libraries,
+            "reason": t.reason,
+        }
         for t in texts
     ]

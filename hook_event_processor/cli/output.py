@@ -50,6 +50,17 @@ def line(text: str = "") -> None:
     sys.stdout.write(escape(text) + "\n")
 
 
+def styled_line(text: str, style: str) -> None:
+    """Print one line, in colour on a terminal. Tabs stay: it may be part of a patch."""
+    shown = "\t".join(map(escape, text.split("\t")))
+    if style and sys.stdout.isatty():
+        from rich.text import Text
+
+        _console().print(Text(shown, style=style), soft_wrap=True)
+    else:
+        sys.stdout.write(shown + "\n")
+
+
 def block(*titles_and_text: str) -> None:
     """Print a text of several lines, the last argument, under its titles."""
     *titles, text = titles_and_text

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from hook_event_processor.errors import HookRefused
+from hook_event_processor.errors import HookRefused, UsageError
 
 MAX_PARAMS_BYTES = 16 * 1024  # as JSON: every run decodes what was set
 _INT64 = range(-(2**63), 2**63)
@@ -26,12 +26,12 @@ def defaults_of(value: object) -> dict[str, Any]:
 
 
 def parse_set(given: list[str]) -> dict[str, str]:
-    """`--set NAME=VALUE` options as names and texts. Raises HookRefused for one without a name."""
+    """`--set NAME=VALUE` options as names and texts. Raises UsageError for one without a name or a value."""
     texts: dict[str, str] = {}
     for option in given:
         name, equals, text = option.partition("=")
         if not equals or not name.strip():
-            raise HookRefused(f"--set {option} has no {'name' if equals else 'value'}: write --set threshold=90")
+            raise UsageError(f"--set {option} has no {'name' if equals else 'value'}: write --set threshold=90")
         texts[name.strip()] = text
     return texts
 

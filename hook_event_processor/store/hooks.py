@@ -286,6 +286,14 @@ def remove(connection: Connection, name: str) -> KnownHook:
     return hook
 
 
+def version_of(connection: Connection, hook: KnownHook, number: int) -> HookVersion:
+    """One version of a hook. Raises NotFound."""
+    for version in versions(connection, hook.id):
+        if version.version == number:
+            return version
+    raise NotFound(f"the hook {hook.name!r} has no version {number}: 'hep hook versions {hook.name}' lists them")
+
+
 def versions(connection: Connection, hook_id: int) -> list[HookVersion]:
     """Every text that the hook has had, newest first."""
     with connection.cursor(row_factory=class_row(HookVersion)) as cursor:

@@ -1,0 +1,66 @@
+"""Hooks made anew from what is stored of them: with newer shared code, or with an older version's text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from hook_event_processor.cli.hook_file import LuaFile, Said, SharedCode, hook_of, said_of, shared_code
+from hook_event_processor.errors import HookRefused, NotFound
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+    from hook_event_processor.settings import Settings
+    from hook_event_processor.store.hooks import Change, HookVersion, KnownHook
+
+
+def refresh_users(connection: Connection, library: str, settings: Settings) -> list[KnownHook]:
+    """Give every hook that runs with this shared code a version that runs with its newest text; returns the new ones.
+
+    Raises HookRefused when one of them cannot be loaded with it.
+    """
+    from hook_event_processor.store import hooks, libraries
+
+    known = libraries.known(connection)
+    reason = f"lib.{library} version {known[library].version}"
+    refreshed = []
+    for hook in hooks.using(connection, library):
+        version = hooks.version_of(connection, hook, hook.version)
+        try:
+            change, stored = store_again(connection, hook, version, said_of(hook, reason), shared_code(known), settings)
+        except HookRefused as refusal:
+            raise HookRefused(
+                f"the hook {hook.name} cannot be loaded with this version of lib.{library}: {refusal}"
+            ) from None
+        if change is hooks.Change.REPLACED:
+            refreshed.append(stored)
+    return refreshed
+
+
+def store_again(
+    connection: Connection,
+    hook: KnownHook,
+    version: HookVersion,
+    said: Said,
+    shared: Mapping[str, SharedCode],
+    settings: Settings,
+) -> tuple[Change, KnownHook]:
+    """Store a hook with the text of one of its versions."""
+    from hook_event_processor.store import hooks
+
+    new, _ = hook_of(LuaFile(version.source_text, version.file_path, hook.name), said, shared, settings)
+    return hooks.add(connection, new)
+
+
+def shared_code_of(connection: Connection, hook: KnownHook, version: HookVersion) -> dict[str, SharedCode]:
+    """The shared code that a version of a hook ran with. Raises HookRefused when some of it was removed."""
+    from hook_event_processor.store import libraries
+
+    try:
+        return {
+            name: SharedCode(number, libraries.text_of(connection, name, number))
+            for name, number in version.libraries.items()
+        }
+    except NotFound as fault:
+        raise HookRefused(f"version {version.version} of the hook {hook.name} cannot run again: {fault}") from None

@@ -1,0 +1,128 @@
+"""`hep hook add --watch`: a directory's hooks, added again whenever one is saved."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hook_event_processor.errors import HookEventProcessorError, HookRefused, UsageError
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+    from hook_event_processor.settings import Settings
+
+_OF_ONE_HOOK = ("name", "event", "set", "description")
+
+
+def watch(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Add what the directory holds, and again what is saved, until Ctrl-C."""
+    import watchfiles
+
+    from hook_event_processor.cli.hook_directory import hook_files, library_files
+    from hook_event_processor.cli.output import note
+
+    for option in _OF_ONE_HOOK:
+        if getattr(arguments, option):
+            raise UsageError(f"--{option} is for one hook: it cannot stand beside --watch")
+    directory = Path(arguments.file).resolve()
+    if not directory.is_dir():
+        raise UsageError(f"--watch takes a directory, and {arguments.file} is none")
+    try:
+        _add_all([*library_files(directory), *hook_files(directory)], arguments, settings)
+        note(f"watching {directory}: Ctrl-C ends it")
+        sys.stderr.flush()
+        for changes in watchfiles.watch(directory, watch_filter=_is_lua(directory), raise_interrupt=False):
+            paths = sorted({Path(path) for _, path in changes}, key=lambda path: (path.parent == directory, path))
+            _add_all(paths, arguments, settings)
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def _is_lua(directory: Path) -> Callable[[object, str], bool]:
+    from hook_event_processor.cli.hook_directory import SPEC
+
+    folders = (directory, directory / "lib")
+    return lambda _, path: path.endswith(".lua") and not path.endswith(SPEC) and Path(path).parent in folders
+
+
+def _add_all(paths: Iterable[Path], arguments: argparse.Namespace, settings: Settings) -> None:
+    """Add each file, shared code first; what is refused is said, and stays as it was."""
+    from hook_event_processor.cli.connect import database_fault, session
+    from hook_event_processor.cli.output import document_line, error, line
+
+    for path in paths:
+        try:
+            with session(settings) as connection:
+                said = _added(connection, path, arguments, settings)
+        except HookEventProcessorError as refusal:
+            error(str(refusal))
+            continue
+        except Exception as fault:
+            known = database_fault(fault)
+            if known is None:
+                raise
+            error(str(known))
+            continue
+        for change, kind, name, version in said:
+            if arguments.format == "json":
+                document_line({"change": change, "kind": kind, "name": name, "version": version})
+            else:
+                line(f"{change}: {kind} {name}, version {version}")
+        sys.stdout.flush()
+
+
+def _added(
+    connection: Connection, path: Path, arguments: argparse.Namespace, settings: Settings
+) -> list[tuple[str, str, str, int]]:
+    """What adding a file did: change, kind, name and version of each hook or library."""
+    from hook_event_processor.store import hooks
+
+    if not path.exists():
+        raise HookRefused(f"{path} is gone; what came from it stays: 'hep hook remove' and 'hep hook lib remove'")
+    with connection.transaction():
+        hooks.lock(connection)
+        if path.parent.name == "lib" and path.parent != Path(arguments.file).resolve():
+            return _added_library(connection, path, settings)
+        return _added_hooks(connection, path, arguments, settings)
+
+
+def _added_library(connection: Connection, path: Path, settings: Settings) -> list[tuple[str, str, str, int]]:
+    from hook_event_processor.cli.hook_file import read_file
+    from hook_event_processor.cli.hook_lib import add_library, checked_name
+    from hook_event_processor.store import libraries
+
+    name = checked_name(path.stem)
+    change, refreshed = add_library(connection, name, read_file(str(path)), settings)
+    done = [(str(change), "shared code", name, libraries.get(connection, name).version)]
+    return done + [("replaced", "hook", hook.name, hook.version) for hook in refreshed]
+
+
+def _added_hooks(
+    connection: Connection, path: Path, arguments: argparse.Namespace, settings: Settings
+) -> list[tuple[str, str, str, int]]:
+    """Add the hook that a file holds, and those that were made from it under other names."""
+    from hook_event_processor.cli.hook_file import hook_of, read_file, said_by, said_of, shared_code
+    from hook_event_processor.store import hooks, libraries
+
+    file, said = read_file(str(path)), said_by(arguments)
+    made = [hook for hook in hooks.known_hooks(connection) if hook.file_path == file.path and hook.kind == "lua"]
+    own = [hook for hook in made if "name" not in hook.overrides]
+    wanted = [
+        replace(said_of(hook), overrides={**hook.overrides, **said.overrides}) for hook in made if hook not in own
+    ]
+    if own:
+        wanted.append(replace(said, params=own[0].params, overrides={**own[0].overrides, **said.overrides}))
+    elif not made:
+        wanted.append(said)
+    shared = shared_code(libraries.known(connection))
+    done = []
+    for each in wanted:
+        change, hook = hooks.add(connection, hook_of(file, each, shared, settings)[0])
+        done.append((str(change), "hook", hook.name, hook.version))
+    return done
