@@ -10,6 +10,7 @@ from hook_event_processor.cli.hook_lib import add_lib_commands
 from hook_event_processor.cli.hook_reports import add_report_commands
 from hook_event_processor.cli.hook_versions import add_version_commands
 from hook_event_processor.cli.parser import add_command, add_format, add_group
+from hook_event_processor.cli.workshop import add_workshop_commands
 
 if TYPE_CHECKING:
     from hook_event_processor.cli.hook_permissions import Use
@@ -36,6 +37,7 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     add_version_commands(group)
     add_apply(group)
     add_lib_commands(group)
+    add_workshop_commands(group)
 
 
 def _add_add(group: argparse._SubParsersAction[Any]) -> None:

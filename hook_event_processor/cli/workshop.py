@@ -7,8 +7,10 @@ from typing import Any
 
 from hook_event_processor.cli.hook_check import add_check_command
 from hook_event_processor.cli.hook_spec import add_spec_command
+from hook_event_processor.cli.hook_test import add_test_command
 
 
 def add_workshop_commands(group: argparse._SubParsersAction[Any]) -> None:
     add_check_command(group)
     add_spec_command(group)
+    add_test_command(group)
