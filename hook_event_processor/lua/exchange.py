@@ -131,13 +131,14 @@ class _Turn:
     """A place among the large bodies, given back when nobody refers to it any more."""
 
     def __init__(self, patience: Patience) -> None:
-        self._taken = False
-        while not self._taken:
-            self._taken = _LARGE.acquire(timeout=min(patience.left(), _LOOK_SECONDS))
+        self._place: threading.BoundedSemaphore | None = None
+        while not _LARGE.acquire(timeout=min(patience.left(), _LOOK_SECONDS)):
+            pass
+        self._place = _LARGE
 
     def __del__(self) -> None:
-        if self._taken:
-            _LARGE.release()
+        if self._place:
+            self._place.release()
 
 
 def _body(response: httpcore.Response, patience: Patience) -> tuple[bytes, _Turn | None]:

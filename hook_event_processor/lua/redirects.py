@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from hook_event_processor.lua.exchange import Malformed, Request, Response
 if TYPE_CHECKING:
     import httpx
 
-MAX_REDIRECTS = 5
+_HOST = re.compile(rb"[A-Za-z0-9._:-]+")  # a name in ASCII or an address; what else httpx lets through is none
 _STATUSES = frozenset({301, 302, 303, 307, 308})
 # What another host may see of a hook's headers: any other may be a credential.
 _HARMLESS = frozenset(
@@ -46,8 +47,8 @@ def redirected(request: Request, response: Response) -> Request:
     target = _target(request.url, response.header("location") or "")
     method, body, headers = request.method, request.body, request.headers
     # As browsers have always done it (RFC 9110, 15.4): 307 and 308 exist because of that.
-    if (response.status == 303 and method != "HEAD") or (response.status in {301, 302} and method == "POST"):
-        method, body = "GET", b""
+    if response.status == 303 or (response.status in {301, 302} and method == "POST"):
+        method, body = "HEAD" if method == "HEAD" else "GET", b""
         headers = tuple(each for each in headers if each[0].lower() not in _OF_THE_BODY)
     if _origin(target) != _origin(request.url):
         headers = tuple(each for each in headers if each[0].lower() in _HARMLESS)
@@ -61,17 +62,21 @@ def _target(base: httpx.URL, location: str) -> httpx.URL:
         target = base.join(location)
     except (httpx.InvalidURL, ValueError):
         raise Malformed("the redirect leads to what is no URL") from None
-    if target.scheme not in {"http", "https"} or not target.host:
-        raise Malformed(f"the redirect leads to {target.scheme or 'no'}://, not to http or https")
+    if not is_web_address(target):
+        raise Malformed("the redirect leads to what is no URL of http or https")
     if base.scheme == "https" and target.scheme == "http":
         raise Malformed("the redirect leads from https to http")
     return target.copy_with(userinfo=b"", fragment=None)
 
 
+def is_web_address(url: httpx.URL) -> bool:
+    """Whether its scheme is http or https, and host and port can be connected to."""
+    return url.scheme in {"http", "https"} and bool(_HOST.fullmatch(url.raw_host)) and 0 < _port(url) < 65536
+
+
 def _origin(url: httpx.URL) -> tuple[str, str, int]:
-    return url.scheme, url.host, port_of(url)
+    return url.scheme, url.host, _port(url)
 
 
-def port_of(url: httpx.URL) -> int:
-    """The port that is connected to."""
+def _port(url: httpx.URL) -> int:
     return url.port if url.port is not None else 443 if url.scheme == "https" else 80

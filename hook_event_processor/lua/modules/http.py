@@ -30,7 +30,7 @@ from hook_event_processor.lua.dial import Lost, Patience, TimedOut, Unreachable
 from hook_event_processor.lua.door import Call, Failed, Function, Misused, Services
 from hook_event_processor.lua.egress import Egress, Forbidden, egress
 from hook_event_processor.lua.exchange import Malformed, Request, Response, TooLarge, exchange
-from hook_event_processor.lua.redirects import follow
+from hook_event_processor.lua.redirects import follow, is_web_address
 
 if TYPE_CHECKING:
     import httpx
@@ -215,10 +215,8 @@ def parse_url(name: str, text: bytes) -> tuple[httpx.URL, bytes]:
         url = httpx.URL(text.decode())
     except (httpx.InvalidURL, UnicodeDecodeError) as fault:
         raise Misused(f"{name}: the URL cannot be read: {fault}") from None
-    if url.scheme not in {"http", "https"} or not url.host:
+    if not is_web_address(url):
         raise Misused(f"{name} takes a URL that begins with http:// or https:// and a host")
-    if url.port == 0 or (url.port or 0) > 65535:
-        raise Misused(f"{name}: the URL has the port {url.port}: there are 1 to 65535")
     return url.copy_with(userinfo=b"", fragment=None), url.userinfo
 
 
