@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hook_event_processor.errors import HookRefused, StoreUnavailable
+from hook_event_processor.errors import HookRefused
 
 if TYPE_CHECKING:
-    from psycopg import Connection
-
     from hook_event_processor.lua.runtime import Program
     from hook_event_processor.settings import Settings
-    from hook_event_processor.store.database import Database
     from hook_event_processor.workshop.trial_event import TrialEvent
 
 
@@ -103,20 +100,3 @@ def _params(where: str, defaults: Mapping[str, Any], stored: Mapping[str, Any], 
     except HookRefused as refusal:
         raise HookRefused(f"{where}: {refusal}") from None
     return orjson.dumps(params) if params else b""
-
-
-def usable_database(settings: Settings) -> Database | None:
-    """The database, if there is one that answers."""
-    from hook_event_processor.cli.connect import open_database
-
-    try:
-        database = open_database(settings)
-        with database.session("command") as connection:
-            _probe(connection)
-    except StoreUnavailable:
-        return None
-    return database
-
-
-def _probe(connection: Connection) -> None:
-    connection.execute("SELECT 1")

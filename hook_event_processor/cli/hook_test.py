@@ -13,7 +13,6 @@ from hook_event_processor.errors import EventRefused, UsageError
 if TYPE_CHECKING:
     from hook_event_processor.cli.hook_on_trial import OnTrial
     from hook_event_processor.settings import Settings
-    from hook_event_processor.store.database import Database
     from hook_event_processor.workshop.dry_run import Trial
     from hook_event_processor.workshop.trial_event import TrialEvent
 
@@ -51,7 +50,8 @@ def add_test_command(group: argparse._SubParsersAction[Any]) -> None:
 
 
 def test(arguments: argparse.Namespace, settings: Settings) -> int:
-    from hook_event_processor.cli.hook_on_trial import hook_on_trial, usable_database
+    from hook_event_processor.cli.hook_on_trial import hook_on_trial
+    from hook_event_processor.cli.live import publish_dispatched, usable_database
     from hook_event_processor.workshop.dry_run import try_hook
 
     hook = hook_on_trial(arguments.hook, arguments.set or [], settings)
@@ -60,7 +60,7 @@ def test(arguments: argparse.Namespace, settings: Settings) -> int:
     database = usable_database(settings) if arguments.live or _reads_database(hook) else None
     trial = try_hook(hook.program, event, settings, timeout, database=database, live=arguments.live)
     if arguments.live and trial.dispatched:
-        _publish(trial, event, hook, database)
+        publish_dispatched(trial.dispatched, event.id, event.metadata, hook.program.hook, database)
     if arguments.format == "json":
         _print_document(hook, event, trial, live=arguments.live)
     else:
@@ -84,35 +84,6 @@ def _event(arguments: argparse.Namespace, hook: OnTrial, settings: Settings) -> 
         return given_event(arguments.event, data, arguments.stack or hook.stack, hook.event_types, settings)
     except EventRefused as refusal:
         raise UsageError(str(refusal)) from None
-
-
-def _publish(trial: Trial, event: TrialEvent, hook: OnTrial, database: Database | None) -> None:
-    """Insert what a live run dispatched, as children of the event. Raises StoreUnavailable without a database."""
-    import orjson
-
-    from hook_event_processor.errors import StoreUnavailable
-    from hook_event_processor.event import DEFAULT_PRIORITY, split_type
-    from hook_event_processor.store.record import Child, dispatch
-
-    if database is None:
-        raise StoreUnavailable("the hook dispatched events, and there is no database to take them: set DATABASE_URL")
-    parent = orjson.loads(event.metadata)
-    inherited = {
-        **{name: parent[name] for name in ("stack", "agent_id", "session_id") if isinstance(parent.get(name), str)},
-        "correlation_id": parent.get("correlation_id") or str(event.id),
-        "causation_id": str(event.id),
-        "depth": (parent["depth"] if isinstance(parent.get("depth"), int) else 0) + 1,
-        "origin": {"component": hook.program.hook},
-    }
-    children = []
-    for item in trial.dispatched:
-        metadata = inherited if item.stack is None else {**inherited, "stack": item.stack}
-        source, action = split_type(item.type)
-        text = orjson.dumps(metadata)
-        priority = item.priority or DEFAULT_PRIORITY
-        children.append(Child(source, action, item.data, text, priority, item.delay, item.id))
-    with database.session("command") as connection:
-        dispatch(connection, children)
 
 
 def _print_trial(hook: OnTrial, event: TrialEvent, trial: Trial, *, live: bool) -> None:

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from hook_event_processor.cli.hook_check import add_check_command
+from hook_event_processor.cli.hook_repl import add_repl_command
 from hook_event_processor.cli.hook_spec import add_spec_command
 from hook_event_processor.cli.hook_test import add_test_command
 
@@ -14,3 +15,4 @@ def add_workshop_commands(group: argparse._SubParsersAction[Any]) -> None:
     add_check_command(group)
     add_spec_command(group)
     add_test_command(group)
+    add_repl_command(group)

@@ -159,7 +159,7 @@ class Runtime:
         )
         if dispatched:
             for index, events_of_run in map(_pair, dispatched.values()):
-                result.dispatched[index - 1] = [_dispatched(item) for item in events_of_run.values()]
+                result.dispatched[index - 1] = [dispatched_event(item) for item in events_of_run.values()]
         return result
 
     def _fitting(self, events: Sequence[Sequence[Any]]) -> tuple[list[Any], int]:
@@ -323,7 +323,8 @@ def _pair(item: Any) -> tuple[int, Any]:
     return item[1], item[2]
 
 
-def _dispatched(item: Any) -> Dispatched:
+def dispatched_event(item: Any) -> Dispatched:
+    """An event as lua/modules/event.lua hands it over."""
     event_type, data, stack, priority, delay, event_id = (item[n] for n in range(1, 7))
     return Dispatched(
         event_type.decode(),

@@ -43,8 +43,15 @@ def members() -> Mapping[str, frozenset[str]]:
     return {module: frozenset(names) for module, names in found.items()}
 
 
+def completions(text: str) -> list[str]:
+    """The names that begin so: globals and modules, and behind a dot what a module has."""
+    owner, dot, begun = text.rpartition(".")
+    names = members().get(owner, ()) if dot else GLOBALS | members().keys()
+    return sorted(f"{owner}{dot}{name}" for name in names if name.startswith(begun))
+
+
 @cache
 def stubs() -> Mapping[str, str]:
     """File name -> text of the declarations for the Lua language server."""
-    directory = files("hook_event_processor.workshop.stubs")
+    directory = files("hook_event_processor.workshop") / "stubs"
     return {path.name: path.read_text() for path in sorted(directory.iterdir(), key=str) if path.name.endswith(".lua")}

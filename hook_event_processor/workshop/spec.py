@@ -17,6 +17,7 @@ from hook_event_processor.lua.loader import program
 from hook_event_processor.lua.runtime import Program, Runtime
 from hook_event_processor.settings import Settings
 from hook_event_processor.workshop.apart import run_apart
+from hook_event_processor.workshop.shared import shared_beside
 from hook_event_processor.workshop.texts import is_hidden, read_text
 
 SUFFIX = "_spec"
@@ -76,7 +77,9 @@ def read_spec(path: Path) -> Spec:
     hook_path = path.with_name(f"{path.stem.removesuffix(SUFFIX)}.lua")
     if not hook_path.exists():
         raise HookRefused(f"{path}: the hook that it tests is missing: {hook_path.name} beside it")
-    spec, hook = program(read_text(path), path.stem), program(read_text(hook_path), hook_path.stem)
+    libraries = shared_beside(hook_path)
+    spec = program(read_text(path), path.stem, libraries=libraries)
+    hook = program(read_text(hook_path), hook_path.stem, libraries=libraries)
     # What either of them names may be called while they run.
     named = tuple(sorted({*spec.modules, *hook.modules}))
     return Spec(path, replace(spec, modules=named, hook=hook.hook), hook)

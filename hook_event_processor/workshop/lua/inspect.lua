@@ -1,11 +1,13 @@
 -- inspect(value) -> the value as an author would write it, on one line: strings
--- quoted, tables with sorted keys, of bounded length and depth.
+-- quoted, tables with sorted keys, of bounded length and depth. pretty(value)
+-- -> the same on several lines where one would be too long.
 local null = ...
 local error, pcall, pairs, rawequal, tostring, type = error, pcall, pairs, rawequal, tostring, type
 local concat, sort = table.concat, table.sort
 local byte, find, format, gsub, sub = string.byte, string.find, string.format, string.gsub, string.sub
 local math_type = math.type
 local MAX_DEPTH <const>, MAX_LENGTH <const>, MAX_ITEMS <const> = 8, 4000, 200
+local MAX_LINE <const> = 100
 
 local ESCAPES = { ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t", ['"'] = '\\"', ["\\"] = "\\\\" }
 
@@ -38,16 +40,22 @@ local function key(name)
   return "[" .. inspect(name, 1) .. "]"
 end
 
-local function fields(t, depth)
+-- The keys of a table in order, how many, and whether they are 1 and on.
+local function keys_of(t)
   local names, count = {}, 0
   for name in pairs(t) do
     count = count + 1
     names[count] = name
     if count > MAX_ITEMS then break end
   end
-  local parts, size = {}, 0
   local as_list = is_list(t, count)
   if not as_list then sort(names, before) end
+  return names, count, as_list
+end
+
+local function fields(t, depth)
+  local names, count, as_list = keys_of(t)
+  local parts, size = {}, 0
   for i = 1, count do
     if i > MAX_ITEMS or size > MAX_LENGTH then
       parts[i] = "..."
@@ -73,4 +81,20 @@ function inspect(value, depth)
   return text == "" and "{}" or "{ " .. text .. " }"
 end
 
-return inspect
+local function pretty(value, indent)
+  local line = inspect(value, #indent // 2)
+  if type(value) ~= "table" or #line + #indent <= MAX_LINE or line == "{...}" then return line end
+  local names, count, as_list = keys_of(value)
+  local parts, inner = {}, indent .. "  "
+  for i = 1, count do
+    if i > MAX_ITEMS then
+      parts[i] = inner .. "..."
+      break
+    end
+    local name = as_list and i or names[i]
+    parts[i] = inner .. (as_list and "" or key(name) .. " = ") .. pretty(value[name], inner) .. ","
+  end
+  return "{\n" .. concat(parts, "\n") .. "\n" .. indent .. "}"
+end
+
+return inspect, function(value) return pretty(value, "") end

@@ -1,7 +1,7 @@
 -- mock("http", { post = function(...) end }): what a spec puts in a module's
 -- place, for the hook alone; and the calls that the hook made of it.
 local complain, json, is_module = ...
-local pairs, rawget, rawset, setmetatable, type = pairs, rawget, rawset, setmetatable, type
+local getmetatable, pairs, rawget, setmetatable, type = getmetatable, pairs, rawget, setmetatable, type
 local format, pack = string.format, table.pack
 -- What reaches outside is never done by a spec; state is kept in memory by the dry run.
 local OUTSIDE = { exec = true, env = true, file = true, http = true, notify = true, secret = true }
@@ -38,13 +38,18 @@ function mocks.set(name, functions)
   given[name], made[name] = functions, nil
 end
 
--- A response as hooks get it: http answers have json(), so that mocks need only status_code and body.
+-- A response as hooks get it has json(), so that mocks need only status_code and body.
+local with_json = {
+  __index = function(response, name)
+    if name == "json" then return function() return json.decode(response.body or "") end end
+    return nil
+  end,
+}
+
 local function answered(name, response, ...)
-  if name == "http" and type(response) == "table" and response ~= json.null then
-    if response.json == nil then
-      rawset(response, "json", function() return json.decode(response.body or "") end)
-    end
+  if name == "http" and type(response) == "table" and not getmetatable(response) then
     response.headers = response.headers or {}
+    setmetatable(response, with_json)
   end
   return response, ...
 end

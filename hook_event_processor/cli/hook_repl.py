@@ -1,0 +1,149 @@
+"""`hep hook repl`: a prompt with the library that hooks have."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from hook_event_processor.cli.parser import add_command
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hook_event_processor.settings import Settings
+    from hook_event_processor.store.database import Database
+    from hook_event_processor.workshop.prompt import Evaluated, Prompt
+
+_FIRST, _MORE = "hep> ", "...> "
+_HISTORY_LINES = 1000
+
+
+def add_repl_command(group: argparse._SubParsersAction[Any]) -> None:
+    command = add_command(
+        group,
+        "repl",
+        repl,
+        "try Lua and the library at a prompt",
+        "hep hook repl\n         echo 'json.encode({ n = 1 })' | hep hook repl",
+        'Every module is there by its name: crypto.sha256("x"), time.human(90), yaml.decode("a: 1").\n'
+        "An input that is not complete goes on in the next line; globals stay until the end. What reaches\n"
+        "outside is shown instead of done, unless --live. Ctrl-D leaves. What is piped in is evaluated\n"
+        "without a prompt; the exit status is then 1 when an input failed.",
+    )
+    command.add_argument("--live", action="store_true", help="do what reaches outside, for real")
+
+
+def repl(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.cli.live import usable_database
+    from hook_event_processor.workshop.prompt import Prompt
+
+    database = usable_database(settings)
+    session = _Session(Prompt(settings, database, live=arguments.live), database, live=arguments.live)
+    if not sys.stdin.isatty():
+        return session.read_all(sys.stdin)
+    dry = "" if arguments.live else " Dry: what reaches outside is shown, not done."
+    sys.stdout.write(f"Lua 5.4 with the library of hooks.{dry} Ctrl-D leaves.\n")
+    with suppress(ImportError):
+        _remember_lines(settings.home / "repl_history")
+    return session.converse()
+
+
+class _Session:
+    """Reads inputs, and prints what comes of them."""
+
+    def __init__(self, prompt: Prompt, database: Database | None, *, live: bool) -> None:
+        self._prompt = prompt
+        self._database = database
+        self._live = live
+        self._failed = False
+
+    def read_all(self, lines: Any) -> int:
+        """Evaluate what is piped in, input by input."""
+        text = ""
+        for line in lines:
+            text = self._taken(text + line)
+        if text.strip():
+            self._refuse("the last input is not complete")
+        return int(self._failed)
+
+    def converse(self) -> int:
+        """Evaluate what is typed."""
+        text = ""
+        while True:
+            try:
+                text = self._taken(text + input(_MORE if text else _FIRST) + "\n")
+            except KeyboardInterrupt:
+                sys.stdout.write("\n")
+                text = ""
+            except EOFError:
+                sys.stdout.write("\n")
+                return 0
+
+    def _taken(self, text: str) -> str:
+        """Evaluate the input if it is complete; what is left of it otherwise."""
+        if not text.strip():
+            return ""
+        evaluated = self._prompt.evaluate(text)
+        if evaluated is None:
+            return text
+        self._print(evaluated)
+        return ""
+
+    def _print(self, evaluated: Evaluated) -> None:
+        from hook_event_processor.cli.marks import indented
+        from hook_event_processor.cli.output import line
+
+        if evaluated.output:
+            indented(evaluated.output, "")
+        for shown in evaluated.shown:
+            line(f"-- would: {shown}")
+        for item in evaluated.dispatched:
+            line(f"-- {'dispatched' if self._live else 'would dispatch'}: {item.type} {item.data.decode()}")
+        if self._live and evaluated.dispatched:
+            self._publish(evaluated)
+        if evaluated.reason is not None:
+            self._refuse(evaluated.reason)
+        elif evaluated.values is not None:
+            indented(evaluated.values, "")
+        sys.stdout.flush()
+
+    def _publish(self, evaluated: Evaluated) -> None:
+        from hook_event_processor.cli.live import publish_dispatched
+        from hook_event_processor.workshop.prompt import NAME
+
+        publish_dispatched(evaluated.dispatched, uuid4(), b"{}", NAME, self._database)
+
+    def _refuse(self, reason: str) -> None:
+        from hook_event_processor.cli.output import escape_block
+
+        self._failed = True
+        sys.stdout.flush()
+        sys.stderr.write(f"{escape_block(reason)}\n")
+
+
+def _remember_lines(path: Path) -> None:
+    """Edit lines with readline, complete names, and keep what was typed for the next time. Raises ImportError."""
+    import atexit
+    import readline
+
+    from hook_event_processor.workshop.library_names import completions
+
+    def complete(text: str, state: int) -> str | None:
+        found = completions(text)
+        return found[state] if state < len(found) else None
+
+    def keep() -> None:
+        with suppress(OSError):
+            readline.write_history_file(path)
+            path.chmod(0o600)  # a secret may have been typed
+
+    readline.set_completer(complete)
+    readline.set_completer_delims(" \t\n()[]{}=+-*/%<>~,;\"'")
+    readline.parse_and_bind("tab: complete")
+    readline.set_history_length(_HISTORY_LINES)
+    with suppress(OSError):
+        readline.read_history_file(path)
+    atexit.register(keep)

@@ -1,0 +1,84 @@
+"""The prompt: Lua that is typed, with the library at hand, evaluated within a hook's limits."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from lupa.lua54 import LuaError, LuaMemoryError
+
+from hook_event_processor.lua.door import Library, Services
+from hook_event_processor.lua.loader import MODULES
+from hook_event_processor.lua.runtime import Program, Runtime, dispatched_event
+from hook_event_processor.run import Dispatched
+from hook_event_processor.settings import Settings
+from hook_event_processor.store.database import Database
+from hook_event_processor.workshop.apart import run_apart
+
+NAME = "prompt"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What came of an input: its values as text (None: it has none) or why it failed, and what it did."""
+
+    values: str | None
+    reason: str | None
+    output: str = ""
+    dispatched: Sequence[Dispatched] = ()
+    shown: Sequence[str] = ()
+
+
+class Prompt:
+    """Evaluates inputs one after the other, in one environment. Dry unless `live`."""
+
+    def __init__(self, settings: Settings, database: Database | None = None, *, live: bool = False) -> None:
+        self._shown: list[str] = []
+        self._seconds = settings.hook_timeout
+        library = Library(Services(settings, database), show=None if live else self._shown.append)
+        self._runtime = _PromptRuntime(settings.hook_memory, settings.max_payload_size, library=library)
+        self._runtime.open()
+
+    def evaluate(self, text: str) -> Evaluated | None:
+        """What comes of the text; None when it is not complete. Ctrl-C ends it."""
+        self._shown.clear()
+        try:
+            evaluated = run_apart(
+                lambda cancelled: self._runtime.evaluate(text, self._seconds, cancelled), self._seconds
+            )
+        except TimeoutError:
+            return Evaluated(None, "it does not end, and cannot be interrupted")
+        return replace(evaluated, shown=tuple(self._shown)) if evaluated else None
+
+
+class _PromptRuntime(Runtime):
+    """A runtime whose runner has lua/prompt.lua."""
+
+    _extension = b"../workshop/lua/prompt"
+    _program = Program(NAME, "return {}", tuple(sorted(MODULES)), effectful=True, hook=NAME)
+
+    def open(self) -> None:
+        self._runner[b"open"](self._unit(self._program))
+
+    def evaluate(self, text: str, seconds: float, cancelled: threading.Event) -> Evaluated | None:
+        self._bridge.begin(self._program, cancelled)
+        try:
+            answer = self._runner[b"evaluate"](text.encode(), seconds)
+        except LuaMemoryError:
+            return Evaluated(None, "not enough memory")
+        except LuaError as fault:
+            return Evaluated(None, str(fault))
+        finally:
+            self.confine(False)
+            self._bridge.end(self.memory_used)
+        if answer is None:
+            return None
+        done, result, output, dispatched = answer
+        said = result.decode(errors="replace") if isinstance(result, bytes) else None
+        return Evaluated(
+            said if done else None,
+            None if done else said or "an error without a message",
+            output.decode(errors="replace") if output else "",
+            [dispatched_event(item) for item in dispatched.values()] if dispatched else (),
+        )
