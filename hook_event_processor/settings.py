@@ -78,6 +78,7 @@ class Settings:
     hook_file_roots: tuple[Path, ...] = ()
     hook_env: tuple[str, ...] = ()
     hook_secrets: tuple[str, ...] = ()
+    hook_secret_key_file: Path | None = None
     hook_policy: Path | None = None
     policy: Policy = field(default_factory=Policy)
 
@@ -188,6 +189,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "HOOK_FILE_ROOTS": ("hook_file_roots", _paths),
     "HOOK_ENV": ("hook_env", _names),
     "HOOK_SECRETS": ("hook_secrets", _names),
+    "HOOK_SECRET_KEY_FILE": ("hook_secret_key_file", _path),
     "HOOK_POLICY": ("hook_policy", _path),
 }
 
@@ -215,6 +217,7 @@ def load(environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -
     faults += _disagreements(Settings(home=Path(), conninfo=None, **parsed))
     home = _home(values)
     parsed.setdefault("hook_file_roots", (home / "files",))
+    parsed.setdefault("hook_secret_key_file", home / "secret.key")
     settings = Settings(home=home, conninfo=conninfo, **parsed)
     try:
         settings = replace(settings, policy=_policy(settings))

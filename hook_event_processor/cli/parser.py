@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 # In the order in which --help lists them.
-_GROUPS = ("up", "run", "status", "config", "hook", "events", "catalog", "db")
+_GROUPS = ("up", "run", "status", "config", "hook", "events", "catalog", "state", "secret", "db")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 

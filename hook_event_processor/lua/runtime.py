@@ -7,7 +7,7 @@ import time
 import weakref
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate, chain
@@ -19,6 +19,7 @@ from lupa.lua54 import LuaError, LuaMemoryError, LuaRuntime, lua_type
 from hook_event_processor.errors import HookRefused
 from hook_event_processor.event import MAX_DEPTH, Outcome
 from hook_event_processor.lua.door import Call, Failed, Library, Misused, cross
+from hook_event_processor.lua.masking import mask, masked
 from hook_event_processor.lua.memory import MemoryBudget, Share
 from hook_event_processor.run import ChunkResult, Dispatched, storable
 
@@ -127,7 +128,7 @@ class Runtime:
         """
         self._bridge.begin(program, cancelled)
         try:
-            return self._run_chunk(program, timeout, events)
+            return masked(self._run_chunk(program, timeout, events), self._bridge.secrets)
         finally:
             self._bridge.end(self._tidied())
 
@@ -237,12 +238,21 @@ class _Bridge:
         self._cancelled = cancelled
         if self._library is not None and program.modules:
             grants = self._library.policy.grants(program.hook, program.stack)
-            self._call = Call(program.hook, program.stack, grants, cancelled, self._library.show)
+            self._call = Call(program.hook, program.stack, grants, cancelled, self._show)
         self._budget.begin(self._share, cancelled)
 
     def end(self, used: int) -> None:
         self._call = None
         self._budget.end(self._share, used)
+
+    @property
+    def secrets(self) -> Collection[bytes]:
+        """Values of secrets that were handed out to the current chunk."""
+        return self._call.secrets if self._call is not None else ()
+
+    def _show(self, line: str) -> None:
+        if self._library is not None:
+            self._library.show(mask(line.encode(errors="replace"), self.secrets).decode())
 
     def call(self, name: bytes, ends_at: float, *arguments: Any) -> tuple[Any, ...]:
         """A function of the library for the current run: a status and its values, or a status and why not."""

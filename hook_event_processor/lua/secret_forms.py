@@ -37,9 +37,9 @@ def forms(secret: bytes) -> tuple[Form, ...]:
     """All ways in which the secret may stand in a text whose escapes are undone."""
     readable = secret.decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}").encode()
     digits = secret.hex().encode()
-    return tuple(
-        dict.fromkeys((Form(secret), Form(readable), Form(digits), Form(digits.upper()), *_base64_forms(secret)))
-    )
+    # Hosts and names of headers lose their case on the way.
+    plain = (secret, readable, secret.lower(), secret.upper(), digits, digits.upper())
+    return tuple(dict.fromkeys((*map(Form, plain), *_base64_forms(secret))))
 
 
 def _base64_forms(secret: bytes) -> Iterator[Form]:
