@@ -40,14 +40,14 @@ CREATE OR REPLACE TRIGGER hooks_changed
        OR UPDATE OF name, event_types, stack, priority, timeout_seconds, retry, enabled, version, params, libraries ON hooks
     FOR EACH STATEMENT EXECUTE FUNCTION hooks_changed();
 
--- A new version of shared code runs once a hook's version names it, which changes the hook's row.
+-- A new version of a library runs once a hook's version names it, which changes the hook's row.
 CREATE OR REPLACE TRIGGER hook_library_versions_changed
     AFTER UPDATE OR DELETE OR TRUNCATE ON hook_library_versions
     FOR EACH STATEMENT EXECUTE FUNCTION hooks_changed();
 
 COMMENT ON TRIGGER hooks_changed ON hooks IS 'Tells processors to reload.';
 COMMENT ON TRIGGER hook_library_versions_changed ON hook_library_versions IS 'Tells processors to reload.';
-COMMENT ON TABLE hook_libraries IS 'Shared Lua code: what hooks require as lib.NAME.';
+COMMENT ON TABLE hook_libraries IS 'Shared Lua code, libraries: what hooks require as lib.NAME.';
 COMMENT ON COLUMN hook_libraries.id IS 'Identity.';
 COMMENT ON COLUMN hook_libraries.name IS 'Name, unique, without lib.';
 COMMENT ON COLUMN hook_libraries.version IS 'The newest version; which one a hook runs with is in hooks.libraries.';
@@ -55,22 +55,22 @@ COMMENT ON COLUMN hook_libraries.file_path IS 'Where the current text was read f
 COMMENT ON COLUMN hook_libraries.source IS 'What hep hook apply took it from; NULL: added by hand.';
 COMMENT ON COLUMN hook_libraries.created_at IS 'When it was first added.';
 COMMENT ON COLUMN hook_libraries.updated_at IS 'When it was last added.';
-COMMENT ON TABLE hook_library_versions IS 'Every text that shared Lua code has had.';
+COMMENT ON TABLE hook_library_versions IS 'Every text that a library has had.';
 COMMENT ON COLUMN hook_library_versions.library_id IS 'The library.';
 COMMENT ON COLUMN hook_library_versions.version IS 'Counts from 1.';
 COMMENT ON COLUMN hook_library_versions.source_text IS 'The Lua text.';
 COMMENT ON COLUMN hook_library_versions.sha256 IS 'SHA-256 of the text, in hexadecimal.';
 COMMENT ON COLUMN hook_library_versions.file_path IS 'Where it was read from.';
 COMMENT ON COLUMN hook_library_versions.created_at IS 'When it was added.';
-COMMENT ON COLUMN hooks.modules IS 'The modules that its text and its shared code name.';
+COMMENT ON COLUMN hooks.modules IS 'The modules that its text and its libraries name.';
 COMMENT ON COLUMN hooks.params IS 'What was set over the defaults of hook.params.';
 COMMENT ON COLUMN hooks.param_defaults IS 'The params table of its text.';
-COMMENT ON COLUMN hooks.libraries IS 'The shared code that it runs with: names, and the version of each.';
+COMMENT ON COLUMN hooks.libraries IS 'The libraries that it runs with: names, and the version of each.';
 COMMENT ON COLUMN hooks.overrides IS 'What options said over its text: name, event_types, stack, priority, description.';
 COMMENT ON COLUMN hooks.source IS 'What hep hook apply took it from; NULL: added by hand.';
-COMMENT ON COLUMN hook_versions.modules IS 'The modules that the text and its shared code name.';
+COMMENT ON COLUMN hook_versions.modules IS 'The modules that the text and its libraries name.';
 COMMENT ON COLUMN hook_versions.params IS 'What was set over the defaults of hook.params.';
-COMMENT ON COLUMN hook_versions.libraries IS 'The shared code that it runs with: names, and the version of each.';
+COMMENT ON COLUMN hook_versions.libraries IS 'The libraries that it runs with: names, and the version of each.';
 COMMENT ON COLUMN hook_versions.reason IS 'Why it was added, where the text alone does not say it.';
 COMMENT ON CONSTRAINT hook_libraries_name_key ON hook_libraries IS 'One library a name.';
 COMMENT ON CONSTRAINT hook_libraries_name_check ON hook_libraries IS 'A name has at least one character.';

@@ -70,7 +70,7 @@ def _add_add(group: argparse._SubParsersAction[Any]) -> None:
     command.add_argument(
         "--watch",
         action="store_true",
-        help="FILE is a directory: add its hooks, and lib/*.lua as shared code, and again whenever one is saved,"
+        help="FILE is a directory: add its hooks, and lib/*.lua as libraries, and again whenever one is saved,"
         " until Ctrl-C",
     )
     add_format(command)
@@ -82,13 +82,13 @@ def add(arguments: argparse.Namespace, settings: Settings) -> int:
 
         return watch(arguments, settings)
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.hook_file import hook_of, read_file, said_by, shared_code
+    from hook_event_processor.cli.hook_file import hook_of, newest_texts, read_file, said_by
     from hook_event_processor.store import hooks, libraries
 
     file, said = read_file(arguments.file), said_by(arguments)
     with session(settings) as connection, connection.transaction():
         hooks.lock(connection)
-        hook, definition = hook_of(file, said, shared_code(libraries.known(connection)), settings)
+        hook, definition = hook_of(file, said, newest_texts(libraries.known(connection)), settings)
         change, stored = hooks.add(connection, hook)
     _tell(arguments.format, change, stored, definition, settings)
     return 0
@@ -119,7 +119,7 @@ def _tell_uses(stored: KnownHook, definition: Definition, missing: list[Use]) ->
     modules = f"; modules: {', '.join(definition.modules)}" if definition.modules else ""
     line(f"{'effectful: runs in a worker slot' if definition.effectful else 'pure: runs inside the claim'}{modules}")
     if stored.libraries:
-        line(f"shared code: {libraries_text(stored)}")
+        line(f"libraries: {libraries_text(stored)}")
     if stored.param_defaults:
         line(f"parameters: {params_text(stored)}")
     for use in missing:

@@ -29,7 +29,7 @@ _COMPARED = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Step:
-    """One line of a plan: add, change, unchanged, remove or keep; a hook or shared code; and what there is to say."""
+    """One line of a plan: add, change, unchanged, remove or keep; a hook or library; and what there is to say."""
 
     action: str
     kind: str
@@ -44,7 +44,7 @@ def add_apply(group: argparse._SubParsersAction[Any]) -> None:
         apply,
         "make the database match a directory of hooks",
         "hep hook apply hooks --prune --dry-run",
-        "Every *.lua in DIR is a hook, every lib/*.lua is shared code; *_spec.lua are left out. A hooks.toml may say\n"
+        "Every *.lua in DIR is a hook, every lib/*.lua is a library; *_spec.lua are left out. A hooks.toml may say\n"
         "more: [NAME] with file, event_type, stack, priority, description, enabled and params makes a hook of that\n"
         "name; several may share a file. All is done in one transaction, and nothing when one file is bad.\n"
         "What DIR no longer holds stays, unless --prune is given: it removes what an earlier apply of the same\n"
@@ -119,13 +119,15 @@ class _Application:
         for file, said in self._contents.hooks:
             with self._collecting(connection):
                 yield self._hook(connection, file, said)
+        if self._contents.faults:
+            return
+        yield from self._gone_hooks(connection, prune=prune)
         for name, library in libraries.known(connection).items():
             if name in before and library.version != before[name].version:
                 with self._collecting(connection):
                     yield from self._refresh(connection, name)
-        if not self._contents.faults:
-            with self._collecting(connection):
-                yield from self._gone(connection, prune=prune)
+        with self._collecting(connection):
+            yield from self._gone_libraries(connection, prune=prune)
 
     @contextmanager
     def _collecting(self, connection: Connection) -> Iterator[None]:
@@ -148,13 +150,13 @@ class _Application:
         return Step(_ACTIONS[change], "library", name, ", ".join(filter(None, (version, taken))))
 
     def _hook(self, connection: Connection, file: LuaFile, said: Said) -> Step:
-        from hook_event_processor.cli.hook_file import hook_of, shared_code
+        from hook_event_processor.cli.hook_file import hook_of, newest_texts
         from hook_event_processor.store import hooks, libraries
 
         if self._stack is not None:
             said = dataclasses.replace(said, overrides={**said.overrides, "stack": self._stack})
         said = dataclasses.replace(said, source=self._source)
-        new, _ = hook_of(file, said, shared_code(libraries.known(connection)), self._settings)
+        new, _ = hook_of(file, said, newest_texts(libraries.known(connection)), self._settings)
         if new.name in self._seen:
             raise HookRefused(f"{file.path}: {self._seen[new.name]} has a hook of the same name, {new.name!r}")
         self._seen[new.name] = file.path
@@ -182,26 +184,27 @@ class _Application:
         refreshed = refresh_users(connection, library, self._settings)
         return [Step("change", "hook", hook.name, f"version {hook.version}, for lib.{library}") for hook in refreshed]
 
-    def _gone(self, connection: Connection, *, prune: bool) -> Iterator[Step]:
-        from hook_event_processor.cli.hook_lib import refuse_in_use
-        from hook_event_processor.store import hooks, libraries
+    def _gone_hooks(self, connection: Connection, *, prune: bool) -> Iterator[Step]:
+        from hook_event_processor.store import hooks
 
-        action = "remove" if prune else "keep"
         for hook in hooks.known_hooks(connection):
             if hook.source == self._source and hook.name not in self._seen:
                 if prune:
                     hooks.remove(connection, hook.name)
-                yield Step(action, "hook", hook.name)
-        gone = [
-            name
-            for name, library in libraries.known(connection).items()
-            if library.source == self._source and name not in self._contents.libraries
-        ]
+                yield Step("remove" if prune else "keep", "hook", hook.name)
+
+    def _gone_libraries(self, connection: Connection, *, prune: bool) -> Iterator[Step]:
+        from hook_event_processor.cli.hook_lib import refuse_in_use
+        from hook_event_processor.store import libraries
+
+        known = libraries.known(connection).values()
+        here = self._contents.libraries
+        gone = [library.name for library in known if library.source == self._source and library.name not in here]
         for name in gone:
             if prune:
                 refuse_in_use(connection, name, gone)
                 libraries.remove(connection, name)
-            yield Step(action, "library", name)
+            yield Step("remove" if prune else "keep", "library", name)
 
 
 def _changed(name: str, before: KnownHook, after: KnownHook) -> str:

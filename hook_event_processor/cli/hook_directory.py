@@ -1,4 +1,4 @@
-"""A directory of hooks: *.lua are hooks, lib/*.lua shared code, hooks.toml says what is to be said over them."""
+"""A directory of hooks: *.lua are hooks, lib/*.lua libraries, hooks.toml says what is to be said over them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _KEYS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
 
 @dataclass(slots=True)
 class Contents:
-    """What a directory holds: its hooks and its shared code by name, and every fault met on the way."""
+    """What a directory holds: its hooks, and its libraries by name, and every fault met on the way."""
 
     hooks: list[tuple[LuaFile, Said]] = field(default_factory=list)
     libraries: dict[str, LuaFile] = field(default_factory=dict)
@@ -49,7 +49,7 @@ def hook_files(directory: Path) -> list[Path]:
 
 
 def library_files(directory: Path) -> list[Path]:
-    """The files that hold shared code, by name."""
+    """The files that hold libraries, by name."""
     return _lua_files(directory / "lib")
 
 
@@ -72,7 +72,7 @@ def read_directory(directory: Path) -> Contents:
     with contents.collecting():
         _add_hooks(contents, directory, files)
     if not contents.hooks and not contents.libraries and not contents.faults:
-        raise HookRefused(f"{directory} holds no hook: hooks are its *.lua files, shared code is in lib/*.lua")
+        raise HookRefused(f"{directory} holds no hook: hooks are its *.lua files, libraries are lib/*.lua")
     return contents
 
 

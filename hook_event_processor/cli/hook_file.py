@@ -33,8 +33,8 @@ class LuaFile:
 
 
 @dataclass(frozen=True, slots=True)
-class SharedCode:
-    """One version of shared code that a hook may name."""
+class LibraryText:
+    """One version of a library that a hook may name."""
 
     version: int
     text: str
@@ -58,7 +58,7 @@ class Said:
 
 
 def read_hook(
-    arguments: argparse.Namespace, settings: Settings, shared: Mapping[str, SharedCode] | None = None
+    arguments: argparse.Namespace, settings: Settings, shared: Mapping[str, LibraryText] | None = None
 ) -> tuple[NewHook, Definition]:
     """The hook that `hep hook add` is to store. Raises HookRefused, PatternRefused or UsageError."""
     return hook_of(read_file(arguments.file), said_by(arguments), shared or {}, settings)
@@ -87,13 +87,13 @@ def said_of(hook: KnownHook, reason: str = "") -> Said:
     return Said(hook.name, hook.overrides, params=hook.params, source=hook.source, reason=reason)
 
 
-def shared_code(libraries: Mapping[str, Library]) -> dict[str, SharedCode]:
-    """All shared code in its newest version."""
-    return {name: SharedCode(library.version, library.source_text) for name, library in libraries.items()}
+def newest_texts(libraries: Mapping[str, Library]) -> dict[str, LibraryText]:
+    """All libraries in their newest versions."""
+    return {name: LibraryText(library.version, library.source_text) for name, library in libraries.items()}
 
 
 def hook_of(
-    file: LuaFile, said: Said, shared: Mapping[str, SharedCode], settings: Settings
+    file: LuaFile, said: Said, shared: Mapping[str, LibraryText], settings: Settings
 ) -> tuple[NewHook, Definition]:
     """The hook that a file makes with what is said over it. Raises HookRefused."""
     from hook_event_processor.lua.loader import read_definition

@@ -28,24 +28,22 @@ def add_lib_commands(hook_group: argparse._SubParsersAction[Any]) -> None:
         group,
         "add",
         add,
-        "add shared code from a Lua file, or replace the text of the library of that name",
+        "add a library from a Lua file, or replace the text of the one that has its name",
         "hep hook lib add slack.lua",
         'Hooks that name it with require("lib.NAME") get a new version each and run with the new text at once.',
     )
     command.add_argument("file", metavar="FILE", help="the Lua file; - reads standard input")
     command.add_argument("--name", help="the library's name, without lib. (default: the file name)")
     add_format(command)
-    add_format(add_command(group, "list", list_libraries, "list all shared code", "hep hook lib list"))
-    command = add_command(group, "show", show, "show shared code with its text", "hep hook lib show slack --version 1")
+    add_format(add_command(group, "list", list_libraries, "list all libraries", "hep hook lib list"))
+    command = add_command(group, "show", show, "show a library with its text", "hep hook lib show slack --version 1")
     _add_name(command)
     command.add_argument("--version", type=count, metavar="N", help="an older text (default: the newest)")
     add_format(command)
-    command = add_command(
-        group, "versions", versions, "list the versions of shared code", "hep hook lib versions slack"
-    )
+    command = add_command(group, "versions", versions, "list the versions of a library", "hep hook lib versions slack")
     _add_name(command)
     add_format(command)
-    command = add_command(group, "remove", remove, "remove shared code with its versions", "hep hook lib remove slack")
+    command = add_command(group, "remove", remove, "remove a library with its versions", "hep hook lib remove slack")
     _add_name(command)
     command.add_argument("--force", action="store_true", help="also while hooks name it; their runs then fail")
     add_format(command)
@@ -71,7 +69,7 @@ def add(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.format == "json":
         document({**library_document(library, users), "change": change, "refreshed": [hook.name for hook in refreshed]})
         return 0
-    line(f"{change}: shared code {name}, version {library.version}{_modules_text(library)}")
+    line(f"{change}: library {name}, version {library.version}{_modules_text(library)}")
     line(f'Hooks use it with require("lib.{name}").' if not users else f"used by {_names(users)}")
     for hook in refreshed:
         line(f"hook {hook.name} runs with it as version {hook.version}")
@@ -81,7 +79,7 @@ def add(arguments: argparse.Namespace, settings: Settings) -> int:
 def add_library(
     connection: Connection, name: str, file: LuaFile, settings: Settings, source: str | None = None
 ) -> tuple[Change, list[KnownHook]]:
-    """Check and store shared code, and let the hooks that name it run with it; returns those that changed.
+    """Check and store a library, and let the hooks that name it run with it; returns those that changed.
 
     Within a transaction that holds the lock on hooks. Raises HookRefused.
     """
@@ -96,12 +94,12 @@ def add_library(
 
 
 def checked_name(name: str) -> str:
-    """The name, if shared code can have it. Raises HookRefused."""
+    """The name, if a library can have it. Raises HookRefused."""
     if not name:
-        raise HookRefused("the shared code has no name: give --name")
+        raise HookRefused("the library has no name: give --name")
     if not _NAME.fullmatch(name):
         raise HookRefused(
-            f"{name[:80]!r} is no name for shared code: it takes letters, digits, _ and -, at most 100,"
+            f"{name[:80]!r} is no name for a library: it takes letters, digits, _ and -, at most 100,"
             " and does not begin with a digit"
         )
     return name
@@ -118,7 +116,7 @@ def list_libraries(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.format == "json":
         document([library_document(library, users[library.name]) for library in there])
     elif not there:
-        line("No shared code.")
+        line("No libraries.")
     else:
         rows = [
             (
@@ -152,7 +150,7 @@ def show(arguments: argparse.Namespace, settings: Settings) -> int:
         return 0
     fields(
         {
-            "Shared Code": library.name,
+            "Library": library.name,
             "Required As": f"lib.{library.name}",
             "Version": str(library.version),
             "Modules": ", ".join(_modules(library)) or None,
@@ -212,12 +210,12 @@ def remove(arguments: argparse.Namespace, settings: Settings) -> int:
         if not arguments.force:
             refuse_in_use(connection, arguments.name)
         libraries.remove(connection, arguments.name)
-    result(arguments.format, f"removed: shared code {arguments.name}", {"removed": arguments.name})
+    result(arguments.format, f"removed: library {arguments.name}", {"removed": arguments.name})
     return 0
 
 
 def refuse_in_use(connection: Connection, name: str, leaving: Collection[str] = ()) -> None:
-    """Raise HookRefused when a hook, or other shared code that is not leaving with it, names this library."""
+    """Raise HookRefused when a hook, or another library that is not leaving with it, names this library."""
     from hook_event_processor.lua.names import libraries_in
     from hook_event_processor.store import hooks, libraries
 
@@ -227,11 +225,11 @@ def refuse_in_use(connection: Connection, name: str, leaving: Collection[str] = 
         f"lib.{other}" for other in known if other not in leaving and name in libraries_in(known[other].source_text)
     ]
     if users:
-        raise HookRefused(f"the shared code {name!r} is named by {', '.join(users)}: --force removes it all the same")
+        raise HookRefused(f"the library {name!r} is named by {', '.join(users)}: --force removes it all the same")
 
 
 def library_document(library: Library, users: list[KnownHook]) -> dict[str, Any]:
-    """Shared code for JSON, without its text."""
+    """A library for JSON, without its text."""
     from hook_event_processor.cli.output import iso_time
 
     return {

@@ -1,11 +1,11 @@
-"""Hooks made anew from what is stored of them: with newer shared code, or with an older version's text."""
+"""Hooks made anew from what is stored of them: with newer libraries, or with an older version's text."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from hook_event_processor.cli.hook_file import LuaFile, Said, SharedCode, hook_of, said_of, shared_code
+from hook_event_processor.cli.hook_file import LibraryText, LuaFile, Said, hook_of, newest_texts, said_of
 from hook_event_processor.errors import HookRefused, NotFound
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def refresh_users(connection: Connection, library: str, settings: Settings) -> list[KnownHook]:
-    """Give every hook that runs with this shared code a version that runs with its newest text; returns the new ones.
+    """Give every hook that runs with a library a version that runs with its newest text; returns those.
 
     Raises HookRefused when one of them cannot be loaded with it.
     """
@@ -28,7 +28,9 @@ def refresh_users(connection: Connection, library: str, settings: Settings) -> l
     for hook in hooks.using(connection, library):
         version = hooks.version_of(connection, hook, hook.version)
         try:
-            change, stored = store_again(connection, hook, version, said_of(hook, reason), shared_code(known), settings)
+            change, stored = store_again(
+                connection, hook, version, said_of(hook, reason), newest_texts(known), settings
+            )
         except HookRefused as refusal:
             raise HookRefused(
                 f"the hook {hook.name} cannot be loaded with this version of lib.{library}: {refusal}"
@@ -43,7 +45,7 @@ def store_again(
     hook: KnownHook,
     version: HookVersion,
     said: Said,
-    shared: Mapping[str, SharedCode],
+    shared: Mapping[str, LibraryText],
     settings: Settings,
 ) -> tuple[Change, KnownHook]:
     """Store a hook with the text of one of its versions."""
@@ -53,13 +55,13 @@ def store_again(
     return hooks.add(connection, new)
 
 
-def shared_code_of(connection: Connection, hook: KnownHook, version: HookVersion) -> dict[str, SharedCode]:
-    """The shared code that a version of a hook ran with. Raises HookRefused when some of it was removed."""
+def library_texts_of(connection: Connection, hook: KnownHook, version: HookVersion) -> dict[str, LibraryText]:
+    """The libraries that a version of a hook ran with. Raises HookRefused when one was removed."""
     from hook_event_processor.store import libraries
 
     try:
         return {
-            name: SharedCode(number, libraries.text_of(connection, name, number))
+            name: LibraryText(number, libraries.text_of(connection, name, number))
             for name, number in version.libraries.items()
         }
     except NotFound as fault:

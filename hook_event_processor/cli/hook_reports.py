@@ -72,7 +72,7 @@ def hook_document(hook: KnownHook) -> dict[str, Any]:
 
 
 def libraries_text(hook: KnownHook) -> str:
-    """The shared code that a hook runs with, with its versions."""
+    """The libraries that a hook runs with, with their versions."""
     return ", ".join(f"lib.{name} (version {version})" for name, version in sorted(hook.libraries.items()))
 
 
@@ -151,7 +151,7 @@ def _show_hook(hook: KnownHook, allowed: list[Use]) -> None:
             "Timeout": f"{hook.timeout_seconds:g}s",
             "Retry": ", ".join(f"{name} {value}" for name, value in hook.retry.items()) or None,
             "Parameters": params_text(hook) or None,
-            "Shared Code": libraries_text(hook) or None,
+            "Libraries": libraries_text(hook) or None,
             "Version": str(hook.version),
             "File": hook.file_path or None,
             "Applied From": hook.source,

@@ -31,7 +31,7 @@ def add_version_commands(group: argparse._SubParsersAction[Any]) -> None:
         diff,
         "show what changed between two versions of a hook",
         "hep hook diff notify_on_failure --from 1 --to 3",
-        "Its text, its parameters and its shared code are compared.",
+        "Its text, its parameters and its libraries are compared.",
     )
     _add_name(command)
     command.add_argument("--from", dest="old", type=count, metavar="N", help="default: the version before the other")
@@ -43,7 +43,7 @@ def add_version_commands(group: argparse._SubParsersAction[Any]) -> None:
         rollback,
         "let an older version of a hook run again",
         "hep hook rollback notify_on_failure --to 1",
-        "A new version is added with that version's text, parameters and shared code; what options said over the\n"
+        "A new version is added with that version's text, parameters and libraries; what options said over the\n"
         "text (--event, --stack, --priority, --description) stays, and so does whether it is enabled.",
     )
     _add_name(command)
@@ -81,8 +81,8 @@ def versions(arguments: argparse.Namespace, settings: Settings) -> int:
             )
             for text in texts
         ]
-        headers = ("Version", "Added", "SHA-256", "Set", "Shared Code", "Reason", "File")
-        table(headers, rows, wrapped=("Set", "Shared Code", "Reason", "File"))
+        headers = ("Version", "Added", "SHA-256", "Set", "Libraries", "Reason", "File")
+        table(headers, rows, wrapped=("Set", "Libraries", "Reason", "File"))
     return 0
 
 
@@ -165,7 +165,7 @@ def rollback(arguments: argparse.Namespace, settings: Settings) -> int:
 
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.hook_file import said_of
-    from hook_event_processor.cli.hook_refresh import shared_code_of, store_again
+    from hook_event_processor.cli.hook_refresh import library_texts_of, store_again
     from hook_event_processor.cli.hook_reports import hook_document
     from hook_event_processor.cli.output import result
     from hook_event_processor.store import hooks
@@ -175,7 +175,7 @@ def rollback(arguments: argparse.Namespace, settings: Settings) -> int:
         hook = hooks.get(connection, arguments.name)
         old = hooks.version_of(connection, hook, arguments.old)
         said = replace(said_of(hook, f"rollback to version {old.version}"), params=old.params)
-        shared = shared_code_of(connection, hook, old)
+        shared = library_texts_of(connection, hook, old)
         change, stored = store_again(connection, hook, old, said, shared, settings)
     if change is hooks.Change.REPLACED:
         text = f"rolled back: hook {stored.name}, version {stored.version} is version {old.version} again"

@@ -52,7 +52,7 @@ def _is_lua(directory: Path) -> Callable[[object, str], bool]:
 
 
 def _add_all(paths: Iterable[Path], arguments: argparse.Namespace, settings: Settings) -> None:
-    """Add each file, shared code first; what is refused is said, and stays as it was."""
+    """Add each file, libraries first; what is refused is said, and stays as it was."""
     from hook_event_processor.cli.connect import database_fault, session
     from hook_event_processor.cli.output import document_line, error, line
 
@@ -99,7 +99,7 @@ def _added_library(connection: Connection, path: Path, settings: Settings) -> li
 
     name = checked_name(path.stem)
     change, refreshed = add_library(connection, name, read_file(str(path)), settings)
-    done = [(str(change), "shared code", name, libraries.get(connection, name).version)]
+    done = [(str(change), "library", name, libraries.get(connection, name).version)]
     return done + [("replaced", "hook", hook.name, hook.version) for hook in refreshed]
 
 
@@ -107,7 +107,7 @@ def _added_hooks(
     connection: Connection, path: Path, arguments: argparse.Namespace, settings: Settings
 ) -> list[tuple[str, str, str, int]]:
     """Add the hook that a file holds, and those that were made from it under other names."""
-    from hook_event_processor.cli.hook_file import hook_of, read_file, said_by, said_of, shared_code
+    from hook_event_processor.cli.hook_file import hook_of, newest_texts, read_file, said_by, said_of
     from hook_event_processor.store import hooks, libraries
 
     file, said = read_file(str(path)), said_by(arguments)
@@ -120,7 +120,7 @@ def _added_hooks(
         wanted.append(replace(said, params=own[0].params, overrides={**own[0].overrides, **said.overrides}))
     elif not made:
         wanted.append(said)
-    shared = shared_code(libraries.known(connection))
+    shared = newest_texts(libraries.known(connection))
     done = []
     for each in wanted:
         change, hook = hooks.add(connection, hook_of(file, each, shared, settings)[0])

@@ -51,7 +51,7 @@ def program(
     params: bytes = b"",
     libraries: Mapping[str, str] | None = None,
 ) -> Program:
-    """The text of the hook `name` as a program, with the modules and the shared code that it names.
+    """The text of the hook `name` as a program, with the modules and the libraries that it names.
 
     `libraries` are names and texts. Cheap: nothing is run.
     """
@@ -70,16 +70,16 @@ def is_effectful(named: Named) -> bool:
 def read_definition(text: str, file_path: str, libraries: Mapping[str, str] | None = None) -> Definition:
     """Run the top level of a hook's text in the sandbox and read the table that it returns.
 
-    `libraries` are the names and texts of the shared code that there is.
+    `libraries` are the names and texts of the libraries that there are.
     Raises HookRefused, with file and line where they are known, when the text
     does not compile, has no execute function, an unknown key, a bad pattern,
-    or names a module or shared code that there is not.
+    or names a module or library that there is not.
     """
     reader = _Reader(text, file_path)
     reader.check_text()
     reader.check_names(libraries or {})
     described = program(text, PurePath(file_path).stem or "hook", libraries=libraries)
-    table = Runtime(_DESCRIBE_MEMORY, max_payload=MAX_TEXT_BYTES).describe(described, _DESCRIBE_SECONDS)
+    table = reader.describe(described)
     reader.check_keys(table)
     reader.check_requires(table)
     return Definition(
@@ -98,9 +98,9 @@ def read_definition(text: str, file_path: str, libraries: Mapping[str, str] | No
 
 
 def check_library(name: str, text: str, file_path: str, libraries: Mapping[str, str]) -> Named:
-    """Load shared code once, as a hook that requires it would; returns what it names.
+    """Load a library once, as a hook that requires it would; returns what it names.
 
-    `libraries` are the names and texts of the other shared code. Raises
+    `libraries` are the names and texts of the others. Raises
     HookRefused, with file and line where they are known, when the text does
     not compile or fails, or names a module or library that there is not, or itself.
     """
@@ -110,9 +110,8 @@ def check_library(name: str, text: str, file_path: str, libraries: Mapping[str, 
     reader.check_names(there)
     if way := cycle_through(name, there):
         shown = " -> ".join(LIBRARY_PREFIX + step for step in way)
-        raise reader.refuse(f"shared code cannot require itself: {shown}", word=LIBRARY_PREFIX + way[1])
-    user = program(f'require("{LIBRARY_PREFIX}{name}") return {{}}', name, libraries=there)
-    Runtime(_DESCRIBE_MEMORY, max_payload=MAX_TEXT_BYTES).describe(user, _DESCRIBE_SECONDS)
+        raise reader.refuse(f"a library cannot require itself: {shown}", word=LIBRARY_PREFIX + way[1])
+    reader.describe(program(f'require("{LIBRARY_PREFIX}{name}") return {{}}', name, libraries=there))
     return closure(text, there)
 
 
@@ -133,6 +132,17 @@ class _Reader:
                 return number
         return None
 
+    def describe(self, described: Program) -> Mapping[str, Any]:
+        """The table that the text makes. What is wrong is told with the file's path, for editors to find it."""
+        runtime = Runtime(_DESCRIBE_MEMORY, max_payload=MAX_TEXT_BYTES)
+        try:
+            return runtime.describe(described, _DESCRIBE_SECONDS)
+        except HookRefused as refusal:
+            reason = str(refusal)
+        if reason.startswith(f"{described.name}:"):
+            reason = self._file + reason[len(described.name) :]
+        raise HookRefused(reason)
+
     def check_text(self) -> None:
         size = len(self._text.encode())
         if size > MAX_TEXT_BYTES:
@@ -149,7 +159,7 @@ class _Reader:
             if library is not None and library not in libraries:
                 add = f"'hep hook lib add {library}.lua' adds it"
                 known = f"; there are {', '.join(sorted(libraries))}" if libraries else ""
-                raise self.refuse(f"there is no shared code {library!r}: {add}{known}", word=name)
+                raise self.refuse(f"there is no library {library!r}: {add}{known}", word=name)
 
     def check_requires(self, table: Mapping[str, Any]) -> None:
         """A list that is put together while the text runs would not be found where it is only read."""

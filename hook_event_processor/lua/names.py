@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-LIBRARY_PREFIX = "lib."  # of the names under which hooks require shared code
+LIBRARY_PREFIX = "lib."  # of the names under which hooks require libraries
 _OPENING = re.compile(r"--\[=*\[|--|[\"']|\[=*\[")
 _QUOTED = {'"': re.compile(r'(?:\\.|[^"\\])*', re.DOTALL), "'": re.compile(r"(?:\\.|[^'\\])*", re.DOTALL)}
 _REQUIRE = re.compile(r"\brequire\s*\(?\s*$")
@@ -18,7 +18,7 @@ _SLEEP = re.compile(r"\bsleep\b")
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What a text and the shared code under it name, sorted. Libraries are without lib.; some may not exist."""
+    """What a text and the libraries under it name, sorted. Libraries are without lib.; some may not exist."""
 
     modules: tuple[str, ...]
     libraries: tuple[str, ...]

@@ -61,7 +61,7 @@ def load(connection: Connection, registered: EventHandlerRegistry) -> Registry:
 def _lua_hook(stored: StoredHook, shared: Mapping[tuple[str, int], str]) -> Hook:
     texts = {name: shared[name, version] for name, version in stored.libraries.items() if (name, version) in shared}
     for name in stored.libraries.keys() - texts:
-        logger.error("hook %s: its shared code %s has been removed", stored.name, name)
+        logger.error("hook %s: its library %s has been removed", stored.name, name)
     params = orjson.dumps(stored.params) if stored.params else b""
     lua = program(stored.source_text, stored.name, stored.stack, params, texts)
     hook = Hook(

@@ -21,7 +21,7 @@ from hook_event_processor.errors import HookRefused, NotFound
 class StoredHook:
     """A hook as processors load it. `source_text` is empty for a Python handler; times in seconds.
 
-    `libraries` are the names and versions of the shared code that it runs with.
+    `libraries` are the names and versions of the libraries that it runs with.
     """
 
     id: int
@@ -39,7 +39,7 @@ class StoredHook:
 
 
 def lock(connection: Connection) -> None:
-    """Let nobody else change hooks or shared code until the transaction ends."""
+    """Let nobody else change hooks or libraries until the transaction ends."""
     connection.execute("SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.hooks'), 0)")
 
 
@@ -68,7 +68,7 @@ def enabled(connection: Connection) -> list[StoredHook]:
 class NewHook:
     """A Lua hook to be stored. Times in seconds; `disabled` None keeps what is (enabled, for a new one).
 
-    `libraries` are the names and versions of the shared code that it runs
+    `libraries` are the names and versions of the libraries that it runs
     with, `params` what was set over `param_defaults`, `overrides` what was
     said over its text, `source` where `hep hook apply` took it from, and
     `reason` why there is a new version, if it makes one.
@@ -98,7 +98,7 @@ class KnownHook:
     """A hook as operators see it.
 
     `params` were set over `param_defaults`, `overrides` over what its text
-    says; `libraries` are the names and versions of its shared code.
+    says; `libraries` are the names and versions of its libraries.
     """
 
     id: int
@@ -127,7 +127,7 @@ class KnownHook:
 
 @dataclass(frozen=True, slots=True)
 class HookVersion:
-    """One text that a hook has had, and the params and the shared code (names and versions) that it ran with."""
+    """One text that a hook has had, and the params and libraries (names and versions) that it ran with."""
 
     version: int
     sha256: str
@@ -152,7 +152,7 @@ class Change(enum.StrEnum):
 def add(connection: Connection, hook: NewHook) -> tuple[Change, KnownHook]:
     """Store a hook, or a new version of the one that has its name.
 
-    The current version's own text, params and shared code add no version.
+    The current version's own text, params and libraries add no version.
     Raises HookRefused when a Python handler has the name.
     """
     sha256 = hashlib.sha256(hook.source_text.encode()).hexdigest()
@@ -228,7 +228,7 @@ def _replace(connection: Connection, known: KnownHook, hook: NewHook, sha256: st
 
 
 def _is_current(connection: Connection, known: KnownHook, hook: NewHook, sha256: str) -> bool:
-    """Whether the hook's current version has this text, these params and this shared code."""
+    """Whether the hook's current version has this text, these params and these libraries."""
     current = connection.execute(
         "SELECT sha256, params, libraries FROM hook_versions WHERE hook_id = %s AND version = %s",
         (known.id, known.version),
@@ -245,7 +245,7 @@ def _next_version(connection: Connection, hook_id: int) -> int:
 
 
 def using(connection: Connection, library: str) -> list[KnownHook]:
-    """The hooks that run with this shared code, by name."""
+    """The hooks that run with this library, by name."""
     with connection.cursor(row_factory=class_row(KnownHook)) as cursor:
         return cursor.execute(f"SELECT {_KNOWN} FROM hooks WHERE libraries ? %s ORDER BY name", (library,)).fetchall()
 

@@ -1,4 +1,4 @@
-"""Shared Lua code that hooks require as lib.NAME, and its versions."""
+"""Libraries, the Lua code that hooks share as lib.NAME, and their versions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hook_event_processor.store.hooks import Change, lock
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """Shared code in its newest version. `source`: where `hep hook apply` took it from."""
+    """A library in its newest version. `source`: where `hep hook apply` took it from."""
 
     id: int
     name: str
@@ -31,7 +31,7 @@ class Library:
 
 @dataclass(frozen=True, slots=True)
 class LibraryVersion:
-    """One text that shared code has had."""
+    """One text that a library has had."""
 
     version: int
     sha256: str
@@ -47,7 +47,7 @@ FROM hook_libraries l JOIN hook_library_versions v ON v.library_id = l.id AND v.
 
 
 def known(connection: Connection) -> dict[str, Library]:
-    """All shared code in its newest version, by name."""
+    """All libraries in their newest versions, by name."""
     with connection.cursor(row_factory=class_row(Library)) as cursor:
         rows = cursor.execute(f"{_LIBRARY} ORDER BY l.name").fetchall()
     return {row.name: row for row in rows}
@@ -59,7 +59,7 @@ def get(connection: Connection, name: str) -> Library:
     if name not in there:
         near = difflib.get_close_matches(name, there, n=3)
         hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ": 'hep hook lib list' lists them"
-        raise NotFound(f"no shared code has the name {name!r}{hint}")
+        raise NotFound(f"no library has the name {name!r}{hint}")
     return there[name]
 
 
@@ -74,7 +74,7 @@ def versions(connection: Connection, library_id: int) -> list[LibraryVersion]:
 
 
 def texts_in_use(connection: Connection) -> dict[tuple[str, int], str]:
-    """The texts of all shared code that enabled hooks run with, by name and version."""
+    """The texts of all libraries that enabled hooks run with, by name and version."""
     rows = connection.execute(
         """
         SELECT l.name, v.version, v.source_text
@@ -96,12 +96,12 @@ def text_of(connection: Connection, name: str, version: int) -> str:
         (name, version),
     ).fetchone()
     if row is None:
-        raise NotFound(f"the shared code {name!r} has no version {version}: 'hep hook lib versions {name}' lists them")
+        raise NotFound(f"the library {name!r} has no version {version}: 'hep hook lib versions {name}' lists them")
     return str(row[0])
 
 
 def add(connection: Connection, name: str, text: str, file_path: str, source: str | None = None) -> Change:
-    """Store shared code, or a new version of it. Hooks run with it once they are added again."""
+    """Store a library, or a new version of it. Hooks run with it once they are added again."""
     sha256 = hashlib.sha256(text.encode()).hexdigest()
     with connection.transaction():
         lock(connection)
@@ -123,17 +123,20 @@ def add(connection: Connection, name: str, text: str, file_path: str, source: st
 def _write(connection: Connection, name: str, file_path: str, source: str | None, step: int) -> tuple[int, int]:
     row = connection.execute(
         """
-        INSERT INTO hook_libraries AS l (name, file_path, source) VALUES (%s, %s, %s)
+        INSERT INTO hook_libraries AS l (name, file_path, source, version)
+        -- A name that comes back goes on counting: hooks' versions name the old texts by these numbers.
+        SELECT %(name)s, %(file_path)s, %(source)s, 1 + coalesce(max((libraries->>%(name)s)::integer), 0)
+        FROM hook_versions
         ON CONFLICT (name) DO UPDATE SET file_path = excluded.file_path, source = excluded.source,
-            version = l.version + %s, updated_at = now()
+            version = l.version + %(step)s, updated_at = now()
         RETURNING id, version
         """,
-        (name, file_path, source, step),
+        {"name": name, "file_path": file_path, "source": source, "step": step},
     ).fetchone()
     assert row is not None  # noqa: S101 - RETURNING of one row
     return row[0], row[1]
 
 
 def remove(connection: Connection, name: str) -> None:
-    """Remove shared code with its versions. Raises NotFound."""
+    """Remove a library with its versions. Raises NotFound."""
     connection.execute("DELETE FROM hook_libraries WHERE id = %s", (get(connection, name).id,))

@@ -1,0 +1,199 @@
+"""Libraries: Lua code that hooks share. What is refused, who runs with which version, and when a change is live."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from commands import Hep
+from psycopg import Connection
+from running import all_processed, insert, running, wait_for
+
+from hook_event_processor.lua.names import closure, cycle_through
+from hook_event_processor.store import hooks, libraries
+from hook_event_processor.store.database import Database
+
+GREET = 'local greet = {}\nfunction greet.say(name) return "hello " .. name end\nreturn greet\n'
+HOOK = """\
+local greet = require("lib.greet")
+return { event_type = "task.failed", execute = function() return true, greet.say("world") end }
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "greet.lua").write_text(GREET)
+    (tmp_path / "hook.lua").write_text(HOOK)
+    return tmp_path
+
+
+def test_a_hook_that_names_an_unknown_library_is_told_how_to_add_it(hep: Hep, folder: Path) -> None:
+    fault = f"hep: {folder}/hook.lua:1: there is no library 'greet': 'hep hook lib add greet.lua' adds it"
+    assert hep.fault("hook", "add", "hook.lua") == fault
+    assert hep("hook", "lib", "add", "greet.lua") == (
+        'added: library greet, version 1\nHooks use it with require("lib.greet").\n'
+    )
+    assert "libraries: lib.greet (version 1)\n" in hep("hook", "add", "hook.lua")
+    assert hep.document("hook", "get", "hook")["libraries"] == {"greet": 1}
+
+
+def test_a_hooks_modules_are_also_those_of_its_libraries(hep: Hep, folder: Path) -> None:
+    (folder / "deep.lua").write_text('local http = require("http")\nreturn { get = http.get }\n')
+    (folder / "greet.lua").write_text('local deep = require("lib.deep")\nrequire "json"\nreturn deep\n')
+    hep("hook", "lib", "add", "deep.lua")
+    assert "; modules: json, lib.deep" in hep("hook", "lib", "add", "greet.lua")
+    assert "effectful: runs in a worker slot; modules: http, json\n" in hep("hook", "add", "hook.lua")
+    assert hep.document("hook", "get", "hook")["libraries"] == {"deep": 1, "greet": 1}
+    assert hep.document("hook", "lib", "list", "--format", "json")[0]["used_by"] == ["hook"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("local x = 1\nreturn {", "{path}:2: unexpected symbol near <eof>"),
+        ("\n\nerror('no')", "{path}:3: no"),
+        ("\nrequire('htpp')", "{path}:2: there is no module 'htpp'"),
+        ("\nrequire('lib.other')", "{path}:2: there is no library 'other'"),
+        ("\nreturn require('lib.greet')", "{path}:2: a library cannot require itself: lib.greet -> lib.greet"),
+        ("x = '\0'", "{path}: the text holds a NUL character"),
+        ("while true do end", "the run took longer than it may"),
+    ],
+)
+def test_a_bad_library_is_refused_with_its_place(hep: Hep, folder: Path, text: str, reason: str) -> None:
+    path = folder / "greet.lua"
+    path.write_text(text)
+    assert reason.format(path=path) in hep.fault("hook", "lib", "add", "greet.lua")
+    assert hep("hook", "lib", "list") == "No libraries.\n"
+
+
+def test_libraries_in_a_circle_are_refused(hep: Hep, folder: Path) -> None:
+    for name, text in (("a", "return {}"), ("b", 'return require("lib.a")'), ("c", 'return require("lib.b")')):
+        (folder / f"{name}.lua").write_text(text)
+        hep("hook", "lib", "add", f"{name}.lua")
+    (folder / "a.lua").write_text('return { c = require("lib.c") }')
+    circle = "lib.a -> lib.c -> lib.b -> lib.a"
+    assert hep.fault("hook", "lib", "add", "a.lua").endswith(f"/a.lua:1: a library cannot require itself: {circle}")
+
+
+@pytest.mark.parametrize("name", ["", "1x", "a.b", "a b", "../x", "ä", "x" * 101])
+def test_a_name_that_no_hook_could_require_is_refused(hep: Hep, folder: Path, name: str) -> None:
+    (folder / "-").write_text("")
+    assert "name" in hep.fault("hook", "lib", "add", "-", *(("--name", name) if name else ()), stdin="return {}")
+
+
+def test_a_changed_library_is_a_new_version_of_every_hook_that_names_it(hep: Hep, folder: Path) -> None:
+    hep("hook", "lib", "add", "greet.lua")
+    hep("hook", "add", "hook.lua", "--priority", "3", "--disabled")
+    hep("hook", "add", "hook.lua", "--name", "second")
+    (folder / "other.lua").write_text('return { event_type = "a.b", execute = function() end }')
+    hep("hook", "add", "other.lua")
+    (folder / "greet.lua").write_text(GREET.replace("hello", "good day"))
+    assert hep("hook", "lib", "add", "greet.lua") == (
+        "replaced: library greet, version 2\n"
+        "used by hook, second\n"
+        "hook hook runs with it as version 2\n"
+        "hook second runs with it as version 2\n"
+    )
+    hook = hep.document("hook", "get", "hook")
+    assert (hook["version"], hook["libraries"], hook["priority"], hook["enabled"]) == (2, {"greet": 2}, 3, False)
+    assert [(v["libraries"], v["reason"]) for v in hook["versions"]] == [
+        ({"greet": 2}, "lib.greet version 2"),
+        ({"greet": 1}, ""),
+    ]
+    assert hep.document("hook", "get", "other")["version"] == 1
+    assert hep("hook", "lib", "add", "greet.lua").startswith("unchanged: library greet, version 2")
+
+
+def test_a_library_that_a_hook_does_not_load_with_is_refused(hep: Hep, folder: Path) -> None:
+    (folder / "hook.lua").write_text(HOOK.replace("return {", "assert(greet.say)\nreturn {"))
+    hep("hook", "lib", "add", "greet.lua")
+    hep("hook", "add", "hook.lua")
+    (folder / "greet.lua").write_text("return {}")
+    fault = hep.fault("hook", "lib", "add", "greet.lua")
+    assert fault.startswith("hep: the hook hook cannot be loaded with this version of lib.greet: ")
+    assert hep.document("hook", "lib", "show", "greet", "--format", "json")["version"] == 1
+
+
+def test_versions_and_their_texts_can_be_read(hep: Hep, folder: Path) -> None:
+    hep("hook", "lib", "add", "greet.lua")
+    hep("hook", "lib", "add", "-", "--name", "greet", stdin="return {}")
+    listed = hep.document("hook", "lib", "versions", "greet", "--format", "json")
+    assert [(v["version"], v["file_path"]) for v in listed] == [(2, "standard input"), (1, f"{folder}/greet.lua")]
+    assert "2 (newest)" in hep("hook", "lib", "versions", "greet")
+    assert hep("hook", "lib", "show", "greet", "--version", "1").endswith(f"Version 1:\n{GREET}")
+    assert hep.document("hook", "lib", "show", "greet", "--format", "json")["source_text"] == "return {}"
+    assert "has no version 3" in hep.fault("hook", "lib", "show", "greet", "--version", "3")
+    assert hep.fault("hook", "lib", "show", "gret") == "hep: no library has the name 'gret'; did you mean 'greet'?"
+
+
+def test_a_library_that_is_named_is_removed_only_by_force(hep: Hep, folder: Path, connection: Connection) -> None:
+    hep("hook", "lib", "add", "greet.lua")
+    (folder / "polite.lua").write_text('return require("lib.greet")')
+    hep("hook", "lib", "add", "polite.lua")
+    hep("hook", "add", "hook.lua")
+    fault = "hep: the library 'greet' is named by the hook hook, lib.polite: --force removes it all the same"
+    assert hep.fault("hook", "lib", "remove", "greet") == fault
+    assert hep("hook", "lib", "remove", "polite") == "removed: library polite\n"
+    before = hooks.revision(connection)
+    assert hep.document("hook", "lib", "remove", "greet", "--force", "--format", "json") == {"removed": "greet"}
+    assert hooks.revision(connection) > before
+    assert libraries.known(connection) == {}
+
+
+def test_a_name_that_comes_back_goes_on_counting(hep: Hep, folder: Path) -> None:
+    hep("hook", "lib", "add", "greet.lua")
+    hep("hook", "add", "hook.lua")
+    hep("hook", "lib", "remove", "greet", "--force")
+    assert "added: library greet, version 2\n" in hep("hook", "lib", "add", "greet.lua")
+    assert hep.document("hook", "get", "hook")["libraries"] == {"greet": 2}
+
+
+def test_a_change_is_live_within_a_second(hep: Hep, folder: Path, database: Database, connection: Connection) -> None:
+    """With the hook's version in each execution, and a clear error once the library is removed by force."""
+    hep("hook", "lib", "add", "greet.lua")
+    hep("hook", "add", "hook.lua")
+    with running(database, folder, lanes=1):
+        _run_one(connection)
+        for text in ("good day", "welcome"):
+            (folder / "greet.lua").write_text(GREET.replace("hello", text))
+            hep("hook", "lib", "add", "greet.lua")
+            wait_for(lambda text=text: _last_output(connection, text), 1)
+        hep("hook", "lib", "remove", "greet", "--force")
+        wait_for(lambda: _last_output(connection, "lib.greet") or _last_output(connection, "greet"), 5)
+    rows = connection.execute(
+        "SELECT DISTINCT version, output FROM event_hook_executions WHERE success ORDER BY version"
+    ).fetchall()
+    assert rows == [(1, "hello world"), (2, "good day world"), (3, "welcome world")]
+
+
+def _run_one(connection: Connection) -> None:
+    insert(connection, "task.failed")
+    wait_for(lambda: all_processed(connection), 5)
+
+
+def _last_output(connection: Connection, words: str) -> bool:
+    """Whether the run of a new event says these words."""
+    event_id = insert(connection, "task.failed")[0]
+    rows: list[tuple[str]] = []
+
+    def ran() -> bool:
+        rows[:] = connection.execute(
+            "SELECT coalesce(error, output) FROM event_hook_executions WHERE event_id = %s", (event_id,)
+        ).fetchall()
+        return bool(rows)
+
+    wait_for(ran, 5)
+    return words in rows[0][0]
+
+
+def test_what_a_text_names_is_found_through_its_libraries() -> None:
+    texts = {"a": 'require("http") require("lib.b")', "b": 'require("time").sleep(1) require("lib.a")'}
+    named = closure('require("lib.a") require("json") require("lib.gone")', texts)
+    assert (named.modules, named.libraries, named.sleeps) == (("http", "json", "time"), ("a", "b", "gone"), True)
+
+
+def test_a_circle_is_found_from_each_of_its_libraries_only() -> None:
+    texts = {"a": 'require("lib.b")', "b": 'require("lib.c") require("lib.a")', "c": 'require("lib.c")'}
+    assert cycle_through("a", texts) == ["a", "b", "a"]
+    assert cycle_through("c", texts) == ["c", "c"]
+    assert cycle_through("d", {"d": 'require("lib.a")', "a": ""}) == []
