@@ -187,6 +187,19 @@ def _pattern(validator: Any, pattern: str, instance: Any, _schema: Any) -> Itera
         yield ValidationError("the pattern does not match")
 
 
+def _properties(
+    validator: Any, properties: Mapping[str, Any], instance: Any, _schema: Any
+) -> Iterator[ValidationError]:
+    if not validator.is_type(instance, "object"):
+        return
+    for name, subschema in properties.items():
+        if name in instance:
+            if subschema is False:  # jsonschema's own does not say where
+                yield ValidationError("not allowed", path=[name], instance=instance[name])
+            else:
+                yield from validator.descend(instance[name], subschema, path=name, schema_path=name)
+
+
 def _pattern_properties(
     validator: Any, patterns: Mapping[str, Any], instance: Any, _schema: Any
 ) -> Iterator[ValidationError]:
@@ -236,6 +249,7 @@ def _plain(value: Any) -> Any:
 
 
 _OWN: Mapping[str, _Keyword] = {
+    "properties": _properties,
     "pattern": _pattern,
     "patternProperties": _pattern_properties,
     "additionalProperties": _additional_properties,

@@ -110,7 +110,7 @@ def _by_bound(fault: Fault, path: list[str | int], what: str) -> str:
     bound = _BOUNDS.get(str(fault.validator))
     if bound is not None:
         return f"{place}: it takes {bound.format(_value(_wanted(fault)))}"
-    if fault.validator is None:
+    if fault.validator in (None, "properties"):
         return f"{place}: nothing may stand there"
     return f"{place}: that breaks the schema's {fault.validator} {_value(_wanted(fault))}"
 
