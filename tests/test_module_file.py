@@ -210,9 +210,15 @@ def test_sizes_are_limited(rooms: _Rooms) -> None:
 
 
 def test_a_file_that_grows_while_it_is_read_is_limited_too(rooms: _Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = disk._check_size
+
+    def grow(*arguments: Any) -> None:
+        original(*arguments)
+        (rooms.inside / "x").write_bytes(b"x" * 2000)
+
     (rooms.inside / "x").write_bytes(b"x" * 100)
-    monkeypatch.setattr(disk, "_check_regular", lambda _: (rooms.inside / "x").write_bytes(b"x" * 2000))
-    with pytest.raises(Failed, match="at most 1000"):
+    monkeypatch.setattr(disk, "_check_size", grow)
+    with pytest.raises(Failed, match="1001 bytes are too many: at most 1000"):
         rooms.disk.read(b"x", 1000)
 
 
