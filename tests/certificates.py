@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from hook_event_processor.lua import exchange
+from hook_event_processor.lua import authorities, exchange
 
 
 def server_context(folder: Path, *names: str) -> ssl.SSLContext:
@@ -47,8 +48,7 @@ def trust(monkeypatch: pytest.MonkeyPatch, authority: Path) -> None:
     """Have the library trust this authority, in connections that are yet to be made."""
     monkeypatch.setenv("SSL_CERT_FILE", str(authority))
     monkeypatch.setattr(exchange, "_pools", type(exchange._pools)())
-    context = ssl.create_default_context()
-    monkeypatch.setattr(exchange, "tls_context", lambda: context)
+    monkeypatch.setattr(authorities, "_context", cache(authorities._context.__wrapped__))
 
 
 def resolve(monkeypatch: pytest.MonkeyPatch, **names: tuple[str, int]) -> None:

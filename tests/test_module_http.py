@@ -78,6 +78,9 @@ def test_a_body_is_sent_byte_for_byte(site: Site) -> None:
     text = "local t = {} for i = 0, 255 do t[#t + 1] = string.char(i) end"
     _run(f'{text} http.post("{site.url}", {{body = table.concat(t)}})')
     assert site.received[0].body == bytes(range(256))
+    _run(f'http.post("{site.url}", {{body = ("x"):rep(200000)}})')
+    assert site.received[1].body == b"x" * 200_000
+    assert "transfer-encoding" not in site.received[1].headers
 
 
 def test_a_query_is_escaped_and_added(site: Site) -> None:
@@ -308,6 +311,7 @@ def test_large_bodies_wait_for_their_turn(site: Site, monkeypatch: pytest.Monkey
         ('http.get("URL", {headers = {A = "\\255"}})', "http: headers and options are taken in UTF-8"),
         ('http.get("URL", {bearer = "x\\nA: b"})', "http.get: bearer holds a line break"),
         ('http.get("URL", {headers = {A = ("x"):rep(70000)}})', "http.get: the headers have more than"),
+        ('http.put("URL", {body = ("x"):rep(2^23 + 1)})', "http.put: the body has 8388609 bytes: at most 8388608"),
         ('http.get("URL", {headers = {Host = "other"}})', "http.get: the header Host is set by the library"),
         ('http.get("URL", {headers = {["content-length"] = 5}})', "the header content-length is set by the library"),
         ('http.get("URL", {headers = {["Proxy-Authorization"] = "x"}})', "is set by the library"),

@@ -29,7 +29,7 @@ class Answer:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
-    write: Callable[[socket.socket], None] | None = None
+    write: Callable[[socket.socket], object] | None = None
 
 
 @dataclass

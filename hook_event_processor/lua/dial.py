@@ -8,6 +8,7 @@ import select
 import socket
 import ssl
 import threading
+from contextlib import suppress
 from ipaddress import ip_address
 from queue import Empty, SimpleQueue
 from time import perf_counter
@@ -197,21 +198,24 @@ def look_up(host: str, port: int, patience: Patience) -> list[Any]:
     except (OSError, UnicodeError):
         pass
     answers: SimpleQueue[list[Any] | Exception] = SimpleQueue()
-    if not _LOOKUPS.acquire(blocking=False):
-        raise Unreachable(f"{host} cannot be looked up: too many names wait for the resolver")
-    threading.Thread(target=_ask_resolver, args=(host, port, answers), daemon=True).start()
+    try:
+        while not _LOOKUPS.acquire(timeout=min(patience.left(), _LOOK_SECONDS)):
+            pass
+        threading.Thread(target=_ask_resolver, args=(host, port, answers), daemon=True).start()
+        answer = _awaited(answers, patience)
+    except TimedOut:
+        if patience.cancelled.is_set():
+            raise
+        raise Unreachable(f"{host} was not found in time: the resolver did not answer") from None
+    if isinstance(answer, Exception):
+        raise Unreachable(f"{host} was not found: {reason_of(answer)}")
+    return answer
+
+
+def _awaited(answers: SimpleQueue[list[Any] | Exception], patience: Patience) -> list[Any] | Exception:
     while True:
-        try:
-            answer = answers.get(timeout=min(patience.left(), _LOOK_SECONDS))
-        except Empty:
-            continue
-        except TimedOut:
-            if patience.cancelled.is_set():
-                raise
-            raise Unreachable(f"{host} was not found in time: the resolver did not answer") from None
-        if isinstance(answer, Exception):
-            raise Unreachable(f"{host} was not found: {reason_of(answer)}")
-        return answer
+        with suppress(Empty):
+            return answers.get(timeout=min(patience.left(), _LOOK_SECONDS))
 
 
 def _ask_resolver(host: str, port: int, answers: SimpleQueue[list[Any] | Exception]) -> None:

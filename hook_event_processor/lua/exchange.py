@@ -8,16 +8,14 @@ but the request itself decides what is sent.
 from __future__ import annotations
 
 import logging
-import ssl
 import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from hook_event_processor.lua.authorities import tls_context
 from hook_event_processor.lua.dial import Lost, Patience, Stream, dial
 from hook_event_processor.lua.egress import Egress
 
@@ -30,9 +28,10 @@ _LARGE_BODY = 1024 * 1024
 # Bodies of this size are held by few runs at once: a hundred of them would not fit the process.
 _LARGE = threading.BoundedSemaphore(8)
 _LOOK_SECONDS = 0.2
+_PIECE = 64 * 1024
 _IDLE_SECONDS = 15.0
-_IDLE_CONNECTIONS = 32
-_MAX_POOLS = 16
+_IDLE_CONNECTIONS = 20
+_MAX_POOLS = 8
 
 
 class TooLarge(Exception):
@@ -122,9 +121,14 @@ def _outgoing(request: Request, patience: Patience) -> httpcore.Request:
         method=described.method,
         url=httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
         headers=described.headers.raw,
-        content=described.stream,
+        content=_pieces(request.body),
         extensions={"timeout": timeout},
     )
+
+
+def _pieces(body: bytes) -> Iterator[bytes]:
+    """The body in parts: what is sent is copied on its way, and a large one must not be twice in memory."""
+    return (body[start : start + _PIECE] for start in range(0, len(body), _PIECE))
 
 
 class _Turn:
@@ -221,7 +225,7 @@ def _pool(rules: Egress) -> httpcore.ConnectionPool:
         pool = _pools.get(rules)
         if pool is None:
             pool = _pools[rules] = httpcore.ConnectionPool(
-                ssl_context=tls_context(),
+                ssl_context=tls_context("http"),
                 max_connections=None,
                 max_keepalive_connections=_IDLE_CONNECTIONS,
                 keepalive_expiry=_IDLE_SECONDS,
@@ -232,15 +236,3 @@ def _pool(rules: Egress) -> httpcore.ConnectionPool:
                 _pools.popitem(last=False)
         _pools.move_to_end(rules)
         return pool
-
-
-@cache
-def tls_context() -> ssl.SSLContext:
-    """Trusts the host's authorities; the well-known ones (certifi) where the host has none."""
-    context = ssl.create_default_context()
-    paths = ssl.get_default_verify_paths()
-    if not paths.cafile and not (paths.capath and any(Path(paths.capath).iterdir())):
-        import certifi
-
-        context.load_verify_locations(certifi.where())
-    return context

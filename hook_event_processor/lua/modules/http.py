@@ -39,6 +39,7 @@ _DEFAULT_TIMEOUT = 30.0
 _MAX_RETRY_DELAY = 60.0
 _MAX_URL = 16 * 1024
 _MAX_HEADERS = 64 * 1024
+_MAX_SENT = 8 * 1024 * 1024
 _SHOWN_BYTES = 200  # of a body, in a dry run
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _WORTH_RETRYING = frozenset({429, 502, 503, 504})
@@ -200,6 +201,8 @@ def _plan(method: bytes, url: bytes, body: bytes, options: Mapping[str, Any]) ->
     verb = method.decode("latin-1").upper()
     if not _METHOD.fullmatch(verb) or verb in {"CONNECT", "TRACE"}:
         raise Misused(f"{name}: the method is {verb[:40]!r}: it takes GET, POST, PUT, PATCH, DELETE, HEAD or OPTIONS")
+    if len(body) > _MAX_SENT:
+        raise Misused(f"{name}: the body has {len(body)} bytes: at most {_MAX_SENT}")
     target, credentials = parse_url(name, url)
     request = Request(verb, target, _headers(name, options, credentials), body)
     return Plan(request, options["timeout"], options["retries"], options["retry_delay"], options["redirects"])
