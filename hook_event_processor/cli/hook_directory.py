@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hook_event_processor.cli.hook_file import LuaFile, Said, read_file
+from hook_event_processor.cli.hook_file import PRIORITIES, LuaFile, Said, read_file
 from hook_event_processor.cli.hook_lib import checked_name
-from hook_event_processor.errors import HookEventProcessorError, HookRefused
+from hook_event_processor.errors import HookEventProcessorError, HookRefused, PatternRefused
+from hook_event_processor.registry import parse_pattern
 
 TABLE_FILE = "hooks.toml"
 SPEC = "_spec.lua"
@@ -19,7 +20,7 @@ _KEYS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "file": (str, "the name of a file in the directory"),
     "event_type": ((str, list), "a pattern or a list of patterns"),
     "stack": (str, "a string"),
-    "priority": (int, "a whole number"),
+    "priority": (int, "a number of 32 bits; lower runs first"),
     "description": (str, "a string"),
     "enabled": (bool, "true or false"),
     "params": (dict, "a table of parameters"),
@@ -106,8 +107,22 @@ def _check_key(where: str, key: str, value: object) -> None:
     if key not in _KEYS:
         raise HookRefused(f"{where}: unknown key {key!r}; known are {', '.join(_KEYS)}")
     kind, takes = _KEYS[key]
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
+    good = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    if not good or (isinstance(value, int) and value not in PRIORITIES):
         raise HookRefused(f"{where}: {key} is {value!r}: it takes {takes}")
+    if key == "event_type":
+        _check_patterns(where, value, takes)
+
+
+def _check_patterns(where: str, value: object, takes: str) -> None:
+    patterns = value if isinstance(value, list) else [value]
+    try:
+        for pattern in patterns:
+            if not isinstance(pattern, str):
+                raise HookRefused(f"event_type is {value!r}: it takes {takes}")
+            parse_pattern(pattern)
+    except (HookRefused, PatternRefused) as refusal:
+        raise HookRefused(f"{where}: {refusal}") from None
 
 
 def _entry(directory: Path, files: Mapping[str, LuaFile], name: str, entry: Mapping[str, Any]) -> tuple[LuaFile, Said]:

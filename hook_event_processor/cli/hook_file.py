@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _LONGEST_NAME = 200
-_PRIORITIES = range(-(2**31), 2**31)
+PRIORITIES = range(-(2**31), 2**31)
 _OVERRIDES = ("name", "event_types", "stack", "priority", "description")
 
 
@@ -71,7 +71,7 @@ def said_by(arguments: argparse.Namespace) -> Said:
 
     for pattern in arguments.event or ():
         parse_pattern(pattern)
-    if arguments.priority is not None and arguments.priority not in _PRIORITIES:
+    if arguments.priority is not None and arguments.priority not in PRIORITIES:
         raise UsageError(f"--priority is {arguments.priority}: it takes a number of 32 bits; lower runs first")
     given = (arguments.name, arguments.event or None, arguments.stack, arguments.priority, arguments.description)
     return Said(
