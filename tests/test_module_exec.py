@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -164,6 +166,27 @@ def test_no_descriptor_and_no_blocked_signal_is_inherited() -> None:
         os.close(leak)
     assert descriptors == [b"0", b"1", b"2"]
     assert mask == [b"SigBlk:", b"0" * 16]
+
+
+# A processor with a secret, whose hook runs a program that looks for it.
+_LOOKING = """
+import os, threading
+from chunks import execute, library, output, runtime
+paths = [f"/proc/{os.getpid()}/{name}" for name in ("environ", "fd/", "mem")]
+hook = f'local r = require("exec").run({{"ls", "-l", "{paths[1]}"}}) ' \
+    f'local s = require("exec").run({{"head", "-qc", "9", "{paths[0]}", "{paths[2]}"}}) ' \
+    'return true, r.stdout .. r.stderr .. s.stdout .. s.stderr'
+print(output(execute(hook, within=runtime(library=library(exec=True)))))
+"""
+
+
+def test_attack_reading_the_processors_own_environment_and_memory() -> None:
+    user: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+    environment = {"DB_PASSWORD": "s3same", "PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-B", "-c", _LOOKING]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True, **user)
+    assert found.stdout.count("Permission denied") == 3, found.stdout
+    assert "s3same" not in found.stdout
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from time import perf_counter
 from hook_event_processor.lua import child
 from hook_event_processor.lua.child import Command, Ended
 from hook_event_processor.lua.door import Call, Failed, Function, Misused, Services, Value
+from hook_event_processor.lua.privacy import shut_to_programs
 from hook_event_processor.lua.programs import find_program, is_granted, loads_code, search_path
 
 _MAX_LINE = 64 * 1024  # bytes; splitting takes time that nothing interrupts
@@ -46,6 +47,7 @@ def run(
     run_ends_at = perf_counter() + call.left
     ends_at = run_ends_at if timeout is None else perf_counter() + timeout
     try:
+        shut_to_programs()
         return _values(child.run(command, ends_at, run_ends_at, call.cancelled))
     except OSError as fault:
         raise Failed(f"{_shown(command.arguments[0])} cannot be run: {fault.strerror}") from None
