@@ -16,6 +16,7 @@ import pytest
 from commands import Hep
 from psycopg import Connection
 
+from hook_event_processor.cli.hook_directory import read_directory
 from hook_event_processor.store import hooks, libraries
 from hook_event_processor.store.database import Database
 
@@ -163,17 +164,27 @@ def test_a_table_file_makes_several_hooks_from_one_text(hep: Hep, folder: Path) 
         ("[one]\nevents = 'a.b'", "[one]: unknown key 'events'; known are file, event_type"),
         ("[one]\npriority = true", "[one]: priority is True: it takes a number of 32 bits"),
         ("[three]", "[three]: there is no three.lua in "),
-        ("[one]\nparams = { m = 1 }", "one.lua: there is no parameter 'm': there are n"),
-        ("[one]\nparams = { n = 'x' }", "one.lua: the parameter 'n' is \"x\": it takes a number"),
         ("[one]\nevent_type = 'a['", "[one]: the pattern 'a[' opens a ["),
         ("[one]\nevent_type = ['a.b', 5]", "[one]: event_type is ['a.b', 5]: it takes a pattern or a list of patterns"),
         ("[one]\npriority = 99999999999", "it takes a number of 32 bits"),
         ("[two]\nfile = 'one.lua'\n[one]\nfile = 'two.lua'\n[three]\nfile='one.lua'\nparams = []", "params is []"),
     ],
 )
-def test_a_bad_table_file_is_refused(hep: Hep, folder: Path, connection: Connection, table: str, reason: str) -> None:
+def test_a_bad_table_file_is_refused(folder: Path, table: str, reason: str) -> None:
     (folder / "hooks.toml").write_text(table)
-    assert reason in hep.fault("hook", "apply", "hooks")
+    assert reason in "\n".join(read_directory(folder).faults)
+
+
+def test_bad_parameters_of_a_table_file_are_refused(hep: Hep, folder: Path, connection: Connection) -> None:
+    (folder / "hooks.toml").write_text('[one]\nparams = { m = 1 }\n[five]\nfile = "one.lua"\nparams = { n = "x" }')
+    finished = hep.run("hook", "apply", "hooks")
+    assert (finished.status, finished.errors.splitlines()) == (
+        1,
+        [
+            f"hep: {folder}/one.lua: there is no parameter 'm': there are n",
+            f"hep: {folder}/one.lua: the parameter 'n' is \"x\": it takes a number (its default is 1)",
+        ],
+    )
     assert _names(connection) == []
 
 
@@ -242,11 +253,8 @@ def test_what_is_saved_is_added_again_until_it_is_interrupted(
     assert watching.process.wait(20) == 0
 
 
-@pytest.mark.parametrize("option", [("--name", "x"), ("--event", "a.b"), ("--set", "n=1"), ("--description", "x")])
-def test_watch_takes_no_option_of_one_hook(hep: Hep, folder: Path, option: tuple[str, str]) -> None:
-    finished = hep.run("hook", "add", "--watch", "hooks", *option)
-    assert (finished.status, f"{option[0]} is for one hook" in finished.fault) == (2, True)
-
-
-def test_watch_takes_a_directory(hep: Hep, folder: Path) -> None:
+def test_watch_takes_a_directory_and_no_option_of_one_hook(hep: Hep, folder: Path) -> None:
+    for option in (("--name", "x"), ("--event", "a.b"), ("--set", "n=1"), ("--description", "x")):
+        finished = hep.run("hook", "add", "--watch", "hooks", *option)
+        assert (finished.status, f"{option[0]} is for one hook" in finished.fault) == (2, True)
     assert hep.run("hook", "add", "--watch", "hooks/one.lua").status == 2

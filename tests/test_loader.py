@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
+from chunks import error, event, output, run, runtime
 
 from hook_event_processor.errors import HookRefused
 from hook_event_processor.lua.loader import MAX_TEXT_BYTES, Definition, program, read_definition
@@ -112,6 +115,19 @@ REFUSED = {
     "eleven attempts": ("return { execute = print,\n retry = { attempts = 11 } }", f"{_FILE}:2: retry.attempts is 11"),
     "a delay of a year": ("return { execute = print,\n retry = { delay = 3e7 } }", f"{_FILE}:2: delay is"),
     "an unknown module": ("\nlocal x = require('htpp')", f"{_FILE}:2: there is no module 'htpp'"),
+    "an unknown library": (
+        "\nlocal x = require('lib.slack')",
+        f"{_FILE}:2: there is no library 'slack': 'hep hook lib add slack.lua' adds it",
+    ),
+    "requires as a number": ("return { execute = print,\n requires = 5 }", f"{_FILE}:2: requires holds 5"),
+    "requires that is worked out": (
+        "local m = 'js' .. 'on'\nreturn { execute = print,\n requires = { m } }",
+        f"{_FILE}:3: requires holds 'json': it takes a list of names that are written out",
+    ),
+    "an unknown module in requires": (
+        "return { execute = print,\n requires = { 'htpp' } }",
+        f"{_FILE}:2: there is no module 'htpp'",
+    ),
     "a large text": ("-- " + "x" * MAX_TEXT_BYTES, f"{_FILE}: the text has"),
     "a NUL": ("return {\0}", f"{_FILE}: the text holds a NUL character"),
     "bytecode": ("\x1bLua", "attempt to load a binary chunk"),
@@ -151,6 +167,11 @@ def test_it_is_refused_with_its_reason_and_place(name: str) -> None:
         ('local s = "--[[" require("json") -- ]]', ("json",)),
         ("local s = [[ -- ]] require('json')", ("json",)),
         ("local s = 'it\\'s -- ' require('json')", ("json",)),
+        ("require --[[ a ]] ('json') require -- b\n 'log'", ("json", "log")),
+        ("return { requires = { 'json', \"log\"; [[time]], } }", ("json", "log", "time")),
+        ("return { requires = {} , 'json' }", ()),
+        ("return { requires = { 'json' }, 'log' }", ("json",)),
+        ("-- requires = {\nlocal t = { 'json' }", ()),
         ("local require_time = 1", ()),
         ("require(name)", ()),
     ],
@@ -175,3 +196,28 @@ def test_the_modules_that_a_text_names(text: str, modules: tuple[str, ...]) -> N
 )
 def test_what_has_effects_outside_the_database(text: str, effectful: bool) -> None:
     assert program(text, "hook").effectful is effectful
+
+
+def test_a_computed_name_can_be_required_when_it_is_listed() -> None:
+    """In the text, where it is found without running it; and nothing else."""
+    text = """
+    local hook = {{ requires = {{ "json" }} }}
+    function hook.execute() return true, require("{}" .. "on").encode({{ 1 }}) end
+    return hook
+    """
+    assert output(run(text.format("js"))) == "[1]"
+    assert "does not name the module xson" in error(run(text.format("xs")))
+
+
+def test_a_hook_runs_with_its_libraries_and_their_modules() -> None:
+    libraries = {"a": 'return require("lib.b")', "b": 'return require("json").encode({ 2 })'}
+    text = 'return { event_type = "a.b", execute = function() return true, require("lib.a") end }'
+    definition = read_definition(text, _FILE, libraries)
+    assert (definition.libraries, definition.modules, definition.effectful) == (("a", "b"), ("json",), False)
+    lua = program(text, "hook", libraries=libraries)
+    assert runtime().run(lua, 5, [event()], threading.Event()).outputs == [b"[2]"]
+
+
+def test_a_library_that_sleeps_makes_its_hooks_effectful() -> None:
+    libraries = {"a": 'return require("time").sleep'}
+    assert program('require("lib.a")(1)', "hook", libraries=libraries).effectful is True
