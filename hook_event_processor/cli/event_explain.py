@@ -50,7 +50,7 @@ def explain(arguments: argparse.Namespace, settings: Settings) -> int:
         known = hooks.known_hooks(connection)
         runs = executions.of_event(connection, event_id)
         found = route_for(connection, event, known, settings.max_payload_size)
-    why = _why(event, stands, running, before, found)
+    why = _why(event, stands, running, before, has_runs=bool(runs))
     judged = verdicts(event, known, found, runs, _next_attempt(event, stands, running), settings.policy)
     if arguments.format == "json":
         _print_document(event, why, found, judged)
