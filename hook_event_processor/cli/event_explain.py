@@ -59,7 +59,7 @@ def explain(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _why(event: StoredEvent, stands: Standing, running: Sequence[Processor], before: int, found: ExplainedRoute) -> str:
+def _why(event: StoredEvent, stands: Standing, running: Sequence[Processor], before: int, *, has_runs: bool) -> str:
     """Why the event is in its state, in a sentence."""
     from hook_event_processor.cli.output import local_time
 
