@@ -101,6 +101,8 @@ def _print_trial(hook: OnTrial, event: TrialEvent, trial: Trial, *, live: bool) 
     )
     if not hook.runs_for(event):
         line("Note: the hook does not run for events of this type; here it was made to.")
+    if trial.outcome == "filtered":
+        line("Note: the hook's filter left the event alone; --data gives it other data.")
     if trial.output:
         block("Output:", trial.output)
     if trial.error is not None:

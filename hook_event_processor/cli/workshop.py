@@ -9,6 +9,7 @@ from hook_event_processor.cli.hook_check import add_check_command
 from hook_event_processor.cli.hook_new import add_new_command
 from hook_event_processor.cli.hook_repl import add_repl_command
 from hook_event_processor.cli.hook_spec import add_spec_command
+from hook_event_processor.cli.hook_stubs import add_stubs_command
 from hook_event_processor.cli.hook_test import add_test_command
 
 
@@ -18,3 +19,4 @@ def add_workshop_commands(group: argparse._SubParsersAction[Any]) -> None:
     add_spec_command(group)
     add_test_command(group)
     add_repl_command(group)
+    add_stubs_command(group)

@@ -9,13 +9,22 @@ from pathlib import Path, PurePath
 
 from hook_event_processor.errors import HookEventProcessorError, HookRefused
 from hook_event_processor.lua.loader import read_definition
+from hook_event_processor.lua.names import libraries_in
 from hook_event_processor.workshop.findings import Finding, Severity
+from hook_event_processor.workshop.shared import DIRECTORY, shared_beside
 from hook_event_processor.workshop.slips import slips_in
 from hook_event_processor.workshop.syntax import syntax_fault
 from hook_event_processor.workshop.texts import is_hidden
 
 _AT_LINE = re.compile(r"[^:]*:(\d+): (.*)", re.DOTALL)
 _QUOTED = re.compile(r"'([^']+)'|near (\S+)")
+_ANYTHING = """
+local anything = setmetatable({}, {})
+local metatable = getmetatable(anything)
+metatable.__index = function() return anything end
+metatable.__call = function() return anything end
+return anything
+"""
 _WORD = re.compile(r"\w+")
 
 
@@ -40,8 +49,8 @@ def is_spec(path: PurePath) -> bool:
 
 
 def is_shared(path: PurePath) -> bool:
-    """Whether a file is shared code: it lies in a directory named lib."""
-    return "lib" in path.parts[:-1]
+    """Whether a file is shared code, by the directory that it lies in."""
+    return path.parent.name == DIRECTORY
 
 
 def check(text: str, path: PurePath) -> list[Finding]:
@@ -54,12 +63,17 @@ def check(text: str, path: PurePath) -> list[Finding]:
     event_types: tuple[str, ...] = ()
     if not is_spec(path) and not is_shared(path):
         try:
-            event_types = read_definition(text, str(path)).event_types
+            event_types = read_definition(text, str(path), _libraries(text, Path(path))).event_types
         except HookRefused as refusal:
             found.append(_located(str(refusal), text, path))
     with suppress(RecursionError):  # nested deeper than can be followed: nothing more is known, then
         found += slips_in(text, event_types, is_spec=is_spec(path))
     return sorted(set(found))
+
+
+def _libraries(text: str, path: Path) -> dict[str, str]:
+    """The shared code beside the file. What is not there may be in the database: anything can be asked of it."""
+    return {**dict.fromkeys(libraries_in(text), _ANYTHING), **shared_beside(path)}
 
 
 def _located(reason: str, text: str, path: PurePath) -> Finding:

@@ -60,7 +60,8 @@ def _undefined(scopes: Scopes, known: frozenset[str]) -> Iterator[Finding]:
         elif name in MODULES:
             yield _warning(token, f'the module {name} was not required: local {name} = require("{name}")')
         else:
-            yield _warning(token, f"the global {name} is nowhere defined{_hint(name, known | scopes.written)}")
+            near = {variable.name for variable in scopes.variables} | known | scopes.written
+            yield _warning(token, f"the global {name} is nowhere defined{_hint(name, near)}")
 
 
 def _unknown_members(scopes: Scopes) -> Iterator[Finding]:

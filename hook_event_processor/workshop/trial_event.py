@@ -106,7 +106,7 @@ def _value(entry: catalog.Field) -> Any:
         return named
     if entry.kind == "string":
         return f"example_{entry.name}"
-    return _SAMPLES.get(entry.kind)
+    return _SAMPLES.get(entry.kind, "example")
 
 
 def made_up(event_type: str, data: Mapping[str, Any] | None = None, stack: str | None = None) -> TrialEvent:

@@ -1,0 +1,36 @@
+---@meta
+
+---An event, as a hook's execute and filter get it.
+---@class hep.Event
+---@field id string its UUID
+---@field type string source.action, such as "task.failed"
+---@field source string
+---@field action string
+---@field resource string kind of the thing that it is about
+---@field resource_id string which thing it is about
+---@field timestamp string when it happened: RFC 3339, in UTC
+---@field data table<string, any> the payload; a nested object named like the source is read through
+---@field metadata table<string, any>
+---@field stack string?
+---@field attempt integer 1 for the first
+---@field priority integer 1 (first) to 10 (last)
+---@field correlation_id string
+---@field agent_id string?
+---@field session_id string?
+---@field dispatch fun(type: string, data?: table, options?: hep.DispatchOptions): boolean
+
+---What a hook's file returns.
+---@class hep.Hook
+---@field name? string the file's name, if it is left out
+---@field description? string
+---@field event_type? string|string[] a type, a glob such as "task.*", or "~regex"
+---@field source? string instead of event_type, with action
+---@field action? string
+---@field stack? string run for events of this stack only
+---@field priority? integer lower runs first (default 0)
+---@field timeout? number seconds (default 30)
+---@field retry? { attempts?: integer, delay?: number, max_delay?: number } delays in seconds
+---@field params? table<string, any> what can be set for it, with defaults
+---@field requires? string[] modules whose names are computed
+---@field filter? fun(event: hep.Event): boolean? false leaves the event alone
+---@field execute fun(event: hep.Event): boolean?, string? nothing or true is success, with a message; false and a reason is failure
