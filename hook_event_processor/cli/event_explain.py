@@ -65,9 +65,7 @@ def _why(event: StoredEvent, stands: Standing, running: Sequence[Processor], bef
 
     if event.state == "completed":
         ended = f"acknowledged at {local_time(event.processed_at)}"
-        return (
-            f"every hook that ran for it ended well; {ended}" if found.route.stages else f"nothing matches it; {ended}"
-        )
+        return f"every hook that ran for it ended well; {ended}" if has_runs else f"no hook ran for it; {ended}"
     if event.state == "failed":
         return (
             f"its attempts were used up at {local_time(event.failed_at)}, after {event.retry_count};"
