@@ -108,3 +108,11 @@ def hep(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATABASE_URL", database.conninfo)
     return Hep(monkeypatch, capsys)
+
+
+@pytest.fixture
+def offline_hep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Hep:
+    """The command line where there is no database, in a directory without an .env file."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HEP_HOME", str(tmp_path / "home"))
+    return Hep(monkeypatch, capsys)

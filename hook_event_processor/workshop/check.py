@@ -18,13 +18,6 @@ from hook_event_processor.workshop.texts import is_hidden
 
 _AT_LINE = re.compile(r"[^:]*:(\d+): (.*)", re.DOTALL)
 _QUOTED = re.compile(r"'([^']+)'|near (\S+)")
-_ANYTHING = """
-local anything = setmetatable({}, {})
-local metatable = getmetatable(anything)
-metatable.__index = function() return anything end
-metatable.__call = function() return anything end
-return anything
-"""
 _WORD = re.compile(r"\w+")
 
 
@@ -50,7 +43,7 @@ def is_spec(path: PurePath) -> bool:
 
 def is_shared(path: PurePath) -> bool:
     """Whether a file is shared code, by the directory that it lies in."""
-    return path.parent.name == DIRECTORY
+    return Path(path).absolute().parent.name == DIRECTORY
 
 
 def check(text: str, path: PurePath) -> list[Finding]:
@@ -62,18 +55,24 @@ def check(text: str, path: PurePath) -> list[Finding]:
     found: list[Finding] = []
     event_types: tuple[str, ...] = ()
     if not is_spec(path) and not is_shared(path):
-        try:
-            event_types = read_definition(text, str(path), _libraries(text, Path(path))).event_types
-        except HookRefused as refusal:
-            found.append(_located(str(refusal), text, path))
+        found, event_types = _read(text, path)
     with suppress(RecursionError):  # nested deeper than can be followed: nothing more is known, then
         found += slips_in(text, event_types, is_spec=is_spec(path))
     return sorted(set(found))
 
 
-def _libraries(text: str, path: Path) -> dict[str, str]:
-    """The shared code beside the file. What is not there may be in the database: anything can be asked of it."""
-    return {**dict.fromkeys(libraries_in(text), _ANYTHING), **shared_beside(path)}
+def _read(text: str, path: PurePath) -> tuple[list[Finding], tuple[str, ...]]:
+    """Why `hep hook add` would refuse the text, if it would, and its event types."""
+    shared = shared_beside(Path(path))
+    missing = [name for name in libraries_in(text) if name not in shared]
+    if missing:
+        # It may be in the database; what the hook's table holds cannot be told without it.
+        note = f"{DIRECTORY}/{missing[0]}.lua is not beside the hook: what its table holds was not checked"
+        return [Finding(1, 1, Severity.NOTE, note)], ()
+    try:
+        return [], read_definition(text, str(path), shared).event_types
+    except HookRefused as refusal:
+        return [_located(str(refusal), text, path)], ()
 
 
 def _located(reason: str, text: str, path: PurePath) -> Finding:
@@ -89,11 +88,12 @@ def _column(text: str, number: int, message: str) -> int:
     """Where in the line what the message is about stands, as far as can be told."""
     lines = text.split("\n")
     line = lines[number - 1] if number <= len(lines) else ""
-    for quoted in _QUOTED.finditer(message):
-        at = line.find(quoted[1] or quoted[2])
-        if at >= 0:
-            return at + 1
-    # Without a quoted word, the first one of the message: the key that it is about.
-    first = _WORD.match(message)
-    at = line.find(first[0]) if first else -1
-    return at + 1 if at >= 0 else len(line) - len(line.lstrip()) + 1
+    if message.endswith("<eof>"):
+        return len(line) + 1
+    # What the message quotes, else its first word: the key that it is about.
+    words = [quoted[1] or quoted[2] for quoted in _QUOTED.finditer(message)] + _WORD.findall(message)[:1]
+    for word in words:
+        found = re.search(rf"(?<!\w){re.escape(word)}(?!\w)" if word.isalnum() else re.escape(word), line)
+        if found:
+            return found.start() + 1
+    return len(line) - len(line.lstrip()) + 1

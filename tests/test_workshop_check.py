@@ -1,0 +1,205 @@
+"""`hep hook check`: what it finds, and above all what it does not complain of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from commands import Hep
+
+from hook_event_processor.workshop.check import check
+from hook_event_processor.workshop.findings import Severity
+from hook_event_processor.workshop.grammar import scopes_of
+from hook_event_processor.workshop.tokens import Kind, tokens
+
+_PACKAGE = Path(__file__).parent.parent / "hook_event_processor"
+
+
+def _hook(body: str, head: str = "") -> str:
+    return f'{head}\nlocal hook = {{ event_type = "task.failed" }}\nfunction hook.execute(event)\n{body}\nend\nreturn hook\n'
+
+
+def _said(text: str, name: str = "hook.lua") -> list[str]:
+    return [f"{f.line}:{f.column} {f.severity}: {f.message}" for f in check(text, Path(name))]
+
+
+def test_tokens_know_their_place() -> None:
+    found = tokens("#!/bin/lua\nlocal s = [==[\na]]\n]==] .. 'q\\'' -- x\n--[[ y\n]] n = 0x1p-4 // 3.5e+2 ... :: z")
+    shown = [(token.text, token.line, token.column) for token in found if token.kind is not Kind.END]
+    assert shown == [
+        ("local", 2, 1),
+        ("s", 2, 7),
+        ("=", 2, 9),
+        ("[==[\na]]\n]==]", 2, 11),
+        ("..", 4, 6),
+        ("'q\\''", 4, 9),
+        ("n", 6, 4),
+        ("=", 6, 6),
+        ("0x1p-4", 6, 8),
+        ("//", 6, 15),
+        ("3.5e+2", 6, 18),
+        ("...", 6, 25),
+        ("::", 6, 29),
+        ("z", 6, 32),
+    ]
+    assert found[3].value == "a]]\n"
+
+
+@pytest.mark.parametrize("path", sorted(_PACKAGE.rglob("lua/**/*.lua")), ids=lambda path: path.stem)
+def test_every_name_in_real_code_is_found_where_it_is_declared(path: Path) -> None:
+    """The product's own Lua has neither unused locals nor globals that it sets: none may be reported."""
+    scopes = scopes_of(path.read_text())
+    assert scopes.written == set()
+    unused = [
+        variable.name
+        for variable in scopes.variables
+        if variable.is_declared and not any(other.reads for other in variable.together)
+    ]
+    assert [name for name in unused if not name.startswith("_")] == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "local a <const>, b <close> = 1, nil",
+        "local _unused = 1",
+        "local ok, reason = pcall(print) return ok",
+        "local _, second = pcall(print) return second",
+        "for i = 1, 3 do end for key, value in pairs({}) do end",
+        "local function again(n) return n > 0 and again(n - 1) end",
+        "repeat local done = true until done",
+        "goto finish ::finish::",
+        "local t = {} t.x = 1 t['y'], t.z = 2, 3",
+        "counter = (counter or 0) + 1 return counter > 0",
+        "local t = { print = 1, [print] = 2, print; 'x' } return t ~= nil",
+        "function helper() end helper()",
+        "local object = {} function object:method(x) return self, x end return object:method() ~= nil",
+        "local s = ('x'):rep(3) .. #'abc' return s ~= -2 ^ -3 // ~4",
+        'local json = require("json") return json[event.type] == nil',
+        'local json = require("json") json = { other = print } json.other()',
+        "return _G.anything == undefined_but_who_knows",
+        "local t <const> = { f = function(...) return ... end } return t.f'x' == t.f{}",
+        "event.dispatch('task.' .. event.id) event.dispatch('custom.whatever')",
+        'local names = { "json" } local requires = names return require(requires[1]) ~= nil',
+    ],
+)
+def test_good_code_gives_no_complaint(body: str) -> None:
+    assert _said(_hook(body)) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("local x = 1", "4:7 warning: the local x is never used"),
+        ("local x = 1 x = 2", "4:7 warning: the local x is assigned but never read"),
+        ("local function f() end", "4:16 warning: the local f is never used"),
+        ('local http = require("http")', "4:7 warning: the module http is never used"),
+        ("do local x = 1 end return x", "4:10 warning: the local x is never used"),
+        ("pritn(event)", "4:1 warning: the global pritn is nowhere defined: did you mean print?"),
+        ("io.write('x')", "4:1 warning: there is no io in hooks: files are read and written"),
+        ("json.encode({})", '4:1 warning: the module json was not required: local json = require("json")'),
+        ('local h = require("http") h.pots("x")', "4:29 warning: the module http has no pots: did you mean post?"),
+        ("return require(event.type) ~= nil", "4:8 warning: the name of the module is computed"),
+        ('event.dispatch("task.faild", {})', "4:16 warning: the event type task.faild is not in the catalog: did you"),
+        ('local e = require("event") e.dispatch("my.own")', "4:39 note: the event type my.own is not in the catalog"),
+        ("return nil + ", "5:1 error: unexpected symbol near 'end'"),
+    ],
+)
+def test_a_slip_is_told_where_it_stands(body: str, said: str) -> None:
+    found = _said(_hook(body))
+    assert any(line.startswith(said) for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("return {", "1:9 error: unexpected symbol near <eof>"),
+        ('return {\n  naem = "x",\n  execute = print }', "2:3 error: unknown key 'naem' in the hook's table"),
+        ('return { event_type = "~(",\n execute = print }', "1:24 error: the pattern '~(' is not a regular expression"),
+        ('return { timeout = "x", execute = print }', "1:21 error: timeout is 'x': it takes 0.01 to 3600 seconds"),
+        ('return { x = require("jsn"), execute = print }', "1:23 error: there is no module 'jsn'"),
+        ("local hook = {}\nreturn hook", "1:1 error: the hook has no execute function"),
+        ("error('at the top')", "1:8 error: at the top"),
+    ],
+)
+def test_what_add_would_refuse_is_an_error(text: str, said: str) -> None:
+    found = _said(text)
+    assert any(line.startswith(said) for line in found), found
+
+
+def test_a_misspelled_event_type_is_told_with_the_nearest() -> None:
+    text = 'return { event_type = { "task.*", "task.faild", "PreToolUse/tool_invocation" }, execute = print }'
+    assert "1:35 warning: the event type task.faild is not in the catalog: did you mean task.failed?" in _said(text)
+
+
+def test_code_nested_too_deeply_is_left_alone() -> None:
+    text = _hook("return " + "(" * 190 + "1" + ")" * 190 + " == undefined")
+    assert all("error" not in line for line in _said(text))
+
+
+def test_specs_and_shared_code_are_no_hooks() -> None:
+    assert _said('describe("x", function() it("y", function() expect(1).to_be(1) end) end)', "x_spec.lua") == []
+    assert _said("return { greet = function() return 'hello' end }", "lib/greet.lua") == []
+    assert _said("describe('x', print)", "x.lua") != []
+
+
+def test_shared_code_is_looked_for_beside_the_hook(tmp_path: Path) -> None:
+    text = _hook("", 'local alerts = require("lib.alerts")\nalerts.tell()')
+    (missing,) = check(text, tmp_path / "hook.lua")
+    assert (missing.severity, missing.message[:14]) == (Severity.NOTE, "lib/alerts.lua")
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "alerts.lua").write_text("return { tell = function() end }")
+    assert check(text, tmp_path / "hook.lua") == []
+
+
+def test_a_directory_is_checked_with_one_line_for_each_finding(offline_hep: Hep, tmp_path: Path) -> None:
+    (tmp_path / "hooks" / ".hidden").mkdir(parents=True)
+    (tmp_path / "hooks" / ".hidden" / "x.lua").write_text("not Lua")
+    (tmp_path / "hooks" / "a.lua").write_text(_hook("local x = 1"))
+    (tmp_path / "hooks" / "b.lua").write_text("return {")
+    finished = offline_hep.run("hook", "check", "hooks")
+    assert (finished.status, finished.errors) == (1, "")
+    assert finished.output == (
+        "hooks/a.lua:4:7: warning: the local x is never used\n"
+        "hooks/b.lua:1:9: error: unexpected symbol near <eof>\n"
+        "1 error, 1 warning in 2 files\n"
+    )
+
+
+def test_the_status_is_1_for_errors_and_strictly_for_warnings(offline_hep: Hep, tmp_path: Path) -> None:
+    (tmp_path / "good.lua").write_text(_hook(""))
+    (tmp_path / "slip.lua").write_text(_hook("local x = 1"))
+    (tmp_path / "own.lua").write_text(_hook("").replace("task.failed", "my.own"))
+    for arguments, status in (
+        (("good.lua", "--strict"), 0),
+        (("own.lua", "--strict"), 0),
+        (("slip.lua",), 0),
+        (("slip.lua", "--strict"), 1),
+        (("good.lua", "slip.lua", "--strict"), 1),
+    ):
+        assert offline_hep.run("hook", "check", *arguments).status == status, arguments
+
+
+def test_an_editor_can_pipe_its_text(offline_hep: Hep) -> None:
+    text = 'describe("x", function() local y = 1 end)'
+    as_hook = offline_hep.run("hook", "check", "-", stdin=text)
+    assert as_hook.status == 1
+    as_spec = json.loads(offline_hep("hook", "check", "--as", "x_spec.lua", "-", "--format", "json", stdin=text))
+    assert as_spec == [
+        {
+            "file": "x_spec.lua",
+            "line": 1,
+            "column": 32,
+            "severity": "warning",
+            "message": "the local y is never used",
+        }
+    ]
+
+
+def test_what_cannot_be_read_is_one_line(offline_hep: Hep, tmp_path: Path) -> None:
+    (tmp_path / "latin.lua").write_bytes(b"-- \xe9")
+    assert offline_hep.fault("hook", "check", "nowhere.lua") == (
+        "hep: nowhere.lua cannot be read: there is no such file or directory"
+    )
+    assert offline_hep.fault("hook", "check", "latin.lua").endswith("byte 4 is not UTF-8")
