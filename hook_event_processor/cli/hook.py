@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from hook_event_processor.cli.hook_permissions import Use
     from hook_event_processor.lua.loader import Definition
     from hook_event_processor.settings import Settings
-    from hook_event_processor.store.hooks import Change, KnownHook
+    from hook_event_processor.store.hook_changes import Change
+    from hook_event_processor.store.hooks import KnownHook
 
 
 def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
@@ -83,13 +84,13 @@ def add(arguments: argparse.Namespace, settings: Settings) -> int:
         return watch(arguments, settings)
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.hook_file import hook_of, newest_texts, read_file, said_by
-    from hook_event_processor.store import hooks, libraries
+    from hook_event_processor.store import hook_changes, libraries
 
     file, said = read_file(arguments.file), said_by(arguments)
     with session(settings) as connection, connection.transaction():
-        hooks.lock(connection)
+        hook_changes.lock(connection)
         hook, definition = hook_of(file, said, newest_texts(libraries.known(connection)), settings)
-        change, stored = hooks.add(connection, hook)
+        change, stored = hook_changes.add(connection, hook)
     _tell(arguments.format, change, stored, definition, settings)
     return 0
 
@@ -177,11 +178,11 @@ def disable(arguments: argparse.Namespace, settings: Settings) -> int:
 def _set_enabled(arguments: argparse.Namespace, settings: Settings, *, enabled: bool) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.output import result
-    from hook_event_processor.store import hooks
+    from hook_event_processor.store import hook_changes
 
     word = "enabled" if enabled else "disabled"
     with session(settings) as connection:
-        changed = hooks.set_enabled(connection, arguments.name, enabled)
+        changed = hook_changes.set_enabled(connection, arguments.name, enabled)
     text = f"{word}: hook {arguments.name}" if changed else f"hook {arguments.name} is {word} already"
     result(arguments.format, text, {"hook": arguments.name, "enabled": enabled, "changed": changed})
     return 0
@@ -190,9 +191,9 @@ def _set_enabled(arguments: argparse.Namespace, settings: Settings, *, enabled: 
 def remove(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.output import result
-    from hook_event_processor.store import hooks
+    from hook_event_processor.store import hook_changes
 
     with session(settings) as connection:
-        removed = hooks.remove(connection, arguments.name)
+        removed = hook_changes.remove(connection, arguments.name)
     result(arguments.format, f"removed: hook {removed.name}; its executions are kept", {"removed": removed.name})
     return 0

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from hook_event_processor.cli.hook_directory import Contents
     from hook_event_processor.cli.hook_file import LuaFile, Said
     from hook_event_processor.settings import Settings
-    from hook_event_processor.store.hooks import Change, KnownHook
+    from hook_event_processor.store.hook_changes import Change
+    from hook_event_processor.store.hooks import KnownHook
 
 _ACTIONS = {"added": "add", "replaced": "change", "changed": "change", "unchanged": "unchanged"}
 _COMPARED = (
@@ -64,13 +65,13 @@ def apply(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.hook_directory import read_directory
     from hook_event_processor.cli.output import error
-    from hook_event_processor.store import hooks
+    from hook_event_processor.store import hook_changes
 
     directory = Path(arguments.directory).absolute()
     contents = read_directory(directory)
     application = _Application(contents, arguments.source or str(directory.resolve()), arguments.stack, settings)
     with session(settings) as connection, connection.transaction(force_rollback=arguments.dry_run) as transaction:
-        hooks.lock(connection)
+        hook_changes.lock(connection)
         plan = list(application.run(connection, prune=arguments.prune))
         if contents.faults:
             from psycopg import Rollback
@@ -151,7 +152,7 @@ class _Application:
 
     def _hook(self, connection: Connection, file: LuaFile, said: Said) -> Step:
         from hook_event_processor.cli.hook_file import hook_of, newest_texts
-        from hook_event_processor.store import hooks, libraries
+        from hook_event_processor.store import hook_changes, hooks, libraries
 
         if self._stack is not None:
             said = dataclasses.replace(said, overrides={**said.overrides, "stack": self._stack})
@@ -161,7 +162,7 @@ class _Application:
             raise HookRefused(f"{file.path}: {self._seen[new.name]} has a hook of the same name, {new.name!r}")
         self._seen[new.name] = file.path
         before = {hook.name: hook for hook in hooks.known_hooks(connection)}.get(new.name)
-        change, after = hooks.add(connection, new)
+        change, after = hook_changes.add(connection, new)
         return Step(_ACTIONS[change], "hook", after.name, self._detail(change, before, after))
 
     def _detail(self, change: Change, before: KnownHook | None, after: KnownHook) -> str:
@@ -185,12 +186,12 @@ class _Application:
         return [Step("change", "hook", hook.name, f"version {hook.version}, for lib.{library}") for hook in refreshed]
 
     def _gone_hooks(self, connection: Connection, *, prune: bool) -> Iterator[Step]:
-        from hook_event_processor.store import hooks
+        from hook_event_processor.store import hook_changes, hooks
 
         for hook in hooks.known_hooks(connection):
             if hook.source == self._source and hook.name not in self._seen:
                 if prune:
-                    hooks.remove(connection, hook.name)
+                    hook_changes.remove(connection, hook.name)
                 yield Step("remove" if prune else "keep", "hook", hook.name)
 
     def _gone_libraries(self, connection: Connection, *, prune: bool) -> Iterator[Step]:

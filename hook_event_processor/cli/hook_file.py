@@ -14,7 +14,8 @@ from hook_event_processor.errors import HookRefused, UsageError
 if TYPE_CHECKING:
     from hook_event_processor.lua.loader import Definition
     from hook_event_processor.settings import Settings
-    from hook_event_processor.store.hooks import KnownHook, NewHook
+    from hook_event_processor.store.hook_changes import NewHook
+    from hook_event_processor.store.hooks import KnownHook
     from hook_event_processor.store.libraries import Library
 
 _T = TypeVar("_T")
@@ -97,7 +98,7 @@ def hook_of(
 ) -> tuple[NewHook, Definition]:
     """The hook that a file makes with what is said over it. Raises HookRefused."""
     from hook_event_processor.lua.loader import read_definition
-    from hook_event_processor.store.hooks import NewHook
+    from hook_event_processor.store.hook_changes import NewHook
 
     definition = read_definition(file.text, file.path, {name: code.text for name, code in shared.items()})
     over = said.overrides

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from hook_event_processor.cli.hook_file import LuaFile
     from hook_event_processor.settings import Settings
-    from hook_event_processor.store.hooks import Change, KnownHook
+    from hook_event_processor.store.hook_changes import Change
+    from hook_event_processor.store.hooks import KnownHook
     from hook_event_processor.store.libraries import Library
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
@@ -57,12 +58,12 @@ def add(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.hook_file import read_file
     from hook_event_processor.cli.output import document, line
-    from hook_event_processor.store import hooks, libraries
+    from hook_event_processor.store import hook_changes, hooks, libraries
 
     file = read_file(arguments.file)
     name = checked_name(arguments.name or file.stem)
     with session(settings) as connection, connection.transaction():
-        hooks.lock(connection)
+        hook_changes.lock(connection)
         change, refreshed = add_library(connection, name, file, settings)
         library = libraries.get(connection, name)
         users = hooks.using(connection, name)
@@ -202,10 +203,10 @@ def versions(arguments: argparse.Namespace, settings: Settings) -> int:
 def remove(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.output import result
-    from hook_event_processor.store import hooks, libraries
+    from hook_event_processor.store import hook_changes, libraries
 
     with session(settings) as connection, connection.transaction():
-        hooks.lock(connection)
+        hook_changes.lock(connection)
         libraries.get(connection, arguments.name)
         if not arguments.force:
             refuse_in_use(connection, arguments.name)

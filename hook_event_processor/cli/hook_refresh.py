@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from hook_event_processor.settings import Settings
-    from hook_event_processor.store.hooks import Change, HookVersion, KnownHook
+    from hook_event_processor.store.hook_changes import Change
+    from hook_event_processor.store.hooks import HookVersion, KnownHook
 
 
 def refresh_users(connection: Connection, library: str, settings: Settings) -> list[KnownHook]:
@@ -20,7 +21,7 @@ def refresh_users(connection: Connection, library: str, settings: Settings) -> l
 
     Raises HookRefused when one of them cannot be loaded with it.
     """
-    from hook_event_processor.store import hooks, libraries
+    from hook_event_processor.store import hook_changes, hooks, libraries
 
     known = libraries.known(connection)
     reason = f"lib.{library} version {known[library].version}"
@@ -35,7 +36,7 @@ def refresh_users(connection: Connection, library: str, settings: Settings) -> l
             raise HookRefused(
                 f"the hook {hook.name} cannot be loaded with this version of lib.{library}: {refusal}"
             ) from None
-        if change is hooks.Change.REPLACED:
+        if change is hook_changes.Change.REPLACED:
             refreshed.append(stored)
     return refreshed
 
@@ -49,10 +50,10 @@ def store_again(
     settings: Settings,
 ) -> tuple[Change, KnownHook]:
     """Store a hook with the text of one of its versions."""
-    from hook_event_processor.store import hooks
+    from hook_event_processor.store import hook_changes
 
     new, _ = hook_of(LuaFile(version.source_text, version.file_path, hook.name), said, shared, settings)
-    return hooks.add(connection, new)
+    return hook_changes.add(connection, new)
 
 
 def library_texts_of(connection: Connection, hook: KnownHook, version: HookVersion) -> dict[str, LibraryText]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from hook_event_processor.settings import Settings
     from hook_event_processor.store.hooks import HookVersion, KnownHook
 
+_HEADING = re.compile(r"(---|\+\+\+) (/dev/null$|.*\tversion \d+$)")
 _STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 
@@ -115,7 +117,7 @@ def diff(arguments: argparse.Namespace, settings: Settings) -> int:
     elif not lines:
         line(f"Versions {old.version} and {new.version} of the hook {hook.name} are the same.")
     for text in lines if arguments.format != "json" else ():
-        styled_line(text, _STYLES.get(text[:1], "") if not text.startswith(("+++", "---")) else "bold")
+        styled_line(text, _STYLES.get(text[:1], "") if not _HEADING.match(text) else "bold")
     return 0
 
 
@@ -168,16 +170,16 @@ def rollback(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.hook_refresh import library_texts_of, store_again
     from hook_event_processor.cli.hook_reports import hook_document
     from hook_event_processor.cli.output import result
-    from hook_event_processor.store import hooks
+    from hook_event_processor.store import hook_changes, hooks
 
     with session(settings) as connection, connection.transaction():
-        hooks.lock(connection)
+        hook_changes.lock(connection)
         hook = hooks.get(connection, arguments.name)
         old = hooks.version_of(connection, hook, arguments.old)
         said = replace(said_of(hook, f"rollback to version {old.version}"), params=old.params)
         shared = library_texts_of(connection, hook, old)
         change, stored = store_again(connection, hook, old, said, shared, settings)
-    if change is hooks.Change.REPLACED:
+    if change is hook_changes.Change.REPLACED:
         text = f"rolled back: hook {stored.name}, version {stored.version} is version {old.version} again"
     else:
         text = f"unchanged: hook {stored.name}, version {stored.version} is the same as version {old.version}"

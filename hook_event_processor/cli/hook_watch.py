@@ -81,12 +81,12 @@ def _added(
     connection: Connection, path: Path, arguments: argparse.Namespace, settings: Settings
 ) -> list[tuple[str, str, str, int]]:
     """What adding a file did: change, kind, name and version of each hook or library."""
-    from hook_event_processor.store import hooks
+    from hook_event_processor.store import hook_changes
 
     if not path.exists():
         raise HookRefused(f"{path} is gone; what came from it stays: 'hep hook remove' and 'hep hook lib remove'")
     with connection.transaction():
-        hooks.lock(connection)
+        hook_changes.lock(connection)
         if path.parent.name == "lib" and path.parent != Path(arguments.file).resolve():
             return _added_library(connection, path, settings)
         return _added_hooks(connection, path, arguments, settings)
@@ -108,7 +108,7 @@ def _added_hooks(
 ) -> list[tuple[str, str, str, int]]:
     """Add the hook that a file holds, and those that were made from it under other names."""
     from hook_event_processor.cli.hook_file import hook_of, newest_texts, read_file, said_by, said_of
-    from hook_event_processor.store import hooks, libraries
+    from hook_event_processor.store import hook_changes, hooks, libraries
 
     file, said = read_file(str(path)), said_by(arguments)
     made = [hook for hook in hooks.known_hooks(connection) if hook.file_path == file.path and hook.kind == "lua"]
@@ -123,6 +123,6 @@ def _added_hooks(
     shared = newest_texts(libraries.known(connection))
     done = []
     for each in wanted:
-        change, hook = hooks.add(connection, hook_of(file, each, shared, settings)[0])
+        change, hook = hook_changes.add(connection, hook_of(file, each, shared, settings)[0])
         done.append((str(change), "hook", hook.name, hook.version))
     return done

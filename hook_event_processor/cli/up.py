@@ -109,14 +109,14 @@ def _add_starters(connection: Connection, settings: Settings) -> list[str]:
     """Add the starter hooks to a database that never had a hook, so that one that was removed stays so."""
     from hook_event_processor.cli.hook_file import read_hook
     from hook_event_processor.cli.parser import parser
-    from hook_event_processor.store import hooks
+    from hook_event_processor.store import hook_changes, hooks
 
     if hooks.revision(connection) != _UNTOUCHED:
         return []
     with connection.transaction():
         for file in sorted(_STARTERS.glob("*.lua")):
             hook, _ = read_hook(parser().parse_args(["hook", "add", str(file)]), settings)
-            hooks.add(connection, hook)
+            hook_changes.add(connection, hook)
     return [hook.name for hook in hooks.known_hooks(connection)]
 
 

@@ -1,20 +1,17 @@
-"""Hooks and their versions."""
+"""Hooks and their versions, as processors and operators read them."""
 
 from __future__ import annotations
 
 import difflib
-import enum
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from psycopg import Connection
 from psycopg.rows import class_row
-from psycopg.types.json import Jsonb
 
-from hook_event_processor.errors import HookRefused, NotFound
+from hook_event_processor.errors import NotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +35,6 @@ class StoredHook:
     libraries: Mapping[str, int]
 
 
-def lock(connection: Connection) -> None:
-    """Let nobody else change hooks or libraries until the transaction ends."""
-    connection.execute("SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.hooks'), 0)")
-
-
 def revision(connection: Connection) -> int:
     """The number that grows with every change of what runs."""
     row = connection.execute("SELECT revision FROM hook_registry").fetchone()
@@ -62,35 +54,6 @@ def enabled(connection: Connection) -> list[StoredHook]:
             ORDER BY h.priority, h.name
             """
         ).fetchall()
-
-
-@dataclass(frozen=True, slots=True)
-class NewHook:
-    """A Lua hook to be stored. Times in seconds; `disabled` None keeps what is (enabled, for a new one).
-
-    `libraries` are the names and versions of the libraries that it runs
-    with, `params` what was set over `param_defaults`, `overrides` what was
-    said over its text, `source` where `hep hook apply` took it from, and
-    `reason` why there is a new version, if it makes one.
-    """
-
-    name: str
-    description: str
-    event_types: Sequence[str]
-    stack: str | None
-    priority: int
-    timeout_seconds: float
-    retry: Mapping[str, Any]
-    source_text: str
-    file_path: str
-    disabled: bool | None = None
-    modules: Sequence[str] = ()
-    libraries: Mapping[str, int] = field(default_factory=dict)
-    params: Mapping[str, Any] = field(default_factory=dict)
-    param_defaults: Mapping[str, Any] = field(default_factory=dict)
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    source: str | None = None
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,150 +103,30 @@ class HookVersion:
     reason: str
 
 
-class Change(enum.StrEnum):
-    """What adding a hook did."""
-
-    ADDED = "added"
-    REPLACED = "replaced"
-    CHANGED = "changed"
-    UNCHANGED = "unchanged"
-
-
-def add(connection: Connection, hook: NewHook) -> tuple[Change, KnownHook]:
-    """Store a hook, or a new version of the one that has its name.
-
-    The current version's own text, params and libraries add no version.
-    Raises HookRefused when a Python handler has the name.
-    """
-    sha256 = hashlib.sha256(hook.source_text.encode()).hexdigest()
-    with connection.transaction():
-        lock(connection)
-        known = _find(connection, hook.name)
-        if known is None:
-            change, known = Change.ADDED, _insert(connection, hook)
-        elif known.kind != "lua":
-            raise HookRefused(f"a Python handler has the name {hook.name!r}: choose another name")
-        else:
-            change, known = _replace(connection, known, hook, sha256)
-        if change in (Change.ADDED, Change.REPLACED):
-            _insert_version(connection, known, hook, sha256)
-    return change, known
-
-
-def _insert_version(connection: Connection, known: KnownHook, hook: NewHook, sha256: str) -> None:
-    connection.execute(
-        """
-        INSERT INTO hook_versions
-            (hook_id, version, source_text, sha256, file_path, modules, params, libraries, reason)
-        VALUES (%(id)s, %(version)s, %(source_text)s, %(sha256)s, %(file_path)s, %(modules)s, %(params)s,
-                %(libraries)s, %(reason)s)
-        """,
-        {
-            **_values(hook),
-            "id": known.id,
-            "version": known.version,
-            "source_text": hook.source_text,
-            "sha256": sha256,
-            "reason": hook.reason,
-        },
-    )
-
-
-def _insert(connection: Connection, hook: NewHook) -> KnownHook:
-    return _one(
-        connection,
-        f"""
-        INSERT INTO hooks (name, description, event_types, stack, priority, timeout_seconds, retry, enabled, file_path,
-                           modules, params, param_defaults, libraries, overrides, source)
-        VALUES (%(name)s, %(description)s, %(event_types)s, %(stack)s, %(priority)s, %(timeout_seconds)s, %(retry)s,
-                %(enabled)s, %(file_path)s, %(modules)s, %(params)s, %(param_defaults)s, %(libraries)s,
-                %(overrides)s, %(source)s)
-        RETURNING {_KNOWN}
-        """,
-        {**_values(hook), "enabled": not hook.disabled},
-    )
-
-
-def _replace(connection: Connection, known: KnownHook, hook: NewHook, sha256: str) -> tuple[Change, KnownHook]:
-    replaced = not _is_current(connection, known, hook, sha256)
-    enabled = known.enabled if hook.disabled is None else not hook.disabled
-    values = {**_values(hook), "enabled": enabled, "version": known.version}
-    if not replaced and all(getattr(known, name) == _python_value(values[name]) for name in _COMPARED):
-        return Change.UNCHANGED, known
-    if replaced:
-        values["version"] = _next_version(connection, known.id)
-    changed = _one(
-        connection,
-        f"""
-        UPDATE hooks SET description = %(description)s, event_types = %(event_types)s, stack = %(stack)s,
-            priority = %(priority)s, timeout_seconds = %(timeout_seconds)s, retry = %(retry)s, enabled = %(enabled)s,
-            version = %(version)s, file_path = %(file_path)s, modules = %(modules)s, params = %(params)s,
-            param_defaults = %(param_defaults)s, libraries = %(libraries)s, overrides = %(overrides)s,
-            source = %(source)s, updated_at = now()
-        WHERE name = %(name)s RETURNING {_KNOWN}
-        """,
-        values,
-    )
-    return (Change.REPLACED if replaced else Change.CHANGED), changed
-
-
-def _is_current(connection: Connection, known: KnownHook, hook: NewHook, sha256: str) -> bool:
-    """Whether the hook's current version has this text, these params and these libraries."""
-    current = connection.execute(
-        "SELECT sha256, params, libraries FROM hook_versions WHERE hook_id = %s AND version = %s",
-        (known.id, known.version),
-    ).fetchone()
-    return current == (sha256, hook.params, hook.libraries)
-
-
-def _next_version(connection: Connection, hook_id: int) -> int:
-    row = connection.execute(
-        "SELECT coalesce(max(version), 0) + 1 FROM hook_versions WHERE hook_id = %s", (hook_id,)
-    ).fetchone()
-    assert row is not None  # noqa: S101 - an aggregate has one row
-    return int(row[0])
-
-
 def using(connection: Connection, library: str) -> list[KnownHook]:
     """The hooks that run with this library, by name."""
     with connection.cursor(row_factory=class_row(KnownHook)) as cursor:
-        return cursor.execute(f"SELECT {_KNOWN} FROM hooks WHERE libraries ? %s ORDER BY name", (library,)).fetchall()
+        return cursor.execute(f"SELECT {KNOWN} FROM hooks WHERE libraries ? %s ORDER BY name", (library,)).fetchall()
 
 
 def known_hooks(connection: Connection, stack: str | None = None) -> list[KnownHook]:
     """All hooks by name, or those of one stack."""
     with connection.cursor(row_factory=class_row(KnownHook)) as cursor:
         return cursor.execute(
-            f"SELECT {_KNOWN} FROM hooks WHERE %(stack)s::text IS NULL OR stack = %(stack)s ORDER BY name",
+            f"SELECT {KNOWN} FROM hooks WHERE %(stack)s::text IS NULL OR stack = %(stack)s ORDER BY name",
             {"stack": stack},
         ).fetchall()
 
 
 def get(connection: Connection, name: str) -> KnownHook:
     """The hook of that name. Raises NotFound, naming hooks with names like it."""
-    known = _find(connection, name)
+    known = find(connection, name)
     if known is None:
         names = [row[0] for row in connection.execute("SELECT name FROM hooks ORDER BY name")]
         near = difflib.get_close_matches(name, names, n=3)
         hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ": 'hep hook list' lists them"
         raise NotFound(f"no hook has the name {name!r}{hint}")
     return known
-
-
-def set_enabled(connection: Connection, name: str, enabled: bool) -> bool:
-    """Enable or disable a hook; False when it is so already. Raises NotFound."""
-    hook = get(connection, name)
-    if hook.enabled == enabled:
-        return False  # an UPDATE, even of no row, would make every processor reload
-    connection.execute("UPDATE hooks SET enabled = %s, updated_at = now() WHERE id = %s", (enabled, hook.id))
-    return True
-
-
-def remove(connection: Connection, name: str) -> KnownHook:
-    """Remove a hook with its versions; its executions stay. Raises NotFound."""
-    hook = get(connection, name)
-    connection.execute("DELETE FROM hooks WHERE id = %s", (hook.id,))
-    return hook
 
 
 def version_of(connection: Connection, hook: KnownHook, number: int) -> HookVersion:
@@ -304,47 +147,15 @@ def versions(connection: Connection, hook_id: int) -> list[HookVersion]:
         ).fetchall()
 
 
-_KNOWN = """
+# The columns of a KnownHook.
+KNOWN = """
 id, name, kind, description, event_types, stack, priority, timeout_seconds, retry, enabled, version, file_path,
 created_at, updated_at, last_run, run_count, modules, params, param_defaults, libraries,
 overrides, source
 """
-_COMPARED = (
-    *("description", "event_types", "stack", "priority", "timeout_seconds", "retry", "enabled", "file_path"),
-    *("modules", "params", "param_defaults", "libraries", "overrides", "source"),
-)
 
 
-def _values(hook: NewHook) -> dict[str, Any]:
-    return {
-        "name": hook.name,
-        "description": hook.description,
-        "event_types": list(hook.event_types),
-        "stack": hook.stack,
-        "priority": hook.priority,
-        "timeout_seconds": hook.timeout_seconds,
-        "retry": Jsonb(hook.retry),
-        "file_path": hook.file_path,
-        "modules": list(hook.modules),
-        "params": Jsonb(hook.params),
-        "param_defaults": Jsonb(hook.param_defaults),
-        "libraries": Jsonb(hook.libraries),
-        "overrides": Jsonb(hook.overrides),
-        "source": hook.source,
-    }
-
-
-def _python_value(value: object) -> object:
-    return value.obj if isinstance(value, Jsonb) else value
-
-
-def _find(connection: Connection, name: str) -> KnownHook | None:
+def find(connection: Connection, name: str) -> KnownHook | None:
+    """The hook of that name, if there is one."""
     with connection.cursor(row_factory=class_row(KnownHook)) as cursor:
-        return cursor.execute(f"SELECT {_KNOWN} FROM hooks WHERE name = %s", (name,)).fetchone()
-
-
-def _one(connection: Connection, statement: str, values: Mapping[str, Any]) -> KnownHook:
-    with connection.cursor(row_factory=class_row(KnownHook)) as cursor:
-        row = cursor.execute(statement, values).fetchone()
-    assert row is not None  # noqa: S101 - RETURNING of one row
-    return row
+        return cursor.execute(f"SELECT {KNOWN} FROM hooks WHERE name = %s", (name,)).fetchone()

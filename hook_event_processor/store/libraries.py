@@ -11,7 +11,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from hook_event_processor.errors import NotFound
-from hook_event_processor.store.hooks import Change, lock
+from hook_event_processor.store.hook_changes import Change, lock
 
 
 @dataclass(frozen=True, slots=True)

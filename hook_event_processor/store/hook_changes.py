@@ -1,0 +1,206 @@
+"""What changes hooks: adding a version, enabling, disabling, removing."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from psycopg import Connection
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from hook_event_processor.errors import HookRefused
+from hook_event_processor.store.hooks import KNOWN, KnownHook, find, get
+
+
+def lock(connection: Connection) -> None:
+    """Let nobody else change hooks or libraries until the transaction ends."""
+    connection.execute("SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.hooks'), 0)")
+
+
+@dataclass(frozen=True, slots=True)
+class NewHook:
+    """A Lua hook to be stored. Times in seconds; `disabled` None keeps what is (enabled, for a new one).
+
+    `libraries` are the names and versions of the libraries that it runs
+    with, `params` what was set over `param_defaults`, `overrides` what was
+    said over its text, `source` where `hep hook apply` took it from, and
+    `reason` why there is a new version, if it makes one.
+    """
+
+    name: str
+    description: str
+    event_types: Sequence[str]
+    stack: str | None
+    priority: int
+    timeout_seconds: float
+    retry: Mapping[str, Any]
+    source_text: str
+    file_path: str
+    disabled: bool | None = None
+    modules: Sequence[str] = ()
+    libraries: Mapping[str, int] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    param_defaults: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    source: str | None = None
+    reason: str = ""
+
+
+class Change(enum.StrEnum):
+    """What adding a hook did."""
+
+    ADDED = "added"
+    REPLACED = "replaced"
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+
+
+def add(connection: Connection, hook: NewHook) -> tuple[Change, KnownHook]:
+    """Store a hook, or a new version of the one that has its name.
+
+    The current version's own text, params and libraries add no version.
+    Raises HookRefused when a Python handler has the name.
+    """
+    sha256 = hashlib.sha256(hook.source_text.encode()).hexdigest()
+    with connection.transaction():
+        lock(connection)
+        known = find(connection, hook.name)
+        if known is None:
+            change, known = Change.ADDED, _insert(connection, hook)
+        elif known.kind != "lua":
+            raise HookRefused(f"a Python handler has the name {hook.name!r}: choose another name")
+        else:
+            change, known = _replace(connection, known, hook, sha256)
+        if change in (Change.ADDED, Change.REPLACED):
+            _insert_version(connection, known, hook, sha256)
+    return change, known
+
+
+def _insert_version(connection: Connection, known: KnownHook, hook: NewHook, sha256: str) -> None:
+    connection.execute(
+        """
+        INSERT INTO hook_versions
+            (hook_id, version, source_text, sha256, file_path, modules, params, libraries, reason)
+        VALUES (%(id)s, %(version)s, %(source_text)s, %(sha256)s, %(file_path)s, %(modules)s, %(params)s,
+                %(libraries)s, %(reason)s)
+        """,
+        {
+            **_values(hook),
+            "id": known.id,
+            "version": known.version,
+            "source_text": hook.source_text,
+            "sha256": sha256,
+            "reason": hook.reason,
+        },
+    )
+
+
+def _insert(connection: Connection, hook: NewHook) -> KnownHook:
+    return _one(
+        connection,
+        f"""
+        INSERT INTO hooks (name, description, event_types, stack, priority, timeout_seconds, retry, enabled, file_path,
+                           modules, params, param_defaults, libraries, overrides, source)
+        VALUES (%(name)s, %(description)s, %(event_types)s, %(stack)s, %(priority)s, %(timeout_seconds)s, %(retry)s,
+                %(enabled)s, %(file_path)s, %(modules)s, %(params)s, %(param_defaults)s, %(libraries)s,
+                %(overrides)s, %(source)s)
+        RETURNING {KNOWN}
+        """,
+        {**_values(hook), "enabled": not hook.disabled},
+    )
+
+
+def _replace(connection: Connection, known: KnownHook, hook: NewHook, sha256: str) -> tuple[Change, KnownHook]:
+    replaced = not _is_current(connection, known, hook, sha256)
+    enabled = known.enabled if hook.disabled is None else not hook.disabled
+    values = {**_values(hook), "enabled": enabled, "version": known.version}
+    if not replaced and all(getattr(known, name) == _python_value(values[name]) for name in _COMPARED):
+        return Change.UNCHANGED, known
+    if replaced:
+        values["version"] = _next_version(connection, known.id)
+    changed = _one(
+        connection,
+        f"""
+        UPDATE hooks SET description = %(description)s, event_types = %(event_types)s, stack = %(stack)s,
+            priority = %(priority)s, timeout_seconds = %(timeout_seconds)s, retry = %(retry)s, enabled = %(enabled)s,
+            version = %(version)s, file_path = %(file_path)s, modules = %(modules)s, params = %(params)s,
+            param_defaults = %(param_defaults)s, libraries = %(libraries)s, overrides = %(overrides)s,
+            source = %(source)s, updated_at = now()
+        WHERE name = %(name)s RETURNING {KNOWN}
+        """,
+        values,
+    )
+    return (Change.REPLACED if replaced else Change.CHANGED), changed
+
+
+def _is_current(connection: Connection, known: KnownHook, hook: NewHook, sha256: str) -> bool:
+    """Whether the hook's current version has this text, these params and these libraries."""
+    current = connection.execute(
+        "SELECT sha256, params, libraries FROM hook_versions WHERE hook_id = %s AND version = %s",
+        (known.id, known.version),
+    ).fetchone()
+    return current == (sha256, hook.params, hook.libraries)
+
+
+def _next_version(connection: Connection, hook_id: int) -> int:
+    row = connection.execute(
+        "SELECT coalesce(max(version), 0) + 1 FROM hook_versions WHERE hook_id = %s", (hook_id,)
+    ).fetchone()
+    assert row is not None  # noqa: S101 - an aggregate has one row
+    return int(row[0])
+
+
+def set_enabled(connection: Connection, name: str, enabled: bool) -> bool:
+    """Enable or disable a hook; False when it is so already. Raises NotFound."""
+    hook = get(connection, name)
+    if hook.enabled == enabled:
+        return False  # an UPDATE, even of no row, would make every processor reload
+    connection.execute("UPDATE hooks SET enabled = %s, updated_at = now() WHERE id = %s", (enabled, hook.id))
+    return True
+
+
+def remove(connection: Connection, name: str) -> KnownHook:
+    """Remove a hook with its versions; its executions stay. Raises NotFound."""
+    hook = get(connection, name)
+    connection.execute("DELETE FROM hooks WHERE id = %s", (hook.id,))
+    return hook
+
+
+_COMPARED = (
+    *("description", "event_types", "stack", "priority", "timeout_seconds", "retry", "enabled", "file_path"),
+    *("modules", "params", "param_defaults", "libraries", "overrides", "source"),
+)
+
+
+def _values(hook: NewHook) -> dict[str, Any]:
+    return {
+        "name": hook.name,
+        "description": hook.description,
+        "event_types": list(hook.event_types),
+        "stack": hook.stack,
+        "priority": hook.priority,
+        "timeout_seconds": hook.timeout_seconds,
+        "retry": Jsonb(hook.retry),
+        "file_path": hook.file_path,
+        "modules": list(hook.modules),
+        "params": Jsonb(hook.params),
+        "param_defaults": Jsonb(hook.param_defaults),
+        "libraries": Jsonb(hook.libraries),
+        "overrides": Jsonb(hook.overrides),
+        "source": hook.source,
+    }
+
+
+def _python_value(value: object) -> object:
+    return value.obj if isinstance(value, Jsonb) else value
+
+
+def _one(connection: Connection, statement: str, values: Mapping[str, Any]) -> KnownHook:
+    with connection.cursor(row_factory=class_row(KnownHook)) as cursor:
+        row = cursor.execute(statement, values).fetchone()
+    assert row is not None  # noqa: S101 - RETURNING of one row
+    return row
