@@ -10,6 +10,7 @@ local longest_subject = file("libraries/patterns")
 local sandbox = file(
   "sandbox",
   deadline,
+  file("libraries/metatables"),
   file("libraries/string", deadline, longest_subject),
   file("libraries/table", deadline),
   file("libraries/coroutine", deadline)

@@ -1,11 +1,16 @@
 -- The deadline of a run, in wall time: checked every few instructions, and
 -- raised again until nothing of the run is left that could catch it.
 local bridge = ...
-local error, create, sethook = error, coroutine.create, debug.sethook
+local error, create, sethook, type = error, coroutine.create, debug.sethook, type
 local now, time = bridge.now, os.time
 
--- Few: one instruction can take milliseconds, on megabytes or when memory is short.
-local INSTRUCTIONS <const> = 1000
+-- One instruction can take milliseconds, on megabytes or when memory is short:
+-- a run of which that is known is checked far more often.
+local INSTRUCTIONS <const>, FEW <const> = 1000, 100
+local SLOW <const> = 0.25 -- seconds between looks that tell of such a run
+local LARGE <const> = 1024 * 1024 -- bytes of a string that do
+-- Bytes that are worth a look before C works on them.
+local LONG <const> = 16 * 1024
 -- Checks between two looks at the clock, which takes the interpreter's lock:
 -- more and more of them in a run that computes for long, while they are
 -- quick. os.time takes none, and brings the next look forward.
@@ -17,6 +22,7 @@ local EXPIRED <const> = "the run took longer than it may"
 local deadline = { EXPIRED = EXPIRED }
 local ends_at, expired = math.huge, false
 local checks, checks_left, second, looked_at = CHECKS, 0, 0, 0
+local heavy = false -- whether the run is known to work on megabytes
 
 local function is_over()
   local at = now()
@@ -33,16 +39,27 @@ end
 local function check()
   checks_left = checks_left - 1
   if checks_left > 0 and not expired and time() == second then return end
-  if not is_over() then return end
+  local before = looked_at
+  if not is_over() then
+    heavy = heavy or looked_at - before > SLOW
+    return
+  end
   expired = true
   -- From now on every instruction of this coroutine raises again.
   sethook(check, "", 1)
   error(EXPIRED, 0)
 end
 
+-- The check of a coroutine that was not heavy when it was last looked at.
+local function light_check()
+  check()
+  if heavy then sethook(check, "", FEW) end
+end
+
 function deadline.arm(at)
-  ends_at, expired = at, false
-  checks, checks_left = CHECKS, CHECKS
+  ends_at, expired, heavy = at, false, false
+  -- What lies before the run says nothing of it.
+  checks, checks_left, looked_at = CHECKS, CHECKS, math.huge
 end
 
 function deadline.is_expired() return expired end
@@ -64,6 +81,32 @@ function deadline.look()
   end
 end
 
+-- The same once a second at most, where looks would be too many. A coroutine
+-- can end before its first check: so nobody gets far by making many of them.
+function deadline.glance()
+  if expired or time() ~= second then deadline.look() end
+end
+
+-- `f`, whose first argument can be a long string that it reads to its end.
+function deadline.by_size(f)
+  return function(s, ...)
+    if type(s) == "string" and #s > LONG then deadline.look() end
+    return f(s, ...)
+  end
+end
+
+-- Called with a string that C has just made.
+function deadline.made(s)
+  if #s > LONG then
+    deadline.look()
+    if #s > LARGE and not heavy then
+      heavy = true
+      sethook(check, "", FEW)
+    end
+  end
+  return s
+end
+
 -- Waits for a number of seconds; raises at the deadline instead of returning.
 function deadline.wait(seconds)
   deadline.refuse_expired()
@@ -76,13 +119,21 @@ function deadline.wait(seconds)
     expired = true
     error(EXPIRED, 0)
   end
+  looked_at = math.huge
 end
 
 -- Hooks of the debug library are per coroutine: each new one is given the check.
 function deadline.watched(f)
+  deadline.glance()
   local co = create(f)
-  sethook(co, check, "", INSTRUCTIONS)
+  if heavy then sethook(co, check, "", FEW) else sethook(co, light_check, "", INSTRUCTIONS) end
   return co
+end
+
+-- Before a coroutine goes on that was made when the run was not heavy yet.
+function deadline.rewatch(co)
+  deadline.glance()
+  if heavy then sethook(co, check, "", FEW) end
 end
 
 return deadline

@@ -1,7 +1,7 @@
 -- What a hook's code can reach: the standard libraries without what touches
 -- the host, frozen and bounded; and a fresh table of globals for each run.
-local deadline, string_library, table_library, coroutine_library = ...
-local find, error, getmetatable, next, pcall, rawget, rawset = string.find, error, getmetatable, next, pcall, rawget, rawset
+local deadline, metatables, string_library, table_library, coroutine_library = ...
+local find, error, getmetatable, next, pcall = string.find, error, getmetatable, next, pcall
 local collectgarbage, setmetatable, tostring, type, xpcall = collectgarbage, setmetatable, tostring, type, xpcall
 local date, MAX_DATE <const> = os.date, 1000
 local look, refuse_expired = deadline.look, deadline.refuse_expired
@@ -34,6 +34,11 @@ local math_library = copy(math)
 -- Its state would outlive the run.
 math_library.randomseed = function() end
 
+local utf8_library = copy(utf8)
+for _, name in next, { "len", "offset", "codepoint" } do
+  utf8_library[name] = deadline.by_size(utf8[name])
+end
+
 local function after_call(ok, ...)
   if ok then refuse_expired() else look() end
   return ok, ...
@@ -55,18 +60,9 @@ local function safe_xpcall(f, handler, ...)
   end, ...))
 end
 
-local function safe_setmetatable(t, metatable)
-  if type(metatable) == "table" then
-    if rawget(metatable, "__gc") ~= nil then error("a hook cannot have finalizers (__gc)", 2) end
-    -- The collector can need minutes for chains through weak keys, and nothing interrupts it.
-    if rawget(metatable, "__mode") ~= nil then error("a hook cannot have weak tables (__mode)", 2) end
-  end
-  return setmetatable(t, metatable)
-end
-
 local function safe_rawset(t, key, item)
   if frozen[t] then error("libraries are frozen", 2) end
-  return rawset(t, key, item)
+  return metatables.rawset(t, key, item)
 end
 
 local function safe_date(form, at)
@@ -81,7 +77,7 @@ local globals = {
   coroutine = freeze(coroutine_library, "coroutine"),
   debug = freeze({ traceback = debug.traceback }, "debug"),
   error = error,
-  getmetatable = getmetatable,
+  getmetatable = metatables.get,
   ipairs = ipairs,
   math = freeze(math_library, "math"),
   next = next,
@@ -89,17 +85,17 @@ local globals = {
   pairs = pairs,
   pcall = safe_pcall,
   rawequal = rawequal,
-  rawget = rawget,
+  rawget = metatables.rawget,
   rawlen = rawlen,
   rawset = safe_rawset,
   select = select,
-  setmetatable = safe_setmetatable,
+  setmetatable = metatables.set,
   string = freeze(string_library, "string"),
   table = freeze(table_library, "table"),
-  tonumber = tonumber,
+  tonumber = deadline.by_size(tonumber),
   tostring = tostring,
   type = type,
-  utf8 = freeze(copy(utf8), "utf8"),
+  utf8 = freeze(utf8_library, "utf8"),
   xpcall = safe_xpcall,
 }
 

@@ -1,5 +1,6 @@
 -- How long a subject may be for a pattern: a C function that backtracks cannot
--- be interrupted, so what could take minutes is refused before it starts.
+-- be interrupted, so what could take minutes is refused before it starts, and
+-- the clock is looked at before what could take a millisecond.
 --
 -- A quantified item multiplies the work only where its split is ambiguous:
 -- where what follows it may begin with a character that the item matches too.
@@ -7,8 +8,10 @@
 -- Where all that follows can match nothing, or anything, there is no second try.
 local byte, find, sub, char = string.byte, string.find, string.sub, string.char
 local MAX_STEPS <const> = 2e9 -- a few seconds at most
+local FEW_STEPS <const> = 3e5
 local MAX_CACHED <const>, LONGEST_CACHED <const> = 500, 200 -- patterns and items; bytes of one
-local FREE_LENGTH <const> = 100 -- bytes of pattern that do not count
+local MAX_LENGTH <const> = 64 * 1024 -- bytes of a pattern
+local BYTES_A_STEP <const> = 4 -- a step is about as much work as comparing so many bytes
 
 -- `find` called for what a key has not been seen with yet; bounded, since it outlives runs.
 local function cached(find_out)
@@ -59,13 +62,26 @@ local function item_end(pattern, i)
   return i + 1
 end
 
+-- How many characters from `i` on stand for themselves, once each.
+local function plain_length(pattern, i)
+  local _, last = find(pattern, "^[%w_ ]+", i)
+  if not last then return 0 end
+  if find(pattern, "^[*+?-]", last + 1) then last = last - 1 end
+  return last - i + 1
+end
+
 local function parse(pattern)
   local items, i = {}, 1
   local anchored = byte(pattern, 1) == 94
   if anchored then i = 2 end
   while i <= #pattern do
     local c, two = sub(pattern, i, i), sub(pattern, i, i + 1)
-    if c == "(" or c == ")" then
+    local plain = plain_length(pattern, i)
+    if plain > 1 then
+      -- What comes before them depends on the first of them alone.
+      items[#items + 1] = { set = members(c).set, bytes = plain }
+      i = i + plain
+    elseif c == "(" or c == ")" then
       i = i + 1
     elseif c == "$" and i == #pattern then
       items[#items + 1] = { last = true }
@@ -75,12 +91,16 @@ local function parse(pattern)
       items[#items + 1] = { long = true }
       i = i + (two == "%b" and 4 or 2)
     elseif two == "%f" then
-      i = item_end(pattern, i + 2)
+      local stop = item_end(pattern, i + 2)
+      items[#items + 1] = { frontier = true, bytes = stop - i }
+      i = stop
     else
       local stop = item_end(pattern, i)
       local quantifier = find(sub(pattern, stop, stop), "^[*+?-]") and sub(pattern, stop, stop) or nil
       local item = members(sub(pattern, i, stop - 1))
-      items[#items + 1] = { set = item.set, full = item.full, quantifier = quantifier }
+      -- A set is searched from its beginning for each character.
+      local bytes = c == "[" and stop - i or quantifier and 0 or 1
+      items[#items + 1] = { set = item.set, full = item.full, quantifier = quantifier, bytes = bytes }
       i = stop + (quantifier and 1 or 0)
     end
   end
@@ -92,6 +112,7 @@ local function is_certain(items, k)
   local anything = false
   for j = k + 1, #items do
     local item = items[j]
+    if item.frontier then return false end
     if item.last then return anything end
     if item.long or not item.quantifier or item.quantifier == "+" then return false end
     if item.full and item.quantifier ~= "?" then anything = true end
@@ -103,7 +124,7 @@ end
 local function is_ambiguous(items, k)
   for j = k + 1, #items do
     local item = items[j]
-    if item.last or item.long or overlaps(items[k].set, item.set) then return true end
+    if item.last or item.long or item.frontier or overlaps(items[k].set, item.set) then return true end
     if not item.quantifier or item.quantifier == "+" then return false end
   end
   return false
@@ -112,9 +133,10 @@ end
 -- The exponent of the subject's length in the worst case, and a factor.
 local function cost(pattern)
   local items, anchored = parse(pattern)
-  local ambiguities, scans = 0, 0
-  local factor = #pattern > FREE_LENGTH and #pattern / FREE_LENGTH or 1.0
+  local ambiguities, scans, bytes = 0, 0, 0
+  local factor = 1.0
   for k, item in ipairs(items) do
+    bytes = bytes + (item.bytes or 1)
     if item.long then
       ambiguities = ambiguities + 1
     elseif item.quantifier and not is_certain(items, k) then
@@ -127,12 +149,19 @@ local function cost(pattern)
       end
     end
   end
+  if bytes > BYTES_A_STEP then factor = factor * bytes / BYTES_A_STEP end
   return (anchored and 0 or 1) + (ambiguities > 0 and ambiguities or scans), factor
 end
 
--- The longest subject, in bytes, that a pattern may be matched against.
+local function length(steps, factor, exponent)
+  if factor > steps then return 0 end
+  return exponent == 0 and math.huge or (steps / factor) ^ (1 / exponent) // 1
+end
+
+-- For a pattern: the `longest` subject, in bytes, that it may be matched
+-- against, and from which length on that is `slow`.
 return cached(function(pattern)
+  if #pattern > MAX_LENGTH then return { longest = 0, slow = 0 } end
   local exponent, factor = cost(pattern)
-  if factor > MAX_STEPS then return 0 end
-  return exponent == 0 and math.huge or (MAX_STEPS / factor) ^ (1 / exponent) // 1
+  return { longest = length(MAX_STEPS, factor, exponent), slow = length(FEW_STEPS, factor, exponent) }
 end)

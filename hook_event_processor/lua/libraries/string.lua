@@ -1,45 +1,94 @@
 -- The string library, bounded where a C function could not be interrupted.
-local deadline, longest_subject = ...
-local error, ipairs, tonumber, tostring, type = error, ipairs, tonumber, tostring, type
-local string_find, sub = string.find, string.sub
+local deadline, limits_of = ...
+local error, getmetatable, ipairs, select, tonumber, tostring, type = error, getmetatable, ipairs, select, tonumber, tostring, type
+local string_find, string_format, string_match, sub = string.find, string.format, string.match, string.sub
+local gmatch, gsub, pack, rep = string.gmatch, string.gsub, string.pack, string.rep
+local look, made, by_size = deadline.look, deadline.made, deadline.by_size
 local MAX_STRING <const> = 16 * 1024 * 1024
 local MAX_COMPARED <const> = 2e10 -- bytes that a plain search may compare: about a second
+local MAX_FORMATTED <const> = 64 * 1024 * 1024 -- bytes of arguments
+local FEW_ARGUMENTS <const> = 20
 local LONG <const> = 16 * 1024
 local SPECIALS <const> = "[%^%$%*%+%?%.%(%[%%%-]"
 
-local function refuse(name, size)
-  error(("string.%s: the pattern could take long on %d bytes: make it simpler, or the text shorter"):format(name, size), 3)
+local function refuse(name, size, level)
+  error(("string.%s: the pattern could take long on %d bytes: make it simpler, or the text shorter"):format(name, size), level)
 end
 
-local function bounded_pattern(f, name)
-  return function(subject, pattern, ...)
-    if type(subject) == "number" then subject = tostring(subject) end
-    if type(subject) == "string" and type(pattern) == "string" then
-      -- In gmatch a leading ^ is a character like any other.
-      local read = name == "gmatch" and sub(pattern, 1, 1) == "^" and "%" .. pattern or pattern
-      if #subject > longest_subject(read) then refuse(name, #subject) end
-      if #subject > LONG then deadline.look() end
-    end
-    return f(subject, pattern, ...)
-  end
+-- Whether matching can take long enough to be worth a look at the clock, which it was given then.
+local function bound(name, subject, pattern)
+  if type(subject) == "number" then subject = tostring(subject) end
+  if type(subject) ~= "string" or type(pattern) ~= "string" then return false end
+  -- In gmatch a leading ^ is a character like any other.
+  local limits = limits_of(name == "gmatch" and sub(pattern, 1, 1) == "^" and "%" .. pattern or pattern)
+  if #subject > limits.longest then refuse(name, #subject, 4) end
+  local slow = #subject > limits.slow or #subject > LONG
+  if slow then look() end
+  return slow
 end
 
 local safe_string = {}
-for _, name in ipairs({ "byte", "char", "format", "len", "lower", "pack", "packsize", "reverse", "sub", "unpack", "upper" }) do
+for _, name in ipairs({ "byte", "char", "len", "sub" }) do
   safe_string[name] = string[name]
 end
-for _, name in ipairs({ "match", "gmatch", "gsub" }) do
-  safe_string[name] = bounded_pattern(string[name], name)
+for _, name in ipairs({ "lower", "packsize", "reverse", "unpack", "upper" }) do
+  safe_string[name] = by_size(string[name])
 end
 
-local find = bounded_pattern(string_find, "find")
+function safe_string.match(subject, pattern, ...)
+  bound("match", subject, pattern)
+  return string_match(subject, pattern, ...)
+end
+
+function safe_string.gmatch(subject, pattern, ...)
+  local slow = bound("gmatch", subject, pattern)
+  local following = gmatch(subject, pattern, ...)
+  if not slow then return following end
+  return function()
+    look()
+    return following()
+  end
+end
+
+function safe_string.gsub(subject, pattern, by, ...)
+  bound("gsub", subject, pattern)
+  -- What a metatable leads through is followed where the check is.
+  if type(by) == "table" and getmetatable(by) ~= nil then
+    local items = by
+    by = function(key) return items[key] end
+  end
+  return gsub(subject, pattern, by, ...)
+end
+
 function safe_string.find(subject, pattern, init, plain)
   if type(subject) == "string" and type(pattern) == "string" and (plain or not string_find(pattern, SPECIALS)) then
-    if #subject * #pattern > MAX_COMPARED then refuse("find", #subject) end
-    if #subject > LONG then deadline.look() end
+    if #subject * #pattern > MAX_COMPARED then refuse("find", #subject, 3) end
+    if #subject > LONG then look() end
     return string_find(subject, pattern, init, true)
   end
-  return find(subject, pattern, init, plain)
+  bound("find", subject, pattern)
+  return string_find(subject, pattern, init, plain)
+end
+
+-- Each argument is read to its end, however little of it is written.
+local function check_arguments(...)
+  local arguments, size = { ... }, 0
+  for i = 1, select("#", ...) do
+    size = size + (type(arguments[i]) == "string" and #arguments[i] or 0)
+  end
+  if size > MAX_FORMATTED then error("string.format: more than " .. MAX_FORMATTED .. " bytes of arguments", 3) end
+end
+
+function safe_string.format(form, ...)
+  local count = select("#", ...)
+  if count > FEW_ARGUMENTS then check_arguments(...) end
+  if count > FEW_ARGUMENTS or type(form) == "string" and #form > LONG then look() end
+  return made(string_format(form, ...))
+end
+
+function safe_string.pack(form, ...)
+  if type(form) == "string" and #form > LONG then look() end
+  return made(pack(form, ...))
 end
 
 function safe_string.rep(s, n, separator)
@@ -48,7 +97,7 @@ function safe_string.rep(s, n, separator)
   if size > MAX_STRING then error(("string.rep would make %d bytes: at most %d"):format(size // 1 | 0, MAX_STRING), 2) end
   -- Nothing, any number of times: C would count them all.
   if one == 0 and tonumber(n) and tonumber(n) > 1 then n = 1 end
-  return string.rep(s, n, separator)
+  return made(rep(s, n, separator))
 end
 
 return safe_string

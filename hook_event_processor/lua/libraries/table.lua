@@ -1,11 +1,11 @@
 -- The table library, bounded where a C function could not be interrupted.
 local deadline = ...
 local error, getmetatable, select, tonumber, type = error, getmetatable, select, tonumber, type
-local tointeger = math.tointeger
+local tointeger, made = math.tointeger, deadline.made
 local MAX_RANGE <const> = 1000 * 1000
 local LONG <const> = 10000
 
-local safe_table = { pack = table.pack, unpack = table.unpack }
+local safe_table = { pack = table.pack }
 
 -- A table with a metatable can claim any length, and another one each time it
 -- is asked: what C would loop over is looped over here, where the check is.
@@ -51,20 +51,46 @@ function safe_table.remove(t, at)
 end
 
 function safe_table.concat(t, separator, first, last)
-  if is_plain(t) then return table.concat(t, separator, first, last) end
+  if is_plain(t) then return made(table.concat(t, separator, first, last)) end
   local parts, n = {}, 0
   for i = first or 1, last or length(t) do
     n = n + 1
     parts[n] = t[i]
   end
-  return table.concat(parts, separator, 1, n)
+  return made(table.concat(parts, separator, 1, n))
+end
+
+-- Each step can lead through a thousand tables.
+local function moved(a, first, last, to, b)
+  to, b = tointeger(to), b == nil and a or b
+  if not (first and last and to) then error("bad argument to 'move' (number has no integer representation)", 3) end
+  local step, from, stop = 1, first, last
+  if b == a and to > first and to <= last then
+    step, from, stop = -1, last, first
+  end
+  for i = from, stop, step do
+    b[to + i - first] = a[i]
+  end
+  return b
 end
 
 function safe_table.move(a, first, last, ...)
   local range = (tonumber(last) or 0) - (tonumber(first) or 1)
   if range > MAX_RANGE then error("table.move: a range of more than " .. MAX_RANGE, 2) end
   if range > LONG then deadline.look() end
-  return table.move(a, first, last, ...)
+  if is_plain(a) and is_plain((select(2, ...))) then return table.move(a, first, last, ...) end
+  return moved(a, tointeger(first), tointeger(last), ...)
+end
+
+function safe_table.unpack(t, first, last)
+  if is_plain(t) then return table.unpack(t, first, last) end
+  local parts, n = {}, 0
+  for i = first or 1, last or length(t) do
+    n = n + 1
+    if n > MAX_RANGE then error("table.unpack: too many results to unpack", 2) end
+    parts[n] = t[i]
+  end
+  return table.unpack(parts, 1, n)
 end
 
 -- The comparison is always a Lua function, in which the check can interrupt.
