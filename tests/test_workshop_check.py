@@ -17,7 +17,8 @@ _PACKAGE = Path(__file__).parent.parent / "hook_event_processor"
 
 
 def _hook(body: str, head: str = "") -> str:
-    return f'{head}\nlocal hook = {{ event_type = "task.failed" }}\nfunction hook.execute(event)\n{body}\nend\nreturn hook\n'
+    table = 'local hook = { event_type = "task.failed" }'
+    return f"{head}\n{table}\nfunction hook.execute(event)\n{body}\nend\nreturn hook\n"
 
 
 def _said(text: str, name: str = "hook.lua") -> list[str]:

@@ -98,7 +98,10 @@ class SpecRunner:
         """What the spec declares. Raises HookRefused when its top level fails, or the hook does not compile."""
         answer = run_apart(lambda cancelled: self._runtime().tests(self._spec, self._seconds, cancelled), self._seconds)
         if isinstance(answer, str):
-            raise HookRefused(f"{self._spec.path}: {answer}")
+            reason = answer.split("\nstack traceback:")[0]
+            # Lua names the file, not the way to it.
+            at_line = reason.removeprefix(f"{self._spec.path.name}:")
+            raise HookRefused(f"{self._spec.path}:{'' if at_line != reason else ' '}{at_line}")
         return answer
 
     def run(self, tests: Sequence[SpecTest], only: str | None = None) -> Iterator[Tested]:
