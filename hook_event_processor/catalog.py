@@ -22,6 +22,7 @@ from hook_event_processor.store import event_types
 from hook_event_processor.store.event_types import AddedType
 
 OWN = "own"  # the category of the types that people added
+FREE = "custom."  # types that begin so are everybody's own: being unknown is no slip
 _FOLDER = "event_types"
 _NEAR = 0.8  # how much of two names must be the same, as difflib counts it
 _MOST_NEAR = 3

@@ -88,11 +88,14 @@ def test_every_type_is_described_and_nothing_is_described_that_no_type_has() -> 
 
 
 def test_what_is_documented_nowhere_is_not_told_as_certain() -> None:
-    for each in catalog.known(None).values():
+    known = catalog.known(None)
+    for each in known.values():
         if each.origin in ("declared", "named"):
             assert all(field.inferred for field in each.fields), each.name
-        else:
-            assert not any(field.inferred for field in each.fields), each.name
+    others = {each.name for each in known.values() if each.origin not in ("declared", "named")}
+    inferred = {name for name in others if any(field.inferred for field in known[name].fields)}
+    # What cpu_high has of the resource is likely for the other two.
+    assert inferred == {"system.disk_full", "system.memory_low"}
 
 
 @pytest.mark.parametrize(
@@ -163,34 +166,29 @@ def _count(connection: Connection) -> int:
     return int(row[0])
 
 
-@pytest.mark.parametrize(
-    ("event_type", "payload", "reason"),
-    [
-        ("task.faild", {}, "the event type task.faild is not in the catalog: did you mean task.failed?"),
-        ("invoice.paid", {}, "'hep catalog add' adds yours"),
-        ("task.failed", {"exit_code": "one"}, 'task.failed: payload.exit_code is "one": it takes an integer'),
-        ("task.failed", {"task": {"exit_code": []}}, "payload.task.exit_code is []: it takes an integer"),
-        ("deploy.canary", {}, "payload.service is missing: it takes a string"),
-        ("deploy.canary", {"service": "web", "share": 0}, "payload.share is 0: it takes at least 1"),
-        (
-            "deploy.canary",
-            {"service": "web", "shar": 1},
-            "payload.shar is not a field of this type: did you mean share?",
-        ),
-    ],
-)
-def test_a_strict_publisher_refuses(
-    connection: Connection, event_type: str, payload: dict[str, Any], reason: str
-) -> None:
+def test_a_strict_publisher_refuses(connection: Connection) -> None:
     event_types.add(connection, "deploy.canary", "", CANARY)
     publisher = Publisher(connection, strict=True)
-    with pytest.raises(EventRefused) as refusal:
-        publisher.publish(event_type, payload)
-    assert reason in str(refusal.value)
-    with pytest.raises(EventRefused):
-        publisher.publish_many([NewEvent("task", "failed"), NewEvent(*event_type.split("."), payload)])
-    assert _count(connection) == 0
-    Publisher(connection).publish(event_type, payload)
+    for event_type, payload, reason in REFUSED:
+        with pytest.raises(EventRefused) as refusal:
+            publisher.publish(event_type, payload)
+        assert reason in str(refusal.value)
+        with pytest.raises(EventRefused):
+            publisher.publish_many([NewEvent("task", "failed"), NewEvent(*event_type.split("."), payload)])
+        assert _count(connection) == 0
+    for event_type, payload, _ in REFUSED:
+        Publisher(connection).publish(event_type, payload)
+
+
+REFUSED: tuple[tuple[str, dict[str, Any], str], ...] = (
+    ("task.faild", {}, "the event type task.faild is not in the catalog: did you mean task.failed?"),
+    ("invoice.paid", {}, "'hep catalog add' adds yours"),
+    ("task.failed", {"exit_code": "one"}, 'task.failed: payload.exit_code is "one": it takes an integer'),
+    ("task.failed", {"task": {"exit_code": []}}, "payload.task.exit_code is []: it takes an integer"),
+    ("deploy.canary", {}, "payload.service is missing: it takes a string"),
+    ("deploy.canary", {"service": "web", "share": 0}, "payload.share is 0: it takes at least 1"),
+    ("deploy.canary", {"service": "web", "shar": 1}, "payload.shar is not a field of this type: did you mean share?"),
+)
 
 
 def test_a_strict_publisher_takes_what_fits(connection: Connection) -> None:

@@ -40,7 +40,7 @@ def note_unknown(connection: Connection, types: Iterable[str], *, only_slips: bo
     from hook_event_processor.cli.output import note
 
     built_in = catalog.known(None)
-    strangers = [name for name in types if name not in built_in]
+    strangers = [name for name in types if name not in built_in and not name.startswith(catalog.FREE)]
     if not strangers:
         return
     known = _readable(connection)
