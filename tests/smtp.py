@@ -36,6 +36,7 @@ class Post:
     tls: ssl.SSLContext | None = None
     implicit: bool = False
     greeting: bytes = b"220 post.example ESMTP\r\n"
+    injected: bytes = b""  # said after the answer to STARTTLS, still in the clear
     refused: set[str] = field(default_factory=set)
     commands: list[str] = field(default_factory=list)
     mails: list[Mail] = field(default_factory=list)
@@ -65,7 +66,7 @@ class _Dialogue(socketserver.StreamRequestHandler):
         if verb.startswith("EHLO"):
             return self._features()
         if verb.startswith("STARTTLS"):
-            self.wfile.write(b"220 go ahead\r\n")
+            self.wfile.write(b"220 go ahead\r\n" + self.post.injected)
             self._secure()
             return ""
         if verb.startswith("AUTH PLAIN "):

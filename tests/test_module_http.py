@@ -8,6 +8,7 @@ import logging
 import re
 import socket
 import threading
+import tracemalloc
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -213,6 +214,19 @@ def test_a_slow_drip_ends_at_the_timeout(site: Site) -> None:
     assert perf_counter() - started < 5
 
 
+def test_a_flood_that_is_no_answer_ends_at_the_timeout(site: Site) -> None:
+    """There is always something to read, and never a response."""
+
+    def flood(sock: socket.socket) -> None:
+        while True:
+            sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+
+    site.answers(Answer(write=flood))
+    started = perf_counter()
+    assert "did not answer within" in _reason(f'http.get("{site.url}", {{timeout = 0.2}})')
+    assert perf_counter() - started < 5
+
+
 def test_a_run_ends_at_its_own_deadline_whatever_the_timeout_is(site: Site) -> None:
     release = threading.Event()
     site.answers(Answer(write=lambda _: release.wait(20)))
@@ -261,7 +275,12 @@ def test_the_largest_body_reaches_the_hook(site: Site) -> None:
 def test_a_decompression_bomb_is_not_unpacked(site: Site, coding: str) -> None:
     body = gzip.compress(bytes(200 * 2**20), 1) if coding == "gzip" else zlib.compress(bytes(200 * 2**20), 1)
     site.answers(Answer(headers={"Content-Encoding": coding}, body=body))
-    assert _reason(f'http.get("{site.url}")') == f"127.0.0.1: the body has more than {exchange.MAX_BODY} bytes"
+    tracemalloc.start()
+    try:
+        assert _reason(f'http.get("{site.url}")') == f"127.0.0.1: the body has more than {exchange.MAX_BODY} bytes"
+        assert tracemalloc.get_traced_memory()[1] < 5 * exchange.MAX_BODY
+    finally:
+        tracemalloc.stop()
 
 
 def test_large_bodies_wait_for_their_turn(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -500,6 +519,23 @@ def test_an_idle_connection_that_its_server_closed_is_no_failure(site: Site) -> 
     assert len(site.received) == 3
 
 
+def test_an_idle_connection_that_its_server_closes_just_now_is_no_failure(site: Site) -> None:
+    """The server gives up a connection at the moment when the next request comes on it."""
+    seen: set[tuple[str, int]] = set()
+
+    def answer(received: Received) -> Answer:
+        known = received.client in seen
+        seen.add(received.client)
+        return Answer(write=lambda _: None) if known else Answer(body=b"ok")
+
+    site.answer = answer
+    for _ in range(3):
+        assert output(_run(f'return true, http.post("{site.url}", {{body = "x"}}).body')) == "ok"
+    keys = [each.headers["idempotency-key"] for each in site.received]
+    assert len(keys) == 5
+    assert len(set(keys)) == 1
+
+
 def _keys(site: Site) -> list[str | None]:
     return [each.headers["idempotency-key"] for each in site.received]
 
@@ -604,6 +640,7 @@ def test_a_dry_run_shows_the_request_and_sends_nothing(site: Site, monkeypatch: 
 
 
 def test_no_header_reaches_the_log(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    site.answers(Answer(headers={"Set-Cookie": "cookie-token"}))
     with caplog.at_level(logging.DEBUG):
         _run(f'http.get("{site.url}/path-token", {{bearer = "header-token"}})')
     assert "token" not in caplog.text

@@ -282,6 +282,13 @@ def test_tls_from_the_start_on_its_own_port(monkeypatch: pytest.MonkeyPatch, tmp
         assert post.mails[0].secure
 
 
+def test_what_was_said_before_tls_counts_for_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with post_office(tls=server_context(tmp_path, "127.0.0.1"), injected=b"250 forged\r\n") as post:
+        trust(monkeypatch, tmp_path / "ca.pem")
+        assert _told(_email(post, username='"me"', password='"right"')) == "true"
+        assert post.mails[0].login == ("me", "right")
+
+
 def test_a_mail_server_is_not_offered_http(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """One that speaks both must not be confused by requests that were sent before."""
     context = server_context(tmp_path, "127.0.0.1")
