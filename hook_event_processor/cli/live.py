@@ -39,6 +39,7 @@ def publish_dispatched(
     import orjson
 
     from hook_event_processor.event import DEFAULT_PRIORITY, split_type
+    from hook_event_processor.store import arrays
     from hook_event_processor.store.record import Child, dispatch
 
     if database is None:
@@ -51,6 +52,7 @@ def publish_dispatched(
         priority = item.priority or DEFAULT_PRIORITY
         children.append(Child(source, action, item.data, orjson.dumps(own), priority, item.delay, item.id))
     with database.session("command") as connection:
+        arrays.register(connection)
         dispatch(connection, children)
 
 

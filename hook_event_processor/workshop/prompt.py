@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from lupa.lua54 import LuaError, LuaMemoryError
 
 from hook_event_processor.lua.door import Library, Services
 from hook_event_processor.lua.loader import MODULES
+from hook_event_processor.lua.masking import mask
 from hook_event_processor.lua.runtime import Program, Runtime, dispatched_event
 from hook_event_processor.run import Dispatched
 from hook_event_processor.settings import Settings
@@ -65,6 +66,7 @@ class _PromptRuntime(Runtime):
         self._bridge.begin(self._program, cancelled)
         try:
             answer = self._runner[b"evaluate"](text.encode(), seconds)
+            secrets = self._bridge.secrets
         except LuaMemoryError:
             return Evaluated(None, "not enough memory")
         except LuaError as fault:
@@ -75,10 +77,15 @@ class _PromptRuntime(Runtime):
         if answer is None:
             return None
         done, result, output, dispatched = answer
-        said = result.decode(errors="replace") if isinstance(result, bytes) else None
+        said = _text(result, secrets)
         return Evaluated(
             said if done else None,
             None if done else said or "an error without a message",
-            output.decode(errors="replace") if output else "",
+            _text(output, secrets) or "",
             [dispatched_event(item) for item in dispatched.values()] if dispatched else (),
         )
+
+
+def _text(value: bytes | bool, secrets: Collection[bytes]) -> str | None:
+    """What Lua wrote, without secrets; None where it wrote nothing (False)."""
+    return mask(value, secrets).decode(errors="replace") if isinstance(value, bytes) else None

@@ -14,6 +14,7 @@ from lupa.lua54 import LuaError, LuaMemoryError
 from hook_event_processor.errors import HookEventProcessorError, HookRefused
 from hook_event_processor.lua.door import Library, Services
 from hook_event_processor.lua.loader import program
+from hook_event_processor.lua.masking import mask
 from hook_event_processor.lua.runtime import Program, Runtime
 from hook_event_processor.settings import Settings
 from hook_event_processor.workshop.apart import run_apart
@@ -150,7 +151,8 @@ class _SpecRuntime(Runtime):
         self._bridge.begin(spec.spec, cancelled)
         try:
             units = self._unit(spec.spec), self._unit(spec.hook)
-            return self._runner[name](*units, _HOOK_SECONDS, seconds, *more)
+            answer = self._runner[name](*units, _HOOK_SECONDS, seconds, *more)
+            return self._masked(answer) if isinstance(answer, tuple) else answer
         except HookRefused as refusal:
             return None, str(refusal).encode(), b""
         except LuaMemoryError:
@@ -160,6 +162,10 @@ class _SpecRuntime(Runtime):
         finally:
             self.confine(False)
             self._bridge.end(self.memory_used)
+
+    def _masked(self, answer: tuple[Any, ...]) -> tuple[Any, ...]:
+        secrets = self._bridge.secrets
+        return tuple(mask(item, secrets) if isinstance(item, bytes) else item for item in answer)
 
 
 def _text(value: bytes) -> str:
