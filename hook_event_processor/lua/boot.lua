@@ -15,8 +15,9 @@ local sandbox = file(
   file("libraries/table", deadline),
   file("libraries/coroutine", deadline)
 )
-local json, lazy, decode_jsonb = file("modules/json", sandbox.is_frozen)
+local json, lazy, arrays = file("modules/json", sandbox.is_frozen)
 sandbox.seal(json.null)
+local decode_jsonb = file("jsonb", json.null, arrays, json.decode)
 local current = file("current", json, lazy, decode_jsonb)
 local output = file("output")
 local event, take_dispatched = file("modules/event", json, current, limits)

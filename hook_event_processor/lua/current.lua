@@ -3,13 +3,17 @@
 local json, lazy, decode_jsonb = ...
 local error, next, rawget, rawset, setmetatable, type = error, next, rawget, rawset, setmetatable, type
 local byte, date, format, rep, unpack = string.byte, os.date, string.format, string.rep, string.unpack
-local math_type = math.type
+local math_type, null = math.type, json.null
 local PG_EPOCH <const> = 946684800 -- 2000-01-01 in Unix seconds; timestamptz counts from there
 local FIELDS <const> = 10
 local MAX_SHAPES <const> = 200
 
 local current = { FIELDS = FIELDS }
 local fields, at = {}, 0 -- the chunk's arguments, and where this event's begin
+-- Whether this chunk's hook has read a payload: then the next ones are decoded
+-- before it asks. Within the run every instruction is counted, which takes time.
+local reads_data = false
+local SOON <const> = 64 * 1024 -- bytes that are worth it: nothing interrupts that decoding
 
 local function decoded(text, what)
   local value, reason = decode_jsonb(text)
@@ -60,14 +64,19 @@ local function either_shape(data, name)
   return setmetatable(data, known)
 end
 
-local function data(event)
-  local payload = decoded(fields[at + 7], "payload")
-  if type(payload) ~= "table" or payload == json.null then return payload end
-  return either_shape(payload, fields[at + 2] == "system" and "resource" or fields[at + 2])
+local function shaped(payload)
+  if type(payload) ~= "table" or payload == null then return payload end
+  local source = fields[at + 2]
+  return either_shape(payload, source == "system" and "resource" or source)
+end
+
+local function data()
+  reads_data = true
+  return shaped(decoded(fields[at + 7], "payload"))
 end
 
 local function text_or_nil(value)
-  if value == json.null then return nil end
+  if value == null then return nil end
   return value
 end
 
@@ -136,16 +145,27 @@ function current.provide_dispatch(f) dispatch = f end
 -- JSON text of the processor's own.
 current.decode = decode_jsonb
 
--- `first`: where the event's fields begin in `arguments`.
-function current.set(arguments, first)
-  fields, at = arguments, first - 1
-  local event = setmetatable({}, view)
-  lazy.table, depth = event, nil
-  return event
+-- `arguments` of a chunk: FIELDS for each of its events.
+function current.begin(arguments)
+  fields, reads_data = arguments, false
 end
 
--- The run is over: what it left in its event is nobody's.
-function current.clear() lazy.table = nil end
+-- The event whose fields begin at `first`.
+function current.set(first)
+  at, lazy.table, depth = first - 1, nil, nil
+  local event = {}
+  if reads_data and #fields[at + 7] <= SOON then
+    -- What cannot be read is left for the hook to ask for, and to fail.
+    event.data = shaped(decode_jsonb(fields[at + 7]))
+  end
+  lazy.table = event
+  return setmetatable(event, view)
+end
+
+-- The chunk is over: what it left in its events is nobody's.
+function current.clear()
+  lazy.table, fields = nil, {}
+end
 
 -- The event's id, read past the event's table, which the hook may have changed.
 function current.id() return readers.id() end

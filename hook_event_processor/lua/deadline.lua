@@ -20,8 +20,9 @@ local WORTH_COLLECTING_KB <const> = 512
 local EXPIRED <const> = "the run took longer than it may"
 
 local deadline = { EXPIRED = EXPIRED }
-local ends_at, expired = math.huge, false
-local checks, checks_left, second, looked_at = CHECKS, 0, 0, 0
+local HUGE <const> = math.huge
+local ends_at, expired = HUGE, false
+local checks, checks_left, second, looked_at = CHECKS, 0, 0, HUGE
 local heavy = false -- whether the run is known to work on megabytes
 
 local function is_over()
@@ -59,12 +60,15 @@ end
 function deadline.arm(at)
   ends_at, expired, heavy = at, false, false
   -- What lies before the run says nothing of it.
-  checks, checks_left, looked_at = CHECKS, CHECKS, math.huge
+  checks, checks_left, looked_at = CHECKS, CHECKS, HUGE
 end
 
 function deadline.is_expired() return expired end
 
 function deadline.ends_at() return ends_at end
+
+-- Whether the run has gone on for long enough for a look at the clock.
+function deadline.looked() return looked_at < HUGE end
 
 -- Called after whatever may have swallowed the error, and before whatever leaves Lua.
 function deadline.refuse_expired()
@@ -119,7 +123,7 @@ function deadline.wait(seconds)
     expired = true
     error(EXPIRED, 0)
   end
-  looked_at = math.huge
+  looked_at = HUGE
 end
 
 -- Hooks of the debug library are per coroutine: each new one is given the check.

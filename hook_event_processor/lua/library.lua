@@ -7,11 +7,9 @@ local match, sort, concat = string.match, table.sort, table.concat
 local LOADING = {}
 local library = {}
 local loaded, any_loaded = {}, false
-local environment -- of the current run
 
 -- Before each run.
-function library.begin(env)
-  environment = env
+function library.begin()
   if any_loaded then
     loaded, any_loaded = {}, false
   end
@@ -19,7 +17,6 @@ end
 
 -- After each run: nothing that it holds may stay.
 function library.forget()
-  environment = nil
   if any_loaded then
     for _, main in next, run.libraries do
       setupvalue(main, 1, nil)
@@ -43,7 +40,7 @@ local function shared(name)
   if made == LOADING then error("shared code that requires itself: " .. name, 3) end
   if made == nil then
     loaded[name], any_loaded = LOADING, true
-    setupvalue(main, 1, environment)
+    setupvalue(main, 1, sandbox.latest())
     made = main()
     if made == nil then made = true end
     loaded[name] = made

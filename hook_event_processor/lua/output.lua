@@ -6,9 +6,11 @@ local byte = string.byte
 local output = {}
 local lines, count, size = {}, 0, 0
 
+-- What a run that was cut off had written is nobody's.
 function output.reset()
-  if count > 1 then lines = {} end
-  lines[1], count, size = nil, 0, 0
+  if count > 0 then
+    lines, count, size = {}, 0, 0
+  end
 end
 
 -- The first `length` bytes, without a part of a character at their end.
@@ -21,7 +23,7 @@ local function cut(line, length)
   return sub(line, 1, length)
 end
 
-function output.add(line)
+local function add(line)
   if size > MAX_BYTES then return end
   size = size + #line + 1
   count = count + 1
@@ -30,11 +32,15 @@ function output.add(line)
   end
   lines[count] = line
 end
+output.add = add
 
--- Everything so far, or nil.
-function output.text()
-  if count <= 1 then return lines[1] end
-  return concat(lines, "\n", 1, count)
+-- All that was written and a last line, which may be nil; or nil when there is nothing.
+function output.take(last)
+  if count == 0 and (not last or #last < MAX_BYTES) then return last end
+  if last then add(last) end
+  local text = concat(lines, "\n", 1, count)
+  lines, count, size = {}, 0, 0
+  return text
 end
 
 return output

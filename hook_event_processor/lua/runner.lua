@@ -13,6 +13,9 @@ local FILTERED = {}
 local OUT_OF_MEMORY <const> = "not enough memory"
 local MAX_ERROR <const> = 20000 -- bytes; what is stored is shorter
 local RESERVE <const> = 4096 -- bytes that are given up to report that there are no more
+local MAX_REMEMBERED <const> = 1000 -- bytes of a text that was checked
+-- The clock takes the interpreter's lock: runs much shorter than this are timed together.
+local TOGETHER_SECONDS <const>, MAX_TOGETHER <const> = 0.0002, 32
 
 -- One letter for each outcome, as in event.OUTCOMES.
 local CONTINUE <const>, FILTER <const>, FAILED <const> = "a", "b", "c"
@@ -98,40 +101,46 @@ local function outcome(ok, token, result, message)
   return judge(result, message)
 end
 
+local last_checked -- text, which often comes again
+
 -- What PostgreSQL cannot store fails this run, and no other.
 local function checked(code, text, reason)
-  if text and (find(text, "\0", 1, true) or not utf8_len(text)) then
-    return FAILED, nil, "the output is not text: it holds a NUL byte or is not UTF-8"
+  if text and text ~= last_checked then
+    if find(text, "\0", 1, true) or not utf8_len(text) then
+      return FAILED, nil, "the output is not text: it holds a NUL byte or is not UTF-8"
+    end
+    last_checked = #text <= MAX_REMEMBERED and text or nil
   end
   return code, text, reason
 end
 
--- Nothing that the run holds may take the room of what follows.
+-- Nothing that the runs held stays.
 local function forget(main)
   setupvalue(main, 1, nil)
   this_event = nil
   library.forget()
   current.clear()
+  sandbox.forget()
 end
 
 -- The same for a run that left no room even to say so.
 local function after_failure(main, reason)
   if reason ~= OUT_OF_MEMORY then error(reason, 0) end
   forget(main)
+  output.reset()
   return MEMORY, nil, reason
 end
 
-local function run_one(main, arguments, first)
-  output.reset()
+local function with_output(code, message, reason) return checked(code, output.take(message), reason) end
+
+local function run_one(main, first)
   if not server then server = deadline.watched(serve) end
-  local env = sandbox.environment()
-  library.begin(env)
-  setupvalue(main, 1, env)
-  this_main, this_event = main, current.set(arguments, first)
-  local code, message, reason = outcome(resume(server))
-  forget(main)
-  if message then output.add(message) end
-  return checked(code, output.text(), reason)
+  library.begin()
+  -- Nothing that the last run held may take the room of what follows.
+  setupvalue(main, 1, sandbox.environment())
+  this_event = nil
+  this_main, this_event = main, current.set(first)
+  return with_output(outcome(resume(server)))
 end
 
 local function print(...)
@@ -171,35 +180,62 @@ end
 -- letters, a list of {index, dispatched} or false, and for each event its
 -- duration in seconds, output and error (false: none).
 function runner.run(unit, timeout, n, ...)
-  local main, arguments = unit.main, { ... }
+  local main = unit.main
   local codes, results, dispatched, size = {}, {}, false, 0
-  library.allow(unit)
-  run.params = unit.params
-  -- A failure of the runner itself can have left it in the middle of a run.
-  if server and status(server) ~= "suspended" then server = nil end
-  reserve = reserve or rep("x", RESERVE)
-  confine(true)
-  local started = now()
-  for i = 1, n do
-    deadline.arm(started + timeout)
-    local ok, code, text, reason = pcall(run_one, main, arguments, (i - 1) * FIELDS + 1)
-    if not ok then
-      -- First of all, and without a call: a call takes memory.
-      reserve, server, this_event = nil, nil, nil
-      code, text, reason = after_failure(main, code)
-    end
+  local i, from, together, usual = 1, 1, 1, 0 -- the run; the first of those timed together, and how many at most
+
+  local started
+
+  local function time_runs()
     local ended = now()
-    codes[i] = code
-    results[3 * i - 2], results[3 * i - 1], results[3 * i] = ended - started, text or false, reason or false
-    started = ended
+    local each = (ended - started) / (i - from + 1)
+    -- The clock was looked at: of these runs the last one took long.
+    if i > from and deadline.looked() then each = usual < each and usual or each end
+    for k = from, i - 1 do
+      results[3 * k - 2] = each
+    end
+    results[3 * i - 2] = ended - started - each * (i - from)
+    usual, started, from = each, ended, i + 1
+    together = each < TOGETHER_SECONDS / MAX_TOGETHER and MAX_TOGETHER or TOGETHER_SECONDS // each
+  end
+
+  -- Whether the chunk goes on.
+  local function note(code, text, reason)
+    codes[i], results[3 * i - 1], results[3 * i] = code, text or false, reason or false
     local taken, bytes = take_dispatched()
     if taken then
       dispatched = dispatched or {}
       dispatched[#dispatched + 1] = { i, taken }
     end
     size = size + bytes + (text and #text or 0) + (reason and #reason or 0)
-    if code == MEMORY or size > limits.results then break end
+    local goes_on = i < n and code ~= MEMORY and size <= limits.results
+    if i - from + 1 >= together or not goes_on or deadline.looked() then time_runs() end
+    i = i + 1
+    return goes_on
   end
+
+  local function run_all()
+    repeat
+      deadline.arm(started + timeout)
+    until not note(run_one(main, (i - 1) * FIELDS + 1))
+  end
+
+  library.allow(unit)
+  run.params = unit.params
+  current.begin({ ... })
+  output.reset()
+  -- A failure of the runner itself can have left it in the middle of a run.
+  if server and status(server) ~= "suspended" then server = nil end
+  reserve = reserve or rep("x", RESERVE)
+  confine(true)
+  started = now()
+  local ok, failed = pcall(run_all)
+  if not ok then
+    -- First of all, and without a call: a call takes memory.
+    reserve, server, this_event = nil, nil, nil
+    note(after_failure(main, failed))
+  end
+  forget(main)
   confine(false)
   return concat(codes), dispatched, table_unpack(results)
 end
@@ -208,9 +244,8 @@ end
 function runner.describe(unit, timeout)
   library.allow(unit)
   deadline.arm(now() + timeout)
-  local env = sandbox.environment()
-  library.begin(env)
-  setupvalue(unit.main, 1, env)
+  library.begin()
+  setupvalue(unit.main, 1, sandbox.environment())
   local co = deadline.watched(unit.main)
   confine(true)
   local ok, hook = resume(co)

@@ -105,6 +105,13 @@ strings.__index = string_library
 strings.__metatable = false
 
 local environment = { __index = globals, __metatable = false }
+local latest -- environment
+
+-- _G is looked up when it is missing in both: few hooks ask for it.
+setmetatable(globals, { __index = function(_, name)
+  if name == "_G" then return latest end
+  return nil
+end })
 
 local sandbox = { freeze = freeze }
 
@@ -118,9 +125,13 @@ function sandbox.is_frozen(t) return frozen[t] end
 
 -- A fresh environment: what a run sets as a global ends with the run.
 function sandbox.environment()
-  local env = setmetatable({ _G = false }, environment)
-  env._G = env
-  return env
+  latest = setmetatable({}, environment)
+  return latest
 end
+
+-- The environment of the current run.
+function sandbox.latest() return latest end
+
+function sandbox.forget() latest = nil end
 
 return sandbox

@@ -65,7 +65,7 @@ local function escaped(s, i)
   end
 end
 
--- Strings hold no control characters; what jsonb wrote need not be searched for them.
+-- Strings hold no control characters; most texts hold none at all.
 local suspect = false
 
 local function text(s, i)
@@ -117,7 +117,7 @@ local function object(s, i, depth)
     if byte(s, i) == 125 then return t, i + 1 end
   end
   while true do
-    -- The common key, and how jsonb writes it, in one step.
+    -- The common key in one step.
     local _, stop, key = find(s, '^"([^"\\]*)": ?', i)
     if stop and not (suspect and find(key, "[\0-\31]")) then
       i = stop + 1
@@ -127,7 +127,7 @@ local function object(s, i, depth)
     t[key], i = value(s, i, depth)
     local c, space, quote = byte(s, i, i + 2)
     if c == 44 and space == 32 and quote == 34 then
-      i = i + 2 -- as jsonb writes it
+      i = i + 2
     else
       if c ~= 44 and c ~= 125 then
         i = skip(s, i)
@@ -194,23 +194,13 @@ local function whole(s)
   return v
 end
 
-local function read(s)
+local function decode(s)
+  if type(s) ~= "string" then error("json.decode takes a string, not a " .. type(s), 2) end
+  suspect = find(s, "%c") ~= nil
   local ok, v = pcall(whole, s)
   if ok then return v end
   if type(v) == "table" and v.at then return nil, "invalid JSON at byte " .. v.at .. ": " .. v.reason end
   error(v, 0)
-end
-
-local function decode(s)
-  if type(s) ~= "string" then error("json.decode takes a string, not a " .. type(s), 2) end
-  suspect = find(s, "%c") ~= nil
-  return read(s)
-end
-
--- The same for text that PostgreSQL wrote: no control character is in it.
-local function decode_jsonb(s)
-  suspect = false
-  return read(s)
 end
 
 local SHORT = { ['"'] = '\\"', ["\\"] = "\\\\", ["\b"] = "\\b", ["\f"] = "\\f", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
@@ -314,4 +304,4 @@ local function as_array(t)
   return t
 end
 
-return { decode = decode, encode = encode, null = null, array = as_array }, lazy, decode_jsonb
+return { decode = decode, encode = encode, null = null, array = as_array }, lazy, arrays
