@@ -129,6 +129,9 @@ function sandbox.environment()
   return latest
 end
 
+-- Goes back to an earlier one.
+function sandbox.enter(env) latest = env end
+
 -- The environment of the current run.
 function sandbox.latest() return latest end
 

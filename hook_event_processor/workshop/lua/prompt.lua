@@ -62,7 +62,8 @@ function runner.evaluate(text, seconds)
     return false, reason, false, false
   end
   library.allow(unit)
-  library.begin(env)
+  sandbox.enter(env)
+  library.begin()
   run.params = nil
   output.reset()
   deadline.arm(bridge.now() + seconds)
@@ -71,5 +72,5 @@ function runner.evaluate(text, seconds)
   bridge.confine(false)
   local dispatched = take_dispatched()
   if not done then ok, result = false, ok end
-  return ok, result or false, output.text() or false, dispatched or false
+  return ok, result or false, output.take() or false, dispatched or false
 end

@@ -47,12 +47,11 @@ function sandbox.environment()
   return env
 end
 
--- A message is what the runner itself adds to the output, outside of any coroutine.
-local add, message = output.add, nil
-function output.add(line)
-  local _, is_main = running()
-  if is_main then message = line end
-  return add(line)
+-- A message is what the runner itself adds to the output.
+local take, message = output.take, nil
+function output.take(last)
+  message = last
+  return take(last)
 end
 
 -- The event's ten values, as current.lua names them.
@@ -138,7 +137,8 @@ local spec, spec_env, ends_at
 -- What follows is the spec's again: its modules, its globals, its time.
 local function back_to_spec()
   library.allow(spec)
-  library.begin(spec_env)
+  sandbox.enter(spec_env)
+  library.begin()
   run.params = nil
   bridge.confine(true)
   deadline.arm(ends_at)
@@ -146,7 +146,7 @@ end
 
 local function perform(request)
   take_dispatched()
-  local said = output.text()
+  local said = take()
   local left = ends_at - bridge.now()
   mocks.begin()
   message, in_hook = nil, true
@@ -155,7 +155,7 @@ local function perform(request)
   in_hook = false
   back_to_spec()
   output.reset()
-  if said then add(said) end
+  if said then output.add(said) end
   return {
     ok = codes == "a" or codes == "b",
     outcome = OUTCOMES[codes],
@@ -305,5 +305,5 @@ end
 function runner.run_test(unit, hook_unit, hook_seconds, test_seconds, index)
   begin(unit, hook_unit, { hook = hook_seconds, test = test_seconds })
   local ok, reason = protected(index)
-  return ok, not ok and reason or false, output.text() or false
+  return ok, not ok and reason or false, take() or false
 end
