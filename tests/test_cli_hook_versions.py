@@ -73,6 +73,15 @@ def test_other_parameters_are_another_version(hep: Hep, alert: Path) -> None:
     assert "threshold=90" in hep("hook", "versions", "alert")
 
 
+def test_options_that_are_not_given_again_are_said_to_be_gone(hep: Hep, alert: Path) -> None:
+    gone = "No longer in force: --set threshold, --stack, given when it was added before.\n"
+    assert "No longer" not in hep(
+        "hook", "add", "alert.lua", "--set", "threshold=90", "--stack", "s", "--priority", "3"
+    )
+    assert hep("hook", "add", "alert.lua", "--priority", "4").endswith(gone)
+    assert hep.document("hook", "get", "alert")["params"]["threshold"] == 80
+
+
 def test_versions_lists_what_ran(hep: Hep, alert: Path) -> None:
     hep("hook", "add", "alert.lua")
     alert.write_text(ALERT + "-- 2\n")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
+from chunks import error, event, runtime
 from commands import Hep
 from psycopg import Connection
 from running import all_processed, insert, running, wait_for
 
 from hook_event_processor.cli.hook_lib import checked_name
 from hook_event_processor.errors import HookRefused
-from hook_event_processor.lua.loader import check_library
+from hook_event_processor.lua.loader import check_library, program
 from hook_event_processor.lua.names import closure, cycle_through
 from hook_event_processor.store import hooks, libraries
 from hook_event_processor.store.database import Database
@@ -167,11 +169,25 @@ def test_a_change_is_live_within_a_second(hep: Hep, folder: Path, database: Data
             hep("hook", "lib", "add", "greet.lua")
             wait_for(lambda text=text: _last_output(connection, text), 1)
         hep("hook", "lib", "remove", "greet", "--force")
-        wait_for(lambda: _last_output(connection, "lib.greet") or _last_output(connection, "greet"), 5)
+        wait_for(lambda: _last_output(connection, "there is no library greet for this hook"), 5)
     rows = connection.execute(
         "SELECT DISTINCT version, output FROM event_hook_executions WHERE success ORDER BY version"
     ).fetchall()
     assert rows == [(1, "hello world"), (2, "good day world"), (3, "welcome world")]
+
+
+def test_what_a_library_keeps_ends_with_the_run() -> None:
+    body = "return true, kept() + require('lib.kept')()"
+    text = f"local kept = require('lib.kept') return {{ execute = function() {body} end }}"
+    kept = "local n = 0 return function() n = n + 1 return n end"
+    lua = program(text, "hook", libraries={"kept": kept})
+    assert runtime().run(lua, 5, [event(), event()], threading.Event()).outputs == [b"3", b"3"]
+
+
+def test_a_library_that_is_not_there_fails_the_run_and_says_so() -> None:
+    lua = program("return { execute = function() require('lib.gone') end }", "hook")
+    refusal = error(runtime().run(lua, 5, [event()], threading.Event()))
+    assert "hook.lua:1: there is no library gone for this hook: its text does not name it, or it was removed" in refusal
 
 
 def _run_one(connection: Connection) -> None:

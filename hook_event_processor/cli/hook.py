@@ -84,15 +84,29 @@ def add(arguments: argparse.Namespace, settings: Settings) -> int:
         return watch(arguments, settings)
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.hook_file import hook_of, newest_texts, read_file, said_by
-    from hook_event_processor.store import hook_changes, libraries
+    from hook_event_processor.store import hook_changes, hooks, libraries
 
     file, said = read_file(arguments.file), said_by(arguments)
     with session(settings) as connection, connection.transaction():
         hook_changes.lock(connection)
         hook, definition = hook_of(file, said, newest_texts(libraries.known(connection)), settings)
+        before = hooks.find(connection, hook.name)
         change, stored = hook_changes.add(connection, hook)
     _tell(arguments.format, change, stored, definition, settings)
+    if arguments.format != "json" and before is not None:
+        _tell_dropped(before, stored)
     return 0
+
+
+def _tell_dropped(before: KnownHook, stored: KnownHook) -> None:
+    """Options are not remembered from one add to the next, and that is easily overlooked."""
+    from hook_event_processor.cli.output import line
+
+    dropped = [f"--set {name}" for name in before.params if name not in stored.params]
+    options = {"event_types": "--event", "stack": "--stack", "priority": "--priority", "description": "--description"}
+    dropped += [option for name, option in options.items() if name in before.overrides and name not in stored.overrides]
+    if dropped:
+        line(f"No longer in force: {', '.join(dropped)}, given when it was added before.")
 
 
 def _tell(form: str, change: Change, stored: KnownHook, definition: Definition, settings: Settings) -> None:

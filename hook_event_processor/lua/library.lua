@@ -33,11 +33,12 @@ function library.allow(unit)
   end
 end
 
+-- Called in place of require, which is gone from the stack: level 2 is who requires.
 local function shared(name)
   local main = run.libraries[name]
-  if not main then error("require of shared code that the hook's text does not name: " .. name, 3) end
+  if not main then error("there is no library " .. name .. " for this hook: its text does not name it, or it was removed", 2) end
   local made = loaded[name]
-  if made == LOADING then error("shared code that requires itself: " .. name, 3) end
+  if made == LOADING then error("a library cannot require itself: lib." .. name, 2) end
   if made == nil then
     loaded[name], any_loaded = LOADING, true
     setupvalue(main, 1, sandbox.latest())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 LIBRARY_PREFIX = "lib."  # of the names under which hooks require libraries
 _OPENING = re.compile(r"--\[=*\[|--|[\"']|\[=*\[")
@@ -65,6 +66,7 @@ def _libraries(names: tuple[str, ...]) -> list[str]:
     return [name.removeprefix(LIBRARY_PREFIX) for name in names if name.startswith(LIBRARY_PREFIX)]
 
 
+@lru_cache(maxsize=1024)  # processors ask for every text again with each change of any hook
 def names_in(text: str) -> tuple[tuple[str, ...], bool]:
     """The modules that the text requires by name, sorted, and whether the word `sleep` stands in it.
 
