@@ -175,8 +175,9 @@ def test_an_address_is_read_as_the_resolver_reads_it(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["0", "0.0.0.0", "localhost", "::", "::1"])
 def test_no_name_of_this_host_is_permitted_by_default(host: str) -> None:
-    with pytest.raises(Forbidden):
+    with pytest.raises(Forbidden) as refused:
         dial(egress(("*",), ()), host, 80, _patience())
+    assert str(refused.value).startswith("[::" if ":" in host else host)
 
 
 def _slow_resolver(monkeypatch: pytest.MonkeyPatch) -> threading.Event:

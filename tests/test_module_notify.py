@@ -79,9 +79,11 @@ def test_telegram_is_asked_at_its_own_address(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_an_answer_that_is_no_success_is_nil_and_what_it_says(site: Site) -> None:
-    site.answers(Answer(404, body=b"no_service" + b"x" * 500))
+    site.answers(Answer(404, body=b"no_service"), Answer(500, body=b"no " + b"x" * 500))
     told = _told(f'notify.slack("{site.url}/T0/B0/secret", "text")')
-    assert told == f"nil the server answered 404 Not Found: no_service{'x' * 190}"
+    assert told == "nil the server answered 404 Not Found: no_service"
+    told = _told(f'notify.slack("{site.url}/T0/B0/secret", "text")')
+    assert told == "nil the server answered 500 Internal Server Error: no " + "x" * 197 + "[cut]"
     site.answers(Answer(204))
     assert _told(f'notify.discord("{site.url}", "text")') == "true"
     site.answers(Answer(302, {"Location": "/elsewhere"}))

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import Any
 
-from hook_event_processor.lua.egress import Egress, Forbidden
+from hook_event_processor.lua.egress import Egress, Forbidden, place
 
 _LOOK_SECONDS = 0.2  # between two looks at whether the run was given up
 _MAX_ADDRESSES = 8  # of one name that are tried
@@ -154,7 +154,7 @@ def dial(rules: Egress, host: str, port: int, patience: Patience) -> Stream:
     found = look_up(host, port, patience)
     permitted = [each for each in found if rules.permits(host, port, ip_address(each[4][0]))]
     if not permitted:
-        raise Forbidden(f"{host}:{port} ({', '.join(dict.fromkeys(each[4][0] for each in found))})")
+        raise Forbidden(f"{place(host, port)} ({', '.join(dict.fromkeys(each[4][0] for each in found))})")
     fault = Unreachable(f"{host} has no address")
     for index, address in enumerate(permitted[:_MAX_ADDRESSES], 1):
         try:
@@ -162,9 +162,9 @@ def dial(rules: Egress, host: str, port: int, patience: Patience) -> Stream:
         except TimedOut:
             if patience.cancelled.is_set():
                 raise
-            fault = Unreachable(f"{host}:{port} did not accept a connection in time")
+            fault = Unreachable(f"{place(host, port)} did not accept a connection in time")
         except OSError as refused:
-            fault = Unreachable(f"{host}:{port}: {reason_of(refused)}")
+            fault = Unreachable(f"{place(host, port)}: {reason_of(refused)}")
     raise fault
 
 

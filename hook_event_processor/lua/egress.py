@@ -110,7 +110,7 @@ class Egress:
         name = _name(host)
         denied = any(rule.names(name, port) for rule in self.deny)
         if denied or not any(rule.network or rule.names(name, port) for rule in self.allow):
-            raise Forbidden(f"{host}:{port}")
+            raise Forbidden(place(host, port))
 
     def permits(self, host: str, port: int, address: Address) -> bool:
         """Whether a hook may connect to this address, which was found under the name `host`."""
@@ -139,6 +139,11 @@ def reach_of(address: Address) -> Reach:
     if _in(address, _INTERNAL):
         return Reach.INTERNAL
     return Reach.PUBLIC if address.is_global else Reach.CLOSED
+
+
+def place(host: str, port: int) -> str:
+    """Host and port, as they are written in one."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _in(address: Address, networks: Iterable[IPv4Network | IPv6Network]) -> bool:

@@ -30,6 +30,7 @@ from hook_event_processor.lua.dial import Lost, Patience, TimedOut, Unreachable
 from hook_event_processor.lua.door import Call, Failed, Function, Misused, Services
 from hook_event_processor.lua.egress import Egress, Forbidden, egress
 from hook_event_processor.lua.exchange import Malformed, Request, Response, TooLarge, exchange
+from hook_event_processor.lua.masking import mask
 from hook_event_processor.lua.redirects import follow, is_web_address
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ def send(call: Call, method: bytes, url: bytes, body: bytes, options: bytes, eve
 def pretend(call: Call, method: bytes, url: bytes, body: bytes, options: bytes, _: bytes) -> Answer:
     """Show the request; nothing is sent, and no name looked up."""
     request = _plan(method, url, body, orjson.loads(_utf8(options))).request
-    shown = request.body[:_SHOWN_BYTES].decode(errors="replace")
+    # Masked before it is cut: half a secret is not recognized as one.
+    shown = mask(request.body, call.secrets)[:_SHOWN_BYTES].decode(errors="replace")
     rest = f", {len(request.body)} bytes: {shown}" if request.body else ""
     call.show(f"http: {request.method} {request.url}{rest}")
     return 200, b"OK", b"", b"{}", 0, str(request.url).encode()

@@ -17,12 +17,13 @@ from hook_event_processor.lua.dial import Lost, Patience, TimedOut, Unreachable
 from hook_event_processor.lua.door import Call, Failed, Function, Misused, Services
 from hook_event_processor.lua.egress import Forbidden
 from hook_event_processor.lua.mail import IMPLICIT_TLS_PORT, Rejected, Relay, deliver
+from hook_event_processor.lua.masking import mask
 from hook_event_processor.lua.modules.http import idempotency_key, rules_of
 
 _MAX_RECIPIENTS = 100
 _MAX_HEADER = 2000  # characters
 _MAX_TEXT = 1024 * 1024  # bytes
-_SHOWN = 200  # of a message's text, in a dry run
+_SHOWN = 200  # bytes of a message's text, in a dry run
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
 _HOST = re.compile(r"[A-Za-z0-9._:-]+")
 _LOCAL_PART = re.compile(r"[^\s<>,;:\"\\()\[\]@]{1,64}")
@@ -61,9 +62,11 @@ def pretend(call: Call, fields: bytes, body: bytes, event_id: bytes) -> bool:
     _check_size("body", body)
     relay, text = _relay(mail), _text("body", body)
     _, sender, recipients = compose(call, mail, text, event_id)
+    # Masked before it is cut: half a secret is not recognized as one.
+    shown = mask(body, call.secrets)[:_SHOWN].decode(errors="replace")
     call.show(
         f"notify: email from {sender} to {', '.join(recipients)} by {relay.host}:{relay.port},"
-        f" subject {mail['subject']!r}, {len(body)} bytes: {text[:_SHOWN]}"
+        f" subject {mail['subject']!r}, {len(body)} bytes: {shown}"
     )
     return True
 
