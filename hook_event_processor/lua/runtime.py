@@ -238,12 +238,17 @@ class _Bridge:
         self._cancelled = cancelled
         if self._library is not None and program.modules:
             grants = self._library.policy.grants(program.hook, program.stack)
-            self._call = Call(program.hook, program.stack, grants, cancelled, self._show)
+            self._call = Call(program.hook, program.stack, grants, cancelled, self._show, room=self._library.room)
         self._budget.begin(self._share, cancelled)
 
     def end(self, used: int) -> None:
         self._call = None
         self._budget.end(self._share, used)
+
+    @property
+    def current(self) -> Call | None:
+        """What the library's functions know of the current chunk."""
+        return self._call
 
     @property
     def secrets(self) -> Collection[bytes]:
@@ -259,10 +264,12 @@ class _Bridge:
         try:
             return _DONE, *self._ask(name, ends_at, arguments)
         except Failed as fault:
-            return _FAILED, str(fault).encode()
+            return _FAILED, str(fault).encode(errors="replace")
         except Misused as fault:
-            return _MISUSED, str(fault).encode()
+            return _MISUSED, str(fault).encode(errors="replace")
         finally:
+            if self._call is not None:
+                self._call.give_back()
             # What comes back must fit while it is handed over; lua/door.lua puts the limit into force again.
             self.confine(False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from lupa.lua54 import LuaError, LuaMemoryError
 
@@ -16,6 +17,7 @@ from hook_event_processor.run import Dispatched
 from hook_event_processor.settings import Settings
 from hook_event_processor.store.database import Database
 from hook_event_processor.workshop.apart import run_apart
+from hook_event_processor.workshop.trial_event import made_up
 
 NAME = "prompt"
 
@@ -60,13 +62,21 @@ class _PromptRuntime(Runtime):
     _program = Program(NAME, "return {}", tuple(sorted(MODULES)), effectful=True, hook=NAME)
 
     def open(self) -> None:
-        self._runner[b"open"](self._unit(self._program))
+        event = made_up(f"custom.{NAME}", {})
+        self._runner[b"open"](self._unit(self._program), *event.row())
+        # What is pretended, and which secrets are known, lasts as long as the prompt.
+        self._scratch: dict[Any, Any] = {}
+        self._secrets: set[bytes] = set()
+
+    def _begin(self, cancelled: threading.Event) -> None:
+        self._bridge.begin(self._program, cancelled)
+        if (call := self._bridge.current) is not None:
+            call.scratch, call.secrets = self._scratch, self._secrets
 
     def evaluate(self, text: str, seconds: float, cancelled: threading.Event) -> Evaluated | None:
-        self._bridge.begin(self._program, cancelled)
+        self._begin(cancelled)
         try:
             answer = self._runner[b"evaluate"](text.encode(), seconds)
-            secrets = self._bridge.secrets
         except LuaMemoryError:
             return Evaluated(None, "not enough memory")
         except LuaError as fault:
@@ -77,11 +87,11 @@ class _PromptRuntime(Runtime):
         if answer is None:
             return None
         done, result, output, dispatched = answer
-        said = _text(result, secrets)
+        said = _text(result, self._secrets)
         return Evaluated(
             said if done else None,
             None if done else said or "an error without a message",
-            _text(output, secrets) or "",
+            _text(output, self._secrets) or "",
             [dispatched_event(item) for item in dispatched.values()] if dispatched else (),
         )
 

@@ -3,7 +3,8 @@
 local runner, parts = ...
 local bridge, deadline, library, modules = parts.bridge, parts.deadline, parts.library, parts.modules
 local output, run, sandbox, take_dispatched = parts.output, parts.run, parts.sandbox, parts.take_dispatched
-local load, next, pcall, select, type = load, next, pcall, select, type
+local load, pcall, select, type = load, pcall, select, type
+local getmetatable, setmetatable = debug.getmetatable, debug.setmetatable
 local concat, pack = table.concat, table.pack
 local find, gsub = string.find, string.gsub
 local resume, status, traceback = coroutine.resume, coroutine.status, debug.traceback
@@ -12,14 +13,29 @@ local CHUNK <const> = "=input"
 local _, pretty = parts.file("../workshop/lua/inspect", parts.json.null)
 local env, unit
 
--- `named`: the modules that there are, as in a hook's unit.
-function runner.open(named)
-  unit = named
+-- `all`: a unit that names the modules that there are, each loaded when it is
+-- first asked for; then the values of the event that all inputs belong to.
+function runner.open(all, ...)
+  parts.current.begin({ ... })
+  parts.current.set(1)
+  unit = { effectful = true, named = {}, libraries = {} }
   env = sandbox.environment()
-  library.allow(unit)
-  for name in next, unit.named do
-    env[name] = modules[name]
+  local globals, require = getmetatable(env).__index, env.require
+  local function module(name)
+    if not all.named[name] then return nil end
+    parts.load_module(name)
+    unit.named[name] = true
+    return modules[name]
   end
+  env.require = function(name) return module(name) or require(name) end
+  setmetatable(env, {
+    __index = function(_, name)
+      local known = globals[name]
+      if known == nil then known = module(name) end
+      return known
+    end,
+    __metatable = false,
+  })
 end
 
 local function shown(...)
