@@ -12,6 +12,7 @@ from chunks import error, execute, library, outcomes, output, runtime
 from hook_event_processor.event import Outcome
 from hook_event_processor.lua import door
 from hook_event_processor.lua.door import Call, Failed, Function, Library, Misused
+from hook_event_processor.lua.room import ROOM_BYTES
 from hook_event_processor.lua.runtime import Runtime
 
 
@@ -119,3 +120,11 @@ def test_a_call_that_waits_gives_its_turn_at_memory_back() -> None:
     finally:
         release.set()
         thread.join(10)
+
+
+def test_results_share_room_that_they_give_back_when_they_are_handed_over() -> None:
+    lua = _within(lambda call, size, *_: b"x" * 10 if call.hold(int(size)) else b"no room")
+    total = str(ROOM_BYTES)
+    text = f"return true, get('{total}') .. get('{total}') .. get('{ROOM_BYTES + 1}')"
+    result = execute(f'local get = require("env").get\n{text}', within=lua)
+    assert output(result) == "x" * 20 + "no room"

@@ -317,13 +317,13 @@ def test_attack_lending_a_granted_program_to_other_code(variable: str) -> None:
 def test_huge_output_is_cut_and_the_program_runs_to_its_end() -> None:
     script = "head -c 3000000 /dev/zero; echo no >&2; exit 4"
     found = output(_run(f"local r = exec.run({{'sh', '-c', '{script}'}}) {_SIZES}"))
-    assert found == f"4 false {child.MAX_OUTPUT} [output cut at {child.MAX_OUTPUT} bytes] 3"
+    assert found == f"4 false {child.MAX_OUTPUT} [output cut] 3"
 
 
 def test_attack_endless_output_neither_fills_memory_nor_outlives_its_time() -> None:
     found = output(_run(f"local r = exec.run({{'sh', '-c', 'yes & yes >&2'}}, {{timeout = 0.3}}) {_SIZES}"))
     size = child.MAX_OUTPUT
-    assert found == f"143 true {size} [output cut at {size} bytes] {size + len(child.CUT)}"
+    assert found == f"143 true {size} [output cut] {size + len(child.CUT)}"
 
 
 def test_a_program_that_takes_too_long_is_asked_to_end() -> None:

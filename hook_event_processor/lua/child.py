@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import perf_counter
@@ -16,7 +16,7 @@ from time import perf_counter
 from hook_event_processor.lua.strays import kill_strays
 
 MAX_OUTPUT = 1024 * 1024  # bytes that are kept of each of the two streams
-CUT = f"\n[output cut at {MAX_OUTPUT} bytes]".encode()
+CUT = b"\n[output cut]"
 GRACE_SECONDS = 2.0  # between being asked to end and being killed
 _MARK = "HEP_RUN"  # in its environment: what it starts is known by it
 _BLOCK = 64 * 1024
@@ -48,16 +48,23 @@ class Ended:
     timed_out: bool
 
 
-def run(command: Command, ends_at: float, run_ends_at: float, cancelled: threading.Event) -> Ended:
+def run(
+    command: Command,
+    ends_at: float,
+    run_ends_at: float,
+    cancelled: threading.Event,
+    hold: Callable[[int], bool] = lambda _: True,
+) -> Ended:
     """Run the program in a session of its own, until it ends or must.
 
     At `ends_at` (by perf_counter) it is asked to end and killed after a grace,
     at `run_ends_at` and when `cancelled` is set it is killed at once. Whatever
     of its process group it leaves behind is killed then, too; when it had to
-    be killed, so is all else that it started. Raises OSError when it cannot
-    be started.
+    be killed, so is all else that it started. `hold` says whether there is
+    room for so many more bytes of output. Raises OSError when it cannot be
+    started.
     """
-    child = _Child(command)
+    child = _Child(command, hold)
     timed_out = False
     try:
         child.listen(min(ends_at, run_ends_at), cancelled)
@@ -74,7 +81,8 @@ def run(command: Command, ends_at: float, run_ends_at: float, cancelled: threadi
 class _Child:
     """The process, its three pipes, and what came out of two of them. Used by one thread."""
 
-    def __init__(self, command: Command) -> None:
+    def __init__(self, command: Command, hold: Callable[[int], bool]) -> None:
+        self._hold = hold
         mark = f"{_MARK}={uuid.uuid4().hex}".encode()
         name, _, value = mark.partition(b"=")
         self._mark = mark
@@ -141,7 +149,10 @@ class _Child:
         which = self._outputs.index(descriptor)
         kept = self._kept[which]
         room = MAX_OUTPUT - len(kept)
-        kept += block[:room]
+        if not self._cut[which] and self._hold(min(room, len(block))):
+            kept += block[:room]
+        else:
+            room = 0
         self._cut[which] = self._cut[which] or len(block) > room
         return len(block)
 

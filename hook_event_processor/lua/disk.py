@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from hook_event_processor.lua.door import Failed
@@ -29,8 +29,11 @@ class Disk:
     is to be expected: a file that is missing, too large, or not permitted.
     """
 
-    def __init__(self, roots: Sequence[bytes], own_root: bytes | None) -> None:
-        """`own_root` is made when it is missing: it is the product's."""
+    def __init__(
+        self, roots: Sequence[bytes], own_root: bytes | None, hold: Callable[[int], bool] = lambda _: True
+    ) -> None:
+        """`own_root` is made when it is missing: it is the product's. `hold` says if there is room for more bytes."""
+        self._hold = hold
         self._roots = roots
         self._own_root = own_root
 
@@ -41,6 +44,8 @@ class Disk:
             blocks, left = [], most + 1
             # The size is only what it was: it may grow, or be a file of the kernel's, which says 0.
             while left > 0 and (block := os.read(descriptor, min(left, _BLOCK))):
+                if not self._hold(len(block)):
+                    raise Failed(f"{shown(path)}: hooks are reading too much at once, there is no room for it now")
                 blocks.append(block)
                 left -= len(block)
             _check_size(path, most + 1 - left, most)

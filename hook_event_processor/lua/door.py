@@ -9,6 +9,7 @@ from importlib import import_module
 from time import perf_counter
 from typing import Any
 
+from hook_event_processor.lua.room import Room
 from hook_event_processor.policy import Grants
 from hook_event_processor.settings import Settings
 from hook_event_processor.store.database import Database
@@ -51,11 +52,30 @@ class Call:
     ends_at: float = 0.0
     scratch: dict[Any, Any] = field(default_factory=dict)
     secrets: set[bytes] = field(default_factory=set)
+    room: Room = field(default_factory=Room)
+    held: int = 0
 
     @property
     def left(self) -> float:
         """Seconds until the run's time is over; 0 when it is, or the run was given up."""
         return 0.0 if self.cancelled.is_set() else max(0.0, self.ends_at - perf_counter())
+
+    def hold(self, size: int) -> bool:
+        """Whether there is room for so many more bytes of a result: to be asked before they are read.
+
+        What waits for a runtime's turn is in no runtime's memory, and hooks
+        could bring much at once. All is given back when the result is handed over.
+        """
+        if not self.room.take(size):
+            return False
+        self.held += size
+        return True
+
+    def give_back(self) -> None:
+        """The result was handed over."""
+        if self.held:
+            self.room.give(self.held)
+            self.held = 0
 
     def refusal(self, permission: str, what: str) -> Misused:
         """The error for something that policy does not grant: exec, http, file, env or secret, and what was asked."""
@@ -96,6 +116,7 @@ class Library:
         self.policy = services.settings.policy
         self.dry = show is not None
         self.show = show or (lambda _: None)
+        self.room = Room()
         self._services = services
         self._functions: dict[bytes, Function] = {}
         self._lock = threading.Lock()
@@ -118,8 +139,9 @@ def cross(function: Function, call: Call, dry: bool, arguments: tuple[Any, ...])
     """Call the function for a hook; returns its values. Raises Failed or Misused, and nothing else."""
     if not all(isinstance(argument, _PLAIN) for argument in arguments):
         raise Misused("a table or function stands where a string, number or boolean is taken")
+    run = function.pretend if dry and function.pretend else function.run
     try:
-        value = (function.pretend if dry and function.pretend else function.run)(call, *arguments)
+        value = run(call, *arguments)
     except (Failed, Misused):
         raise
     except Exception as fault:

@@ -48,7 +48,7 @@ def run(
     ends_at = run_ends_at if timeout is None else perf_counter() + timeout
     try:
         shut_to_programs()
-        return _values(child.run(command, ends_at, run_ends_at, call.cancelled))
+        return _values(child.run(command, ends_at, run_ends_at, call.cancelled, call.hold))
     except OSError as fault:
         raise Failed(f"{_shown(command.arguments[0])} cannot be run: {fault.strerror}") from None
 

@@ -29,7 +29,7 @@ def functions(services: Services) -> Mapping[str, Function]:
     own_root = os.fsencode(services.settings.home / "files")
 
     def disk(call: Call) -> Disk:
-        return Disk(_roots(call), own_root)
+        return Disk(_roots(call), own_root, call.hold)
 
     def pretended(call: Call) -> Disk:
         return PretendedDisk(_roots(call), call.scratch.setdefault("file", {}), call.show)
