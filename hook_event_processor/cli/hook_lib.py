@@ -7,8 +7,8 @@ import re
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
+from hook_event_processor.cli.hook_lib_reports import add_library_reports, add_name
 from hook_event_processor.cli.parser import add_command, add_format, add_group
-from hook_event_processor.cli.spans import count
 from hook_event_processor.errors import HookRefused
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from hook_event_processor.settings import Settings
     from hook_event_processor.store.hook_changes import Change
     from hook_event_processor.store.hooks import KnownHook
-    from hook_event_processor.store.libraries import Library
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 
@@ -36,27 +35,17 @@ def add_lib_commands(hook_group: argparse._SubParsersAction[Any]) -> None:
     command.add_argument("file", metavar="FILE", help="the Lua file; - reads standard input")
     command.add_argument("--name", help="the library's name, without lib. (default: the file name)")
     add_format(command)
-    add_format(add_command(group, "list", list_libraries, "list all libraries", "hep hook lib list"))
-    command = add_command(group, "show", show, "show a library with its text", "hep hook lib show slack --version 1")
-    _add_name(command)
-    command.add_argument("--version", type=count, metavar="N", help="an older text (default: the newest)")
-    add_format(command)
-    command = add_command(group, "versions", versions, "list the versions of a library", "hep hook lib versions slack")
-    _add_name(command)
-    add_format(command)
+    add_library_reports(group)
     command = add_command(group, "remove", remove, "remove a library with its versions", "hep hook lib remove slack")
-    _add_name(command)
+    add_name(command)
     command.add_argument("--force", action="store_true", help="also while hooks name it; their runs then fail")
     add_format(command)
-
-
-def _add_name(command: argparse.ArgumentParser) -> None:
-    command.add_argument("name", metavar="NAME", help="the library's name, without lib.")
 
 
 def add(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.hook_file import read_file
+    from hook_event_processor.cli.hook_lib_reports import library_document, modules_text, names
     from hook_event_processor.cli.output import document, line
     from hook_event_processor.store import hook_changes, hooks, libraries
 
@@ -70,8 +59,8 @@ def add(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.format == "json":
         document({**library_document(library, users), "change": change, "refreshed": [hook.name for hook in refreshed]})
         return 0
-    line(f"{change}: library {name}, version {library.version}{_modules_text(library)}")
-    line(f'Hooks use it with require("lib.{name}").' if not users else f"used by {_names(users)}")
+    line(f"{change}: library {name}, version {library.version}{modules_text(library)}")
+    line(f'Hooks use it with require("lib.{name}").' if not users else f"used by {names(users)}")
     for hook in refreshed:
         line(f"hook {hook.name} runs with it as version {hook.version}")
     return 0
@@ -106,100 +95,6 @@ def checked_name(name: str) -> str:
     return name
 
 
-def list_libraries(arguments: argparse.Namespace, settings: Settings) -> int:
-    from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import document, line, local_time, table
-    from hook_event_processor.store import hooks, libraries
-
-    with session(settings) as connection:
-        there = list(libraries.known(connection).values())
-        users = {library.name: hooks.using(connection, library.name) for library in there}
-    if arguments.format == "json":
-        document([library_document(library, users[library.name]) for library in there])
-    elif not there:
-        line("No libraries.")
-    else:
-        rows = [
-            (
-                library.name,
-                str(library.version),
-                ", ".join(_modules(library)) or "-",
-                _names(users[library.name]) or "-",
-                local_time(library.updated_at),
-                library.file_path,
-            )
-            for library in there
-        ]
-        headers = ("Name", "Version", "Modules", "Used By", "Updated", "File")
-        table(headers, rows, right=("Version",), wrapped=("Modules", "Used By", "File"))
-        line("1 library" if len(there) == 1 else f"{len(there):,} libraries")
-    return 0
-
-
-def show(arguments: argparse.Namespace, settings: Settings) -> int:
-    from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import block, document, fields, local_time
-    from hook_event_processor.store import hooks, libraries
-
-    with session(settings) as connection:
-        library = libraries.get(connection, arguments.name)
-        users = hooks.using(connection, library.name)
-        number = arguments.version or library.version
-        text = libraries.text_of(connection, library.name, number)
-    if arguments.format == "json":
-        document({**library_document(library, users), "shown_version": number, "source_text": text})
-        return 0
-    fields(
-        {
-            "Library": library.name,
-            "Required As": f"lib.{library.name}",
-            "Version": str(library.version),
-            "Modules": ", ".join(_modules(library)) or None,
-            "Used By": _names(users) or "no hook",
-            "File": library.file_path or None,
-            "Applied From": library.source,
-            "Created": local_time(library.created_at),
-            "Updated": local_time(library.updated_at),
-        }
-    )
-    block(f"Version {number}:", text)
-    return 0
-
-
-def versions(arguments: argparse.Namespace, settings: Settings) -> int:
-    from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import document, iso_time, local_time, table
-    from hook_event_processor.store import libraries
-
-    with session(settings) as connection:
-        library = libraries.get(connection, arguments.name)
-        texts = libraries.versions(connection, library.id)
-    if arguments.format == "json":
-        document(
-            [
-                {
-                    "version": t.version,
-                    "sha256": t.sha256,
-                    "file_path": t.file_path,
-                    "created_at": iso_time(t.created_at),
-                }
-                for t in texts
-            ]
-        )
-        return 0
-    rows = [
-        (
-            f"{text.version}{' (newest)' * (text.version == library.version)}",
-            local_time(text.created_at),
-            text.sha256[:12],
-            text.file_path or "-",
-        )
-        for text in texts
-    ]
-    table(("Version", "Added", "SHA-256", "File"), rows, wrapped=("File",))
-    return 0
-
-
 def remove(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.output import result
@@ -227,35 +122,3 @@ def refuse_in_use(connection: Connection, name: str, leaving: Collection[str] = 
     ]
     if users:
         raise HookRefused(f"the library {name!r} is named by {', '.join(users)}: --force removes it all the same")
-
-
-def library_document(library: Library, users: list[KnownHook]) -> dict[str, Any]:
-    """A library for JSON, without its text."""
-    from hook_event_processor.cli.output import iso_time
-
-    return {
-        "name": library.name,
-        "version": library.version,
-        "sha256": library.sha256,
-        "modules": _modules(library),
-        "used_by": [hook.name for hook in users],
-        "file_path": library.file_path,
-        "source": library.source,
-        "created_at": iso_time(library.created_at),
-        "updated_at": iso_time(library.updated_at),
-    }
-
-
-def _modules(library: Library) -> list[str]:
-    from hook_event_processor.lua.names import names_in
-
-    return list(names_in(library.source_text)[0])
-
-
-def _modules_text(library: Library) -> str:
-    modules = _modules(library)
-    return f"; modules: {', '.join(modules)}" if modules else ""
-
-
-def _names(users: list[KnownHook]) -> str:
-    return ", ".join(hook.name for hook in users)
