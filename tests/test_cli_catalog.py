@@ -242,3 +242,11 @@ def test_a_list_without_events_notes_a_slip_in_its_type(hep: Hep) -> None:
     assert "did you mean task.failed?" in finished.errors
     for pattern in ("task.failed", "task.fail*", "~faild", "invoice.paid"):
         assert hep.run("events", "list", "--type", pattern).errors == ""
+
+
+def test_a_hook_for_a_type_that_is_nearly_a_known_one_is_added_and_noted(hep: Hep, tmp_path: Path) -> None:
+    file = _write(tmp_path / "h.lua", "return {execute = function() return true end}")
+    patterns = ("task.faild", "task.fail*", "~faild", "invoice.paid", "custom.x", "PreToolUse/tool_invocation")
+    finished = hep.run("hook", "add", file, *(word for pattern in patterns for word in ("--event", pattern)))
+    assert (finished.status, finished.output[:6]) == (0, "added:")
+    assert finished.errors == "note: the event type task.faild is not in the catalog: did you mean task.failed?\n"

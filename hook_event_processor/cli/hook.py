@@ -84,14 +84,17 @@ def add(arguments: argparse.Namespace, settings: Settings) -> int:
         return watch(arguments, settings)
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.hook_file import hook_of, newest_texts, read_file, said_by
+    from hook_event_processor.cli.type_note import note_slips_in_patterns
     from hook_event_processor.store import hook_changes, hooks, libraries
 
     file, said = read_file(arguments.file), said_by(arguments)
-    with session(settings) as connection, connection.transaction():
-        hook_changes.lock(connection)
-        hook, definition = hook_of(file, said, newest_texts(libraries.known(connection)), settings)
-        before = hooks.find(connection, hook.name)
-        change, stored = hook_changes.add(connection, hook)
+    with session(settings) as connection:
+        with connection.transaction():
+            hook_changes.lock(connection)
+            hook, definition = hook_of(file, said, newest_texts(libraries.known(connection)), settings)
+            before = hooks.find(connection, hook.name)
+            change, stored = hook_changes.add(connection, hook)
+        note_slips_in_patterns(connection, stored.event_types)
     _tell(arguments.format, change, stored, definition, settings)
     if arguments.format != "json" and before is not None:
         _tell_dropped(before, stored)
