@@ -73,20 +73,18 @@ def test_a_secret_that_is_not_granted_is_refused_whether_it_is_there_or_not(hook
     assert "HOOK_SECRETS" in said
 
 
-@pytest.mark.parametrize("name", ["database_url", "db_password", "hep_secret_key"])
-def test_the_products_own_credentials_are_no_secrets_of_hooks(
-    name: str, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_products_own_credentials_are_no_secrets_of_hooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    (tmp_path / name).write_text("postgresql://user:password@host/database")
-    hooks = Hooks(database, tmp_path)
-    hooks.settings.policy.hooks["hook"] = {"secrets": ("*",)}  # type: ignore[index]
-    assert "is the product's own" in error(hooks.run(f'secret.get("{name}")'))
+    used = Library(Services(Settings(home=tmp_path, conninfo=None, policy=Policy(Grants(secrets=("*",))))))
+    for name in ("database_url", "db_password", "hep_secret_key"):
+        (tmp_path / name).write_text("postgresql://user:password@host/database")
+        body = f'require("secret").get("{name}")'
+        assert "is the product's own" in error(execute(body, within=runtime(library=used)))
 
 
-@pytest.mark.parametrize("name", ["../slack_x", "slack_/etc/passwd", "", ".slack_", "slack_\\0", "slack_" + "x" * 200])
-def test_a_name_that_is_no_name_is_refused(name: str, hooks: Hooks) -> None:
-    assert "is no name for a secret" in error(hooks.run(f'secret.get("{name}")'))
+def test_a_name_that_is_no_name_is_refused(hooks: Hooks) -> None:
+    for name in ("../slack_x", "slack_/etc/passwd", "", ".slack_", "slack_\\0", "slack_" + "x" * 200):
+        assert "is no name for a secret" in error(hooks.run(f'secret.get("{name}")'))
 
 
 def test_misuse_names_the_function(hooks: Hooks) -> None:

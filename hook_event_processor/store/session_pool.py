@@ -33,7 +33,15 @@ class _Session(Connection[Any]):
     def wait(self, gen: Generator[Any, Any, _Result], *args: Any, **options: Any) -> _Result:
         if self.ends_at is None:
             return super().wait(gen, *args, **options)
-        return super().wait(_until(gen, self.ends_at), *args, **options)
+        try:
+            return super().wait(_until(gen, self.ends_at), *args, **options)
+        except _NoAnswer:
+            self.close()  # it is in the middle of a statement
+            raise
+
+
+class _NoAnswer(OperationalError):
+    """The time is over, and the server has not even refused."""
 
 
 def _until(gen: Generator[Any, Any, _Result], ends_at: float) -> Generator[Any, Any, _Result]:
@@ -43,7 +51,7 @@ def _until(gen: Generator[Any, Any, _Result], ends_at: float) -> Generator[Any, 
         while True:
             ready = yield wanted
             if not ready and perf_counter() >= ends_at:
-                raise errors.QueryCanceled("the server did not answer in time")
+                raise _NoAnswer
             wanted = gen.send(ready)
     except StopIteration as end:
         result: _Result = end.value
@@ -72,19 +80,14 @@ class SessionPool:
         """
         ends_at = perf_counter() + seconds
         try:
-            with self._opened().connection(timeout=max(seconds, 0.001)) as session:
-                _limit(session, ends_at)
+            with self._opened().connection(timeout=max(seconds, 0.001)) as session, _translated(session):
                 try:
+                    _limit(session, ends_at)
                     yield session
-                except errors.QueryCanceled:
-                    session.close()  # it may still be in the middle of the statement
-                    raise
                 finally:
                     session.ends_at = None
         except (PoolTimeout, PoolClosed, TooManyRequests):
             raise StoreUnavailable("the database cannot be reached in time") from None
-        except OperationalError as fault:
-            raise StoreUnavailable(f"the database was lost: {one_line(fault)}") from None
 
     def close(self) -> None:
         """Close all sessions; the next use opens them again."""
@@ -118,11 +121,23 @@ class SessionPool:
         )
 
 
+@contextmanager
+def _translated(session: _Session) -> Iterator[None]:
+    try:
+        yield
+    except (_NoAnswer, errors.QueryCanceled):
+        raise StoreUnavailable("the database did not answer in time") from None
+    except OperationalError as fault:
+        what = "was lost" if session.closed else "refused"
+        raise StoreUnavailable(f"the database {what}: {one_line(fault)}") from None
+
+
 def _check(session: _Session) -> None:
-    """Raise for a session that the server has ended: it has something to say although nothing was asked."""
+    """Close a session that the server has ended, and raise: it has something to say although nothing was asked."""
     poll = select.poll()
     poll.register(session.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
     if poll.poll(0):
+        session.close()
         raise OperationalError("the server has ended the session")
 
 
