@@ -57,12 +57,17 @@ local function guard_index(t, key)
   return index[key]
 end
 
+-- Sets a field of a table with this guard that is no ordinary one; called by what the hook called.
+local function set_event(t, guard, key, item)
+  if FORBIDDEN[key] then error(FORBIDDEN[key], 3) end
+  put(guard.real, key, item, 4)
+  if guard.owner == t then inherit(guard, key) end
+end
+
 local function guard_newindex(t, key, item)
   local guard = getmetatable(t)
-  if FORBIDDEN[key] then error(FORBIDDEN[key], 2) end
-  if EVENTS[key] then
-    put(guard.real, key, item, 3)
-    if guard.owner == t then inherit(guard, key) end
+  if EVENTS[key] or FORBIDDEN[key] then
+    set_event(t, guard, key, item)
     return
   end
   local newindex = guard.inherited and guard.inherited.__newindex
@@ -159,7 +164,7 @@ function metatables.rawset(t, key, item)
   if (EVENTS[key] or FORBIDDEN[key]) and type(t) == "table" then
     local known = getmetatable(t)
     if known and known.real then
-      guard_newindex(t, key, item)
+      set_event(t, known, key, item)
       return t
     end
   end

@@ -1,0 +1,112 @@
+"""Attacks by C functions that nothing interrupts: each ends at its deadline, or is refused before it starts."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from chunks import error, execute, outcomes
+
+from hook_event_processor.event import Outcome
+
+_TIMEOUT = 0.2
+_CHAIN = "local t = {} for _ = 1, 1900 do t = setmetatable({}, { __index = t }) end "
+
+TIMEOUTS = {
+    "coroutines that end before their first check": (
+        "local function tree(d) if d > 0 then for _ = 1, 15 do coroutine.wrap(tree)(d - 1) end end end tree(9)"
+    ),
+    "coroutines that were made early, each with megabytes": (
+        "local s, all = nil, {} for i = 1, 100 do all[i] = coroutine.create(function()"
+        " for _ = 1, 150 do local _ = s < s .. 'x' end end) end"
+        " s = '\\0' while #s < 2000000 do s = s .. s end for i = 1, 100 do coroutine.resume(all[i]) end while true do end"
+    ),
+    "comparisons of NULs": (
+        "local a, b = ('\\0'):rep(7000000) .. 'a', ('\\0'):rep(7000000) .. 'b' while true do local _ = a < b end"
+    ),
+    "numbers of megabytes": "local s = ('1'):rep(16000000) while true do local _ = s + 0 end",
+    "table.unpack through a chain": f"{_CHAIN} while true do table.unpack(t, 1, 900000) end",
+    "table.move through a chain": f"{_CHAIN} while true do table.move(t, 1, 900000, 1, {{}}) end",
+    "table.move into a chain": (
+        "local t = {} for _ = 1, 1900 do t = setmetatable({}, { __newindex = t }) end"
+        " local s = {} for i = 1, 200000 do s[i] = i end while true do table.move(s, 1, 200000, 1, t) end"
+    ),
+    "gsub through a chain": f"{_CHAIN} ('x'):rep(4000000):gsub('x', t)",
+    "string.packsize of megabytes": "local f = ('b'):rep(16000000) while true do string.packsize(f) end",
+    "string.pack of megabytes of spaces": "local f = (' '):rep(16000000) while true do string.pack(f) end",
+    "string.unpack of megabytes of spaces": "local f = (' '):rep(16000000) while true do string.unpack(f, '') end",
+    "string.pack that pads": "while true do string.pack('c10000000', 'x') end",
+    "string.format of megabytes": "local f = ('x'):rep(9000000) while true do string.format(f) end",
+    "a short subject, costly, again and again": "local s = ('a'):rep(1000) while true do s:find('.-.-b') end",
+    "gmatch that was made early": (
+        "local all = {} for i = 1, 400 do all[i] = ('a'):rep(1000):gmatch('.-.-b') end for i = 1, 400 do all[i]() end"
+        " while true do end"
+    ),
+    "utf8.len of megabytes": "local s = ('x'):rep(16000000) while true do utf8.len(s) end",
+    "utf8.offset in megabytes": "local s = ('x'):rep(16000000) while true do utf8.offset(s, 16000000) end",
+    "tonumber of megabytes": "local s = ('1'):rep(16000000) while true do tonumber(s, 10) end",
+    "case of megabytes": "local s = ('x'):rep(9000000) while true do s:upper() end",
+}
+
+
+@pytest.mark.parametrize("name", TIMEOUTS)
+def test_it_ends_at_its_deadline(name: str) -> None:
+    started = time.perf_counter()
+    result = execute(TIMEOUTS[name], timeout=_TIMEOUT)
+    assert outcomes(result) == [Outcome.TIMEOUT], result
+    assert time.perf_counter() - started < _TIMEOUT + 5
+
+
+REFUSED = {
+    "many arguments of megabytes": (
+        "local s, t = ('x'):rep(8000000), {} for i = 1, 100000 do t[i] = s end"
+        " string.format(('%.0s'):rep(100000), table.unpack(t))",
+        "string.format: more than",
+    ),
+    "many arguments of megabytes behind a nil": (
+        "local s, t = ('x'):rep(8000000), {} for i = 2, 100000 do t[i] = s end"
+        " string.format(('%.0s'):rep(100000), table.unpack(t, 1, 100000))",
+        "string.format: more than",
+    ),
+    "a long pattern without quantifiers": (
+        "('a'):rep(1900000):match(('a'):rep(60000) .. 'b')",
+        "string.match: the pattern could take long",
+    ),
+    "a stretch of letters behind a gap": (
+        "('a'):rep(44000):find('.-' .. ('a'):rep(97) .. 'b')",
+        "string.find: the pattern could take long",
+    ),
+    "a large set": ("('a'):rep(1900000):find('[' .. ('b'):rep(60000) .. ']')", "string.find: the pattern could take long"),
+    "a large frontier": ("('a'):rep(1900000):find('%f[' .. ('b'):rep(60000) .. ']')", "the pattern could take long"),
+    "a pattern of megabytes": ("('a'):find('[' .. ('b'):rep(9000000) .. ']')", "the pattern could take long"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_it_is_refused(name: str) -> None:
+    body, reason = REFUSED[name]
+    assert reason in error(execute(body, timeout=20))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "assert(string.format('%s %d %q', 'a', 1, 'b') == 'a 1 \"b\"')",
+        "assert(string.format(('%d'):rep(100), table.unpack(table.pack(('1'):rep(100):byte(1, -1)))) == ('49'):rep(100))",
+        "assert(table.unpack(setmetatable({ 1, 2 }, {})) == 1)",
+        "assert(select('#', table.unpack(setmetatable({}, { __len = function() return 3 end }))) == 3)",
+        "local t = table.move(setmetatable({ 1, 2, 3 }, {}), 1, 3, 2) assert(table.concat(t) == '1123')",
+        "local t = table.move(setmetatable({ 1, 2, 3 }, {}), 2, 3, 1) assert(table.concat(t) == '233')",
+        "local t = table.move({ 1, 2 }, 1, 2, 2, setmetatable({}, {})) assert(t[2] == 1 and t[3] == 2)",
+        "assert(not pcall(table.move, setmetatable({}, {}), 1, 'x', 1))",
+        "assert(('xy'):gsub('%a', setmetatable({}, { __index = function(_, k) return k .. k end })) == 'xxyy')",
+        "local n = 0 for w in ('word '):rep(8000):gmatch('(%a+)%s') do n = n + #w end assert(n == 32000)",
+        "assert(tonumber('10') == 10 and tonumber('ff', 16) == 255 and tonumber('x') == nil)",
+        "assert(utf8.len('äö') == 2 and utf8.offset('äö', 2) == 3 and utf8.codepoint('ä') == 228)",
+        "assert(string.unpack('<i4', string.pack('<i4', 7)) == 7 and string.packsize('i4i4') == 8)",
+        "assert(('2024-05-06'):match('^(%d%d%d%d)-(%d%d)-(%d%d)$') == '2024')",
+        "assert(('THE (quick) fox'):find('%f[%a]%a+%f[%A]') == 1)",
+    ],
+)
+def test_ordinary_calls_are_not(call: str) -> None:
+    assert outcomes(execute(call)) == [Outcome.CONTINUE], execute(call).errors
