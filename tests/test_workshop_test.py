@@ -53,7 +53,8 @@ def test_a_dry_run_tells_what_it_does_not_do(offline_hep: Hep, effects: Path) ->
     assert rest.startswith("Output:\nattempt 1 of prod\ndone\n\nWould have done (--live does it):\n")
     would = rest.split("\n\n")[1]
     assert [word in would for word in ("touch", "written.txt", "seen")] == [True, True, True]
-    assert rest.endswith('Would have dispatched:\ncustom.child  {"word":"x","seen":1}\n')
+    dispatched = rest.partition("Would have dispatched:\ncustom.child  ")[2]
+    assert json.loads(dispatched) == {"word": "x", "seen": 1}
 
 
 def test_a_live_run_does_it(hep: Hep, effects: Path, connection: Connection[Any]) -> None:
@@ -168,7 +169,9 @@ def test_what_cannot_be_tried_is_one_line(offline_hep: Hep, arguments: tuple[str
 )
 def test_a_failure_is_told_with_status_1(offline_hep: Hep, body: str, result: str, said: str) -> None:
     Path("hook.lua").write_text(f'return {{ event_type = "a.b", execute = function() {body} end }}')
-    finished = offline_hep.run("hook", "test", "hook.lua", "--timeout", "300ms")
+    # A busy machine needs its time for all but the endless.
+    timeout = "200ms" if "timeout" in result else "10s"
+    finished = offline_hep.run("hook", "test", "hook.lua", "--timeout", timeout)
     assert (finished.status, finished.errors) == (1, "")
     assert f"Result: {result}\n" in finished.output
     assert said in finished.output

@@ -13,9 +13,14 @@ def is_literal(pattern: str) -> bool:
     return bool(pattern) and not _SIGNS & set(pattern)
 
 
+def is_custom(event_type: str) -> bool:
+    """Whether it is everybody's own: custom.anything."""
+    return event_type.startswith(_FREE)
+
+
 def is_known(event_type: str) -> bool:
     """Whether the catalog explains it; custom types need no explanation."""
-    return event_type.startswith(_FREE) or event_type.replace("/", ".", 1) in catalog.known(None)
+    return is_custom(event_type) or event_type.replace("/", ".", 1) in catalog.known(None)
 
 
 def nearest(event_type: str) -> str | None:
