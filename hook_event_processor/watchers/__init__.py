@@ -1,0 +1,1 @@
+"""Watchers: what happens on this host becomes events."""

@@ -1,0 +1,150 @@
+"""What every type of watcher has: its options and conditions, and checks that tell what happened."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from hook_event_processor.errors import HookEventProcessorError
+
+
+class WatcherRefused(HookEventProcessorError):
+    """A watcher's definition makes no sense: the message says what would."""
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A watcher as its row has it: what it looks at, for which conditions, every so many seconds.
+
+    `options` hold what the type's Option parsers made of them, by option name.
+    """
+
+    id: str
+    type: str
+    conditions: tuple[str, ...]
+    options: Mapping[str, Any]
+    interval: float
+    name: str = ""
+    stack: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """Something happened: the type and the data of an event; `resource` is what it happened to."""
+
+    type: str
+    data: dict[str, Any]
+    resource: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a check looks: by the wall clock, and in monotonic seconds.
+
+    `late`: the check looks for the first time since the daemon started, at a
+    state that it kept from before: what changed meanwhile is seen late.
+    """
+
+    time: datetime
+    monotonic: float
+    late: bool = False
+
+
+class Check(Protocol):
+    """One watcher at work, on one thread at a time.
+
+    The first look without a kept state is the baseline and tells nothing.
+    """
+
+    def look(self, moment: Moment) -> list[Noticed]:
+        """What happened since the last look. Raises CheckFailed when it cannot be known."""
+
+    def state(self) -> object:
+        """What the next start needs to go on from here, as JSON can hold it; asked after each look, so cheap."""
+
+
+class CheckFailed(HookEventProcessorError):
+    """A check could not look: the reason, which is logged once until it changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of a type: `--check-hash` is named check_hash. A parser raises ValueError for what is wrong."""
+
+    parse: Callable[[str], Any]
+    takes: str  # how a parser's refusal goes on: "an absolute path", "a number from 1 to 65535"
+    help: str
+    required: bool = False
+    flag: bool = False  # takes no value on the command line
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A type of watchers.
+
+    `conditions` names the event types that each condition stands for; the
+    first is the default. `start` makes a check of a definition and of the
+    state that an earlier one left, None for none. A check of a kind that
+    `blocks` may wait (for a connection, a program) and runs on a thread of
+    its own. `paths` names what the file system should tell changes of at once.
+    """
+
+    name: str
+    summary: str
+    interval: float
+    conditions: Mapping[str, Sequence[str]]
+    options: Mapping[str, Option]
+    start: Callable[[Definition, object], Check]
+    blocks: bool = False
+    paths: Callable[[Definition], Sequence[str]] = field(default=lambda _: ())
+    target: Callable[[Definition], str] = field(default=lambda _: "")  # what lists show of what it looks at
+    validate: Callable[[Definition], None] = field(default=lambda _: None)  # raises WatcherRefused
+
+    def wants(self, definition: Definition, event_type: str) -> bool:
+        """Whether one of the definition's conditions stands for this type of event."""
+        return any(event_type in self.conditions[condition] for condition in definition.conditions)
+
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
+_SECONDS = {"ms": 0.001, None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+def seconds(text: str) -> float:
+    """Seconds of a duration: 200ms, 10s, 5m, 1h30m or a plain number. Raises ValueError."""
+    parts = list(_DURATION.finditer(text))
+    if not parts or "".join(part.group() for part in parts) != text:
+        raise ValueError(text)
+    return sum(float(part[1]) * _SECONDS[part[2]] for part in parts)
+
+
+def number(low: float, high: float) -> Callable[[str], float]:
+    """A parser of numbers in a range; a percent sign behind them is ignored."""
+
+    def parse(text: str) -> float:
+        value = float(text.removesuffix("%"))
+        if not low <= value <= high:  # also refuses nan
+            raise ValueError(text)
+        return value
+
+    return parse
+
+
+def integer(low: int, high: int) -> Callable[[str], int]:
+    """A parser of whole numbers in a range."""
+
+    def parse(text: str) -> int:
+        value = int(text)
+        if not low <= value <= high:
+            raise ValueError(text)
+        return value
+
+    return parse
+
+
+def rfc3339(at: float | datetime) -> str:
+    """A time as events carry it, in UTC: Unix seconds or a datetime."""
+    moment = datetime.fromtimestamp(at, UTC) if isinstance(at, int | float) else at.astimezone(UTC)
+    return moment.isoformat(timespec="microseconds" if moment.microsecond else "seconds").replace("+00:00", "Z")
