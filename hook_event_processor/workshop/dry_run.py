@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from hook_event_processor.event import Outcome, outcome_of
 from hook_event_processor.lua.door import Library, Services
@@ -50,8 +52,7 @@ def try_hook(
     """
     shown: list[str] = []
     library = Library(Services(settings, database), show=None if live else shown.append)
-    runtime = Runtime(settings.hook_memory, settings.max_payload_size, library=library)
-    before = runtime.memory_used
+    runtime = _TrialRuntime(settings.hook_memory, settings.max_payload_size, library=library)
     try:
         result = run_apart(lambda cancelled: runtime.run(program, timeout, [event.row()], cancelled), timeout)
     except TimeoutError:
@@ -62,6 +63,28 @@ def try_hook(
         error=result.errors[0].decode() if result.errors[0] is not None else None,
         dispatched=result.dispatched.get(0, []),
         duration=result.durations[0],
-        memory=max(0, runtime.memory_used - before),
+        memory=runtime.taken,
         shown=shown,
     )
+
+
+class _TrialRuntime(Runtime):
+    """A runtime that notes how much memory a run takes: at its end, and whenever it calls the library."""
+
+    _most = 0
+
+    def run(
+        self, program: Program, timeout: float, events: Sequence[Sequence[Any]], cancelled: threading.Event
+    ) -> ChunkResult:
+        self._lua.gccollect()  # what it took to begin is not the run's
+        self._before = self._most = self.memory_used
+        return super().run(program, timeout, events, cancelled)
+
+    def confine(self, confined: bool) -> None:
+        self._most = max(self._most, self.memory_used)
+        super().confine(confined)
+
+    @property
+    def taken(self) -> int:
+        """Bytes that the last run took, at most."""
+        return self._most - self._before
