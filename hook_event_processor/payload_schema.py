@@ -26,6 +26,13 @@ MAX_DEPTH = 64
 CHECK_SECONDS = 2.0
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _MOST_FAULTS = 20  # are looked at to find the one that says most
+_TOO_DEEP = f"the schema is nested deeper than {MAX_DEPTH} levels"
+# Where schemas stand within a schema: by names, in a list, or as they are.
+_BY_NAME = frozenset({"properties", "patternProperties", "$defs", "dependentSchemas"})
+_WITH_SCHEMAS = _BY_NAME | {
+    *("prefixItems", "anyOf", "oneOf", "allOf"),
+    *("items", "additionalProperties", "contains", "not", "if", "then", "else", "propertyNames"),
+}
 _REFERENCES = ("$ref", "$dynamicRef")
 # jsonschema finds out what other keywords have seen with expressions of
 # Python's, and without end where two references stand side by side.
@@ -48,9 +55,10 @@ class PayloadSchema:
     def __init__(self, schema: Any) -> None:
         if not isinstance(schema, dict | bool):
             raise TypeRefused('the schema is not a JSON object: write {"type": "object", ...}')
-        size = len(json.dumps(schema))
+        size = _size(schema)
         if size > MAX_SCHEMA_BYTES:
             raise TypeRefused(f"the schema has {size:,} bytes: at most {MAX_SCHEMA_BYTES:,} are taken")
+        _check_depth(schema)
         _check_parts(schema)
         _check_keywords(schema)
         # An explicit registry: the default one fetches what a reference names.
@@ -80,56 +88,74 @@ class PayloadSchema:
 _ENDS_AT: ContextVar[float] = ContextVar("ends_at")
 
 
+def _size(schema: Any) -> int:
+    try:
+        return len(json.dumps(schema, ensure_ascii=False).encode())
+    except UnicodeEncodeError:
+        raise TypeRefused("the schema is not valid Unicode: it holds half of a surrogate pair") from None
+    except RecursionError:
+        raise TypeRefused(_TOO_DEEP) from None
+
+
+def _check_depth(schema: Any) -> None:
+    level = [schema]
+    for _ in range(MAX_DEPTH):
+        level = [part for whole in level for part in _parts(whole)]
+    if level:
+        raise TypeRefused(_TOO_DEEP)
+
+
+def _parts(whole: Any) -> Iterable[Any]:
+    return whole.values() if isinstance(whole, dict) else whole if isinstance(whole, list) else ()
+
+
 def _check_parts(schema: Any) -> None:
-    """Refuse what no check may meet: deep nesting, references to elsewhere, patterns that RE2 does not take."""
-    parts: list[tuple[Any, int, str]] = [(schema, 1, "#")]
-    while parts:
-        part, depth, where = parts.pop()
-        if depth > MAX_DEPTH:
-            raise TypeRefused(f"the schema is nested deeper than {MAX_DEPTH} levels")
+    """Refuse what no check may meet: keywords without bounds, references to elsewhere, patterns that are not RE2's."""
+    places: set[str] = set()
+    references: list[tuple[str, str, str]] = []
+    remaining = [("#", schema)]
+    while remaining:
+        place, part = remaining.pop()
+        places.add(place)
         if isinstance(part, dict):
-            _check_object(part, where)
-            _check_references(part, where, schema)
-            parts += ((value, depth + 1, f"{where}/{key}") for key, value in part.items())
-        elif isinstance(part, list):
-            parts += ((value, depth + 1, f"{where}/{index}") for index, value in enumerate(part))
-
-
-def _check_object(part: Mapping[str, Any], where: str) -> None:
-    for keyword, instead in _REFUSED.items():
-        is_root_id = keyword == "$id" and where == "#"
-        if keyword in part and not is_root_id and not where.endswith(("/properties", "/$defs", "/patternProperties")):
-            raise TypeRefused(f"the schema's {where} has {keyword}, which is not taken: use {instead}")
-    patterns = part.get("patternProperties")
-    for pattern in [part.get("pattern"), *(patterns if isinstance(patterns, dict) else ())]:
-        if isinstance(pattern, str):
-            _check_pattern(pattern, where)
-
-
-def _check_references(part: Mapping[str, Any], where: str, schema: Any) -> None:
-    for keyword in _REFERENCES:
-        reference = part.get(keyword)
-        # A property may have such a name: then a schema stands behind it, not a text.
-        if isinstance(reference, str) and not _is_in(schema, reference):
+            _check_refused(part, place)
+            _check_patterns(part, place)
+            references += ((place, keyword, part[keyword]) for keyword in _REFERENCES if keyword in part)
+            remaining += ((f"{place}/{way}", subschema) for way, subschema in _subschemas(part))
+    for place, keyword, reference in references:
+        # Only where a schema stands: anything else was not checked to be one.
+        if not isinstance(reference, str) or unquote(reference) not in places:
             raise TypeRefused(
-                f"the schema's {where} refers to {reference[:80]!r}: it takes a place in itself, such as #/$defs/name"
+                f"the schema's {place} has the {keyword} {str(reference)[:80]!r}:"
+                " it takes a place in the schema itself, such as #/$defs/name"
             )
 
 
-def _is_in(schema: Any, reference: str) -> bool:
-    """Whether the schema has a part at this JSON Pointer (RFC 6901), written as a fragment."""
-    if not reference.startswith("#") or (len(reference) > 1 and reference[1] != "/"):
-        return False
-    part = schema
-    for step in unquote(reference).split("/")[1:]:
-        name = step.replace("~1", "/").replace("~0", "~")
-        if isinstance(part, dict) and name in part:
-            part = part[name]
-        elif isinstance(part, list) and name.isdecimal() and int(name) < len(part):
-            part = part[int(name)]
+def _subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The schemas within this one, each with the way to it as a JSON Pointer (RFC 6901)."""
+    for keyword in _WITH_SCHEMAS.intersection(schema):
+        value = schema[keyword]
+        if keyword in _BY_NAME and isinstance(value, dict):
+            for name, subschema in value.items():
+                yield f"{keyword}/{name.replace('~', '~0').replace('/', '~1')}", subschema
+        elif isinstance(value, list):
+            for index, subschema in enumerate(value):
+                yield f"{keyword}/{index}", subschema
         else:
-            return False
-    return True
+            yield keyword, value
+
+
+def _check_refused(part: Mapping[str, Any], place: str) -> None:
+    for keyword, instead in _REFUSED.items():
+        if keyword in part and not (keyword == "$id" and place == "#"):
+            raise TypeRefused(f"the schema's {place} has {keyword}, which is not taken: use {instead}")
+
+
+def _check_patterns(part: Mapping[str, Any], place: str) -> None:
+    patterns = part.get("patternProperties")
+    for pattern in [part.get("pattern"), *(patterns if isinstance(patterns, dict) else ())]:
+        if isinstance(pattern, str):
+            _check_pattern(pattern, place)
 
 
 def _check_pattern(pattern: str, where: str) -> None:
@@ -151,8 +177,6 @@ def _check_keywords(schema: Any) -> None:
         Draft202012Validator.check_schema(schema, format_checker=FormatChecker(formats=()))
     except SchemaError as fault:
         raise TypeRefused(f"the schema is not valid: {sentence(fault, 'the schema')}") from None
-    except RecursionError:
-        raise TypeRefused("the schema is nested too deeply") from None
 
 
 _Keyword = Callable[[Any, Any, Any, Any], Iterable[ValidationError] | None]

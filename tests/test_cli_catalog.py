@@ -147,7 +147,7 @@ def test_a_bad_schema_is_told_with_its_file(hep: Hep, tmp_path: Path) -> None:
         ("{", "it is not JSON: Expecting property name enclosed in double quotes at character 2"),
         ("[]", "it is not a JSON object"),
         ('{"type": "strin"}', 'the schema is not valid: schema.type is "strin"'),
-        ('{"$ref": "https://example.com/s"}', "refers to 'https://example.com/s'"),
+        ('{"$ref": "https://example.com/s"}', "has the $ref 'https://example.com/s'"),
         ('{"pattern": "(?=x)"}', "no regular expression of RE2"),
         ('{"title": "\\u0000"}', "NUL character"),
         (" " * 2_000_000, "more than 1,048,576 bytes"),

@@ -80,9 +80,13 @@ def test_a_fault_is_short_however_large_the_value() -> None:
         ({"type": "strin"}, 'schema.type is "strin": it takes one of "array"'),
         ({"properties": 5}, "schema.properties is 5: it takes an object"),
         ({"$schema": "http://json-schema.org/draft-07/schema#"}, "Draft 2020-12 is taken"),
-        ({"$ref": "#/$defs/missing"}, "refers to '#/$defs/missing'"),
+        ({"$ref": "#/$defs/missing"}, "has the $ref '#/$defs/missing'"),
+        ({"$ref": "#/enum/0", "enum": [{"type": 5}]}, "it takes a place in the schema itself"),
+        ({"$ref": "#/properties", "properties": {"type": {}}}, "it takes a place in the schema itself"),
+        ({"properties": {"properties": {"unevaluatedProperties": False}}}, "use additionalProperties"),
         ({"unevaluatedProperties": False}, "use additionalProperties"),
         ({"pattern": "(?<=a)b"}, "no regular expression of RE2"),
+        ({"pattern": "\ud800"}, "half of a surrogate pair"),
         ({"pattern": "("}, "no regular expression of RE2"),
         ({"enum": ["x" * MAX_SCHEMA_BYTES]}, "at most 65,536 are taken"),
         (_nested(100), "deeper than 64 levels"),
@@ -99,6 +103,8 @@ def test_properties_may_have_the_names_of_keywords() -> None:
     schema = PayloadSchema({"properties": {name: {"type": "integer"} for name in names}})
     assert schema.fault(dict.fromkeys(names, 1)) is None
     assert schema.fault({"$ref": "x"}) == 'payload.$ref is "x": it takes an integer'
+    # What is no schema, but a value, may hold anything.
+    assert PayloadSchema({"const": {"$ref": "http://example.com"}}).fault({"$ref": "http://example.com"}) is None
 
 
 @pytest.mark.parametrize("keyword", ["$ref", "$dynamicRef"])
@@ -107,7 +113,7 @@ def test_attack_a_reference_to_the_network(keyword: str) -> None:
         listening.settimeout(0.05)
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/schema"
         for schema in ({keyword: url}, {"$id": url, "properties": {"a": {keyword: "other"}}}):
-            with pytest.raises(TypeRefused, match="it takes a place in itself"):
+            with pytest.raises(TypeRefused, match="it takes a place in the schema itself"):
                 PayloadSchema(schema)
         assert PayloadSchema({"$id": url, "properties": {"a": {keyword: "#"}}}).fault({"a": {}}) is None
         with pytest.raises(TimeoutError):
