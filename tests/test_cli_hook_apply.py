@@ -73,6 +73,16 @@ def test_a_change_is_said_and_made(hep: Hep, folder: Path) -> None:
     ]
 
 
+def test_libraries_may_require_each_other_in_any_order(hep: Hep, folder: Path) -> None:
+    (folder / "lib/a.lua").write_text('return require("lib.x")')
+    (folder / "one.lua").write_text(f'require("lib.a")\n{HOOK}')
+    hep("hook", "apply", "hooks")
+    assert hep.document("hook", "get", "one")["libraries"] == {"a": 1, "x": 1}
+    (folder / "lib/x.lua").write_text("return 2\n")
+    hep("hook", "apply", "hooks")
+    assert hep.document("hook", "get", "one")["libraries"] == {"a": 1, "x": 2}
+
+
 def test_a_dry_run_changes_nothing(hep: Hep, folder: Path, connection: Connection) -> None:
     shown = hep("hook", "apply", "hooks", "--dry-run")
     assert shown.endswith("3 to add; nothing was changed (--dry-run)\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from hook_event_processor.cli.hook_directory import Contents
-    from hook_event_processor.cli.hook_file import LuaFile, Said
+    from hook_event_processor.cli.hook_file import LibraryText, LuaFile, Said
     from hook_event_processor.settings import Settings
     from hook_event_processor.store.hook_changes import Change
     from hook_event_processor.store.hooks import KnownHook
@@ -111,15 +111,17 @@ class _Application:
         self._seen: dict[str, str] = {}  # names of hooks, and their files
 
     def run(self, connection: Connection, *, prune: bool) -> Iterator[Step]:
+        from hook_event_processor.cli.hook_file import newest_texts
         from hook_event_processor.store import libraries
 
         before = libraries.known(connection)
         for name, file in self._contents.libraries.items():
             with self._collecting(connection):
                 yield self._library(connection, name, file)
+        shared = newest_texts(libraries.known(connection))
         for file, said in self._contents.hooks:
             with self._collecting(connection):
-                yield self._hook(connection, file, said)
+                yield self._hook(connection, file, said, shared)
         if self._contents.faults:
             return
         yield from self._gone_hooks(connection, prune=prune)
@@ -150,18 +152,18 @@ class _Application:
         version = f"version {libraries.get(connection, name).version}"
         return Step(_ACTIONS[change], "library", name, ", ".join(filter(None, (version, taken))))
 
-    def _hook(self, connection: Connection, file: LuaFile, said: Said) -> Step:
-        from hook_event_processor.cli.hook_file import hook_of, newest_texts
-        from hook_event_processor.store import hook_changes, hooks, libraries
+    def _hook(self, connection: Connection, file: LuaFile, said: Said, shared: Mapping[str, LibraryText]) -> Step:
+        from hook_event_processor.cli.hook_file import hook_of
+        from hook_event_processor.store import hook_changes, hooks
 
         if self._stack is not None:
             said = dataclasses.replace(said, overrides={**said.overrides, "stack": self._stack})
         said = dataclasses.replace(said, source=self._source)
-        new, _ = hook_of(file, said, newest_texts(libraries.known(connection)), self._settings)
+        new, _ = hook_of(file, said, shared, self._settings)
         if new.name in self._seen:
             raise HookRefused(f"{file.path}: {self._seen[new.name]} has a hook of the same name, {new.name!r}")
         self._seen[new.name] = file.path
-        before = {hook.name: hook for hook in hooks.known_hooks(connection)}.get(new.name)
+        before = hooks.find(connection, new.name)
         change, after = hook_changes.add(connection, new)
         return Step(_ACTIONS[change], "hook", after.name, self._detail(change, before, after))
 
