@@ -221,6 +221,14 @@ def test_a_payload_nested_too_deeply_fails_its_event_alone() -> None:
     assert outcomes(result) == [Outcome.FAILED, Outcome.CONTINUE]
 
 
+def test_whole_floats_are_written_with_all_their_digits() -> None:
+    """jsonb would write one with an exponent as an integer, and another one at that."""
+    body = 'local json = require("json") return true, json.encode({1.0, -0.5, 1e15, 2.0 ^ 60, -2.0 ^ 63, 1e300})'
+    assert output(execute(body)) == (
+        "[1.0,-0.5,1000000000000000.0,1152921504606846976.0,-9223372036854775808.0,1e+300]"
+    )
+
+
 def test_numbers_are_integers_or_floats_as_they_are_written() -> None:
     body = """
     local json = require("json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -335,6 +336,32 @@ def test_a_rotation_that_is_interrupted_loses_nothing(
         assert row.open(key_ring.create(file)) == TOKEN
         changed, ring = secrets.rotate(connection, lambda: key_ring.create(file))
         assert (changed, len(ring.keys)) == (1, 1)
+
+
+def test_what_is_set_during_rotations_is_not_lost(database: Database, connection: Connection, tmp_path: Path) -> None:
+    """Two rotate and one sets, all at once: every value that was set last can be read."""
+    file = tmp_path / "secret.key"
+    put(connection, tmp_path, "s0")
+
+    def rotate(_: int) -> None:
+        with database.session("tests") as session:
+            for _ in range(6):
+                secrets.rotate(session, lambda: key_ring.create(file))
+
+    def set_many() -> None:
+        with database.session("tests") as session:
+            for n in range(40):
+                put(session, tmp_path, f"s{n % 8}", TOKEN + str(n).encode())
+
+    with ThreadPoolExecutor(3) as threads:
+        for done in [threads.submit(rotate, 1), threads.submit(rotate, 2), threads.submit(set_many)]:
+            done.result(60)
+    ring = key_ring.create(file)
+    for n in range(32, 40):
+        row = secrets.get(connection, f"s{n % 8}")
+        assert row is not None
+        assert row.open(ring) == TOKEN + str(n).encode()
+    assert len(ring.keys) == 1
 
 
 def test_a_secret_that_cannot_be_decrypted_stops_a_rotation_and_changes_nothing(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import orjson
 
 from hook_event_processor.event import Outcome, code_of
-from hook_event_processor.lua.secret_forms import Form, View, forms, is_base64, views
+from hook_event_processor.lua.secret_forms import Form, forms, is_base64, views
 from hook_event_processor.run import ChunkResult, Dispatched
 
 MASK = b"***"
@@ -45,7 +46,7 @@ def masked(result: ChunkResult, secrets: Collection[bytes]) -> ChunkResult:
 
 def mask(text: bytes, secrets: Collection[bytes]) -> bytes:
     """The text with `***` for every secret in it; UTF-8 stays UTF-8."""
-    found = sorted(part for secret in secrets for part in _parts(text, secret))
+    found = sorted(_parts(text, secrets))
     if not found:
         return text
     pieces: list[bytes] = []
@@ -60,19 +61,19 @@ def mask(text: bytes, secrets: Collection[bytes]) -> bytes:
 
 def holds_secret(text: bytes, secrets: Collection[bytes]) -> bool:
     """Whether one of the secrets stands in the text in any form."""
-    return any(True for secret in secrets for _ in _parts(text, secret))
+    return next(_parts(text, secrets), None) is not None
 
 
-def _parts(text: bytes, secret: bytes) -> Iterator[tuple[int, int]]:
-    """The parts of the text that tell the secret, from start to end, in no order."""
-    for view, joined in views(text):
-        for form in forms(secret):
+def _parts(text: bytes, secrets: Collection[bytes]) -> Iterator[tuple[int, int]]:
+    """The parts of the text that tell a secret, from start to end, in no order."""
+    wanted = [forms(secret) for secret in secrets]
+    for view, joined in views(text, spaces=any(b" " in secret for secret in secrets)):
+        cuts = [] if joined or b"cut" not in view.text else [match.start() for match in _CUT.finditer(view.text)]
+        for form in chain.from_iterable(wanted):
             if joined and len(form.text) < _ACROSS:
                 continue
-            for start, end in _places(view.text, form):
+            for start, end in chain(_places(view.text, form), _cut_off(view.text, form, cuts)):
                 yield view.original(start, end)
-        if not joined:
-            yield from _cut_off(view, secret)
 
 
 def _places(text: bytes, form: Form) -> Iterator[tuple[int, int]]:
@@ -114,14 +115,12 @@ def _widened(text: bytes, form: Form, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
-def _cut_off(view: View, secret: bytes) -> Iterator[tuple[int, int]]:
-    """Beginnings of the secret that stand right before a place where text was cut off."""
-    for match in _CUT.finditer(view.text):
-        end = match.start()
-        for form in forms(secret):
-            start = _beginning_before(view.text, form.text, end)
-            if start is not None:
-                yield view.original(start, end)
+def _cut_off(text: bytes, form: Form, cuts: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Beginnings of the secret that stand right before a place where the text was cut off."""
+    for end in cuts:
+        start = _beginning_before(text, form.text, end)
+        if start is not None:
+            yield start, end
 
 
 def _beginning_before(text: bytes, whole: bytes, end: int) -> int | None:

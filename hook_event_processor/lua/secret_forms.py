@@ -7,7 +7,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _BASE64 = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_")
@@ -19,6 +19,7 @@ _ESCAPE = re.compile(
 )
 _NAMED = {b: bytes([c]) for b, c in zip(b"bfnrtav", (8, 12, 10, 13, 9, 7, 11), strict=True)}
 _ENTITIES = {b"amp": b"&", b"lt": b"<", b"gt": b">", b"quot": b'"', b"apos": b"'"}
+_SIGNS = (b"\\", b"%", b"&")  # what escapes begin with
 _LINE_BREAK = re.compile(rb"[\r\n]+")
 _PLUS = re.compile(rb"\+")
 
@@ -61,36 +62,22 @@ def is_base64(character: int) -> bool:
 
 
 class View:
-    """A text with something of it undone; knows which part of the original each part stands for."""
+    """A text with something of it undone; can tell which part of the original each part stands for."""
 
-    def __init__(self, text: bytes, parent: View | None = None) -> None:
+    def __init__(self, text: bytes, parent: View | None = None, pattern: re.Pattern[bytes] | None = None) -> None:
+        """`text` is the parent's with each match of the pattern replaced by what it stands for."""
         self.text = text
         self._parent = parent
-        # Where each token begins and ends, here and in the parent.
-        self._begins: list[int] = []
-        self._tokens: list[tuple[int, int, int]] = []
+        self._pattern = pattern
 
-    def undone(self, pattern: re.Pattern[bytes]) -> View | None:
-        """This text with each match replaced by what it stands for; None when there is none."""
-        parts: list[bytes] = []
-        begins: list[int] = []
-        tokens: list[tuple[int, int, int]] = []
-        here = at = 0
-        for match in pattern.finditer(self.text):
-            start, end = match.span()
-            plain = _meaning(match[0])
-            parts += (self.text[at:start], plain)
-            here += start - at
-            begins.append(here)
-            here += len(plain)
-            tokens.append((here, start, end))
-            at = end
-        if not tokens:
-            return None
-        parts.append(self.text[at:])
-        view = View(b"".join(parts), self)
-        view._begins, view._tokens = begins, tokens
-        return view
+    def without_line_breaks(self) -> View:
+        return View(self.text.translate(None, b"\r\n"), self, _LINE_BREAK)
+
+    def with_pluses_as_spaces(self) -> View:
+        return View(self.text.replace(b"+", b" "), self, _PLUS)
+
+    def unescaped(self) -> View:
+        return View(_ESCAPE.sub(_meaning_of, self.text), self, _ESCAPE)
 
     def original(self, start: int, end: int) -> tuple[int, int]:
         """The part of the original that this part of the text stands for; what is escaped counts as a whole."""
@@ -100,29 +87,60 @@ class View:
 
     def _source(self, at: int) -> tuple[int, int]:
         """Start and end in the parent of what the byte here stands for."""
-        index = bisect_right(self._begins, at) - 1
+        begins, tokens = self._map
+        index = bisect_right(begins, at) - 1
         if index < 0:
             return at, at + 1
-        plain_end, start, end = self._tokens[index]
+        plain_end, start, end = tokens[index]
         if at < plain_end:
             return start, end
         return end + at - plain_end, end + at - plain_end + 1
 
+    @cached_property
+    def _map(self) -> tuple[list[int], list[tuple[int, int, int]]]:
+        """Where each token begins here; where it ends here, and where it begins and ends in the parent.
 
-def views(text: bytes) -> Iterator[tuple[View, bool]]:
-    """The text as it is and with its escapes undone, and each without line breaks; True: so joined."""
-    view: View | None = View(text)
+        Most texts tell no secret, and are never asked.
+        """
+        assert self._parent is not None and self._pattern is not None  # noqa: S101, PT018 - asked for by _source
+        begins: list[int] = []
+        tokens: list[tuple[int, int, int]] = []
+        here = at = 0
+        for match in self._pattern.finditer(self._parent.text):
+            start, end = match.span()
+            here += start - at
+            begins.append(here)
+            here += len(_meaning(match[0]))
+            tokens.append((here, start, end))
+            at = end
+        return begins, tokens
+
+
+def views(text: bytes, *, spaces: bool) -> Iterator[tuple[View, bool]]:
+    """The text as it is and with its escapes undone, and each without line breaks; True: so joined.
+
+    With `spaces` also with spaces where forms have pluses.
+    """
+    view = View(text)
     for _ in range(_MAX_LEVELS + 1):
-        if view is None:
-            return
         yield view, False
-        for pattern in (_LINE_BREAK, _PLUS):
-            joined = view.undone(pattern)
-            if joined is not None:
-                yield joined, True
-        view = view.undone(_ESCAPE)
+        if b"\n" in view.text or b"\r" in view.text:
+            yield view.without_line_breaks(), True
+        if spaces and b"+" in view.text:
+            yield view.with_pluses_as_spaces(), False
+        if not any(sign in view.text for sign in _SIGNS):
+            return
+        unescaped = view.unescaped()
+        if len(unescaped.text) == len(view.text):
+            return
+        view = unescaped
 
 
+def _meaning_of(match: re.Match[bytes]) -> bytes:
+    return _meaning(match[0])
+
+
+@lru_cache(maxsize=4096)
 def _meaning(token: bytes) -> bytes:
     first = token[:1]
     if first == b"%":
