@@ -79,6 +79,7 @@ def test_every_name_in_real_code_is_found_where_it_is_declared(path: Path) -> No
         "local s = ('x'):rep(3) .. #'abc' return s ~= -2 ^ -3 // ~4",
         'local json = require("json") return json[event.type] == nil',
         'local json = require("json") json = { other = print } json.other()',
+        "return event.own == event.data.tpye",
         "return _G.anything == undefined_but_who_knows",
         "local t <const> = { f = function(...) return ... end } return t.f'x' == t.f{}",
         "event.dispatch('task.' .. event.id) event.dispatch('custom.whatever')",
@@ -104,6 +105,7 @@ def test_good_code_gives_no_complaint(body: str) -> None:
         ("return require(event.type) ~= nil", "4:8 warning: the name of the module is computed"),
         ('event.dispatch("task.faild", {})', "4:16 warning: the event type task.faild is not in the catalog: did you"),
         ('local e = require("event") e.dispatch("my.own")', "4:39 note: the event type my.own is not in the catalog"),
+        ("return event.tpye == nil", "4:14 warning: events have no tpye: did you mean type?"),
         ("return nil + ", "5:1 error: unexpected symbol near 'end'"),
     ],
 )

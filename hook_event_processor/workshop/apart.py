@@ -14,7 +14,7 @@ def run_apart(work: Callable[[threading.Event], _T], seconds: float) -> _T:
     """Run `work(cancelled)`, which ends by itself within `seconds`, and return what it returns.
 
     Raises TimeoutError when it does not end, and what it raises. Ctrl-C
-    cancels it first.
+    cancels it, and waits for that.
     """
     cancelled = threading.Event()
     results: list[_T] = []
@@ -32,6 +32,7 @@ def run_apart(work: Callable[[threading.Event], _T], seconds: float) -> _T:
         thread.join(seconds + _PATIENCE_SECONDS)
     except KeyboardInterrupt:
         cancelled.set()
+        thread.join(_PATIENCE_SECONDS)
         raise
     if thread.is_alive():
         cancelled.set()

@@ -43,6 +43,13 @@ def members() -> Mapping[str, frozenset[str]]:
     return {module: frozenset(names) for module, names in found.items()}
 
 
+@cache
+def event_fields() -> frozenset[str]:
+    """The fields of an event, as hooks get it."""
+    declared = stubs()["hook.lua"].partition("---@class hep.Event\n")[2].partition("\n\n")[0]
+    return frozenset(re.findall(r"^---@field (\w+)", declared, re.MULTILINE))
+
+
 def completions(text: str) -> list[str]:
     """The names that begin so: globals and modules, and behind a dot what a module has."""
     owner, dot, begun = text.rpartition(".")

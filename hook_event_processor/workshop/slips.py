@@ -13,7 +13,7 @@ from hook_event_processor.lua.loader import MODULES
 from hook_event_processor.workshop.event_types import is_known, is_literal, nearest
 from hook_event_processor.workshop.findings import Finding, Severity
 from hook_event_processor.workshop.grammar import scopes_of
-from hook_event_processor.workshop.library_names import ABSENT, GLOBALS, SPEC_GLOBALS, members
+from hook_event_processor.workshop.library_names import ABSENT, GLOBALS, SPEC_GLOBALS, event_fields, members
 from hook_event_processor.workshop.scopes import Call, Scopes, Variable
 from hook_event_processor.workshop.tokens import Token
 
@@ -26,6 +26,7 @@ def slips_in(text: str, event_types: Collection[str] = (), *, is_spec: bool = Fa
     yield from _unused(scopes.variables)
     yield from _undefined(scopes, GLOBALS | SPEC_GLOBALS if is_spec else GLOBALS)
     yield from _unknown_members(scopes)
+    yield from _unknown_fields(scopes)
     if not _REQUIRES.search(text):
         yield from _computed_requires(scopes)
     yield from _unknown_types(scopes, event_types)
@@ -73,6 +74,17 @@ def _unknown_members(scopes: Scopes) -> Iterator[Finding]:
         if names is not None and member.name.text not in names:
             hint = _hint(member.name.text, names)
             yield _warning(member.name, f"the module {owner.module} has no {member.name.text}{hint}")
+
+
+def _unknown_fields(scopes: Scopes) -> Iterator[Finding]:
+    """Of the parameter event. It can be any table: only what is spelled almost like a field is told."""
+    for member in scopes.members:
+        owner, name = member.owner, member.name.text
+        if isinstance(owner, str) or owner.name != "event" or owner.is_declared or name in event_fields():
+            continue
+        near = _hint(name, event_fields())
+        if near:
+            yield _warning(member.name, f"events have no {name}{near}")
 
 
 def _computed_requires(scopes: Scopes) -> Iterator[Finding]:

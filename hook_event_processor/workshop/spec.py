@@ -12,17 +12,18 @@ from typing import Any
 from lupa.lua54 import LuaError, LuaMemoryError
 
 from hook_event_processor.errors import HookEventProcessorError, HookRefused
-from hook_event_processor.lua.door import Library, Services
-from hook_event_processor.lua.loader import program
+from hook_event_processor.lua.door import Call, Function, Library, Services
+from hook_event_processor.lua.loader import program, read_definition
 from hook_event_processor.lua.masking import mask
 from hook_event_processor.lua.runtime import Program, Runtime
+from hook_event_processor.registry import Pattern, parse_pattern
 from hook_event_processor.settings import Settings
 from hook_event_processor.workshop.apart import run_apart
 from hook_event_processor.workshop.shared import shared_beside
 from hook_event_processor.workshop.texts import is_hidden, read_text
 
 SUFFIX = "_spec"
-_HOOK_SECONDS = 30.0
+_RUNS_FOR = b"spec.runs_for"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,13 @@ class Tested:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """A spec file with the hook beside it."""
+    """A spec file with the hook beside it; the hook's time is in seconds, None for what the settings say."""
 
     path: Path
     spec: Program
     hook: Program
+    patterns: tuple[Pattern, ...]
+    hook_seconds: float | None
 
 
 def spec_files(paths: Sequence[str]) -> Iterator[Path]:
@@ -74,16 +77,19 @@ def spec_files(paths: Sequence[str]) -> Iterator[Path]:
 
 
 def read_spec(path: Path) -> Spec:
-    """Read a spec and its hook. Raises HookRefused when one of them is missing or no text."""
+    """Read a spec and its hook. Raises HookRefused when one of them is missing or no text, or the hook is refused."""
     hook_path = path.with_name(f"{path.stem.removesuffix(SUFFIX)}.lua")
     if not hook_path.exists():
         raise HookRefused(f"{path}: the hook that it tests is missing: {hook_path.name} beside it")
     libraries = shared_beside(hook_path)
+    text = read_text(hook_path)
+    definition = read_definition(text, str(hook_path), libraries)
     spec = program(read_text(path), path.stem, libraries=libraries)
-    hook = program(read_text(hook_path), hook_path.stem, libraries=libraries)
+    hook = program(text, hook_path.stem, libraries=libraries)
     # What either of them names may be called while they run.
     named = tuple(sorted({*spec.modules, *hook.modules}))
-    return Spec(path, replace(spec, modules=named, hook=hook.hook), hook)
+    patterns = tuple(parse_pattern(pattern) for pattern in definition.event_types)
+    return Spec(path, replace(spec, modules=named, hook=hook.hook), hook, patterns, definition.timeout_seconds)
 
 
 class SpecRunner:
@@ -122,8 +128,29 @@ class SpecRunner:
         return Tested(test, reason, output, perf_counter() - started)
 
     def _runtime(self) -> _SpecRuntime:
-        library = Library(Services(self._settings), show=lambda _: None)
+        library = _SpecLibrary(self._settings, self._spec.patterns)
         return _SpecRuntime(self._settings.hook_memory, self._settings.max_payload_size, library=library)
+
+
+class _SpecLibrary(Library):
+    """The library, dry and without a database; and what lua/spec.lua asks of the hook's patterns."""
+
+    def __init__(self, settings: Settings, patterns: Sequence[Pattern]) -> None:
+        super().__init__(Services(settings), show=lambda _: None)
+        self._patterns = patterns
+
+    def function(self, name: bytes) -> Function:
+        return Function(self._runs_for) if name == _RUNS_FOR else super().function(name)
+
+    def _runs_for(self, _: Call, source: bytes, action: bytes) -> bytes | None:
+        """None when the hook runs for such events, or does not say for which; else its patterns."""
+        found = [
+            pattern.matches(source.decode(errors="replace"), action.decode(errors="replace"))
+            for pattern in self._patterns
+        ]
+        if any(found) or not found:
+            return None
+        return ", ".join(pattern.text for pattern in self._patterns).encode()
 
 
 class _SpecRuntime(Runtime):
@@ -148,10 +175,11 @@ class _SpecRuntime(Runtime):
 
     def _call(self, name: bytes, spec: Spec, seconds: float, cancelled: threading.Event, *more: int) -> Any:
         """Call lua/spec.lua; a text that does not compile, or too much memory, is a failure of that test."""
-        self._bridge.begin(spec.spec, cancelled)
+        # With a module at least: the library is asked for the hook's patterns, too.
+        self._bridge.begin(replace(spec.spec, modules=(*spec.spec.modules, "json")), cancelled)
         try:
             units = self._unit(spec.spec), self._unit(spec.hook)
-            answer = self._runner[name](*units, _HOOK_SECONDS, seconds, *more)
+            answer = self._runner[name](*units, spec.hook_seconds or seconds, seconds, *more)
             return self._masked(answer) if isinstance(answer, tuple) else answer
         except HookRefused as refusal:
             return None, str(refusal).encode(), b""

@@ -96,8 +96,15 @@ local function object(value)
   return next(value) == nil and "{}" or json.encode(value)
 end
 
+-- A test that passes for events that the hook never gets would say nothing.
+local function check_type(text, source, action)
+  local patterns = parts.call("spec.runs_for", source, action)
+  if patterns then complain("the hook does not run for " .. text .. ": its event_type is " .. patterns) end
+end
+
 local function fields(text, data, options)
   local source, action = event_type(text)
+  check_type(text, source, action)
   local seconds = (options.timestamp or bridge.unix_time()) - PG_EPOCH
   return {
     id_bytes(options.id),
