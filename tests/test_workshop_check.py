@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from commands import Hep
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hook_event_processor.workshop.check import check
 from hook_event_processor.workshop.findings import Severity
@@ -134,6 +136,33 @@ def test_what_add_would_refuse_is_an_error(text: str, said: str) -> None:
 def test_a_misspelled_event_type_is_told_with_the_nearest() -> None:
     text = 'return { event_type = { "task.*", "task.faild", "PreToolUse/tool_invocation" }, execute = print }'
     assert "1:35 warning: the event type task.faild is not in the catalog: did you mean task.failed?" in _said(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("return " + "(" * 200 + "1" + ")" * 200, "C stack overflow"),
+        ("return 1" + " .. 1" * 10_000, "C stack overflow"),
+        ("return '" + "\\" * 10_000, "unfinished string"),
+        ("return " + "1e" * 10_000, "malformed number near '1e1e1e"),
+    ],
+)
+def test_what_lua_gives_up_on_is_told_in_a_few_words(text: str, said: str) -> None:
+    (found,) = check(text, Path("hook.lua"))
+    assert found.message.startswith(said)
+    assert len(found.message) < 400
+
+
+_REAL = (_PACKAGE / "workshop" / "templates" / "guard.lua").read_text()
+_PLACES = (st.integers(0, len(_REAL)), st.integers(0, len(_REAL)))
+
+
+@given(st.text(max_size=200) | st.builds(lambda i, j, new: _REAL[:i] + new + _REAL[j:], *_PLACES, st.text(max_size=9)))
+@settings(max_examples=150, deadline=None)
+def test_no_text_breaks_the_check(text: str) -> None:
+    for found in check(text, Path("hook.lua")):
+        assert 1 <= found.line <= text.count("\n") + 1
+        assert found.column >= 1
 
 
 def test_code_nested_too_deeply_is_left_alone() -> None:
