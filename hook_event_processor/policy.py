@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hook_event_processor.egress import parse_rule
 from hook_event_processor.errors import SettingsError
 
 _PERMISSIONS = ("exec", "http_allow", "http_deny", "file_roots", "env", "secrets")
@@ -80,7 +81,18 @@ def _permission(where: str, key: str, value: object) -> object:
         raise SettingsError(f"HOOK_POLICY: {where}: {key} is {value!r}: it takes {takes}")
     if key == "file_roots":
         return _roots(f"HOOK_POLICY: {where}: {key}", value)
+    if key in ("http_allow", "http_deny"):
+        return _hosts(f"HOOK_POLICY: {where}: {key}", value)
     return tuple(value)
+
+
+def _hosts(where: str, hosts: list[str]) -> tuple[str, ...]:
+    for host in hosts:
+        try:
+            parse_rule(host)
+        except ValueError as fault:
+            raise SettingsError(f"{where}: {fault}") from None
+    return tuple(hosts)
 
 
 def _roots(where: str, paths: list[str]) -> tuple[Path, ...]:

@@ -13,6 +13,7 @@ from dotenv import dotenv_values
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from hook_event_processor.egress import parse_rule
 from hook_event_processor.errors import SettingsError
 from hook_event_processor.policy import Grants, Policy, read_policy
 
@@ -125,7 +126,10 @@ def _programs(text: str) -> bool | tuple[str, ...]:
 
 def _hosts(text: str) -> tuple[str, ...]:
     """hosts (with * for any characters), addresses or networks, separated by commas, each with :port if need be"""
-    return _names(text)
+    hosts = _names(text)
+    for host in hosts:
+        parse_rule(host)
+    return hosts
 
 
 def _paths(text: str) -> tuple[Path, ...]:

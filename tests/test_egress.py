@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from web import serving
 
+from hook_event_processor.egress import Egress, Forbidden, egress, parse_rule
 from hook_event_processor.lua.dial import Patience, TimedOut, Unreachable, dial
-from hook_event_processor.lua.egress import Egress, Forbidden, egress, parse_rule
 
 _HERE = ("127.0.0.1",)
 

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import Any
 
-from hook_event_processor.lua.egress import Egress, Forbidden, place
+from hook_event_processor.egress import Egress, Forbidden, place
 
 _LOOK_SECONDS = 0.2  # between two looks at whether the run was given up
 _MAX_ADDRESSES = 8  # of one name that are tried

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from email.message import EmailMessage
 from typing import Any, cast
 
+from hook_event_processor.egress import Egress
 from hook_event_processor.lua.dial import Lost, Patience, Stream, dial
-from hook_event_processor.lua.egress import Egress
 
 _MAX_SAID = 1024 * 1024  # bytes of a server's answers, all together
 IMPLICIT_TLS_PORT = 465  # RFC 8314

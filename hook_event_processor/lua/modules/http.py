@@ -26,9 +26,9 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
+from hook_event_processor.egress import Egress, Forbidden, egress
 from hook_event_processor.lua.dial import Lost, Patience, TimedOut, Unreachable
 from hook_event_processor.lua.door import Call, Failed, Function, Misused, Services
-from hook_event_processor.lua.egress import Egress, Forbidden, egress
 from hook_event_processor.lua.exchange import Malformed, Request, Response, TooLarge, exchange
 from hook_event_processor.lua.masking import mask
 from hook_event_processor.lua.redirects import follow, is_web_address

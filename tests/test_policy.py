@@ -1,0 +1,81 @@
+"""What hooks may use: the settings, refined by stack and hook in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hook_event_processor import settings
+from hook_event_processor.errors import SettingsError
+from hook_event_processor.policy import Grants
+
+FILE = """
+[stack.production]
+exec = ["systemctl", "/usr/bin/make"]
+env = ["APP_*"]
+
+[hook.deploy]
+exec = true
+http_allow = ["*", "10.0.0.0/8"]
+secrets = ["deploy_*"]
+
+[hook.quiet]
+exec = false
+file_roots = []
+"""
+
+
+def _load(tmp_path: Path, **variables: str) -> settings.Settings:
+    return settings.load({"HEP_HOME": str(tmp_path), **variables}, tmp_path / "none")
+
+
+def test_by_default_hooks_reach_public_hosts_and_one_directory(tmp_path: Path) -> None:
+    grants = _load(tmp_path).policy.grants("any", "production")
+    assert grants == Grants(exec=False, http_allow=("*",), file_roots=(tmp_path / "files",), env=(), secrets=())
+
+
+def test_variables_grant_to_all_hooks(tmp_path: Path) -> None:
+    loaded = _load(tmp_path, HOOK_EXEC="make, systemctl", HOOK_ENV="PATH", HOOK_FILE_ROOTS="/srv/a:/srv/b")
+    grants = loaded.policy.grants("any", None)
+    assert (grants.exec, grants.env) == (("make", "systemctl"), ("PATH",))
+    assert grants.file_roots == (Path("/srv/a"), Path("/srv/b"))
+    assert _load(tmp_path, HOOK_EXEC="on").policy.grants("any", None).exec is True
+
+
+def test_a_file_refines_by_stack_and_then_by_hook(tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text(FILE)
+    policy = _load(tmp_path, HOOK_POLICY=str(file), HOOK_EXEC="ls").policy
+    assert policy.grants("other", None).exec == ("ls",)
+    assert policy.grants("other", "production").exec == ("systemctl", "/usr/bin/make")
+    deploy = policy.grants("deploy", "production")
+    assert (deploy.exec, deploy.env, deploy.secrets) == (True, ("APP_*",), ("deploy_*",))
+    assert (policy.grants("quiet", None).exec, policy.grants("quiet", None).file_roots) == (False, ())
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("exec = true", "unknown entry 'exec'; known are [stack.NAME] and [hook.NAME]"),
+        ("[hook.a]\nexce = true", "[hook.a]: unknown key 'exce'; known are exec, http_allow"),
+        ("[hook.a]\nexec = 'ls'", "exec is 'ls': it takes true, false or a list of programs"),
+        ("[stack.a]\nenv = [1]", "env is [1]: it takes a list of strings"),
+        ("[stack.a]\nfile_roots = ['files']", "file_roots has 'files': it takes absolute paths"),
+        ("[hook.a]\nhttp_allow = ['10.0.0.0/8:99999']", "it takes 1 to 65535"),
+        ("[hook", "policy.toml"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_its_place(tmp_path: Path, content: str, reason: str) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text(content)
+    with pytest.raises(SettingsError) as refusal:
+        _load(tmp_path, HOOK_POLICY=str(file))
+    assert reason in str(refusal.value)
+
+
+def test_all_wrong_variables_are_named_together(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        _load(tmp_path, HOOK_HTTP_DENY="no host", HOOK_FILE_ROOTS="files", HOOK_POLICY="/nonexistent/policy.toml")
+    for name in ("HOOK_HTTP_DENY", "HOOK_FILE_ROOTS", "HOOK_POLICY"):
+        assert name in str(refusal.value)
