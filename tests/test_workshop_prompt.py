@@ -49,6 +49,7 @@ def test_a_long_table_takes_several_lines(offline_hep: Hep) -> None:
     ("typed", "said"),
     [
         ("error('boom')", "input:1: boom\n"),
+        ("local x = 1 error('boom')", "input:1: boom\n"),
         ("nil + 1", "input:1: attempt to perform arithmetic on a nil value\n"),
         ("x = = 1", "input:1: unexpected symbol near '='\n"),
         ("while true do end", "the run took longer than it may\n"),
@@ -68,6 +69,7 @@ def test_a_failure_is_told_and_the_next_input_goes_on(
     finished = offline_hep.run("hook", "repl", stdin=f"'before'\n{typed}\n")
     assert (finished.status, finished.output) == (1, '"before"\n')
     assert finished.errors.startswith(said)
+    assert "upvalue" not in finished.errors
     if "complete" not in said:
         assert offline_hep.run("hook", "repl", stdin=f"{typed}\n'after'\n").output == '"after"\n'
 

@@ -185,10 +185,11 @@ def test_each_test_begins_anew_with_what_stands_before_it(spec: Any) -> None:
     assert tests[0]["output"] == "after"
 
 
-def test_only_picks_tests_by_their_name(spec: Any) -> None:
+def test_only_picks_tests_by_their_name(spec: Any, offline_hep: Hep) -> None:
     whole = 'describe("a", function() it("b", print) it("c", error) end)'
     report = spec(whole, whole=True, options=("--only", "a b"))
     assert (report["passed"], report["failed"]) == (1, 0)
+    assert offline_hep.fault("hook", "spec", "--only", "x") == "hep: no test has a name that holds 'x'"
 
 
 @pytest.mark.parametrize(

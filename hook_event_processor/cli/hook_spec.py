@@ -70,6 +70,8 @@ def run_specs(arguments: argparse.Namespace, settings: Settings) -> int:
         raise HookRefused("no specs here: 'hep hook new' writes one with each hook, in NAME_spec.lua")
     for path in paths:
         _run(path, arguments.only, _seconds(arguments.timeout), settings, report)
+    if arguments.only is not None and not report.passed + report.failed:
+        raise HookRefused(f"no test has a name that holds {arguments.only!r}")
     report.finish()
     return 1 if report.failed else 0
 

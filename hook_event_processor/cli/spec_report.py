@@ -26,14 +26,14 @@ class SpecReport:
         self._started = perf_counter()
         self._files: list[dict[str, Any]] = []
         self._around: tuple[str, ...] = ()
+        self._announced = False
         self.passed = self.failed = 0
 
     def begin(self, path: Path) -> None:
         """The tests that follow are those of this file."""
         self._files.append({"file": str(path), "tests": []})
         self._around = ()
-        if not self._quiet:
-            line(str(path))
+        self._announced = False
 
     def add(self, tested: Tested) -> None:
         """A test has ended."""
@@ -57,7 +57,14 @@ class SpecReport:
             marked_line("", False, f"{self._files[-1]['file']}: {' > '.join(tested.test.names)}")
             self._print_failure(tested, "    ")
 
+    def _announce(self) -> None:
+        """Print the file's name above its first line: a file of which nothing was run is not worth one."""
+        if not self._announced and not self._quiet:
+            line(self._files[-1]["file"])
+        self._announced = True
+
     def _print_in_tree(self, tested: Tested) -> None:
+        self._announce()
         *around, name = tested.test.names
         for depth, part in enumerate(around):
             if tuple(around[: depth + 1]) != self._around[: depth + 1]:
@@ -79,6 +86,7 @@ class SpecReport:
         self.failed += 1
         self._files[-1]["error"] = str(reason)
         if not self._silent:
+            self._announce()
             marked_line(_indent(0), False, str(reason))
 
     def finish(self) -> None:

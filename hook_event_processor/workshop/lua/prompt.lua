@@ -57,7 +57,7 @@ local function readable(co, reason)
   if deadline.is_expired() then return deadline.EXPIRED end
   if type(reason) ~= "string" then return "a " .. type(reason) .. " was raised" end
   local trace = gsub(traceback(co, reason), "\n[^\n]*%(processor%)[^\n]*", "")
-  trace = gsub(gsub(trace, "\n\t%[C%]:[^\n]*", ""), "\n\tinput:%d+: in main chunk", "")
+  trace = gsub(gsub(trace, "\n\t%[C%]:[^\n]*", ""), "\n\tinput:%d+: in upvalue 'main'", "")
   return (gsub(gsub(trace, "\n\t%(%.%.%.tail calls%.%.%.%)", ""), "\nstack traceback:$", ""))
 end
 
