@@ -1,7 +1,7 @@
 -- expect(value).to_equal(other) and its like: an error at the spec's line where it does not hold.
 local inspect, null, complain = ...
 local error, next, pairs, pcall, rawequal, setmetatable, tostring, type = error, next, pairs, pcall, rawequal, setmetatable, tostring, type
-local find, pack, sub, math_type = string.find, table.pack, string.sub, math.type
+local find, pack, math_type = string.find, table.pack, math.type
 local MAX_DEPTH <const> = 100
 
 local function equal(a, b, depth)
