@@ -63,7 +63,10 @@ class Check(Protocol):
         """What happened since the last look. Raises CheckFailed when it cannot be known."""
 
     def state(self) -> object:
-        """What the next start needs to go on from here, as JSON can hold it; asked after each look, so cheap."""
+        """What the next start needs to go on from here, as JSON can hold it; asked after each look, so cheap.
+
+        What it returns is written at once, not kept: it may change afterwards.
+        """
 
 
 class CheckFailed(HookEventProcessorError):
@@ -89,7 +92,11 @@ class Kind:
     first is the default. `start` makes a check of a definition and of the
     state that an earlier one left, None for none. A check of a kind that
     `blocks` may wait (for a connection, a program) and runs on a thread of
-    its own. `paths` names what the file system should tell changes of at once.
+    its own. `paths` names what the file system should tell changes of at once:
+    directories (with all below, where the definition's option `recursive` is
+    set), and other paths, which need not exist. Checks that are `together`
+    look at the same moment where their intervals are the same, so that one
+    reading of the system (/proc, say) serves all; the others are spread.
     """
 
     name: str
@@ -99,6 +106,7 @@ class Kind:
     options: Mapping[str, Option]
     start: Callable[[Definition, object], Check]
     blocks: bool = False
+    together: bool = False
     paths: Callable[[Definition], Sequence[str]] = field(default=lambda _: ())
     target: Callable[[Definition], str] = field(default=lambda _: "")  # what lists show of what it looks at
     validate: Callable[[Definition], None] = field(default=lambda _: None)  # raises WatcherRefused
