@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -414,6 +415,18 @@ def test_the_key_file_is_its_owners_alone(tmp_path: Path) -> None:
     file.chmod(0o644)
     with pytest.raises(SecretRefused, match=f"is open to others: chmod 600 {file}"):
         key_ring.load(Settings(home=file.parent, conninfo=None))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+def test_a_key_file_that_root_makes_belongs_to_the_folders_owner(tmp_path: Path) -> None:
+    file = tmp_path / "home" / "secret.key"
+    file.parent.mkdir()
+    os.chown(file.parent, 65534, 65534)
+    key_ring.create(file)
+    assert file.stat().st_uid == 65534
+    os.chown(file, 65533, 65533)
+    key_ring.write(file, (key_ring.Key.new(),))
+    assert (file.stat().st_uid, file.stat().st_mode & 0o777) == (65533, 0o600)
 
 
 def test_a_damaged_key_file_is_named_and_not_quoted(tmp_path: Path) -> None:

@@ -170,6 +170,7 @@ MISUSED = [
     ("state.lock(1, 1)", "state.lock takes a lock's name, not a number"),
     ('state.lock("l")', "state.lock takes a ttl in seconds, not a nil"),
     ('state.lock("l", 1, {waits = 1})', "state.lock: unknown option waits; it takes wait"),
+    ('state.lock("l", 1e9)', "ttl takes a number of seconds, from 0.001 to 604800"),
     ('state.lock("l", 1, {wait = -1})', "wait takes a number of seconds, from 0 to 1e+09"),
     ('state.with_lock("l", 1)', "state.with_lock takes a function, not a nil"),
     ("state.with_lock({}, 1, print)", "state.with_lock takes a lock's name, not a table"),
@@ -196,6 +197,21 @@ def test_the_number_of_keys_is_bounded(hooks: Hooks, connection: Connection) -> 
     # Expired ones are in nobody's way.
     connection.execute("UPDATE hook_state SET expires_at = now() WHERE key <> 'k1'")
     assert hooks.said('state.set("more", 1) print(json.encode(state.keys()))') == '["k1","more"]'
+
+
+def test_the_number_of_shared_namespaces_is_bounded(hooks: Hooks, connection: Connection) -> None:
+    connection.execute(
+        "INSERT INTO hook_state (stack, scope, name, key, value)"
+        " SELECT stack, 'shared', 's' || n, 'k', '1' FROM generate_series(1, 100) AS n, (VALUES (''), ('production'))"
+        " AS stacks (stack)"
+    )
+    for called in ('set("k", 1)', 'incr("k")', 'compare_and_swap("k", nil, 1)'):
+        said = error(hooks.run(f'state.shared("more").{called}'))
+        assert "the hooks of no stack have 100 shared namespaces with keys, as many as there may be" in said
+    assert "the stack 'production' has 100" in error(hooks.run('state.shared("more").set("k", 1)', stack="production"))
+    assert hooks.said('state.set("k", 1) state.shared("s1").set("new", 1) print(state.shared("s2").incr("k"))') == "2"
+    connection.execute("UPDATE hook_state SET expires_at = now() WHERE name = 's50'")
+    assert hooks.said('print(state.shared("more").set("k", 1))') == "true"
 
 
 def _at_once(number: int, work: Any) -> list[Any]:
@@ -272,6 +288,9 @@ def test_the_number_of_locks_is_bounded(hooks: Hooks, connection: Connection) ->
     )
     assert "the hook 'hook' has 1,000 locks, as many as it may" in error(hooks.run('state.lock("more", 60)'))
     assert hooks.said('print(state.lock("l1", 60))').startswith("false")
+    connection.execute("UPDATE hook_state_locks SET scope = 'shared', name = 's' || lock")
+    assert "what the hooks of the stack share has 1,000 locks" in error(hooks.run('state.shared("x").lock("more", 60)'))
+    connection.execute("UPDATE hook_state_locks SET scope = 'hook', name = 'hook'")
     connection.execute("UPDATE hook_state_locks SET expires_at = now()")
     assert hooks.said('print(state.lock("more", 60))') == "true\tnil"
 

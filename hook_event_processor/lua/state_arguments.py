@@ -61,8 +61,8 @@ def checked_ttl(ttl: object) -> float | None:
     return None if ttl is None else seconds_of("ttl", ttl, least=0.001)
 
 
-def seconds_of(what: str, given: object, least: float) -> float:
+def seconds_of(what: str, given: object, least: float, most: float = _LONGEST_TTL) -> float:
     """A number of seconds, of any kind."""
-    if isinstance(given, bool) or not isinstance(given, int | float) or not least <= given <= _LONGEST_TTL:
-        raise Misused(f"{what} takes a number of seconds, from {least:g} to {_LONGEST_TTL:g}")
+    if isinstance(given, bool) or not isinstance(given, int | float) or not least <= given <= most:
+        raise Misused(f"{what} takes a number of seconds, from {least:g} to {most:g}")
     return float(given)

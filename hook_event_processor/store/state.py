@@ -12,6 +12,7 @@ from psycopg.rows import class_row
 from hook_event_processor.errors import StateRefused
 
 MAX_KEYS = 10_000  # of a namespace
+MAX_SHARED = 100  # namespaces that the hooks of a stack share
 MAX_VALUE_BYTES = 64 * 1024  # of JSON text
 MAX_KEY_BYTES = 255
 MAX_NAME_BYTES = 200
@@ -54,10 +55,21 @@ class Entry:
 
 HERE = "stack = %(stack)s AND scope = %(scope)s AND name = %(name)s"
 _ALIVE = "(hook_state.expires_at IS NULL OR hook_state.expires_at > now())"
+# The names of the stack's shared namespaces, each found by one step through the primary key.
+_SHARED = """
+WITH RECURSIVE shared (name) AS (
+    SELECT min(name) FROM hook_state WHERE stack = %(stack)s AND scope = 'shared'
+    UNION ALL
+    SELECT (SELECT min(h.name) FROM hook_state h
+            WHERE h.stack = %(stack)s AND h.scope = 'shared' AND h.name > shared.name)
+    FROM shared WHERE shared.name IS NOT NULL)
+SELECT count(name) FROM shared
+"""
 # Within bounds: a key that is there, or one more while there is room.
 _ROOM = f"""
 EXISTS (SELECT FROM hook_state WHERE {HERE} AND key = %(key)s)
 OR (SELECT count(*) FROM (SELECT FROM hook_state WHERE {HERE} LIMIT {MAX_KEYS}) AS taken) < {MAX_KEYS}
+AND (%(scope)s = 'hook' OR EXISTS (SELECT FROM hook_state WHERE {HERE}) OR ({_SHARED}) < {MAX_SHARED})
 """
 _INSERT = """
 INSERT INTO hook_state (stack, scope, name, key, value, expires_at)
@@ -81,12 +93,12 @@ def get(connection: Connection, namespace: Namespace, key: str) -> bytes | None:
 def put(connection: Connection, namespace: Namespace, key: str, value: str, ttl: float | None = None) -> None:
     """Set the key to a value of JSON text, for `ttl` seconds or for good. Raises StateRefused when there is no room."""
     values = namespace.with_values(key=key, value=value, ttl=ttl)
-    statement = f"{_INSERT} WHERE {_ROOM} {_REPLACE}"
+    statement = f"{_INSERT} WHERE ({_ROOM}) {_REPLACE}"
     for _ in range(2):
         if connection.execute(statement, values).rowcount:
             return
         _make_room(connection, namespace)
-    raise _full(namespace)
+    raise _full(connection, namespace)
 
 
 def delete(connection: Connection, namespace: Namespace, key: str) -> bool:
@@ -108,7 +120,7 @@ def keys(connection: Connection, namespace: Namespace, prefix: str = "") -> list
 
 _INCREASE = f"""
 {_INSERT}
-WHERE {_ROOM}
+WHERE ({_ROOM})
 ON CONFLICT (stack, scope, name, key) DO UPDATE
 SET value = CASE WHEN {_ALIVE} THEN to_jsonb((hook_state.value #>> '{{}}')::numeric + %(value)s::numeric)
                  ELSE EXCLUDED.value END,
@@ -138,7 +150,7 @@ def increase(connection: Connection, namespace: Namespace, key: str, by: str, tt
         if held is not None:
             raise StateRefused(_not_increased(key, held))
         _make_room(connection, namespace)
-    raise _full(namespace)
+    raise _full(connection, namespace)
 
 
 def _not_increased(key: str, held: bytes) -> str:
@@ -169,14 +181,14 @@ def compare_and_swap(
 
 
 def _create(connection: Connection, namespace: Namespace, values: Mapping[str, object]) -> bool:
-    statement = f"{_INSERT} WHERE {_ROOM} {_REPLACE} WHERE NOT {_ALIVE}"
+    statement = f"{_INSERT} WHERE ({_ROOM}) {_REPLACE} WHERE NOT {_ALIVE}"
     for _ in range(2):
         if connection.execute(statement, values).rowcount:
             return True
         if not _is_absent(connection, values):
             return False
         _make_room(connection, namespace)
-    raise _full(namespace)
+    raise _full(connection, namespace)
 
 
 def _is_absent(connection: Connection, values: Mapping[str, object]) -> bool:
@@ -185,11 +197,16 @@ def _is_absent(connection: Connection, values: Mapping[str, object]) -> bool:
 
 
 def _make_room(connection: Connection, namespace: Namespace) -> None:
-    connection.execute(f"DELETE FROM hook_state WHERE {HERE} AND NOT {_ALIVE}", namespace.with_values())
+    # Shared ones count together, too.
+    where = HERE if namespace.scope == "hook" else "stack = %(stack)s AND scope = %(scope)s"
+    connection.execute(f"DELETE FROM hook_state WHERE {where} AND NOT {_ALIVE}", namespace.with_values())
 
 
-def _full(namespace: Namespace) -> StateRefused:
-    return StateRefused(f"{namespace} holds {MAX_KEYS:,} keys, as many as it may: delete some, or give them a ttl")
+def _full(connection: Connection, namespace: Namespace) -> StateRefused:
+    if connection.execute(f"SELECT FROM hook_state WHERE {HERE} LIMIT 1", namespace.with_values()).rowcount:
+        return StateRefused(f"{namespace} holds {MAX_KEYS:,} keys, as many as it may: delete some, or give them a ttl")
+    whose = f"the stack {namespace.stack!r} has" if namespace.stack else "the hooks of no stack have"
+    return StateRefused(f"{whose} {MAX_SHARED} shared namespaces with keys, as many as there may be")
 
 
 def entries(

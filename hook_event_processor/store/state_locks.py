@@ -9,13 +9,16 @@ from psycopg import Connection
 from hook_event_processor.errors import StateRefused
 from hook_event_processor.store.state import HERE, Namespace
 
-MAX_LOCKS = 1_000  # of a namespace
+MAX_LOCKS = 1_000  # of a hook, and of all that the hooks of a stack share
+MAX_TTL = 7 * 86_400.0  # seconds: nobody else can end a lock before
+
+_COUNTED = "stack = %(stack)s AND scope = %(scope)s AND (scope = 'shared' OR name = %(name)s)"
 
 _TAKE = f"""
 INSERT INTO hook_state_locks (stack, scope, name, lock, owner, expires_at)
 SELECT %(stack)s, %(scope)s, %(name)s, %(lock)s, %(owner)s, now() + make_interval(secs => %(ttl)s)
 WHERE EXISTS (SELECT FROM hook_state_locks WHERE {HERE} AND lock = %(lock)s)
-   OR (SELECT count(*) FROM (SELECT FROM hook_state_locks WHERE {HERE} LIMIT {MAX_LOCKS}) AS taken) < {MAX_LOCKS}
+   OR (SELECT count(*) FROM (SELECT FROM hook_state_locks WHERE {_COUNTED} LIMIT {MAX_LOCKS}) AS taken) < {MAX_LOCKS}
 ON CONFLICT (stack, scope, name, lock) DO UPDATE
 SET owner = EXCLUDED.owner, expires_at = EXCLUDED.expires_at,
     taken_at = CASE WHEN hook_state_locks.owner = EXCLUDED.owner THEN hook_state_locks.taken_at ELSE now() END
@@ -26,8 +29,8 @@ WHERE hook_state_locks.expires_at <= now() OR hook_state_locks.owner = EXCLUDED.
 def take(connection: Connection, namespace: Namespace, lock: str, owner: UUID, ttl: float) -> bool:
     """Take the lock for `ttl` seconds from now on; False when another owner holds it.
 
-    The owner that holds it already holds it for longer. Raises StateRefused
-    when the namespace has no room for one more lock.
+    The owner that holds it already holds it anew. Raises StateRefused when
+    there are too many locks.
     """
     values = namespace.with_values(lock=lock, owner=owner, ttl=ttl)
     for _ in range(2):
@@ -35,8 +38,9 @@ def take(connection: Connection, namespace: Namespace, lock: str, owner: UUID, t
             return True
         if connection.execute(f"SELECT FROM hook_state_locks WHERE {HERE} AND lock = %(lock)s", values).rowcount:
             return False
-        connection.execute(f"DELETE FROM hook_state_locks WHERE {HERE} AND expires_at <= now()", values)
-    raise StateRefused(f"{namespace} has {MAX_LOCKS:,} locks, as many as it may")
+        connection.execute(f"DELETE FROM hook_state_locks WHERE {_COUNTED} AND expires_at <= now()", values)
+    counted = namespace if namespace.scope == "hook" else "what the hooks of the stack share"
+    raise StateRefused(f"{counted} has {MAX_LOCKS:,} locks, as many as it may")
 
 
 def release(connection: Connection, namespace: Namespace, lock: str, owner: UUID) -> bool:

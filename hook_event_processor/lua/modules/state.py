@@ -97,9 +97,7 @@ class _State:
     def lock(self, call: Call, shared: object, lock: object, ttl: object, wait: object) -> Value:
         """Whether the lock was had, within `wait` seconds; False and a reason otherwise."""
         namespace, name = namespace_of(call, shared), checked_key(call, lock, "lock")
-        seconds = checked_ttl(ttl)
-        if seconds is None:
-            raise Misused("a lock takes a ttl, in seconds, after which it ends by itself")
+        seconds = seconds_of("ttl", ttl, least=0.001, most=state_locks.MAX_TTL)
         ends_at = perf_counter() + min(seconds_of("wait", wait, least=0.0), call.left)
         pause = _FIRST_PAUSE
         while True:
