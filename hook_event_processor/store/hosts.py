@@ -1,0 +1,182 @@
+"""Hosts: who they are, and when they were last heard of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg import Connection
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from hook_event_processor.errors import NotFound
+
+HEARTBEAT_SECONDS = 10.0
+# Three heartbeats are missing; and then: it is taken for gone.
+LATE_SECONDS = 35.0
+GONE_SECONDS = 65.0
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host as its daemon describes it; `system_info` has os, arch, cpu_cores and memory_gb."""
+
+    name: str
+    address: str
+    tags: Sequence[str]
+    version: str
+    system_info: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownHost:
+    """A host as it is stored, last seen `age_seconds` ago, and how many watchers it has."""
+
+    name: str
+    address: str
+    tags: list[str]
+    version: str
+    system_info: Mapping[str, Any]
+    status: str
+    registered_at: datetime
+    last_seen: datetime
+    age_seconds: float
+    watchers: int
+    enabled: int
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What was known of a host before it registered; nothing of a new one."""
+
+    version: str
+    status: str
+
+
+_KNOWN = """
+SELECT name, address, tags, version, system_info, status, registered_at, last_seen,
+       extract(epoch FROM clock_timestamp() - last_seen)::float8 AS age_seconds,
+       count(w.id) AS watchers, count(w.id) FILTER (WHERE w.enabled) AS enabled
+FROM hosts LEFT JOIN (SELECT id, host, enabled FROM watchers) w ON w.host = hosts.name
+"""
+
+
+def known(connection: Connection) -> list[KnownHost]:
+    """Every host, by name."""
+    with connection.cursor(row_factory=class_row(KnownHost)) as cursor:
+        return cursor.execute(f"{_KNOWN} GROUP BY hosts.name ORDER BY hosts.name").fetchall()
+
+
+def get(connection: Connection, name: str) -> KnownHost:
+    """The host of that name. Raises NotFound."""
+    with connection.cursor(row_factory=class_row(KnownHost)) as cursor:
+        found = cursor.execute(f"{_KNOWN} WHERE hosts.name = %s GROUP BY hosts.name", (name,)).fetchone()
+    if found is None:
+        raise NotFound(f"no host {name!r} has registered")
+    return found
+
+
+def remove(connection: Connection, name: str) -> None:
+    """Forget a host; its watchers stay, and a daemon that is there registers it anew. Raises NotFound."""
+    if connection.execute("DELETE FROM hosts WHERE name = %s", (name,)).rowcount == 0:
+        raise NotFound(f"no host {name!r} has registered")
+
+
+def register(connection: Connection, host: Host) -> Before | None:
+    """Write a host down as connected; returns what it was before, None for one that is new."""
+    values = {
+        "name": host.name,
+        "address": host.address,
+        "tags": list(host.tags),
+        "version": host.version,
+        "system_info": Jsonb(host.system_info),
+    }
+    with connection.transaction():
+        # Only one of two daemons of a host finds it new.
+        inserted = connection.execute(
+            """
+            INSERT INTO hosts (name, address, tags, version, system_info)
+            VALUES (%(name)s, %(address)s, %(tags)s, %(version)s, %(system_info)s) ON CONFLICT DO NOTHING
+            """,
+            values,
+        )
+        if inserted.rowcount:
+            return None
+        before = connection.execute("SELECT version, status FROM hosts WHERE name = %(name)s FOR UPDATE", values)
+        row = before.fetchone()
+        connection.execute(
+            """
+            UPDATE hosts SET address = %(address)s, tags = %(tags)s, version = %(version)s, status = 'connected',
+                system_info = %(system_info)s, last_seen = clock_timestamp(),
+                mismatches = CASE WHEN version = %(version)s THEN mismatches ELSE '{}' END
+            WHERE name = %(name)s
+            """,
+            values,
+        )
+        return Before(*row) if row else None
+
+
+def beat(connection: Connection, name: str) -> bool:
+    """A heartbeat. False when the host must register: it is not known, or was taken for gone."""
+    return (
+        connection.execute(
+            "UPDATE hosts SET last_seen = clock_timestamp(), status = 'connected'"
+            " WHERE name = %s AND status <> 'disconnected'",
+            (name,),
+        ).rowcount
+        == 1
+    )
+
+
+def say_stopped(connection: Connection, name: str) -> None:
+    """The host's daemon ends in order: that its heartbeats end is no failure."""
+    connection.execute(
+        "UPDATE hosts SET last_seen = clock_timestamp(), status = 'stopped' WHERE name = %s AND status = 'connected'",
+        (name,),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """A host whose heartbeats are missing; `gone` when they have for long."""
+
+    name: str
+    address: str
+    tags: list[str]
+    version: str
+    system_info: Mapping[str, Any]
+    last_seen: datetime
+    silent_seconds: float
+    gone: bool
+
+
+def find_silent(connection: Connection) -> list[Silent]:
+    """Mark the hosts whose heartbeats are missing; each is returned once as late and once as gone, to one caller."""
+    with connection.cursor(row_factory=class_row(Silent)) as cursor:
+        return cursor.execute(
+            """
+            UPDATE hosts
+            SET status = CASE WHEN last_seen < now() - %(gone)s * interval '1 s' THEN 'disconnected' ELSE 'late' END
+            WHERE status = 'connected' AND last_seen < now() - %(late)s * interval '1 s'
+               OR status <> 'disconnected' AND last_seen < now() - %(gone)s * interval '1 s'
+            RETURNING name, address, tags, version, system_info, last_seen,
+                      extract(epoch FROM now() - last_seen)::float8 AS silent_seconds, status = 'disconnected' AS gone
+            """,
+            {"late": LATE_SECONDS, "gone": GONE_SECONDS},
+        ).fetchall()
+
+
+def find_mismatched(connection: Connection, version: str) -> list[KnownHost]:
+    """The connected hosts that have another version than this processor's; each is returned once for a pair."""
+    with connection.cursor(row_factory=class_row(KnownHost)) as cursor:
+        return cursor.execute(
+            """
+            UPDATE hosts SET mismatches = mismatches || %(version)s::text
+            WHERE status = 'connected' AND version <> %(version)s AND NOT mismatches @> ARRAY[%(version)s::text]
+            RETURNING name, address, tags, version, system_info, status, registered_at, last_seen,
+                      0.0::float8 AS age_seconds, 0 AS watchers, 0 AS enabled
+            """,
+            {"version": version},
+        ).fetchall()

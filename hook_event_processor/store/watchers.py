@@ -1,0 +1,215 @@
+"""Watchers: what hosts watch, as operators and their daemons read and write it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from psycopg import Connection, errors, sql
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from hook_event_processor.errors import Ambiguous, HookEventProcessorError, NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class NewWatcher:
+    """A watcher to be stored; options as texts, by name, and the interval in seconds, None for the type's own."""
+
+    host: str
+    type: str
+    conditions: Sequence[str] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+    interval: float | None = None
+    name: str = ""
+    stack: str | None = None
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """A watcher as it is stored."""
+
+    id: str
+    host: str
+    type: str
+    name: str
+    stack: str | None
+    config: Mapping[str, Any]
+    enabled: bool
+    created_at: datetime
+    updated_at: datetime
+    last_check: datetime | None
+    last_event: datetime | None
+    last_error: str | None
+
+    @property
+    def conditions(self) -> list[str]:
+        return [str(condition) for condition in self.config.get("conditions") or ()]
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Texts, by name; a flag's is 'true'."""
+        return {name: _text(value) for name, value in (self.config.get("options") or {}).items()}
+
+    @property
+    def interval(self) -> float | None:
+        """Seconds; None for the type's own."""
+        interval = self.config.get("interval")
+        return float(interval) if isinstance(interval, int | float) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a daemon has to say of a watcher: None for an event that there was not; `error` None for no error."""
+
+    id: str
+    checked_at: datetime
+    event_at: datetime | None
+    error: str | None
+
+
+_COLUMNS = "id, host, type, name, stack, config, enabled, created_at, updated_at, last_check, last_event, last_error"
+
+
+def add(connection: Connection, new: NewWatcher) -> Watcher:
+    """Store a watcher; whether it makes sense is for watchers.kinds.read to say before.
+
+    Raises HookEventProcessorError when its host has one of that name.
+    """
+    config: dict[str, Any] = {"conditions": list(new.conditions), "options": dict(new.options)}
+    if new.interval is not None:
+        config["interval"] = new.interval
+    values = {
+        "id": f"watcher-{time.time_ns()}",
+        "host": new.host,
+        "type": new.type,
+        "name": new.name,
+        "stack": new.stack,
+        "config": Jsonb(config),
+        "enabled": new.enabled,
+    }
+    try:
+        [added] = _read(
+            connection,
+            f"""
+            INSERT INTO watchers (id, host, type, name, stack, config, enabled)
+            VALUES (%(id)s, %(host)s, %(type)s, %(name)s, %(stack)s, %(config)s, %(enabled)s)
+            RETURNING {_COLUMNS}
+            """,
+            values,
+        )
+    except errors.UniqueViolation:
+        raise HookEventProcessorError(
+            f"{new.host} has a watcher named {new.name!r} already: choose another name, or delete that one"
+        ) from None
+    return added
+
+
+def known(connection: Connection, host: str | None = None, type: str | None = None) -> list[Watcher]:  # noqa: A002
+    """Every watcher, or those of one host or type, by host and age."""
+    return _read(
+        connection,
+        f"""
+        SELECT {_COLUMNS} FROM watchers
+        WHERE (%(host)s::text IS NULL OR host = %(host)s) AND (%(type)s::text IS NULL OR type = %(type)s)
+        ORDER BY host, created_at, id
+        """,
+        {"host": host, "type": type},
+    )
+
+
+def get(connection: Connection, name: str, host: str | None = None) -> Watcher:
+    """The watcher with that name, id, or beginning of an id (of one host, if given). Raises NotFound or Ambiguous."""
+    # Its number may be given without the word before it.
+    start = name if name.startswith("watcher-") else f"watcher-{name}"
+    found = _read(
+        connection,
+        f"""
+        SELECT {_COLUMNS} FROM watchers
+        WHERE (name = %(name)s OR id = %(name)s OR starts_with(id, %(start)s))
+          AND (%(host)s::text IS NULL OR host = %(host)s)
+        ORDER BY id = %(name)s DESC, name = %(name)s DESC, id LIMIT 3
+        """,
+        {"name": name, "start": start, "host": host},
+    )
+    where = f" on {host}" if host else ""
+    if not found or not name:
+        raise NotFound(f"there is no watcher {name!r}{where}")
+    exact = [watcher for watcher in found if watcher.id == name] or [w for w in found if w.name == name] or found
+    if len(exact) > 1:
+        names = ", ".join(f"{watcher.id} on {watcher.host}" for watcher in exact)
+        raise Ambiguous(f"{name!r} stands for more than one watcher: {names}")
+    return exact[0]
+
+
+def set_enabled(connection: Connection, watcher: Watcher, enabled: bool) -> bool:
+    """Enable or disable a watcher; False when it is so already."""
+    if watcher.enabled == enabled:
+        return False  # an UPDATE, even of no row, would make every daemon reload
+    connection.execute(
+        "UPDATE watchers SET enabled = %s, last_error = NULL, updated_at = now() WHERE id = %s", (enabled, watcher.id)
+    )
+    return True
+
+
+def remove(connection: Connection, watcher: Watcher) -> None:
+    """Remove a watcher; its events stay."""
+    connection.execute("DELETE FROM watchers WHERE id = %s", (watcher.id,))
+
+
+def to_watch(connection: Connection, host: str, types: Sequence[str]) -> list[Watcher]:
+    """The enabled watchers of a host, of these types."""
+    return _read(
+        connection,
+        f"SELECT {_COLUMNS} FROM watchers WHERE host = %s AND type = ANY(%s) AND enabled ORDER BY id",
+        (host, list(types)),
+    )
+
+
+def revision(connection: Connection) -> int:
+    """The number that grows with every change of what is watched."""
+    row = connection.execute("SELECT revision FROM watcher_registry").fetchone()
+    return int(row[0]) if row else 0
+
+
+def listen(connection: Connection) -> None:
+    """Be notified of every change of what is watched."""
+    row = connection.execute(
+        "SELECT nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.oid = 'watchers'::regclass"
+    ).fetchone()
+    assert row is not None  # noqa: S101 - the cast has found it
+    connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(f"{row[0]}.watchers")))
+
+
+def say_looked(connection: Connection, looks: Sequence[Looked]) -> None:
+    """Write when watchers last looked and noticed something, and what keeps them from looking, in one statement."""
+    connection.execute(
+        """
+        UPDATE watchers w
+        SET last_check = looked.checked_at, last_event = coalesce(looked.event_at, w.last_event),
+            last_error = looked.error
+        FROM unnest(%s::text[], %s::timestamptz[], %s::timestamptz[], %s::text[])
+            AS looked(id, checked_at, event_at, error)
+        WHERE w.id = looked.id
+        """,
+        (
+            [look.id for look in looks],
+            [look.checked_at for look in looks],
+            [look.event_at for look in looks],
+            [look.error for look in looks],
+        ),
+    )
+
+
+def _text(value: object) -> str:
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
+
+
+def _read(connection: Connection, statement: str, values: Mapping[str, Any] | Sequence[Any]) -> list[Watcher]:
+    with connection.cursor(row_factory=class_row(Watcher)) as cursor:
+        return cursor.execute(statement, values).fetchall()
