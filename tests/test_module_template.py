@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import cache
 from typing import Any
 
 import jinja2
@@ -13,13 +14,19 @@ from chunks import execute as execute_within
 
 from hook_event_processor.lua.door import Failed
 from hook_event_processor.lua.modules import template as module
+from hook_event_processor.lua.runtime import Runtime
 from hook_event_processor.run import ChunkResult
 
 _START = "local template, json = require('template'), require('json')\n"
 
 
+@cache
+def _runtime() -> Runtime:
+    return runtime(library=library())
+
+
 def execute(body: str, *events: list[object]) -> ChunkResult:
-    return execute_within(_START + body, *events, within=runtime(library=library()))
+    return execute_within(_START + body, *events, within=_runtime())
 
 
 def _rendered(text: str, data: object = None, strict: bool = False) -> str:

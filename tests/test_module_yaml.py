@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from functools import cache
 from typing import Any
 
 import pytest
@@ -11,13 +12,19 @@ import yaml
 from chunks import error, event, library, output, runtime
 from chunks import execute as execute_within
 
+from hook_event_processor.lua.runtime import Runtime
 from hook_event_processor.run import ChunkResult
 
 _START = "local yaml, json = require('yaml'), require('json')\n"
 
 
+@cache
+def _runtime() -> Runtime:
+    return runtime(library=library())
+
+
 def execute(body: str, *events: list[object]) -> ChunkResult:
-    return execute_within(_START + body, *events, within=runtime(library=library()))
+    return execute_within(_START + body, *events, within=_runtime())
 
 
 def _decoded(text: str, function: str = "decode") -> Any:
