@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -44,6 +45,7 @@ LIBPQ_VARIABLES: Mapping[str, str] = {
 # Any of these names a server; the others only say how to reach one.
 _NAMES_A_SERVER = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+_SPOOL_POLICIES = ("drop_oldest", "drop_newest")
 _SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,62}")
 
 
@@ -82,6 +84,18 @@ class Settings:
     hook_secret_key_file: Path | None = None
     hook_policy: Path | None = None
     policy: Policy = field(default_factory=Policy)
+    host_name: str = ""
+    host_tags: tuple[str, ...] = ()
+    watch_batch: int = 50
+    watch_flush: float = 1.0
+    spool_max_events: int = 100_000
+    spool_max_size: int = 200 * 1024 * 1024
+    spool_policy: str = "drop_oldest"
+
+    @property
+    def host(self) -> str:
+        """The name that this host has among those with watchers."""
+        return self.host_name or socket.gethostname()
 
 
 def _integer(low: int, high: int) -> Callable[[str], int]:
@@ -169,6 +183,23 @@ def _instance(text: str) -> str:
     return text
 
 
+def _host_name(text: str) -> str:
+    """a name of at most 253 letters, digits and -_. that begins with a letter or digit"""
+    if text and not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,252}", text, re.ASCII):
+        raise ValueError
+    return text
+
+
+def _tags(text: str) -> tuple[str, ...]:
+    """labels separated by commas"""
+    return _names(text)
+
+
+def _spool_policy(text: str) -> str:
+    """drop_oldest or drop_newest"""
+    return _SPOOL_POLICIES[_SPOOL_POLICIES.index(text.lower())]
+
+
 # Variable -> (field, parser). A parser's docstring says what the variable accepts.
 VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "DB_SCHEMA": ("schema", _schema),
@@ -195,6 +226,13 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "HOOK_SECRETS": ("hook_secrets", _names),
     "HOOK_SECRET_KEY_FILE": ("hook_secret_key_file", _path),
     "HOOK_POLICY": ("hook_policy", _path),
+    "HOST_NAME": ("host_name", _host_name),
+    "HOST_TAGS": ("host_tags", _tags),
+    "WATCH_BATCH": ("watch_batch", _integer(1, 1000)),
+    "WATCH_FLUSH": ("watch_flush", _seconds(0, 3600)),
+    "SPOOL_MAX_EVENTS": ("spool_max_events", _integer(1, 100_000_000)),
+    "SPOOL_MAX_MB": ("spool_max_size", _megabytes(1, 1_000_000)),
+    "SPOOL_POLICY": ("spool_policy", _spool_policy),
 }
 
 
