@@ -155,6 +155,7 @@ def test_an_escaped_text_matches_itself_alone() -> None:
         ("find('x', 'x', '1')", "regex.find takes a whole number as its start, not 1"),
         ("match(nil, 'x')", "regex.match takes a string as its text, not a nil"),
         ("match('x', 5)", "regex.match takes a string as its pattern, not a number"),
+        ("escape(('.'):rep(4097))", "regex.escape takes a text of at most 4096 bytes, not 4097"),
         ("escape()", "regex.escape takes a string, not a nil"),
     ],
 )

@@ -5,6 +5,7 @@ local parts = ...
 local call = parts.call
 local error, math_type, select, tointeger, tostring, type = error, math.type, select, math.tointeger, tostring, type
 local gmatch, gsub, pack, sub, unpack = string.gmatch, string.gsub, table.pack, string.sub, string.unpack
+local MAX_ESCAPED <const> = 4096 -- bytes, as of a pattern
 
 local function check(text, pattern, name)
   if type(text) ~= "string" then error("regex." .. name .. " takes a string as its text, not a " .. type(text), 3) end
@@ -73,6 +74,7 @@ end
 -- regex.escape(text) -> a pattern that matches this text and nothing else.
 function regex.escape(text)
   if type(text) ~= "string" then error("regex.escape takes a string, not a " .. type(text), 2) end
+  if #text > MAX_ESCAPED then error("regex.escape takes a text of at most " .. MAX_ESCAPED .. " bytes, not " .. #text, 2) end
   return (gsub(gsub(text, "[^%w_\128-\255]", "\\%0"), "\0", "x00"))
 end
 

@@ -14,6 +14,7 @@ import orjson
 
 from hook_event_processor.lua.templates.budget import Budget, Fault
 
+Filter = Callable[..., Any]  # (run, value, *arguments, **keywords) -> value
 Scalar = (str, int, float, type(None))
 
 
@@ -166,3 +167,11 @@ def check_key(key: Any) -> Any:
     if not isinstance(key, Scalar):
         raise Fault(f"{kind_of(key)} cannot be a key")
     return key
+
+
+def whole(value: Any, low: int = 0, high: int = 2**31) -> int:
+    """The value, when it is a whole number within bounds. Raises Fault otherwise."""
+    if not isinstance(value, int) or not low <= value <= high:
+        shown = str(value) if is_number(value) else kind_of(value)
+        raise Fault(f"{shown} where a whole number from {low} to {high} is taken")
+    return value
