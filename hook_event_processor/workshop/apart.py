@@ -16,7 +16,7 @@ def run_apart(work: Callable[[threading.Event], _T], seconds: float) -> _T:
     Raises TimeoutError when it does not end, and what it raises. Ctrl-C
     cancels it, and waits for that.
     """
-    cancelled = threading.Event()
+    cancelled, ended = threading.Event(), threading.Event()
     results: list[_T] = []
     faults: list[BaseException] = []
 
@@ -25,16 +25,18 @@ def run_apart(work: Callable[[threading.Event], _T], seconds: float) -> _T:
             results.append(work(cancelled))
         except BaseException as fault:
             faults.append(fault)
+        finally:
+            ended.set()
 
-    thread = threading.Thread(target=run, name="workshop", daemon=True)
-    thread.start()
     try:
-        thread.join(seconds + _PATIENCE_SECONDS)
+        threading.Thread(target=run, name="workshop", daemon=True).start()
+        # Not join(): interrupted, it takes the thread for ended (bpo-45274).
+        in_time = ended.wait(seconds + _PATIENCE_SECONDS)
     except KeyboardInterrupt:
         cancelled.set()
-        thread.join(_PATIENCE_SECONDS)
+        ended.wait(_PATIENCE_SECONDS)
         raise
-    if thread.is_alive():
+    if not in_time:
         cancelled.set()
         raise TimeoutError(f"it did not end within {seconds + _PATIENCE_SECONDS:g} seconds")
     if faults:
