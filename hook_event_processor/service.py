@@ -31,10 +31,10 @@ from hook_event_processor.processor.lookout import Lookout
 from hook_event_processor.processor.outage import Outage, reconnect_delay
 from hook_event_processor.processor.pace import Paces
 from hook_event_processor.processor.report import Report
-from hook_event_processor.processor.stop import Stop
 from hook_event_processor.registry import Registry
 from hook_event_processor.retry import RetryPolicy
 from hook_event_processor.settings import Settings
+from hook_event_processor.stop import Stop
 from hook_event_processor.store import migrate
 from hook_event_processor.store.database import Database
 from hook_event_processor.store.watch import LANE_ROLE

@@ -1,4 +1,4 @@
-"""The end of a processor: asked for by a signal, noticed by the main thread."""
+"""The end of a service, or its settings read anew: asked for by a signal, noticed by the main thread."""
 
 from __future__ import annotations
 
@@ -19,12 +19,18 @@ class Stop:
 
     def __init__(self) -> None:
         self._set = False
+        self._reload = False
         self._read, self._written = os.pipe()
         os.set_blocking(self._read, False)
         os.set_blocking(self._written, False)
 
     def is_set(self) -> bool:
         return self._set
+
+    def take_reload(self) -> bool:
+        """Whether SIGHUP has come since this was last asked."""
+        asked, self._reload = self._reload, False
+        return asked
 
     def wait(self, seconds: float) -> bool:
         """Wait until a signal is handled, or the time is up; whether it is set."""
@@ -33,10 +39,12 @@ class Stop:
         return self._set
 
     @contextmanager
-    def at_signals(self) -> Iterator[None]:
-        """For a while, SIGTERM and SIGINT set it, and a second one leaves at once."""
+    def at_signals(self, *, reloads: bool = False) -> Iterator[None]:
+        """For a while, SIGTERM and SIGINT set it, and a second one leaves at once; SIGHUP is for take_reload()."""
         descriptor = signal.set_wakeup_fd(self._written, warn_on_full_buffer=False)
         handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        if reloads:
+            handlers[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._on_hangup)
         try:
             yield
         finally:
@@ -48,3 +56,6 @@ class Stop:
         if self._set:
             os._exit(128 + number)
         self._set = True
+
+    def _on_hangup(self, _: int, __: FrameType | None) -> None:
+        self._reload = True
