@@ -7,6 +7,7 @@ import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,7 @@ class Settings:
     spool_max_events: int = 100_000
     spool_max_size: int = 200 * 1024 * 1024
     spool_policy: str = "drop_oldest"
+    retention: timedelta | None = timedelta(hours=720)
 
     @property
     def host(self) -> str:
@@ -200,6 +202,15 @@ def _spool_policy(text: str) -> str:
     return _SPOOL_POLICIES[_SPOOL_POLICIES.index(text.lower())]
 
 
+def _retention(text: str) -> timedelta | None:
+    """a number of hours or days, such as 720h or 30d, or off"""
+    if text.lower() == "off":
+        return None
+    if not re.fullmatch(r"\d{1,6}[hd]", text, re.ASCII):
+        raise ValueError
+    return timedelta(hours=int(text[:-1]) * (24 if text[-1] == "d" else 1))
+
+
 # Variable -> (field, parser). A parser's docstring says what the variable accepts.
 VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "DB_SCHEMA": ("schema", _schema),
@@ -233,6 +244,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "SPOOL_MAX_EVENTS": ("spool_max_events", _integer(1, 100_000_000)),
     "SPOOL_MAX_MB": ("spool_max_size", _megabytes(1, 1_000_000)),
     "SPOOL_POLICY": ("spool_policy", _spool_policy),
+    "RETENTION": ("retention", _retention),
 }
 
 

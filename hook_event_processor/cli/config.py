@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,8 @@ def _settings(settings: Settings) -> list[tuple[str, str, str]]:
 
 def _shown(variable: str, value: object) -> str:
     """The value as its variable would take it."""
+    if variable == "RETENTION":
+        return f"{value / timedelta(hours=1):g}h" if isinstance(value, timedelta) else "off"
     if isinstance(value, bool):
         return "on" if value else "off"
     if variable.endswith("_MB") and isinstance(value, int):

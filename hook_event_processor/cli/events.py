@@ -47,7 +47,7 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         "Removes what was completed so long ago, in small steps; what is not finished stays.",
     )
     command.add_argument(
-        "--older-than", type=duration, required=True, metavar="DURATION", help="30s, 10m, 720h, 7d and so on"
+        "--older-than", type=duration, metavar="DURATION", help="30s, 10m, 720h, 7d and so on (default: RETENTION)"
     )
     command.add_argument("--failed", action="store_true", help="remove failed events of that age, too")
     add_format(command)
@@ -105,8 +105,12 @@ def cleanup(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.progress import fraction_bar
     from hook_event_processor.store import retention
 
+    age = arguments.older_than if arguments.older_than is not None else settings.retention
+    if age is None:
+        result(arguments.format, "nothing is removed: RETENTION is off", {"events": 0, "executions": 0})
+        return 0
     with session(settings) as connection, fraction_bar("Removing") as report:
-        events, runs = retention.clean_up(connection, arguments.older_than, failed=arguments.failed, report=report)
+        events, runs = retention.clean_up(connection, age, failed=arguments.failed, report=report)
     text = f"removed: {counted(events, 'event')} and {counted(runs, 'execution')}"
     result(arguments.format, text, {"events": events, "executions": runs})
     return 0
