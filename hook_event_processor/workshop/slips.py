@@ -9,8 +9,10 @@ import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator
 
+from hook_event_processor import catalog
+from hook_event_processor.errors import EventRefused
 from hook_event_processor.lua.loader import MODULES
-from hook_event_processor.workshop.event_types import is_known, is_literal, nearest
+from hook_event_processor.registry import is_literal
 from hook_event_processor.workshop.findings import Finding, Severity
 from hook_event_processor.workshop.grammar import scopes_of
 from hook_event_processor.workshop.library_names import ABSENT, GLOBALS, SPEC_GLOBALS, event_fields, members
@@ -98,11 +100,11 @@ def _unknown_types(scopes: Scopes, event_types: Collection[str]) -> Iterator[Fin
     named = [token for token in scopes.strings if token.value in event_types]
     for token in (*named, *_dispatched(scopes.calls)):
         name = token.value or ""
-        if not is_literal(name) or is_known(name):
+        if not name or not is_literal(name) or name.startswith(catalog.FREE) or _is_known(name):
             continue
-        near = nearest(name)
+        near = catalog.nearest(name)
         if near:
-            yield _warning(token, f"the event type {name} is not in the catalog: did you mean {near}?")
+            yield _warning(token, f"the event type {name} is not in the catalog: did you mean {near[0]}?")
         else:
             reason = f"the event type {name} is not in the catalog: it is taken as one of your own"
             yield Finding(token.line, token.column, Severity.NOTE, reason)
@@ -121,3 +123,10 @@ def _dispatched(calls: Iterable[Call]) -> Iterator[Token]:
 def _hint(name: str, names: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1)
     return f": did you mean {near[0]}?" if near else ""
+
+
+def _is_known(name: str) -> bool:
+    try:
+        return catalog.canonical(name) in catalog.known(None)
+    except EventRefused:
+        return False

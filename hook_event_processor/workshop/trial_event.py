@@ -12,8 +12,7 @@ import orjson
 
 from hook_event_processor import catalog
 from hook_event_processor.event import DEFAULT_PRIORITY, join_type, split_type
-from hook_event_processor.registry import parse_pattern
-from hook_event_processor.workshop.event_types import is_custom, is_literal
+from hook_event_processor.registry import is_literal, parse_pattern
 
 _PG_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _ANY_TYPE = "custom.example"
@@ -94,7 +93,9 @@ def sample(event_type: str) -> dict[str, Any]:
     """A payload with the fields that the catalog knows of a type; empty for an unknown one."""
     types = catalog.known(None)
     # custom.anything is likely to hold what custom does.
-    known = types.get(catalog.canonical(event_type)) or (types.get(_CUSTOM) if is_custom(event_type) else None)
+    known = types.get(catalog.canonical(event_type)) or (
+        types.get(_CUSTOM) if event_type.startswith(catalog.FREE) else None
+    )
     if known is None:
         return {}
     fields = {entry.name: _value(entry) for entry in known.fields}
