@@ -8,18 +8,16 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from psycopg import Connection
 
-from hook_event_processor.event_handlers import EventHandlerRegistry
 from hook_event_processor.lua.loader import read_definition
 from hook_event_processor.store.database import Database
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-HOOKS = sorted([*(ROOT / "hook_event_processor/starter").glob("*.lua"), *(ROOT / "docs").rglob("*.lua")])
+HOOKS = sorted((ROOT / "hook_event_processor/starter").glob("*.lua"))
 DPKG_LOG = """\
 2026-05-09 10:00:00 startup archives unpack
 2026-05-09 10:00:01 install curl:amd64 <none> 7.88.1-10
@@ -46,7 +44,7 @@ def test_the_readme_fits_one_screen_and_names_the_line() -> None:
 
 
 @pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook.name)
-def test_every_hook_can_be_added_and_is_pure(hook: Path) -> None:
+def test_every_starting_hook_can_be_added_and_is_pure(hook: Path) -> None:
     definition = read_definition(hook.read_text(), str(hook))
     assert definition.name == hook.stem
     assert definition.description
@@ -63,7 +61,7 @@ def dpkg_logs(tmp_path: Path) -> str:
 
 
 def _run_one_liner(database: Database, logs: str) -> str:
-    page = (ROOT / "docs/examples/packages/README.md").read_text()
+    page = (ROOT / "docs/hooks/packages/README.md").read_text()
     command = re.search(r"```bash\n(zcat .*?)```", page, re.DOTALL)
     assert command is not None
     environment = {
@@ -105,23 +103,3 @@ def test_the_package_history_taken_twice_adds_nothing(
     _run_one_liner(database, dpkg_logs)
     assert "4 were there already" in _run_one_liner(database, dpkg_logs)
     assert connection.execute("SELECT count(*) FROM hook_events").fetchone() == (4,)
-
-
-def test_the_hook_of_the_page_on_hooks_is_one() -> None:
-    page = (ROOT / "docs/hooks.md").read_text()
-    (text,) = re.findall(r"```lua\n(.*?)```", page, re.DOTALL)
-    definition = read_definition(text, "hooks.md")
-    assert (definition.name, definition.event_types) == ("disk_alert", ("system.disk_full", "disk.*"))
-    assert (definition.timeout_seconds, definition.retry["attempts"]) == (5.0, 5)
-    assert not definition.effectful
-
-
-def test_the_handlers_of_the_page_on_hooks_can_be_registered() -> None:
-    page = (ROOT / "docs/hooks.md").read_text()
-    (text,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    names: dict[str, Any] = {}
-    exec(compile(text, "hooks.md", "exec"), names)
-    registry = EventHandlerRegistry()
-    names["register"](registry)
-    served_by = registry.candidates("CustomSource", "custom_action")[0]
-    assert served_by.handler({"resource_id": "a"}).message == "seen a"

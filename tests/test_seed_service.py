@@ -196,7 +196,7 @@ def test_the_hook_and_the_event_of_the_readme(connection: Connection, database: 
 def test_the_package_hook_tells_installs_from_upgrades(
     connection: Connection, database: Database, tmp_path: Path, action: str, versions: dict[str, Any], output: str
 ) -> None:
-    _bash(database, tmp_path, f"hep hook add {ROOT}/docs/examples/packages/packages.lua")
+    _bash(database, tmp_path, f"hep hook add {ROOT}/docs/hooks/packages/packages.lua")
     insert_event(connection, source="package", action=action, payload={"package": "curl", **versions})
     with _running(database, tmp_path, "run"):
         _wait_until(lambda: _outputs(connection, "packages") == [output], 10)

@@ -1,0 +1,46 @@
+-- Goes over the trail that audit_trail writes, and raises an alarm where it was changed.
+local crypto = require("crypto")
+local event_module = require("event")
+local file = require("file")
+local json = require("json")
+local state = require("state")
+
+local hook = {
+  name = "audit_check",
+  description = "Checks that the trail of sensitive operations is whole",
+  event_type = "schedule.triggered",
+  params = { path = "audit.jsonl", schedule = "audit" },
+}
+
+local trail = state.shared("audit")
+
+function hook.filter(event) return event.data.schedule_name == hook.params.schedule end
+
+-- How many lines there are, or the first that is wrong.
+local function lines_of(text, last)
+  local before, count = "", 0
+  for line in text:gmatch("[^\n]+") do
+    count = count + 1
+    local entry = json.decode(line)
+    if type(entry) ~= "table" or entry.before ~= before then return nil, "line " .. count .. " is not the one that was written" end
+    before = crypto.sha256(line)
+  end
+  if before ~= last then return nil, "the last line was changed, or lines are missing behind line " .. count end
+  return count
+end
+
+local function check()
+  local text, reason = file.read(hook.params.path, { max = 8 * 1024 * 1024 })
+  if not text then return nil, reason end
+  return lines_of(text, trail.get("digest", ""))
+end
+
+function hook.execute()
+  -- Not while a line is being written.
+  local count, reason = trail.with_lock("trail", 30, check, { wait = 20 })
+  if count then return true, count .. " lines are as they were written" end
+  event_module.dispatch("security.breach", { action = "audit trail", resource = hook.params.path, severity = "critical" })
+  return true, "alarm: " .. reason
+end
+
+return hook
