@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from hook_event_processor.lua import authorities, exchange
+from hook_event_processor.lua.web import authorities, exchange
 
 
 def server_context(folder: Path, *names: str) -> ssl.SSLContext:

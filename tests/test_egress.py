@@ -12,7 +12,7 @@ import pytest
 from web import serving
 
 from hook_event_processor.egress import Egress, Forbidden, egress, parse_rule
-from hook_event_processor.lua.dial import Patience, TimedOut, Unreachable, dial
+from hook_event_processor.lua.web.dial import Patience, TimedOut, Unreachable, dial
 
 _HERE = ("127.0.0.1",)
 

@@ -21,9 +21,9 @@ from chunks import error, event, execute, library, outcomes, output, run, runtim
 from web import Answer, Received, Site, serving
 
 from hook_event_processor.event import Outcome
-from hook_event_processor.lua import exchange
 from hook_event_processor.lua.loader import program
 from hook_event_processor.lua.modules.http import retry_after
+from hook_event_processor.lua.web import exchange
 from hook_event_processor.run import ChunkResult
 
 _HERE = ("127.0.0.1",)

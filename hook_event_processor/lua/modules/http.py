@@ -27,11 +27,11 @@ from tenacity import (
 )
 
 from hook_event_processor.egress import Egress, Forbidden, egress
-from hook_event_processor.lua.dial import Lost, Patience, TimedOut, Unreachable
 from hook_event_processor.lua.door import Call, Failed, Function, Misused, Services
-from hook_event_processor.lua.exchange import Malformed, Request, Response, TooLarge, exchange
 from hook_event_processor.lua.masking import mask
-from hook_event_processor.lua.redirects import follow, is_web_address
+from hook_event_processor.lua.web.dial import Lost, Patience, TimedOut, Unreachable
+from hook_event_processor.lua.web.exchange import Malformed, Request, Response, TooLarge, exchange
+from hook_event_processor.lua.web.redirects import follow, is_web_address
 
 if TYPE_CHECKING:
     import httpx

@@ -13,12 +13,12 @@ from typing import Any
 import orjson
 
 from hook_event_processor.egress import Forbidden
-from hook_event_processor.lua.authorities import tls_context
-from hook_event_processor.lua.dial import Lost, Patience, TimedOut, Unreachable
 from hook_event_processor.lua.door import Call, Failed, Function, Misused, Services
-from hook_event_processor.lua.mail import IMPLICIT_TLS_PORT, Rejected, Relay, deliver
 from hook_event_processor.lua.masking import mask
 from hook_event_processor.lua.modules.http import idempotency_key, rules_of
+from hook_event_processor.lua.web.authorities import tls_context
+from hook_event_processor.lua.web.dial import Lost, Patience, TimedOut, Unreachable
+from hook_event_processor.lua.web.mail import IMPLICIT_TLS_PORT, Rejected, Relay, deliver
 
 _MAX_RECIPIENTS = 100
 _MAX_HEADER = 2000  # characters

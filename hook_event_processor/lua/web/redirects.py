@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hook_event_processor.lua.exchange import Malformed, Request, Response
+from hook_event_processor.lua.web.exchange import Malformed, Request, Response
 
 if TYPE_CHECKING:
     import httpx

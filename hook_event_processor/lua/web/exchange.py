@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from hook_event_processor.egress import Egress
-from hook_event_processor.lua.authorities import tls_context
-from hook_event_processor.lua.dial import Lost, Patience, Stream, dial
+from hook_event_processor.lua.web.authorities import tls_context
+from hook_event_processor.lua.web.dial import Lost, Patience, Stream, dial
 
 if TYPE_CHECKING:  # imported when first used: most processors never send a request
     import httpcore

@@ -12,7 +12,7 @@ from email.message import EmailMessage
 from typing import Any, cast
 
 from hook_event_processor.egress import Egress
-from hook_event_processor.lua.dial import Lost, Patience, Stream, dial
+from hook_event_processor.lua.web.dial import Lost, Patience, Stream, dial
 
 _MAX_SAID = 1024 * 1024  # bytes of a server's answers, all together
 IMPLICIT_TLS_PORT = 465  # RFC 8314
