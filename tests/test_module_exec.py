@@ -17,9 +17,9 @@ import psutil
 import pytest
 from chunks import error, event, execute, library, outcomes, output, runtime
 
+from hook_event_processor import child, strays
+from hook_event_processor.child import Command
 from hook_event_processor.event import Outcome
-from hook_event_processor.lua import child, strays
-from hook_event_processor.lua.child import Command
 from hook_event_processor.lua.loader import program
 
 _EXEC = 'local exec, json = require("exec"), require("json")\n'

@@ -8,8 +8,8 @@ import shlex
 from collections.abc import Mapping
 from time import perf_counter
 
-from hook_event_processor.lua import child
-from hook_event_processor.lua.child import Command, Ended
+from hook_event_processor import child
+from hook_event_processor.child import Command, Ended
 from hook_event_processor.lua.door import Call, Failed, Function, Misused, Services, Value
 from hook_event_processor.lua.privacy import shut_to_programs
 from hook_event_processor.lua.programs import find_program, is_granted, loads_code, search_path

@@ -1,4 +1,4 @@
-"""A program that a hook runs: fed, listened to, and ended with all that it started."""
+"""A program that a hook or a watcher runs: fed, listened to, and ended with all that it started."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import perf_counter
 
-from hook_event_processor.lua.strays import kill_strays
+from hook_event_processor.strays import kill_strays
 
 MAX_OUTPUT = 1024 * 1024  # bytes that are kept of each of the two streams
 CUT = b"\n[output cut]"
@@ -87,7 +87,7 @@ class _Child:
         name, _, value = mark.partition(b"=")
         self._mark = mark
         self._started = perf_counter()
-        with _no_signal_blocked():
+        with no_signal_blocked():
             self._process = subprocess.Popen(
                 command.arguments,
                 executable=command.program,
@@ -209,7 +209,7 @@ class _Child:
 
 
 @contextmanager
-def _no_signal_blocked() -> Iterator[None]:
+def no_signal_blocked() -> Iterator[None]:
     """A process begins with the signal mask of the thread that starts it."""
     blocked = signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
