@@ -16,8 +16,9 @@ from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict
 
 from hook_event_processor import settings as settings_module
-from hook_event_processor.errors import SchemaError, StoreUnavailable
+from hook_event_processor.errors import SchemaError, SettingsError, StoreUnavailable
 from hook_event_processor.event_handlers import EventHandlerRegistry
+from hook_event_processor.handover import change
 from hook_event_processor.lua.door import Library, Services
 from hook_event_processor.lua.memory import MemoryBudget
 from hook_event_processor.processor import routing
@@ -35,7 +36,7 @@ from hook_event_processor.registry import Registry
 from hook_event_processor.retry import RetryPolicy
 from hook_event_processor.settings import Settings
 from hook_event_processor.stop import Stop
-from hook_event_processor.store import migrate
+from hook_event_processor.store import migrate, processors
 from hook_event_processor.store.database import Database
 from hook_event_processor.store.watch import LANE_ROLE
 from hook_event_processor.telemetry import journal
@@ -77,6 +78,7 @@ class HookEventProcessor:
         self.node = f"{socket.gethostname()}:{os.getpid()}" + (f"@{instance}" if instance else "")
         self._stop = Stop()
         self._status = 0
+        self._reread: Callable[[], Settings] | None = None
         self._draining = False
         self._build()
         logger.info("HookEventProcessor initialized")
@@ -106,7 +108,7 @@ class HookEventProcessor:
             self._outage,
             poll_interval=settings.poll_interval,
             may_listen=settings.listen,
-            floor=lambda: min(lane.floor for lane in self._lanes),
+            floor=self._floor,
             free_slots=lambda: self._leases.free > 0,
             reload=self._reload,
             full_pass=self._full_pass,
@@ -137,7 +139,7 @@ class HookEventProcessor:
             self._outage,
         )
         self._lanes = [Lane(f"{LANE_ROLE} {number}", parts) for number in range(1, settings.lanes + 1)]
-        self._housekeeping = Housekeeping(database, report, self._outage, self._describe)
+        self._housekeeping = Housekeeping(database, report, self._outage, self._describe, self._floor)
 
     def _start_run(self, budget: MemoryBudget) -> HookRunner:
         return HookRunner(self.settings.hook_memory, self.settings.max_payload_size, budget, self._library)
@@ -146,17 +148,22 @@ class HookEventProcessor:
         self._registry = routing.load(connection, self.handler_registry)
         logger.info("%d Lua hooks are enabled", len(self._registry.hooks))
 
+    def _floor(self) -> int:
+        return min(lane.floor for lane in self._lanes)
+
     def _full_pass(self) -> None:
         for lane in self._lanes:
             lane.full_pass()
 
-    def run(self, on_ready: Callable[[], None] = lambda: None) -> int:
+    def run(self, on_ready: Callable[[], None] = lambda: None, reread: Callable[[], Settings] | None = None) -> int:
         """Process events until SIGTERM or SIGINT, then drain; returns the exit status.
 
-        A database that is away is waited for. Raises SchemaError when it is
-        there and not the one that this program works with.
+        A database that is away is waited for. With `reread`, SIGHUP takes over
+        what changed in the settings that it returns. Raises SchemaError when
+        the database is there and not the one that this program works with.
         """
-        with self._stop.at_signals():
+        self._reread = reread
+        with self._stop.at_signals(reloads=reread is not None):
             logger.info("Starting Hook Event Processor Service: %s", self.node)
             if os.geteuid() == 0 and "INVOCATION_ID" in os.environ:  # systemd.exec(5)
                 logger.warning("the service runs as root: install the drop-in system.conf, or set User=")
@@ -226,6 +233,8 @@ class HookEventProcessor:
         started = time.monotonic()
         while not self._stop.wait(self._watchdog.interval_seconds):
             self._tick()
+            if self._stop.take_reload():
+                self._reload_settings()
             now = time.monotonic()
             if now >= metrics_at:
                 logger.info("%s", self._metrics.line())
@@ -234,6 +243,24 @@ class HookEventProcessor:
                 logger.error("%d threads are stuck in runs that do not end: draining, to be restarted", self._stuck)
                 self._status = EX_TEMPFAIL
                 return
+
+    def _reload_settings(self) -> None:
+        """Take over what can change while work goes on, and say what cannot."""
+        if self._reread is None:
+            return
+        self._watchdog.reloading()
+        try:
+            changed = change(self.settings, self._reread())
+        except SettingsError as fault:
+            logger.error("the settings stay as they are: %s", fault)
+        else:
+            self.settings = changed.settings
+            self._library.policy = changed.settings.policy
+            logging.getLogger().setLevel(changed.settings.log_level)
+            logger.info("settings read again; changed: %s", ", ".join(changed.taken) or "nothing")
+            if changed.waiting:
+                logger.warning("these settings changed, too, but take a restart: %s", ", ".join(changed.waiting))
+        self._watchdog.ready()
 
     def _tick(self) -> None:
         self._watchdog.status(self._status_line())
@@ -246,8 +273,9 @@ class HookEventProcessor:
             return f"the database has been away for {away:.0f} s, trying again"
         stats = self._metrics.snapshot()
         return (
-            f"{'draining' if self._draining else 'processing'}: {stats['processed']} events,"
-            f" {stats['rate_1m']:g}/s, {self._slots.busy} of {self.settings.workers} workers busy"
+            f"{'draining' if self._draining else 'processing'}: {stats['rate_1m']:g} events/s,"
+            f" {_backlog(self._housekeeping.backlog)}; {stats['processed']} processed, {stats['failed']} failed;"
+            f" {self._slots.busy} of {self.settings.workers} workers busy"
         )
 
     @property
@@ -308,12 +336,17 @@ class HookEventProcessor:
         return self._leases.idle and not any(thread.is_alive() for thread in lanes)
 
 
-def serve(settings: Settings, database: Database, on_ready: Callable[[], None] = lambda: None) -> int:
+def serve(
+    settings: Settings,
+    database: Database,
+    on_ready: Callable[[], None] = lambda: None,
+    reread: Callable[[], Settings] | None = None,
+) -> int:
     """Run a processor until it is told to stop; returns the exit status, EX_CONFIG for a schema it cannot work with."""
     processor = HookEventProcessor(settings, database)
     _spare_the_collector()
     try:
-        return processor.run(on_ready)
+        return processor.run(on_ready, reread)
     except SchemaError as fault:
         logger.error("%s", fault)
         return EX_CONFIG
@@ -334,6 +367,12 @@ def _named_database(settings: Settings) -> Database:
 
 def _secrets(database: Database) -> list[str]:
     return [str(value) for key, value in conninfo_to_dict(database.conninfo).items() if key == "password" and value]
+
+
+def _backlog(events: int | None) -> str:
+    if events is None:
+        return "backlog not counted yet"
+    return f"backlog {events:,}" + ("+" if events >= processors.COUNT_LIMIT else "")
 
 
 def _version() -> str:

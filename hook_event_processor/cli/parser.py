@@ -5,13 +5,23 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 # In the order in which --help lists them.
-_GROUPS = ("up", "run", "status", "config", "hook", "events", "catalog", "state", "secret", "db")
+_GROUPS = ("up", "run", "reload", "status", "config", "hook", "events", "catalog", "state", "secret", "db")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+class LateOptions(Protocol):
+    """Options of a command that are worked out when it is called, and not for every other command."""
+
+    def add(self, command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+        """Add those that fit the command line."""
+
+    def refusal(self, arguments: Sequence[str], unknown: str) -> str:
+        """What to say of an option that was not added."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -21,6 +31,7 @@ class Parser(argparse.ArgumentParser):
 
     _between = False
     default_command: str | None = None  # of a group: stands where none of its commands is named
+    late_options: LateOptions | None = None
 
     def __init__(self, **options: Any) -> None:
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
@@ -37,11 +48,23 @@ class Parser(argparse.ArgumentParser):
         ends_here = not any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in self._actions)
         if self._between or not ends_here:
             return super().parse_known_args(args, namespace)
+        late = self.add_late_options(args)
         self._between = True  # argparse calls this method for each of its two passes
         try:
-            return self.parse_known_intermixed_args(args, namespace)
+            parsed, rest = self.parse_known_intermixed_args(args, namespace)
         finally:
             self._between = False
+        unknown = [argument for argument in rest if argument.startswith("-")]
+        if late is not None and unknown:
+            self.error(late.refusal(args, unknown[0].partition("=")[0]))
+        return parsed, rest
+
+    def add_late_options(self, args: Sequence[str] = ()) -> LateOptions | None:
+        """Add the options that are worked out now, once; returns where they come from."""
+        late, self.late_options = self.late_options, None
+        if late is not None:
+            late.add(self, args)
+        return late
 
     def _names_command(self, args: Sequence[str]) -> bool:
         commands = [name for action in self._actions for name in action.choices or ()]
@@ -56,7 +79,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The whole command line; also what the man page is made from."""
+    """The whole command line."""
     top = Parser(
         prog="hep",
         description="Take events from a PostgreSQL table, run hooks written in Lua for them, and keep a record.",
@@ -73,6 +96,24 @@ def parser() -> argparse.ArgumentParser:
     for name in _GROUPS:
         import_module(f"hook_event_processor.cli.{name}").add_commands(commands)
     return top
+
+
+def whole_parser() -> argparse.ArgumentParser:
+    """The whole command line with the options that are added late, for man pages and completion."""
+    top = parser()
+    for command in commands_of(top):
+        if isinstance(command, Parser):
+            command.add_late_options()
+    return top
+
+
+def commands_of(group: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """The parser, and those of all commands below it."""
+    yield group
+    for action in group._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from commands_of(command)
 
 
 def subcommands(group: argparse.ArgumentParser) -> argparse._SubParsersAction[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from hook_event_processor.cli.parser import add_command
@@ -21,13 +22,15 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         "run a processor in the foreground",
         "hep --log-level debug run",
         "SIGTERM and Ctrl-C let the runs that are under way end; a second one leaves at once. Exit status 78: a"
-        " setting is wrong or the database's schema is another program's; systemd does not try that again.",
+        " setting is wrong or the database's schema is another program's; systemd does not try that again."
+        " SIGHUP takes over what changed in the settings and can (see 'hep reload').",
     )
     command.set_defaults(settings_fault_status=_EX_CONFIG)
 
 
-def run(_: argparse.Namespace, settings: Settings) -> int:
+def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Returns the processor's exit status."""
+    from hook_event_processor import handover
     from hook_event_processor.cli.connect import open_database
     from hook_event_processor.errors import SettingsError, StoreUnavailable
     from hook_event_processor.service import serve
@@ -37,4 +40,9 @@ def run(_: argparse.Namespace, settings: Settings) -> int:
     except StoreUnavailable as fault:
         # None is named: to a service that is a setting that is missing, and no reason to try again.
         raise SettingsError(str(fault)) from None
-    return serve(settings, database)
+
+    def reread() -> Settings:
+        read = handover.reread()
+        return dataclasses.replace(read, log_level=arguments.log_level) if arguments.log_level else read
+
+    return serve(settings, database, reread=reread)

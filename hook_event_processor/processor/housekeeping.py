@@ -23,19 +23,26 @@ class Housekeeping:
     """Writes on a connection of its own, so that nothing waits for it."""
 
     def __init__(
-        self, database: Database, report: Report, outage: Outage, describe: Callable[[], Mapping[str, Any]]
+        self,
+        database: Database,
+        report: Report,
+        outage: Outage,
+        describe: Callable[[], Mapping[str, Any]],
+        floor: Callable[[], int],
     ) -> None:
-        """`describe` gives the processor's row, as store.processors.say takes it."""
+        """`describe` gives the processor's row, as store.processors.say takes it; `floor` that of the lanes."""
         self._database = database
         self._report = report
         self._outage = outage
         self._describe = describe
+        self._floor = floor
         self._stopping = threading.Event()
         self._connection: Connection | None = None
         self._run_counts: dict[int, int] = {}
         self._failures = 0
         self._ended = 0
         self._sweep_at = 0.0
+        self.backlog: int | None = None  # of the whole database, as it was a few seconds ago, up to COUNT_LIMIT
 
     def run(self, progress: Progress) -> None:
         """Write every few seconds until stop()."""
@@ -76,6 +83,7 @@ class Housekeeping:
             self._ended = self._outage.end()
             processors.forget(self._connection)
         processors.say(self._connection, {**self._describe(), **changed})
+        self.backlog = processors.waiting(self._connection, self._floor())
         for hook_id, count in self._report.take_run_counts().items():
             self._run_counts[hook_id] = self._run_counts.get(hook_id, 0) + count
         if self._run_counts:

@@ -69,6 +69,12 @@ def processors(connection: Connection) -> list[Processor]:
         ).fetchall()
 
 
+def waiting(connection: Connection, floor: int = 0) -> int:
+    """How many events could be claimed now, counted up to COUNT_LIMIT; fresh ones up to the seq `floor` are taken."""
+    row = connection.execute(_READY, {"limit": COUNT_LIMIT, "floor": floor}).fetchone()
+    return int(row[0]) if row else 0
+
+
 def backlog(connection: Connection) -> Backlog:
     """What waits, runs, and was given up."""
     with connection.cursor(row_factory=class_row(Backlog)) as cursor:
@@ -78,6 +84,17 @@ def backlog(connection: Connection) -> Backlog:
 
 _OPEN = "NOT processed AND failed_at IS NULL"
 _WAITING = f"{_OPEN} AND available_at IS NOT NULL AND (lease_token IS NOT NULL AND available_at > now()) IS NOT TRUE"
+# Each part has an index of its own, and ends at the limit.
+_READY = f"""
+SELECT least(%(limit)s,
+    (SELECT count(*) FROM (SELECT FROM hook_events
+        WHERE {_OPEN} AND available_at IS NULL AND priority = 5 AND seq > %(floor)s
+        ORDER BY seq LIMIT %(limit)s) AS fresh)
+    + (SELECT count(*) FROM (SELECT FROM hook_events
+        WHERE {_OPEN} AND available_at IS NULL AND priority <> 5 LIMIT %(limit)s) AS prioritized)
+    + (SELECT count(*) FROM (SELECT FROM hook_events
+        WHERE {_OPEN} AND available_at <= now() LIMIT %(limit)s) AS due))
+"""
 _BACKLOG = f"""
 WITH fresh AS (
     SELECT created_at AS due_at FROM hook_events

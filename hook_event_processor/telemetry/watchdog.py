@@ -71,6 +71,11 @@ class Watchdog:
         """The service is up."""
         self._notify("READY=1")
 
+    def reloading(self) -> None:
+        """The service reads its settings again; ready() ends that."""
+        # Type=notify-reload wants to know when (sd_notify(3)).
+        self._notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
     def stopping(self) -> None:
         """The service drains."""
         self._notify("STOPPING=1")

@@ -1,0 +1,76 @@
+"""Settings read anew while a processor runs: what is taken over at once, what waits, and what a wrong one does."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from commands import Hep
+
+from hook_event_processor import handover, settings
+from hook_event_processor.handover import change
+
+GIVEN = {"HEP_HOME": "/var/lib/nowhere", "DATABASE_URL": "postgresql:///one"}
+
+
+def load(**variables: str) -> settings.Settings:
+    return settings.load({**GIVEN, **variables}, Path("/nonexistent"))
+
+
+def test_log_level_and_grants_are_taken_over_and_the_rest_waits() -> None:
+    changed = change(load(), load(LOG_LEVEL="DEBUG", HOOK_EXEC="make", WORKERS="7", DATABASE_URL="postgresql:///two"))
+    assert changed.taken == ("HOOK_EXEC", "LOG_LEVEL")
+    assert changed.waiting == ("DATABASE_URL", "WORKERS")
+    assert changed.settings.log_level == "DEBUG"
+    assert changed.settings.policy.grants("any", None).exec == ("make",)
+    assert changed.settings.workers == load().workers
+    assert changed.settings.conninfo == load().conninfo
+
+
+def test_a_policy_file_with_another_content_is_a_change(tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text('[hook.a]\nexec = ["make"]\n')
+    before = load(HOOK_POLICY=str(file))
+    file.write_text('[hook.a]\nexec = ["ls"]\n')
+    changed = change(before, load(HOOK_POLICY=str(file)))
+    assert (changed.taken, changed.waiting) == (("HOOK_POLICY",), ())
+    assert changed.settings.policy.grants("a", None).exec == ("ls",)
+
+
+def test_what_a_processor_does_not_use_is_passed_over() -> None:
+    changed = change(load(), load(RETENTION="off", HOST_TAGS="web", SPOOL_MAX_MB="10", WATCH_BATCH="5"))
+    assert (changed.taken, changed.waiting) == ((), ())
+
+
+def test_what_is_handed_over_is_read_once_and_by_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("WORKERS", "3")
+    handover.hand_over({**GIVEN, "WORKERS": "5"}, tmp_path)
+    assert (tmp_path / "settings").stat().st_mode & 0o777 == 0o600
+    assert handover.reread().workers == 5
+    assert handover.reread().workers == 3, "its own environment"
+
+
+def test_reload_hands_over_and_signals(offline_hep: Hep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    signals: list[int] = []
+    before = signal.signal(signal.SIGHUP, lambda number, _: signals.append(number))
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("MAINPID", str(os.getpid()))
+    try:
+        monkeypatch.setenv("WORKERS", "many")
+        refused = offline_hep.run("reload")
+        assert (refused.status, "WORKERS" in refused.errors) == (78, True)
+        assert signals == []
+        monkeypatch.setenv("WORKERS", "6")
+        offline_hep("reload")
+        assert signals == [signal.SIGHUP]
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert handover.reread().workers == 6
+
+
+def test_reload_by_hand_says_what_to_use(offline_hep: Hep) -> None:
+    assert "systemctl reload" in offline_hep.fault("reload")
