@@ -22,6 +22,8 @@ _KEYS = frozenset(
     {"name", "description", "event_type", "source", "action", "stack", "priority", "timeout", "retry"}
     | {"params", "requires", "execute", "filter"}
 )
+_MAX_WORD = 200  # characters that are looked for in the text, or shown
+_MAX_VALUE = 10_000  # characters of a name or description
 _RETRY_KEYS = frozenset({"attempts", "delay", "max_delay"})
 _DESCRIBE_SECONDS = 2.0
 _DESCRIBE_MEMORY = 32 * 1024 * 1024
@@ -127,6 +129,8 @@ class _Reader:
         return HookRefused(f"{self._file}{f':{line}' if line else ''}: {reason}")
 
     def _line_of(self, word: str) -> int | None:
+        if len(word) > _MAX_WORD:
+            return None
         for number, line in enumerate(self._text.splitlines(), 1):
             if re.search(rf"(?<![\w]){re.escape(word)}(?![\w])", line.split("--")[0]):
                 return number
@@ -181,7 +185,9 @@ class _Reader:
         for key in table:
             if key not in _KEYS:
                 known = ", ".join(sorted(_KEYS))
-                raise self.refuse(f"unknown key {key!r} in the hook's table; known are {known}", word=str(key))
+                raise self.refuse(
+                    f"unknown key {repr(key)[:_MAX_WORD]} in the hook's table; known are {known}", word=str(key)
+                )
         for key in ("execute", "filter"):
             if key in table and table[key] is not True:
                 raise self.refuse(f"{key} is not a function", word=key)
@@ -190,9 +196,12 @@ class _Reader:
 
     def text_of(self, table: Mapping[str, Any], key: str) -> str | None:
         value = table.get(key)
-        if value is None or (isinstance(value, str) and value):
+        if value is None:
+            return None
+        if isinstance(value, str) and value and len(value) <= _MAX_VALUE and "\0" not in value:
             return value
-        raise self.refuse(f"{key} is {value!r}: it takes a string", word=key)
+        found = repr(value)[:_MAX_WORD]
+        raise self.refuse(f"{key} is {found}: it takes a string, without NUL, of at most {_MAX_VALUE}", word=key)
 
     def event_types(self, table: Mapping[str, Any]) -> tuple[str, ...]:
         if "source" in table or "action" in table:

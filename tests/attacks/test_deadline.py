@@ -100,6 +100,11 @@ TIMEOUTS = {
         f" local x <close> = {_CLOSES_FOR_EVER} while true do end end) coroutine.resume(co) end"
         " deep(REST, make) if co then coroutine.close(co) end while true do end"
     ),
+    "a coroutine that was made early and died in its check is closed": (
+        _DEEP + f"local c = {_CLOSES_FOR_EVER}"
+        " local co = coroutine.create(function() local x <close> = c while true do end end)"
+        " deep(REST, function() coroutine.resume(co) end) coroutine.close(co) while true do end"
+    ),
     "copies of megabytes": "local s = ('x'):rep(7000000) while true do local _ = s .. 'y' end",
     "comparisons of megabytes": (
         "local a, b = ('x'):rep(7000000) .. 'a', ('x'):rep(7000000) .. 'a' while true do local _ = a == b end"

@@ -9,7 +9,8 @@ from chunks import error, execute, outcomes
 
 from hook_event_processor.event import Outcome
 
-_TIMEOUT = 0.2
+_TIMEOUT = 0.5
+_ON_A_BUSY_MACHINE = 10.0
 _CHAIN = "local t = {} for _ = 1, 1900 do t = setmetatable({}, { __index = t }) end "
 
 TIMEOUTS = {
@@ -17,12 +18,13 @@ TIMEOUTS = {
         "local function tree(d) if d > 0 then for _ = 1, 15 do coroutine.wrap(tree)(d - 1) end end end tree(9)"
     ),
     "coroutines that were made early, each with megabytes": (
-        "local s, all = nil, {} for i = 1, 100 do all[i] = coroutine.create(function()"
-        " for _ = 1, 150 do local _ = s < s .. 'x' end end) end"
-        " s = '\\0' while #s < 2000000 do s = s .. s end for i = 1, 100 do coroutine.resume(all[i]) end while true do end"
+        "local s, all = nil, {} for i = 1, 50 do all[i] = coroutine.create(function()"
+        " for _ = 1, 60 do local _ = s < s .. 'x' end end) end"
+        " s = '\\0' while #s < 1000000 do s = s .. s end for i = 1, 50 do coroutine.resume(all[i]) end"
+        " while true do end"
     ),
     "comparisons of NULs": (
-        "local a, b = ('\\0'):rep(7000000) .. 'a', ('\\0'):rep(7000000) .. 'b' while true do local _ = a < b end"
+        "local a, b = ('\\0'):rep(3000000) .. 'a', ('\\0'):rep(3000000) .. 'b' while true do local _ = a < b end"
     ),
     "numbers of megabytes": "local s = ('1'):rep(16000000) while true do local _ = s + 0 end",
     "table.unpack through a chain": f"{_CHAIN} while true do table.unpack(t, 1, 900000) end",
@@ -32,15 +34,21 @@ TIMEOUTS = {
         " local s = {} for i = 1, 200000 do s[i] = i end while true do table.move(s, 1, 200000, 1, t) end"
     ),
     "gsub through a chain": f"{_CHAIN} ('x'):rep(4000000):gsub('x', t)",
-    "string.packsize of megabytes": "local f = ('b'):rep(16000000) while true do string.packsize(f) end",
+    "string.packsize of megabytes": (
+        "local f = 'b' while #f < 8000000 do f = f .. f end while true do string.packsize(f) end"
+    ),
     "string.pack of megabytes of spaces": "local f = (' '):rep(16000000) while true do string.pack(f) end",
     "string.unpack of megabytes of spaces": "local f = (' '):rep(16000000) while true do string.unpack(f, '') end",
     "string.pack that pads": "while true do string.pack('c10000000', 'x') end",
     "string.format of megabytes": "local f = ('x'):rep(9000000) while true do string.format(f) end",
-    "a short subject, costly, again and again": "local s = ('a'):rep(1000) while true do s:find('.-.-b') end",
+    "a short subject, costly, again and again": "local s = ('a'):rep(1150) while true do s:find('.-.-b') end",
     "gmatch that was made early": (
         "local all = {} for i = 1, 400 do all[i] = ('a'):rep(1000):gmatch('.-.-b') end for i = 1, 400 do all[i]() end"
         " while true do end"
+    ),
+    "strings, sorted by C alone": (
+        "local t = {} for i = 1, 20000 do t[i] = ('\\0'):rep(200) .. i * 7919 % 20000 end"
+        " while true do table.sort(t) end"
     ),
     "utf8.len of megabytes": "local s = ('x'):rep(16000000) while true do utf8.len(s) end",
     "utf8.offset in megabytes": "local s = ('x'):rep(16000000) while true do utf8.offset(s, 16000000) end",
@@ -54,18 +62,18 @@ def test_it_ends_at_its_deadline(name: str) -> None:
     started = time.perf_counter()
     result = execute(TIMEOUTS[name], timeout=_TIMEOUT)
     assert outcomes(result) == [Outcome.TIMEOUT], result
-    assert time.perf_counter() - started < _TIMEOUT + 5
+    assert time.perf_counter() - started < _TIMEOUT + _ON_A_BUSY_MACHINE
 
+
+_MANY = "local s, t, f = ('x'):rep(8000000), {}, ('%.0s'):rep(100000)"
 
 REFUSED = {
     "many arguments of megabytes": (
-        "local s, t = ('x'):rep(8000000), {} for i = 1, 100000 do t[i] = s end"
-        " string.format(('%.0s'):rep(100000), table.unpack(t))",
+        f"{_MANY} for i = 1, 100000 do t[i] = s end string.format(f, table.unpack(t))",
         "string.format: more than",
     ),
     "many arguments of megabytes behind a nil": (
-        "local s, t = ('x'):rep(8000000), {} for i = 2, 100000 do t[i] = s end"
-        " string.format(('%.0s'):rep(100000), table.unpack(t, 1, 100000))",
+        f"{_MANY} for i = 2, 100000 do t[i] = s end string.format(f, table.unpack(t, 1, 100000))",
         "string.format: more than",
     ),
     "a long pattern without quantifiers": (
@@ -76,8 +84,19 @@ REFUSED = {
         "('a'):rep(44000):find('.-' .. ('a'):rep(97) .. 'b')",
         "string.find: the pattern could take long",
     ),
-    "a large set": ("('a'):rep(1900000):find('[' .. ('b'):rep(60000) .. ']')", "string.find: the pattern could take long"),
+    "a large set": (
+        "('a'):rep(1900000):find('[' .. ('b'):rep(60000) .. ']')",
+        "string.find: the pattern could take long",
+    ),
     "a large frontier": ("('a'):rep(1900000):find('%f[' .. ('b'):rep(60000) .. ']')", "the pattern could take long"),
+    "json of a table in itself": (
+        "local t = {} t.t = t require('json').encode(t)",
+        "json.encode: nested deeper than 1024, or in itself",
+    ),
+    "deep JSON": (
+        "local _, reason = require('json').decode(('{\"a\":'):rep(100000)) error(reason)",
+        "nested deeper than 1024",
+    ),
     "a pattern of megabytes": ("('a'):find('[' .. ('b'):rep(9000000) .. ']')", "the pattern could take long"),
 }
 
@@ -92,7 +111,7 @@ def test_it_is_refused(name: str) -> None:
     "call",
     [
         "assert(string.format('%s %d %q', 'a', 1, 'b') == 'a 1 \"b\"')",
-        "assert(string.format(('%d'):rep(100), table.unpack(table.pack(('1'):rep(100):byte(1, -1)))) == ('49'):rep(100))",
+        "assert(string.format(('%d'):rep(99), table.unpack({ ('1'):rep(99):byte(1, -1) })) == ('49'):rep(99))",
         "assert(table.unpack(setmetatable({ 1, 2 }, {})) == 1)",
         "assert(select('#', table.unpack(setmetatable({}, { __len = function() return 3 end }))) == 3)",
         "local t = table.move(setmetatable({ 1, 2, 3 }, {}), 1, 3, 2) assert(table.concat(t) == '1123')",

@@ -7,11 +7,16 @@ from chunks import error, execute, outcomes
 
 from hook_event_processor.event import Outcome
 
+# Each key keeps the next one, in tables that come in another order.
+_CHAIN = (
+    "local mt, n, all = {}, 20000, {} for i = 1, n do all[i] = setmetatable({}, mt) end"
+    " local key = {} local first = key"
+    " for i = 1, n do local new = {} all[i * 7919 % n + 1][key] = new key = new end key = nil"
+)
+
 REFUSED = {
     "weak keys that are set late": (
-        "local mt, n, all = {}, 20000, {} for i = 1, n do all[i] = setmetatable({}, mt) end"
-        " local key = all for i = 1, n do local new = {} all[i * 7919 % n + 1][key] = new key = new end"
-        " mt.__mode = 'k' key, all = nil, { all[1] } while true do local _ = ('x'):rep(1000000) end",
+        f"{_CHAIN} mt.__mode = 'k' while true do local _ = ('x'):rep(1000000) end",
         "a hook cannot have weak tables (__mode)",
     ),
     "weak keys by rawset": ("local mt = {} setmetatable({}, mt) rawset(mt, '__mode', 'k')", "weak tables"),
