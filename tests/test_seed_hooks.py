@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +200,53 @@ def test_a_dispatched_event_takes_its_stack_from_the_data(seed: World) -> None:
     with seed.running():
         seed.emit("custom.start", {})
     assert seed.executions()[1:] == [("receiver", True, "v2.0.0")]
+
+
+# Available Modules in Hooks: the calls as they stand in the table.
+CALLS = [
+    'exec.run("systemctl restart app")',
+    'http.get("https://api.example.com")',
+    "json.encode(data)",
+    "yaml.decode(content)",
+    'template.render("{{.name}}", data)',
+    "crypto.sha256(data)",
+    'env.get("PATH")',
+    'file.read("/etc/config")',
+    'state.get("counter")',
+    'secret.get("api_key")',
+    'event.dispatch("custom", data)',
+]
+
+
+def test_the_calls_of_the_table_of_modules_work(
+    hep: Hep, connection: Connection, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ['local json, given, content, results = require("json"), { name = "Ada" }, "name: Ada", {}']
+    for call in CALLS:
+        module = call.partition(".")[0]
+        data = '"Ada"' if module == "crypto" else "given"
+        lines.append(f'do local {module}, data = require("{module}"), {data}')
+        lines.append(f'results["{module}"] = json.array({{ ({call}) }}) end')
+    body = "\n".join([*lines, "return true, json.encode(results)"])
+    text = f'return {{ name = "table", event_type = "custom.start", execute = function(event)\n{body}\nend }}'
+    hep("hook", "add", "-", stdin=text)
+    options: dict[str, Any] = {"secrets": ("api_key",), "env": ("PATH",), "file_roots": (Path("/etc"),)}
+    programs = ("systemctl",)
+    with world(
+        hep, connection, database, tmp_path, monkeypatch, sites=("api.example.com",), programs=programs, **options
+    ) as made:
+        hep("secret", "set", "api_key", stdin="0123456789")
+        hep("state", "set", "counter", "7", "--hook", "table")
+        with made.running():
+            made.emit("custom.start", {})
+    ((_, success, said),) = [each for each in made.executions() if each[0] == "table"]
+    assert success, said
+    results = json.loads(said)
+    assert (made.commands, results["exec"][0]["exit_code"]) == (["systemctl restart app"], 0)
+    assert (made.requests, results["http"][0]["body"]) == ([("GET", "https://api.example.com/")], "ok")
+    assert [results[name][0] for name in ("json", "yaml", "template")] == ['{"name":"Ada"}', {"name": "Ada"}, "Ada"]
+    assert results["crypto"] == [sha256(b"Ada").hexdigest()]
+    assert results["env"][0].startswith(f"{tmp_path}/bin:")
+    assert (results["file"], results["state"]) == ([], [7])
+    assert "0123456789" not in said
+    assert made.children() == [("custom", {"name": "Ada"})]
