@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from hook_event_processor.cli.emit import add_emit_command
+from hook_event_processor.cli.emit_unit import add_emit_unit_command
 from hook_event_processor.cli.event_explain import add_explain_command
 from hook_event_processor.cli.event_reports import add_report_commands
 from hook_event_processor.cli.parser import add_command, add_format, add_group
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     group = add_group(commands, "events", "publish, list, retry and remove events")
     add_emit_command(group)
+    add_emit_unit_command(group)
     add_report_commands(group)
     add_explain_command(group)
     add_tail_command(group)

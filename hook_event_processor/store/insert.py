@@ -83,7 +83,7 @@ class Publisher:
         }
         # Most events bring no metadata of their own: theirs is this text and their id.
         self._metadata = '{"origin":' + orjson.dumps(self._origin).decode() + ',"correlation_id":"'
-        self._ids = _new_ids()
+        self._ids = new_ids()
 
     @classmethod
     @contextmanager
@@ -284,7 +284,7 @@ def _encoded(name: str, value: Mapping[str, Any]) -> bytes:
         raise EventRefused(f"the {name} cannot be written as JSON: {fault}") from None
 
 
-def _new_ids() -> Iterator[str]:
+def new_ids() -> Iterator[str]:
     """UUIDv7 (RFC 9562) that grow: milliseconds, a counter of 12 bits, and 60 random bits."""
     millisecond = counter = 0
     while True:

@@ -1,0 +1,83 @@
+"""Events about systemd units that ended: what they say, and what becomes of them while the database is away."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from commands import Hep
+from psycopg import Connection
+
+from hook_event_processor.cli.unit_report import Ending, _fitting, _message
+
+INVOCATION = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture
+def failed(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The environment that systemd gives to what OnFailure= starts."""
+    monkeypatch.setenv("MONITOR_UNIT", "backup.service")
+    monkeypatch.setenv("MONITOR_SERVICE_RESULT", "exit-code")
+    monkeypatch.setenv("MONITOR_EXIT_CODE", "exited")
+    monkeypatch.setenv("MONITOR_EXIT_STATUS", "3")
+    monkeypatch.setenv("MONITOR_INVOCATION_ID", INVOCATION)
+    return "service.failed:backup.service"
+
+
+def test_the_event_says_how_the_unit_ended(hep: Hep, connection: Connection, failed: str) -> None:
+    told = hep.document("events", "emit-unit", failed, "--format", "json")
+    row = connection.execute("SELECT id, source, action, resource, resource_id, payload FROM hook_events").fetchone()
+    assert row is not None
+    assert str(row[0]) == told["id"]
+    assert row[1:5] == ("service", "failed", "service", "backup.service")
+    assert {name: row[5][name] for name in ("service", "new_status", "result", "code", "exit_status", "signal")} == {
+        "service": "backup.service",
+        "new_status": "failed",
+        "result": "exit-code",
+        "code": "exited",
+        "exit_status": 3,
+        "signal": None,
+    }
+    assert row[5]["invocation_id"] == INVOCATION
+    assert row[5]["lines"] == []
+
+
+def test_an_event_that_finds_no_database_is_kept_to_be_published_later(
+    hep: Hep, connection: Connection, failed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with monkeypatch.context() as away:
+        away.setenv("DATABASE_URL", "postgresql://hep@127.0.0.1:1/nowhere")
+        finished = hep.run("events", "emit-unit", failed, "--for", "300ms")
+    assert finished.status == 1
+    kept, fault = finished.errors.splitlines()
+    assert "cannot be reached" in fault
+    line = kept.removeprefix("not published: ")
+    file = tmp_path / "kept.jsonl"
+    file.write_text(line)
+    hep("events", "emit", "--jsonl", str(file))
+    assert "were there already" in hep("events", "emit", "--jsonl", str(file))
+    row = connection.execute("SELECT id, payload->>'result', count(*) OVER () FROM hook_events").fetchone()
+    assert row is not None
+    assert (str(row[0]), *row[1:]) == (json.loads(line)["id"], "exit-code", 1)
+
+
+@pytest.mark.parametrize("what", ["service.failed", ":backup.service", "service.failed:backup", "a.b:../x.service"])
+def test_what_is_no_type_and_unit_is_refused(hep: Hep, what: str) -> None:
+    assert "such as" in hep.fault("events", "emit-unit", what)
+
+
+def test_a_signal_is_named_and_no_process_is_nothing() -> None:
+    killed = Ending("a.service", "failed", "signal", "killed", "KILL", "").data([])
+    assert (killed["exit_status"], killed["signal"]) == (None, "KILL")
+    never = Ending("a.service", "failed", "resources", "", "", "").data([])
+    assert (never["code"], never["exit_status"], never["signal"]) == (None, None, None)
+
+
+def test_lines_are_texts_of_a_bounded_length() -> None:
+    assert _message({"MESSAGE": [104, 105, 0xFF]}) == "hi\N{REPLACEMENT CHARACTER}"
+    assert _message({"MESSAGE": None}) == ""
+    assert _message({"MESSAGE": "a\0b"}) == "a\\0b"
+    assert len(_message({"MESSAGE": "x" * 10_000})) == 500
+    assert _fitting([f"{number:0500}" for number in range(100)])[-1].endswith("99")
+    assert sum(map(len, _fitting(["x" * 500] * 200))) <= 20_000
