@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tenacity import RetryCallState, Retrying, wait_exponential_jitter
 from tenacity.wait import wait_base
 
-from hook_event_processor.registry import Hook
+if TYPE_CHECKING:
+    from hook_event_processor.registry import Hook
 
 _JITTER = 0.25  # of the delay, so that what failed together does not return together
 

@@ -161,12 +161,15 @@ def remove(connection: Connection, watcher: Watcher) -> None:
     connection.execute("DELETE FROM watchers WHERE id = %s", (watcher.id,))
 
 
-def to_watch(connection: Connection, host: str, types: Sequence[str]) -> list[Watcher]:
-    """The enabled watchers of a host, of these types."""
+def to_watch(connection: Connection, host: str, types: Sequence[str] | None = None) -> list[Watcher]:
+    """The enabled watchers of a host, of these types or of all."""
     return _read(
         connection,
-        f"SELECT {_COLUMNS} FROM watchers WHERE host = %s AND type = ANY(%s) AND enabled ORDER BY id",
-        (host, list(types)),
+        f"""
+        SELECT {_COLUMNS} FROM watchers
+        WHERE host = %(host)s AND (%(types)s::text[] IS NULL OR type = ANY(%(types)s)) AND enabled ORDER BY id
+        """,
+        {"host": host, "types": None if types is None else list(types)},
     )
 
 
@@ -204,6 +207,22 @@ def say_looked(connection: Connection, looks: Sequence[Looked]) -> None:
             [look.error for look in looks],
         ),
     )
+
+
+# Theirs are the ids: what was sent before and not acknowledged changes nothing.
+_INSERT_EVENTS = """
+INSERT INTO hook_events (id, source, action, resource, resource_id, payload, metadata, occurred_at)
+SELECT id, body ->> 'source', body ->> 'action', body ->> 'resource', '', body -> 'payload', body -> 'metadata',
+       (body ->> 'occurred_at')::timestamptz
+FROM unnest(%s::uuid[], %s::text[]::jsonb[]) WITH ORDINALITY AS sent(id, body, place)
+ORDER BY place
+ON CONFLICT DO NOTHING
+"""
+
+
+def insert_events(connection: Connection, ids: Sequence[str], bodies: Sequence[str]) -> int:
+    """Insert events in their order, each once; returns how many were new. `bodies` are JSON, as watchers.envelope's."""
+    return connection.execute(_INSERT_EVENTS, (list(ids), list(bodies))).rowcount
 
 
 def _text(value: object) -> str:

@@ -1,0 +1,212 @@
+"""What the file system tells of at once: changes below directories, as inotify sees them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from watchfiles._rust_notify import RustNotify
+
+logger = logging.getLogger("Watchers")
+
+Who = TypeVar("Who")
+_STEP_MS = 100  # between two looks at what inotify has said; whoever is told waits for the end of a burst by itself
+_LOOK_MS = 1000
+_REFRESH_SECONDS = 20.0  # directories that came or were replaced without a word are found again
+_RETRY_SECONDS = 60.0
+
+# A directory with its device and inode: another one may come to be at its place.
+_Seen = tuple[str, int, int]
+
+
+class _Tree(Generic[Who]):
+    """Who is to be told of which paths; not changed once it is made."""
+
+    def __init__(self, wanted: Iterable[tuple[Who, Sequence[str], bool]]) -> None:
+        self._paths: dict[str, list[Who]] = {}
+        self._below: dict[str, list[Who]] = {}
+        self.deep: set[str] = set()
+        self.flat: set[str] = set()
+        for who, paths, recursive in wanted:
+            for path in paths:
+                self._add(who, os.path.abspath(path), recursive)
+
+    def _add(self, who: Who, path: str, recursive: bool) -> None:
+        self._paths.setdefault(path, []).append(who)
+        # Of the directory itself the one above tells: that it is gone, or that it is there now.
+        self.flat.add(os.path.dirname(path))
+        if os.path.islink(path):
+            target = os.path.realpath(path)
+            self._paths.setdefault(target, []).append(who)
+            self.flat.add(os.path.dirname(target))
+        if os.path.isdir(path):
+            self._below.setdefault(path, []).append(who)
+            if recursive:
+                self.deep.add(path)
+            else:
+                self.flat.add(path)
+
+    def told(self, path: str) -> set[Who]:
+        """Who is to be told of a change of this path."""
+        found = set(self._paths.get(path, ()))
+        above = os.path.dirname(path)
+        found.update(self._below.get(above, ()))
+        while above != "/" and self.deep:
+            if above in self.deep:
+                found.update(self._below[above])
+            above = os.path.dirname(above)
+        return found
+
+    def told_within(self, directories: set[str]) -> set[Who]:
+        """Who is to be told when these directories have come, with what is in them."""
+        found = (
+            told for path, told in self._paths.items() if path in directories or os.path.dirname(path) in directories
+        )
+        return set().union(*found)
+
+    def is_directory(self, path: str) -> bool:
+        """Whether it was one that somebody wants to be told of, or is one now."""
+        return path in self._below or (path in self._paths and os.path.isdir(path))
+
+
+class Changes(Generic[Who]):
+    """Tells of changes from threads of its own, which are there while anything is to be told of.
+
+    Paths that cannot be watched, on network file systems say, are told of by nobody.
+    """
+
+    def __init__(self, tell: Callable[[set[Who]], None]) -> None:
+        """`tell` is called on these threads with who is to look."""
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._wanted: Mapping[Who, tuple[Sequence[str], bool]] = {}
+        self._tree: _Tree[Who] = _Tree(())
+        self._eyes: dict[bool, _Eyes[Who]] = {}
+        self.stopping = threading.Event()
+
+    def watch(self, wanted: Mapping[Who, tuple[Sequence[str], bool]]) -> None:
+        """From now on, tell of these paths: of each with all below it, where that is asked for."""
+        self._wanted = wanted
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Find out anew which of the paths are directories."""
+        with self._lock:
+            self._tree = _Tree((who, paths, recursive) for who, (paths, recursive) in self._wanted.items())
+            for recursive, directories in ((False, self._tree.flat), (True, self._tree.deep)):
+                if directories and recursive not in self._eyes:
+                    self._eyes[recursive] = _Eyes(self, recursive)
+                    self._eyes[recursive].start()
+            for eyes in self._eyes.values():
+                eyes.refresh_soon()
+
+    def stop(self) -> None:
+        self.stopping.set()
+
+    def directories(self, recursive: bool) -> set[str]:
+        return self._tree.deep if recursive else self._tree.flat
+
+    def changed(self, paths: Collection[str]) -> None:
+        tree = self._tree
+        self._say(set().union(*(tree.told(path) for path in paths)))
+        if any(tree.is_directory(path) for path in paths):
+            self.refresh()
+
+    def came(self, directories: set[str]) -> None:
+        if directories:
+            self.refresh()  # what is to be told of may lie in them, as a directory
+            self._say(self._tree.told_within(directories))
+
+    def _say(self, told: set[Who]) -> None:
+        if told:
+            self._tell(told)
+
+
+class _Eyes(threading.Thread, Generic[Who]):
+    """One thread on one set of inotify's watches: of directories, or of trees."""
+
+    def __init__(self, changes: Changes[Who], recursive: bool) -> None:
+        super().__init__(name=f"changes-{'trees' if recursive else 'directories'}", daemon=True)
+        self._changes = changes
+        self._recursive = recursive
+        self._notify: RustNotify | None = None
+        self._seen: frozenset[_Seen] = frozenset()
+        self._refresh_at = self._retry_at = 0.0
+        self._fault = ""
+
+    def run(self) -> None:
+        while not self._changes.stopping.is_set():
+            if monotonic() >= self._refresh_at:
+                self._refresh_at = monotonic() + _REFRESH_SECONDS
+                self._refresh()
+            if self._notify is None:
+                self._changes.stopping.wait(_LOOK_MS / 1000)
+            else:
+                self._look(self._notify, _LOOK_MS)
+        self._close()
+
+    def refresh_soon(self) -> None:
+        """Find out what there is to watch before the next look."""
+        self._refresh_at = 0.0
+
+    def _look(self, notify: RustNotify, timeout_ms: int) -> None:
+        found = notify.watch(_STEP_MS, _STEP_MS // 2, timeout_ms, self._changes.stopping)
+        if isinstance(found, set):
+            self._changes.changed({path for _, path in found})
+
+    def _refresh(self) -> None:
+        """Watch what is there now, if that is something else than before."""
+        seen = frozenset(_seen(self._changes.directories(self._recursive)))
+        if seen == self._seen and monotonic() < self._retry_at:
+            return
+        self._retry_at = monotonic() + _RETRY_SECONDS if self._fault else float("inf")
+        new = self._opened(sorted(path for path, _, _ in seen)) if seen else None
+        if new is None and seen:
+            return
+        came = {path for path, _, _ in seen - self._seen}
+        # The new one is at work before the old one is closed: nothing falls between them.
+        if self._notify is not None:
+            self._look(self._notify, 1)
+        self._close()
+        self._notify, self._seen = new, seen
+        self._changes.came(came)
+
+    def _opened(self, paths: Sequence[str]) -> RustNotify | None:
+        # Memory that only those take who have files to watch. The class itself, for its paths cannot be changed.
+        from watchfiles._rust_notify import RustNotify
+
+        try:
+            # It watches nothing, rather than what there is, when one path is not there.
+            return RustNotify(list(paths), False, False, 0, self._recursive, True)
+        except FileNotFoundError:
+            self._refresh_at = 0.0  # it has just gone
+        except OSError as fault:
+            if str(fault) != self._fault:
+                logger.warning("changes are seen by the interval only, not at once: %s", fault)
+            self._fault = str(fault)
+            self._retry_at = monotonic() + _RETRY_SECONDS
+            self._seen = frozenset()
+            self._close()
+        else:
+            self._fault = ""
+        return None
+
+    def _close(self) -> None:
+        if self._notify is not None:
+            self._notify.close()
+        self._notify = None
+
+
+def _seen(paths: Iterable[str]) -> Iterable[_Seen]:
+    for path in paths:
+        try:
+            stat = Path(path).stat()
+        except OSError:
+            continue
+        yield path, stat.st_dev, stat.st_ino

@@ -1,0 +1,119 @@
+"""One watcher at work: its check, from the start on, and what is to be said of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from hook_event_processor.errors import EventRefused
+from hook_event_processor.watchers.check import Check, CheckFailed, Definition, Kind, Moment
+from hook_event_processor.watchers.envelope import Envelopes, as_state
+from hook_event_processor.watchers.schedule import Turn
+from hook_event_processor.watchers.spool import SpooledEvent
+
+logger = logging.getLogger("Watchers")
+
+_MAX_ERROR = 500  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a look leaves: the watcher's state as JSON, None when it is as it was, and its events."""
+
+    state: bytes | None = None
+    events: Sequence[SpooledEvent] = ()
+
+
+@dataclass(eq=False, slots=True)
+class Watch:
+    """A watcher at work. Looked with by one thread at a time, which has set `busy`.
+
+    `kept` is the state that an earlier start left, None for none: the first
+    look is then at what changed meanwhile.
+    """
+
+    definition: Definition
+    kind: Kind
+    kept: Any = None
+    check: Check | None = None
+    late: bool = field(init=False)
+    turn: Turn[Watch] | None = None
+    busy: bool = False
+    error: str | None = None
+    checked_at: datetime | None = None
+    event_at: datetime | None = None
+    state_mark: int = 0  # of the state that was written last
+
+    def __post_init__(self) -> None:
+        self.late = self.kept is not None
+
+    def look(self, moment: Moment, envelopes: Envelopes) -> Outcome:
+        """Look once; a fault is logged when it is another one than before, and never raised."""
+        self.checked_at = moment.time
+        try:
+            outcome = self._look(moment, envelopes)
+        except CheckFailed as fault:
+            outcome = Outcome()
+            self._say(str(fault))
+        except Exception as fault:
+            outcome = self._broken(fault, moment, envelopes)
+        if outcome.events:
+            self.event_at = moment.time
+        return outcome
+
+    def live_state(self) -> Any:
+        """What a check of the same options can go on from; None when there has been no look."""
+        return self.kept if self.check is None else json.loads(as_state(self.check.state()))
+
+    def _look(self, moment: Moment, envelopes: Envelopes) -> Outcome:
+        if self.check is None:
+            self.check = self.kind.start(self.definition, self.kept)
+            self.kept = None
+        if self.late:
+            moment = Moment(moment.time, moment.monotonic, late=True)
+        noticed = self.check.look(moment)
+        self.late = False
+        events: list[SpooledEvent] = []
+        refused = None
+        for one in noticed:
+            try:
+                events += envelopes.of(self.definition, one, moment)
+            except EventRefused as fault:
+                refused = f"an event was refused: {fault}"
+        self._say(refused)
+        return Outcome(self._new_state(), events)
+
+    def _new_state(self) -> bytes | None:
+        """The state as JSON when it is another one than before."""
+        assert self.check is not None  # noqa: S101 - it has just looked
+        text = as_state(self.check.state())
+        mark = hash(text)
+        if mark == self.state_mark:
+            return None
+        self.state_mark = mark
+        return text
+
+    def _broken(self, fault: Exception, moment: Moment, envelopes: Envelopes) -> Outcome:
+        """A fault of the check's own: said with where it is, and told as an event once."""
+        text = f"{type(fault).__name__}: {fault}"
+        events: Sequence[SpooledEvent] = ()
+        if text[:_MAX_ERROR] != self.error:
+            logger.error("watcher %s is broken", self.definition.id, exc_info=fault)
+            data = {"component": f"watcher/{self.definition.type}", "error": text, "severity": "error"}
+            events = [envelopes.own("system.error", {**data, "watcher_id": self.definition.id}, moment.time)]
+        self.error = text[:_MAX_ERROR]
+        return Outcome(None, events)
+
+    def _say(self, error: str | None) -> None:
+        error = error and error[:_MAX_ERROR]
+        if error == self.error:
+            return
+        if error:
+            logger.warning("watcher %s cannot look: %s", self.definition.id, error)
+        elif self.error:
+            logger.info("watcher %s looks again", self.definition.id)
+        self.error = error
