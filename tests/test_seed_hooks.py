@@ -198,7 +198,8 @@ def test_a_dispatched_event_takes_its_stack_from_the_data(seed: World) -> None:
     )
     seed.hep("hook", "add", "-", stdin=receiver)
     with seed.running():
-        seed.emit("custom.start", {})
+        # Not the one that it would inherit.
+        seed.emit("custom.start", {}, "--stack", "staging")
     assert seed.executions()[1:] == [("receiver", True, "v2.0.0")]
 
 

@@ -1,7 +1,7 @@
 -- event: event.dispatch(type, data [, {stack, priority, delay, id}]) -> true.
 -- The event is inserted in the transaction that records this run.
 local json, current, limits = ...
-local error, pairs, tostring, type = error, pairs, tostring, type
+local error, pairs, rawget, tostring, type = error, pairs, rawget, tostring, type
 local find, match, math_type = string.find, string.match, math.type
 local gsub, utf8_len = string.gsub, utf8.len
 local HEX = "%x%x%x%x"
@@ -63,6 +63,8 @@ local function dispatch(event_type, data, options)
     stack, priority, delay, id = checked(options)
   end
   local text = encoded(data)
+  -- The event's own stack, wherever it is said, comes before the one that it would inherit.
+  if stack == nil and data ~= nil and type(rawget(data, "stack")) == "string" then stack = rawget(data, "stack") end
   if size + #text > limits.results then error("event.dispatch: more than " .. limits.results .. " bytes of data in one run", 2) end
   count, size = count + 1, size + #text
   dispatched[count] = { event_type, text, stack, priority, delay, id }
