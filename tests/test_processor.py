@@ -41,6 +41,7 @@ def one(connection: Connection, query: str, *parameters: Any) -> Any:
     return row[0]
 
 
+@pytest.mark.alone
 def test_hooks_of_one_priority_run_side_by_side(connection: Connection, database: Database, tmp_path: Path) -> None:
     """Three one-second hooks of one event end within a second and a half."""
     for name in "abc":
@@ -53,6 +54,7 @@ def test_hooks_of_one_priority_run_side_by_side(connection: Connection, database
         assert [row[1] for row in executions(connection, event)] == [True] * 3
 
 
+@pytest.mark.alone
 def test_a_hundred_slow_events_run_side_by_side(connection: Connection, database: Database, tmp_path: Path) -> None:
     """A hundred events with a one-second hook end in little over a second."""
     add_hook(connection, "slow", "slow.*", SECOND)
