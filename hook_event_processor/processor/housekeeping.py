@@ -1,4 +1,4 @@
-"""What a processor writes about itself every few seconds: its row, and how often hooks ran; and what it removes."""
+"""What a processor writes every few seconds: of itself, and of hosts that are silent; and what it removes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from psycopg import Connection
 
+from hook_event_processor.processor import fleet
 from hook_event_processor.processor.outage import Outage, reconnect_delay
 from hook_event_processor.processor.report import Report
 from hook_event_processor.store import handlers, processors, state
@@ -16,6 +17,7 @@ from hook_event_processor.store.database import Database
 from hook_event_processor.telemetry.watchdog import Progress
 
 _INTERVAL_SECONDS = 5.0
+_FLEET_SECONDS = 10.0
 _SWEEP_SECONDS = 60.0  # between two removals of keys of state that have expired; nobody sees them meanwhile
 
 
@@ -41,7 +43,7 @@ class Housekeeping:
         self._run_counts: dict[int, int] = {}
         self._failures = 0
         self._ended = 0
-        self._sweep_at = 0.0
+        self._sweep_at = self._fleet_at = 0.0
         self.backlog: int | None = None  # of the whole database, as it was a few seconds ago, up to COUNT_LIMIT
 
     def run(self, progress: Progress) -> None:
@@ -51,6 +53,7 @@ class Housekeeping:
             wait = _INTERVAL_SECONDS
             try:
                 self.write()
+                self._see_to_hosts()
                 self._sweep()
                 self._failures = 0
             except Exception as fault:
@@ -82,6 +85,7 @@ class Housekeeping:
             self._connection = self._database.connect("housekeeping", autocommit=True)
             self._ended = self._outage.end()
             processors.forget(self._connection)
+            self._fleet_at = time.monotonic() + fleet.GRACE_SECONDS
         processors.say(self._connection, {**self._describe(), **changed})
         self.backlog = processors.waiting(self._connection, self._floor())
         for hook_id, count in self._report.take_run_counts().items():
@@ -89,6 +93,12 @@ class Housekeeping:
         if self._run_counts:
             handlers.count_runs(self._connection, self._run_counts)
             self._run_counts = {}
+
+    def _see_to_hosts(self) -> None:
+        now = time.monotonic()
+        if self._connection is not None and now >= self._fleet_at:
+            self._fleet_at = now + _FLEET_SECONDS
+            fleet.tell(self._connection)
 
     def _sweep(self) -> None:
         now = time.monotonic()
