@@ -68,6 +68,22 @@ def matches(pattern: str, text: str) -> bool:
     return re.fullmatch(".*".join(map(re.escape, pattern.split("..."))), text, re.DOTALL) is not None
 
 
+# What differs from run to run: ids, times, digests, durations, memory, directories; and the spaces beside them.
+_VARYING = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{3,4}(?:-[0-9a-f]{4}){0,2}(?:-[0-9a-f]{12})?|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+    r"|\b[0-9a-f]{12}\b|\d+(?:\.\d+)?ms|\d+ KB|/[\w/.-]+/(?=\w+\.lua)| +",
+)
+
+
+def prints(shown: str, printed: str) -> bool:
+    """Whether a command printed what the page shows, but for what differs from run to run."""
+    return matches(_plain(shown), _plain(printed))
+
+
+def _plain(text: str) -> str:
+    return "\n".join(_VARYING.sub(" ", line.rstrip()) for line in text.strip().splitlines())
+
+
 def promises(fragment: str) -> Iterator[Promise]:
     for number, line in enumerate(fragment.splitlines(), 1):
         if found := _PROMISE.match(line):

@@ -12,7 +12,7 @@ import pytest
 from certificates import resolve, server_context, trust
 from chunks import event, execute, output, runtime
 from commands import Hep
-from pages import ROOT, Block, blocks, instrumented, matches, promises
+from pages import ROOT, Block, blocks, instrumented, matches, prints, promises
 from psycopg import Connection
 from running import all_processed, running, wait_for
 from shell import Shell
@@ -162,7 +162,7 @@ def test_the_commands_work_in_their_order(
                 printed = shell.run(block.text)
                 wait_for(lambda: all_processed(connection), 10)
             elif block.language == "text":
-                assert matches(block.text.strip(), printed.strip()), f"{PAGE.name}:{block.line}: {printed}"
+                assert prints(block.text, printed), f"{PAGE.name}:{block.line}: {printed}"
 
 
 @pytest.mark.parametrize("block", [each for each in FILES if each.is_hook], ids=lambda block: block.file)
