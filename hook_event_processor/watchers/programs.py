@@ -1,0 +1,76 @@
+"""Running programs for watchers: by an argument list, with little in their environment, and never for long."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import threading
+from collections.abc import Mapping, Sequence
+from time import perf_counter
+
+from hook_event_processor import child
+from hook_event_processor.child import Command, Ended
+from hook_event_processor.lua.host.privacy import shut_to_programs
+from hook_event_processor.watchers.check import CheckFailed
+
+# Set when the daemon ends: what still runs is killed.
+STOPPING = threading.Event()
+
+_PASSED_ON = ("HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
+_MAX_WORDS = 200
+
+
+def words(line: str) -> tuple[str, ...]:
+    """The words of a line, by a shell's rules for quotes and by none of its others. Raises ValueError."""
+    found = tuple(shlex.split(line))
+    if not found or len(found) > _MAX_WORDS or "\0" in line:
+        raise ValueError(line)
+    return found
+
+
+def find(name: str) -> str:
+    """The file of a program, by its whole path or by PATH. Raises CheckFailed."""
+    if "/" in name and not name.startswith("/"):
+        raise CheckFailed(f"{name} depends on the working directory: write a name, or the whole path")
+    found = shutil.which(name, path=_search_path())
+    if found is None:
+        raise CheckFailed(f"there is no program {name}")
+    return found
+
+
+def environment(more: Mapping[str, str] | None = None) -> dict[bytes, bytes]:
+    """What programs see of the daemon's environment: its database's password is none of their business."""
+    passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    given = {"PATH": _search_path(), **passed, **(more or {})}
+    return {os.fsencode(name): os.fsencode(value) for name, value in given.items()}
+
+
+def run(arguments: Sequence[str], timeout: float, more: Mapping[str, str] | None = None) -> Ended:
+    """Run a program in /, within so many seconds, and kill it with all that it started after them.
+
+    Raises CheckFailed when it cannot be run.
+    """
+    program = find(arguments[0])
+    command = Command(program, [os.fsencode(word) for word in arguments], b"/", environment(more), b"")
+    ends_at = perf_counter() + timeout
+    try:
+        shut_to_programs()
+        return child.run(command, ends_at, ends_at + child.GRACE_SECONDS, STOPPING)
+    except OSError as fault:
+        raise CheckFailed(f"{program} cannot be run: {(fault.strerror or '').lower()}") from None
+
+
+def text(output: bytes) -> str:
+    """What a program wrote."""
+    return output.decode("utf-8", "replace")
+
+
+def first_line(output: bytes) -> str:
+    """What a program said first, when it complains."""
+    return next((line.strip() for line in text(output).splitlines() if line.strip()), "")[:300]
+
+
+def _search_path() -> str:
+    directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join(directory for directory in directories if directory.startswith("/"))

@@ -1,0 +1,283 @@
+"""service watchers on real units of a real systemd, in a box."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from box import REPOSITORY, Box
+from looks import Watched, define, refusal
+
+from hook_event_processor.watchers import kinds
+from hook_event_processor.watchers.check import CheckFailed
+
+_BEGINNING = f"""
+import json, os, subprocess, sys, time
+sys.path.insert(0, {str(REPOSITORY / "tests")!r})
+from looks import Watched, await_events
+from hook_event_processor.watchers import programs, units
+from hook_event_processor.watchers.check import CheckFailed
+
+told = []
+
+def systemctl(*arguments):
+    subprocess.run(["systemctl", *arguments], capture_output=True)
+
+def unit(name, *lines):
+    with open(f"/etc/systemd/system/{{name}}", "w") as file:
+        file.write("\\n".join(["[Service]", *lines, ""]))
+
+def look(watched, **how):
+    events = watched.look(**how)
+    told.append([[event_type.removeprefix("service."), data] for event_type, data in events])
+
+def await_next(watched):
+    events = await_events(watched, bool)
+    told.append([[event_type.removeprefix("service."), data] for event_type, data in events])
+"""
+
+Told = list[list[tuple[str, dict[str, Any]]]]
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[Box]:
+    """A machine with systemd, and nothing else."""
+    if os.geteuid() != 0 and "CI" not in os.environ:
+        pytest.skip("booting a systemd in a box needs root: run as root")
+    with tempfile.TemporaryDirectory(prefix="hep-box-", dir="/var/lib") as directory:
+        box = Box(Path(directory, "state"), Path("/nonexistent"))
+        try:
+            box.start()
+            yield box
+        finally:
+            box.stop()
+
+
+def told_in(box: Box, script: str) -> Told:
+    """What watchers told of in the box, look by look."""
+    printed: Told = json.loads(box.run(sys.executable, "-", text=f"{_BEGINNING}{script}\nprint(json.dumps(told))"))
+    return printed
+
+
+def types(told: Told) -> list[list[str]]:
+    return [[event_type for event_type, _ in events] for events in told]
+
+
+def only(told: Told, *, look: int) -> dict[str, Any]:
+    """The data of the one event of a look."""
+    [(_, data)] = told[look]
+    return data
+
+
+def test_a_service_is_started_stopped_killed_and_restarted(box: Box) -> None:
+    told = told_in(
+        box,
+        """
+unit("app.service", "ExecStart=/bin/sleep 1000")
+systemctl("daemon-reload")
+watched = Watched("service", name="app")
+look(watched)
+systemctl("start", "app"); look(watched); look(watched)
+systemctl("restart", "app"); look(watched)
+systemctl("stop", "app"); look(watched)
+systemctl("start", "app"); look(watched)
+systemctl("kill", "-s", "KILL", "app"); await_next(watched); look(watched)
+systemctl("reset-failed", "app"); look(watched)
+""",
+    )
+    assert types(told) == [
+        *([], ["started"], [], ["restarted"], ["stopped"], ["started"], ["failed"], [], []),
+    ]
+    started = only(told, look=1)
+    assert started.pop("main_pid") > 1
+    assert started == {
+        "service": "app",
+        "unit": "app.service",
+        "old_status": "inactive",
+        "new_status": "active",
+        "sub_state": "running",
+        "result": "success",
+        "n_restarts": 0,
+    }
+    assert only(told, look=3)["automatic"] is False
+    failed = only(told, look=6)
+    assert (failed["old_status"], failed["new_status"], failed["result"]) == ("active", "failed", "signal")
+    assert (failed["signal"], failed["exit_code"]) == ("SIGKILL", 137)
+
+
+def test_a_service_that_systemd_starts_again_is_told_of_by_its_counter(box: Box) -> None:
+    told = told_in(
+        box,
+        """
+unit("again.service", "ExecStart=/bin/sleep 1000", "Restart=always", "RestartSec=0")
+unit("later.service", "ExecStart=/bin/sh -c 'sleep 0.2; exit 3'", "Restart=always", "RestartSec=300ms")
+systemctl("daemon-reload"); systemctl("start", "again", "later")
+again, later = Watched("service", name="again"), Watched("service", name="later.service")
+look(again); look(later)
+await_next(later); await_next(later)
+systemctl("stop", "later")
+systemctl("kill", "-s", "SEGV", "again"); await_next(again)
+""",
+    )
+    assert types(told) == [[], [], ["failed"], ["restarted"], ["restarted"]]
+    failed, restarted = only(told, look=2), only(told, look=3)
+    assert (failed["new_status"], failed["sub_state"]) == ("activating", "auto-restart")
+    assert (failed["result"], failed["exit_code"]) == ("exit-code", 3)
+    assert (restarted["automatic"], restarted["n_restarts"]) == (True, 1)
+    assert only(told, look=4)["automatic"] is True
+
+
+def test_jobs_that_ran_between_two_looks_are_told_of(box: Box) -> None:
+    told = told_in(
+        box,
+        """
+unit("good.service", "Type=oneshot", "ExecStart=/bin/true")
+unit("bad.service", "Type=oneshot", "ExecStart=/bin/false")
+unit("good.timer")
+with open("/etc/systemd/system/good.timer", "w") as file: file.write("[Timer]\\nOnBootSec=1d\\n")
+systemctl("daemon-reload"); systemctl("start", "good.timer")  # it keeps good.service loaded
+good, bad = Watched("service", name="good"), Watched("service", "failed", name="bad")
+look(good); look(bad)
+systemctl("start", "good"); look(good); look(good)
+systemctl("start", "bad"); look(bad); look(bad)
+systemctl("start", "bad"); look(bad)
+""",
+    )
+    assert types(told) == [[], [], ["started", "stopped"], [], ["failed"], [], ["failed"]]
+
+
+def test_what_happened_while_the_daemon_was_away_is_seen_late(box: Box) -> None:
+    told = told_in(
+        box,
+        """
+unit("late.service", "ExecStart=/bin/sleep 1000")
+systemctl("daemon-reload"); systemctl("start", "late")
+watched = Watched("service", name="late")
+look(watched)
+systemctl("restart", "late")
+again = watched.resumed()
+look(again, late=True); look(again)
+""",
+    )
+    assert types(told) == [[], ["restarted"], []]
+    assert only(told, look=1)["seen_late"] is True
+
+
+def test_a_change_of_a_unit_s_files_is_told_of_and_a_touch_is_not(box: Box) -> None:
+    told = told_in(
+        box,
+        """
+unit("filed.service", "ExecStart=/bin/sleep 1000")
+systemctl("daemon-reload")
+watched = Watched("service", "modified", name="filed")
+look(watched)
+os.utime("/etc/systemd/system/filed.service"); look(watched)
+unit("filed.service", "ExecStart=/bin/sleep 2000"); look(watched)
+os.mkdir("/etc/systemd/system/filed.service.d")
+unit("filed.service.d/nice.conf", "Nice=5"); look(watched)
+systemctl("daemon-reload"); look(watched)
+os.unlink("/etc/systemd/system/filed.service.d/nice.conf"); look(watched)
+""",
+    )
+    assert types(told) == [[], [], ["unit_changed"], ["unit_changed"], [], ["unit_changed"]]
+    assert only(told, look=2)["paths"] == ["/etc/systemd/system/filed.service"]
+    assert only(told, look=3)["paths"] == ["/etc/systemd/system/filed.service.d/nice.conf"]
+
+
+def test_a_pattern_stands_for_all_that_are_loaded(box: Box) -> None:
+    told = told_in(
+        box,
+        """
+unit("worker@.service", "ExecStart=/bin/sleep 1000")
+systemctl("daemon-reload"); systemctl("start", "worker@1")
+watched, status = Watched("service", name="worker@*"), Watched("service", "status", name="worker@2")
+look(watched); look(status)
+systemctl("start", "worker@2"); look(watched); look(status)
+systemctl("stop", "worker@1", "worker@2"); look(watched)
+""",
+    )
+    assert types(told) == [[], [], ["started"], ["status_changed"], ["stopped", "stopped"]]
+    assert only(told, look=2)["service"] == "worker@2"
+    assert {data["unit"] for _, data in told[4]} == {"worker@1.service", "worker@2.service"}
+
+
+def test_a_unit_that_is_not_there_yet_is_named_and_told_of_when_it_starts(box: Box) -> None:
+    told = told_in(
+        box,
+        """
+watched = Watched("service", name="soon")
+try: watched.look()
+except CheckFailed as failed: told.append([[str(failed), {}]])
+unit("soon.service", "ExecStart=/bin/sleep 1000")
+systemctl("daemon-reload"); systemctl("start", "soon")
+look(watched)
+""",
+    )
+    assert types(told) == [["there is no unit soon.service"], ["started", "unit_changed"]]
+
+
+def test_systemd_is_asked_once_for_all_and_not_again_while_nothing_moves(box: Box) -> None:
+    [[[_, counts]]] = told_in(
+        box,
+        """
+for number in range(3): unit(f"many{number}.service", "ExecStart=/bin/sleep 1000")
+systemctl("daemon-reload"); systemctl("start", "many0", "many1", "many2")
+time.sleep(0.2)
+runs, run = [], programs.run
+def counted(arguments, *more):
+    runs.append([word for word in arguments if word.endswith(".service")])
+    return run(arguments, *more)
+programs.run = counted
+many = [Watched("service", name=f"many{number}") for number in range(3)]
+for _ in range(5):
+    for watched in many: watched.look()
+quiet = len(runs)
+del many[2], watched
+systemctl("restart", "many1")
+time.sleep(0.2)
+for watched in many: watched.look()
+told.append([["counts", {"quiet": quiet, "first": sorted(runs[0]), "last": runs[-1], "all": len(runs)}]])
+""",
+    )
+    assert counts == {
+        "quiet": 1,
+        "first": ["many0.service", "many1.service", "many2.service"],
+        "last": ["many1.service"],
+        "all": 2,
+    }
+
+
+def test_an_unprivileged_daemon_may_look_too(box: Box) -> None:
+    box.write("/etc/systemd/system/seen.service", "[Service]\nExecStart=/bin/sleep 1000\n")
+    box.run("systemctl", "daemon-reload")
+    box.run("systemctl", "start", "seen")
+    script = f"{_BEGINNING}\nos.setuid(65534)\nlook(Watched('service', name='seen'))\nprint(json.dumps(told))"
+    assert json.loads(box.run(sys.executable, "-", text=script)) == [[]]
+
+
+def test_where_systemd_does_not_run_the_check_says_so() -> None:
+    if Path("/run/systemd/system").is_dir():
+        pytest.skip("systemd runs here")
+    with pytest.raises(CheckFailed, match="systemd does not run here"):
+        Watched("service", name="nginx").look()
+
+
+def test_a_name_without_a_type_is_a_service_s() -> None:
+    target = kinds.kind("service").target
+    assert target(define("service", name="nginx")) == "nginx.service"
+    assert target(define("service", name="backup.timer")) == "backup.timer"
+    assert target(define("service", name="dbus-org.freedesktop.login1")) == "dbus-org.freedesktop.login1.service"
+    assert kinds.kind("service").paths(define("service", name="nginx")) == (
+        "/run/systemd/units/invocation:nginx.service",
+    )
+
+
+@pytest.mark.parametrize("name", ["worker@", "a b", "-x", "../etc", "a;b", ""])
+def test_what_is_no_unit_s_name_is_refused(name: str) -> None:
+    assert "takes a unit's name" in refusal("service", name=name)
