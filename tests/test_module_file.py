@@ -16,10 +16,10 @@ import pytest
 from chunks import error, execute, library, outcomes, output, runtime
 
 from hook_event_processor.event import Outcome
-from hook_event_processor.lua import disk, reach
-from hook_event_processor.lua.disk import Disk
 from hook_event_processor.lua.door import Failed, Library, Services
-from hook_event_processor.lua.reach import Outside
+from hook_event_processor.lua.host import disk, reach
+from hook_event_processor.lua.host.disk import Disk
+from hook_event_processor.lua.host.reach import Outside
 from hook_event_processor.policy import Grants, Policy
 from hook_event_processor.settings import Settings
 

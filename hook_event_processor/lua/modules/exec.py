@@ -11,8 +11,8 @@ from time import perf_counter
 from hook_event_processor import child
 from hook_event_processor.child import Command, Ended
 from hook_event_processor.lua.door import Call, Failed, Function, Misused, Services, Value
-from hook_event_processor.lua.privacy import shut_to_programs
-from hook_event_processor.lua.programs import find_program, is_granted, loads_code, search_path
+from hook_event_processor.lua.host.privacy import shut_to_programs
+from hook_event_processor.lua.host.programs import find_program, is_granted, loads_code, search_path
 
 _MAX_LINE = 64 * 1024  # bytes; splitting takes time that nothing interrupts
 _MAX_SHOWN = 2000  # characters of a command

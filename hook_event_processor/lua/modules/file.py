@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 
-from hook_event_processor.lua.disk import Disk, shown
 from hook_event_processor.lua.door import Call, Function, Services, Value
-from hook_event_processor.lua.pretended_disk import PretendedDisk
-from hook_event_processor.lua.reach import Outside
+from hook_event_processor.lua.host.disk import Disk, shown
+from hook_event_processor.lua.host.pretended_disk import PretendedDisk
+from hook_event_processor.lua.host.reach import Outside
 
 _Operation = Callable[..., Value]
 _OPERATIONS: Mapping[str, Callable[[Disk], _Operation]] = {

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from hook_event_processor.lua.door import Failed
-from hook_event_processor.lua.reach import Place, reach
+from hook_event_processor.lua.host.reach import Place, reach
 
 MAX_BYTES = 8 * 1024 * 1024  # of a file that a hook writes, or reads when it says so
 MAX_NAMES = 10_000  # of a directory

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from hook_event_processor.lua.disk import MAX_BYTES, Disk, Facts, is_part, shown
 from hook_event_processor.lua.door import Failed
-from hook_event_processor.lua.reach import reach, written
+from hook_event_processor.lua.host.disk import MAX_BYTES, Disk, Facts, is_part, shown
+from hook_event_processor.lua.host.reach import reach, written
 
 Pretended = dict[bytes, bytes | bool]  # a path: the content of a file, True for a directory, False for what is removed
 
