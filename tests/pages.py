@@ -70,8 +70,7 @@ def matches(pattern: str, text: str) -> bool:
 
 # What differs from run to run: ids, times, digests, durations, memory, directories; and the spaces beside them.
 _VARYING = re.compile(
-    r"[0-9a-f]{8}-[0-9a-f]{3,4}(?:-[0-9a-f]{4}){0,2}(?:-[0-9a-f]{12})?|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
-    r"|\b[0-9a-f]{12}\b|\d+(?:\.\d+)?ms|\d+ KB|/[\w/.-]+/(?=\w+\.lua)| +",
+    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d|\b[0-9a-f]{8,}(?:-[0-9a-f]+)*|\d+(?:\.\d+)?ms|\d+ KB|/[\w/.-]+/(?=\w+\.lua)| +"
 )
 
 
