@@ -15,16 +15,17 @@ _FRESH = 0.05  # seconds that what was read serves checks of other moments
 
 
 class Reading(Generic[_T]):
-    """One thing to be read of the kernel, kept for as long as checks of one round look."""
+    """One thing to be read of the kernel, kept for as long as checks of one round look, or a little longer."""
 
-    def __init__(self, read: Callable[[], _T]) -> None:
+    def __init__(self, read: Callable[[], _T], fresh: float = _FRESH) -> None:
         self._read = read
+        self._fresh = fresh  # seconds
         self._kept: tuple[float, _T] | None = None
 
     def at(self, monotonic: float) -> _T:
         """What was read at this time, or a moment before. Raises CheckFailed."""
         kept = self._kept  # another thread may set it meanwhile
-        if kept is not None and 0 <= monotonic - kept[0] <= _FRESH:
+        if kept is not None and 0 <= monotonic - kept[0] <= self._fresh:
             return kept[1]
         value = self._read()
         self._kept = (monotonic, value)

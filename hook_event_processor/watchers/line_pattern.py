@@ -1,0 +1,71 @@
+"""A regular expression that is looked for in many lines at once: RE2's, in time linear in their length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import re2
+
+_MAX_PATTERN = 4096  # characters
+_MAX_MEMORY = 1 << 20  # bytes that RE2 may use for one pattern
+_MAX_GROUPS = 100
+
+
+class LineMatch(NamedTuple):
+    """A line with a match: where it begins and ends in what was searched, without its newline, and the groups."""
+
+    begin: int
+    end: int
+    groups: tuple[bytes | None, ...]
+
+
+class LinePattern:
+    """A pattern or, if `literal`, a text. ^ and $ are a line's begin and end; no match goes beyond a line."""
+
+    __slots__ = ("_compiled", "names", "text")
+
+    def __init__(self, text: str, *, literal: bool = False) -> None:
+        """Raises ValueError for what is no pattern."""
+        if not text or len(text) > _MAX_PATTERN:
+            raise ValueError(text)
+        options = re2.Options()
+        options.max_mem = _MAX_MEMORY
+        options.log_errors = False
+        options.never_nl = True
+        self.text = text
+        try:
+            pattern = re2.escape(text) if literal else f"(?m){text}"
+            # Of bytes, since lines may hold anything.
+            self._compiled: Any = re2.compile(pattern.encode(), options)
+        except (re2.error, UnicodeEncodeError) as fault:
+            raise ValueError(text) from fault
+        if self._compiled.groups > _MAX_GROUPS or (not literal and _marks_text(text)):
+            raise ValueError(text)
+        self.names = {name.decode(): index for name, index in self._compiled.groupindex.items()}
+
+    def lines(self, text: bytes) -> Iterator[LineMatch]:
+        """Each line of the text that matches, once."""
+        at = 0
+        while at <= len(text):
+            found = self._compiled.search(text, at)
+            if found is None:
+                return
+            begin = text.rfind(b"\n", at, found.start()) + 1 or at
+            end = text.find(b"\n", found.end())
+            end = len(text) if end < 0 else end
+            # Behind the last newline there is no line.
+            if begin < len(text):
+                yield LineMatch(begin, end, found.groups())
+            at = end + 1
+
+
+def parse(text: str) -> str:
+    """A pattern as it is written. Raises ValueError."""
+    return LinePattern(text).text
+
+
+def _marks_text(pattern: str) -> bool:
+    r"""Whether it has \A or \z: begin and end of all that is searched, which is not what anybody means."""
+    plain = pattern.replace("\\\\", "")
+    return "\\A" in plain or "\\z" in plain

@@ -1,0 +1,372 @@
+"""Watchers of processes: real ones, started and killed."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from watched import Watched
+
+from hook_event_processor.watchers import ending, process_choice, processes
+from hook_event_processor.watchers.check import CheckFailed, WatcherRefused
+from hook_event_processor.watchers.ending import End, Handle
+from hook_event_processor.watchers.processes import Process, Table
+
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+_SPIN = "while :; do :; done"
+_CAN_TELL = pytest.mark.skipif(not ending._kernel_tells(), reason="this kernel does not tell how others' processes end")
+
+
+@pytest.fixture(autouse=True)
+def fresh_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look reads /proc."""
+    monkeypatch.setattr(processes.TABLE, "_fresh", -1.0)
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> str:
+    """A program of a name that no other process has."""
+    path = tmp_path / f"hep{os.getpid()}"
+    shutil.copy("/bin/sh", path)
+    return str(path)
+
+
+@pytest.fixture
+def start(program: str) -> Iterator[Start]:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def begin(script: str = "read line", name: str = program) -> subprocess.Popen[bytes]:
+        started.append(subprocess.Popen([name, "-c", f"{script}; :"], stdin=subprocess.PIPE))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def end(process: subprocess.Popen[bytes], by: int = signal.SIGTERM) -> None:
+    process.send_signal(by)
+    process.wait(10)
+
+
+def named(program: str, when: str = "", **options: object) -> Watched:
+    return Watched("process", when, name=Path(program).name, **options)
+
+
+def test_a_process_starts_and_stops(program: str, start: Start) -> None:
+    name = Path(program).name
+    watched = named(program)
+    assert watched.look() == []
+    process = start()
+    (started,) = watched.look()
+    data = started.data
+    assert (started.type, started.resource) == ("process.started", name)
+    assert (data["process"], data["pid"], data["pids"], data["count"]) == (name, process.pid, [process.pid], 1)
+    assert data["rss_bytes"] > 0
+    assert data["cpu_percent"] >= 0
+    assert abs(datetime.fromisoformat(data["start_time"]).timestamp() - time.time()) < 60
+    end(process)
+    (stopped,) = watched.look()
+    assert (stopped.type, stopped.data["pid"]) == ("process.stopped", process.pid)
+    assert watched.look() == []
+
+
+def test_a_process_that_runs_at_the_first_look_did_not_start(program: str, start: Start) -> None:
+    start()
+    watched = named(program)
+    assert watched.look() == []
+    assert watched.look() == []
+
+
+@_CAN_TELL
+@pytest.mark.parametrize(
+    ("script", "by", "crash", "told"),
+    [
+        ("read line; exit 3", 0, "yes", {"exit_code": 3}),
+        ("read line; exit 0", 0, "no", {"exit_code": 0}),
+        ("read line; exit 143", 0, "no", {"exit_code": 143}),
+        ("read line", signal.SIGTERM, "no", {"signal": "SIGTERM"}),
+        ("read line", signal.SIGKILL, "yes", {"signal": "SIGKILL"}),
+        ("read line", signal.SIGSEGV, "yes", {"signal": "SIGSEGV"}),
+    ],
+)
+def test_a_crash_is_told_from_a_stop_by_what_the_kernel_says(
+    program: str, start: Start, script: str, by: int, crash: str, told: dict[str, object]
+) -> None:
+    process = start(script)
+    watched = named(program)
+    watched.look()
+    if by:
+        end(process, by)
+    else:
+        process.communicate(b"\n", 10)
+    events = watched.look()
+    assert [each.type for each in events] == ["process.stopped", "process.crashed"][: 2 if crash == "yes" else 1]
+    for each in events:
+        assert each.data["crash"] == crash
+        assert each.data["told_by"] == "kernel"
+        assert {key: each.data.get(key) for key in told} == told
+
+
+def test_where_nobody_tells_how_it_ended_that_is_said(
+    program: str, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending, "_kernel_tells", lambda: False)
+    monkeypatch.setattr(ending, "_unit", lambda _: None)
+    process = start()
+    watched = named(program)
+    watched.look()
+    end(process, signal.SIGSEGV)
+    (stopped,) = watched.look()
+    assert stopped.type == "process.stopped"
+    assert stopped.data["crash"] == "unknown"
+    assert not {"exit_code", "signal", "told_by"} & stopped.data.keys()
+
+
+def test_a_restart_between_two_looks_is_a_stop_and_a_start(program: str, start: Start) -> None:
+    first = start()
+    watched = named(program)
+    watched.look()
+    end(first)
+    second = start()
+    stopped, started = watched.until(lambda told: len(told) == 2)
+    assert (stopped.type, stopped.data["pid"]) == ("process.stopped", first.pid)
+    assert (started.type, started.data["pid"]) == ("process.started", second.pid)
+
+
+def test_processes_of_one_name_start_with_the_first_and_stop_with_the_last(program: str, start: Start) -> None:
+    together, each = named(program), named(program, each=True)
+    together.look()
+    each.look()
+    first, second = start(), start()
+    each.until(lambda told: len(told) == 2)
+    data = together.one()
+    assert (data["pid"], data["count"]) == (first.pid, 2)
+    end(first)
+    assert together.look() == []
+    assert each.one()["pid"] == first.pid
+    end(second)
+    assert together.one()["pid"] == second.pid
+
+
+def test_a_watcher_tells_what_it_was_made_for(program: str, start: Start) -> None:
+    starts, crashes = named(program, "started"), named(program, "crashed")
+    for watched in (starts, crashes):
+        watched.look()
+    process = start()
+    starts.until(bool)
+    assert crashes.look() == []
+    end(process)
+    assert starts.look() == crashes.look() == []
+
+
+def test_a_process_is_found_by_its_command_line(start: Start) -> None:
+    mark = f"mark-{os.getpid()}"
+    watched = Watched("process", match=rf"^sh -c .*{mark}\b")
+    watched.look()
+    process = start(f"read {mark.replace('-', '_')} # {mark}", name="sh")
+    (started,) = watched.look()
+    assert started.data["pid"] == process.pid
+
+
+def test_a_long_name_is_matched_whole(tmp_path: Path, start: Start) -> None:
+    """The kernel keeps fifteen characters of it."""
+    right, wrong = tmp_path / f"hep-{os.getpid():08}-long-right", tmp_path / f"hep-{os.getpid():08}-long-wrong"
+    for path in (right, wrong):
+        shutil.copy("/bin/sh", path)
+    watched = named(str(right))
+    start(name=str(wrong))
+    process = start(name=str(right))
+    watched.look()
+    end(process)
+    assert watched.one()["pid"] == process.pid
+
+
+def test_a_reused_id_is_not_the_same_process(start: Start) -> None:
+    process = start(name="sh")
+    watched = Watched("process", "stopped", pid=process.pid)
+    watched.look()
+    now = processes.read_process(process.pid)
+    assert now is not None
+    other = Table([now._replace(start=now.start + 100)], time.monotonic())
+    assert watched._check._choice.of(other) == []  # type: ignore[attr-defined]
+    end(process)
+    assert watched.told() == [("process.stopped", str(process.pid))]
+    watched.restart()
+    choice = watched._check._choice  # type: ignore[attr-defined]
+    assert choice.of(other) == []
+
+
+def test_a_pid_that_nothing_has_is_a_failed_check(start: Start) -> None:
+    process = start(name="sh")
+    end(process)
+    with pytest.raises(CheckFailed, match=f"no process with the id {process.pid}"):
+        Watched("process", "stopped", pid=process.pid).look()
+
+
+def test_a_pidfile_names_a_process(tmp_path: Path, start: Start) -> None:
+    path = tmp_path / "server.pid"
+    watched = Watched("process", pidfile=path)
+    watched.look()
+    process = start(name="sh")
+    path.write_text("")
+    with pytest.raises(CheckFailed, match=f"no process id in {path}"):
+        watched.look()
+    path.write_text(f"{process.pid}\n")
+    assert watched.told() == [("process.started", "server")]
+    # Written before the process started: its id was another one's.
+    os.utime(path, (0, 0))
+    assert watched.told() == [("process.stopped", "server")]
+
+
+def test_a_zombie_has_ended(program: str, start: Start) -> None:
+    process = start()
+    watched = named(program)
+    watched.look()
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    stopped, *_ = watched.look()
+    assert stopped.type == "process.stopped"
+    process.wait()
+    assert watched.look() == []
+
+
+def test_what_stopped_while_nobody_looked_is_told_late(program: str, start: Start) -> None:
+    process = start()
+    watched = named(program)
+    watched.look()
+    watched.restart()
+    assert watched.look() == []
+    end(process)
+    watched.restart()
+    (stopped,) = watched.look()
+    assert (stopped.type, stopped.data["pid"], stopped.data["seen_late"]) == ("process.stopped", process.pid, True)
+    assert stopped.data["crash"] == "unknown"
+    watched.restart()
+    assert watched.look() == []
+
+
+def test_after_a_reboot_it_is_another_process(program: str, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = start()
+    watched = named(program)
+    watched.look()
+    monkeypatch.setattr(processes, "boot_id", lambda: "another")
+    watched.restart()
+    assert [(each.type, each.data["pid"]) for each in watched.look()] == [
+        ("process.stopped", process.pid),
+        ("process.started", process.pid),
+    ]
+
+
+def test_use_of_the_processors_beyond_the_threshold(program: str, start: Start) -> None:
+    process = start(f"({_SPIN}) & read line; kill $!")
+    watched = Watched("process", "above", name=Path(program).name, cpu=5)
+    (high,) = watched.until(bool)
+    assert (high.type, high.data["resource"], high.data["threshold"]) == ("system.resource_high", "process_cpu", 5.0)
+    assert high.data["current"] > 5
+    process.communicate(b"\n", 10)
+
+
+def test_memory_beyond_the_threshold(program: str, start: Start) -> None:
+    hog = subprocess.Popen(
+        [sys.executable, "-c", "import sys; x = b'x' * (64 << 20); print(flush=True); sys.stdin.read()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert hog.stdout is not None
+        hog.stdout.readline()
+        watched = Watched("process", "above", pid=hog.pid, rss="32M")
+        watched.look()
+        data = watched.one()
+        assert (data["resource"], data["threshold"]) == ("process_memory", 32 << 20)
+        assert data["current"] == data["rss_bytes"] > 64 << 20
+    finally:
+        hog.communicate(timeout=10)
+
+
+def test_no_descriptor_is_left_behind(program: str, start: Start) -> None:
+    gc.collect()
+    before = Handle.open_count
+    watched = named(program)
+    watched.look()
+    process = start()
+    watched.look()
+    end(process)
+    watched.look()
+    assert Handle.open_count == before
+    process = start()
+    watched.until(bool)
+    del watched
+    gc.collect()
+    assert Handle.open_count == before
+
+
+def test_names_of_processes_may_hold_anything(tmp_path: Path, start: Start) -> None:
+    path = tmp_path / f") R {os.getpid()}"
+    shutil.copy("/bin/sh", path)
+    process = start(name=str(path))
+    watched = named(str(path))
+    watched.look()
+    end(process)
+    assert watched.one()["pid"] == process.pid
+
+
+def test_what_systemctl_shows_counts_for_that_process_alone() -> None:
+    shown = "ExecMainPID=42\nExecMainCode=2\nExecMainStatus=9\n"
+    assert ending.parse_shown(shown, 42) == End(None, 9, False, "systemd")
+    assert ending.parse_shown(shown, 43) is None
+    assert ending.parse_shown("", 42) is None
+    assert ending.parse_shown("ExecMainPID=42\nExecMainCode=0\nExecMainStatus=0\n", 42) is None  # it still runs
+    ended = ending.parse_shown("ExecMainPID=42\nExecMainCode=1\nExecMainStatus=3\n", 42)
+    assert ended is not None
+    assert ended.crashed
+
+
+def test_a_command_line_is_read_again_while_a_process_is_young(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have been forked a moment ago, and become another program of the same name."""
+    read: list[str] = []
+    monkeypatch.setattr(processes, "_commands", {})
+    monkeypatch.setattr(processes.proc, "read", lambda path, _: read.append(path) or b"sh\0-c\0x")
+    now = int(time.clock_gettime(time.CLOCK_BOOTTIME) * processes.TICKS_PER_SECOND)
+    young = Process(1, now, "sh", "S", 0, 0, 0)
+    old = young._replace(pid=2, start=now - 100 * processes.TICKS_PER_SECOND)
+    for at in (0.0, 1.0, 2.0):
+        assert [process.pid for process in Table([young, old], at).named("sh")] == [1, 2]
+    assert read == ["/proc/1/cmdline", "/proc/2/cmdline", "/proc/1/cmdline", "/proc/1/cmdline"]
+    Table([old._replace(comm="bash")], 3.0).named("bash")
+    assert len(read) == 5
+
+
+@pytest.mark.parametrize(
+    ("when", "options", "reason"),
+    [
+        ("", {}, "takes one of --name, --match, --pid and --pidfile, not nothing"),
+        ("", {"name": "a", "pid": 1}, "not --name and --pid"),
+        ("started", {"pid": 1}, "has started already"),
+        ("above", {"name": "a"}, "takes --cpu or --rss"),
+        ("", {"name": "a", "for": 3}, "--for goes with --cpu or --rss"),
+        ("", {"match": "("}, "takes a regular expression"),
+        ("", {"pid": 0}, "a process id from 1"),
+    ],
+)
+def test_definitions_that_make_no_sense_are_refused(when: str, options: dict[str, object], reason: str) -> None:
+    with pytest.raises(WatcherRefused, match=reason):
+        Watched("process", when, **options)
+
+
+def test_the_process_that_looks_is_not_meant_by_a_command_line() -> None:
+    own = processes.read_process(os.getpid())
+    assert own is not None
+    assert process_choice.Matching(".").of(Table([own], time.monotonic())) == []
