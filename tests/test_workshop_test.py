@@ -208,7 +208,8 @@ def test_a_sample_has_what_the_catalog_says(known: catalog.EventType) -> None:
         (["task.*", "deploy.failed"], "deploy.failed"),
         (["task.fail*"], "task.failed"),
         (["~^security\\.b"], "security.breach"),
-        (["nothing-known.*"], "custom.example"),
+        (["nothing-known.*"], "nothing-known.example"),
+        (["~^nothing-known"], "custom.example"),
         ([], "custom.example"),
     ],
 )

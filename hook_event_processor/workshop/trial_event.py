@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -79,14 +80,15 @@ class TrialEvent:
 
 
 def type_for(patterns: Iterable[str]) -> str:
-    """A type that a hook with these patterns runs for: one that it names, else a known one that matches."""
+    """A type that a hook with these patterns runs for: one it names, else a known one, else one made of a glob."""
     named = list(patterns)
     for text in named:
         if is_literal(text):
             return text
     patterns_of_many = [parse_pattern(text) for text in named]
-    known = (name for name in catalog.known(None) if any(p.matches(*split_type(name)) for p in patterns_of_many))
-    return next(known, _ANY_TYPE)
+    from_globs = (text.replace("*", "example").replace("?", "x") for text in named if not text.startswith("~"))
+    candidates = chain(catalog.known(None), from_globs)
+    return next((name for name in candidates if any(p.matches(*split_type(name)) for p in patterns_of_many)), _ANY_TYPE)
 
 
 def sample(event_type: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ end
 
 function hook.execute(event)
   local deploy = event.data
+  if not deploy.service then return false, "the event's data names no service" end
   local ok, reason = state.with_lock("release:" .. deploy.service, 1200, function()
     return pcall(release, deploy)
   end, { wait = 600 })
@@ -29,7 +30,7 @@ function hook.execute(event)
     return false, reason
   end
   event.dispatch("deploy.completed", steps.carried(deploy, { status = "live" }))
-  return true, deploy.service .. " " .. deploy.version .. " is live"
+  return true, deploy.service .. " " .. tostring(deploy.version) .. " is live"
 end
 
 return hook
