@@ -175,9 +175,9 @@ DEFENCES = (
         "  if count > FEW_ARGUMENTS then check_arguments(...) end\n",
     ),
     _row(
-        "string.pack and packsize of megabytes of format",
+        "string.unpack of megabytes of format",
         "deadline.lua:by_size",
-        f"{_LONG}::{_ENDS}[string.packsize of megabytes]",
+        f"{_LONG}::{_ENDS}[string.unpack of megabytes of spaces]",
         '    if type(s) == "string" and #s > LONG then deadline.look() end\n',
     ),
     _row(
