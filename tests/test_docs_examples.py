@@ -121,7 +121,7 @@ def test_a_deployment_goes_step_by_step_and_back(
     assert [each[0] for each in reached.children() if each[0] != "event.failed"] == events
     assert set(reached.requests) == {("GET", "https://shop.example.com/health")}
     correlations = reached.connection.execute(
-        "SELECT count(DISTINCT coalesce(metadata ->> 'correlation_id', id::text)) FROM events"
+        "SELECT count(DISTINCT coalesce(metadata ->> 'correlation_id', id::text)) FROM events WHERE source = 'deploy'"
     ).fetchone()
     assert correlations == (1,)
 
