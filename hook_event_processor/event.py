@@ -14,6 +14,15 @@ from hook_event_processor.errors import EventRefused
 MAX_NAME = 255  # source, action, resource and resource_id are VARCHAR(255)
 MAX_DEPTH = 16  # of events that were dispatched by hooks of events that were dispatched ...
 PRIORITIES = range(1, 11)
+# What the product tells of its own doings: records, which nobody needs to handle.
+OWN_TYPES = frozenset(
+    {
+        *(f"hook.{change}" for change in ("added", "updated", "enabled", "disabled", "removed")),
+        *(f"watcher.{change}" for change in ("created", "enabled", "disabled", "deleted")),
+        *(f"secret.{change}" for change in ("created", "updated", "deleted", "accessed")),
+        *(f"state.{change}" for change in ("created", "updated", "deleted")),
+    }
+)
 DEFAULT_PRIORITY = 5
 
 
@@ -73,14 +82,20 @@ class NewEvent:
     def __post_init__(self) -> None:
         if not self.source:
             raise EventRefused("an event needs a source: a type such as task.failed")
+        # One by one only where one may be at fault: events are made by the hundred thousand.
+        together = self.source + self.action + self.resource + self.resource_id
+        if len(together) > MAX_NAME or "\0" in together:
+            self._check_names()
+        if self.priority not in PRIORITIES:
+            raise EventRefused(f"priority is {self.priority}: it takes 1 (first) to 10 (last)")
+
+    def _check_names(self) -> None:
         for name in ("source", "action", "resource", "resource_id"):
             value: str = getattr(self, name)
             if len(value) > MAX_NAME:
                 raise EventRefused(f"{name} has {len(value)} characters: at most {MAX_NAME} fit")
             if "\0" in value:
                 raise EventRefused(f"{name} holds a NUL character, which PostgreSQL cannot store")
-        if self.priority not in PRIORITIES:
-            raise EventRefused(f"priority is {self.priority}: it takes 1 (first) to 10 (last)")
 
 
 def split_type(event_type: str) -> tuple[str, str]:

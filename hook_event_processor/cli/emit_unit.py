@@ -84,7 +84,7 @@ def emit_unit(arguments: argparse.Namespace, settings: Settings) -> int:
 def _event(event_type: str, unit: str, lines: int) -> NewEvent:
     from hook_event_processor.cli.unit_report import check_name, ending, last_lines
     from hook_event_processor.event import NewEvent, split_type
-    from hook_event_processor.store.insert import new_ids
+    from hook_event_processor.store.uuid7 import NewIds
 
     at = datetime.now(UTC)
     ended = ending(check_name(unit), os.environ)
@@ -96,7 +96,7 @@ def _event(event_type: str, unit: str, lines: int) -> NewEvent:
         resource="service",
         resource_id=unit,
         occurred_at=at,
-        id=UUID(next(new_ids())),  # one for all tries: it is published once
+        id=UUID(next(NewIds())),  # one for all tries: it is published once
     )
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,20 +20,21 @@ from psycopg import Connection
 from hook_event_processor.errors import EventRefused
 from hook_event_processor.event import NewEvent, split_type
 from hook_event_processor.store.database import Database
+from hook_event_processor.store.uuid7 import NewIds
 
 if TYPE_CHECKING:
     from hook_event_processor.strict import StrictCheck
 
 MAX_PAYLOAD_SIZE = 100_000  # bytes of JSON; settings.max_payload_size where there are settings
 _COLUMNS = "id, source, action, resource, resource_id, payload, metadata, priority, available_at, occurred_at"
-_IDS = 64  # made at a time
 # So many rows go to the server in one message of COPY.
-_CHUNK = 500
+_BLOCK = 500
 # A NUL inside JSON: \u0000 behind an even number of backslashes.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 # What COPY's text format gives a meaning (PostgreSQL manual, COPY, "Text Format").
 _COPY_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
+_NAMES = ("source", "action", "resource", "resource_id")
 _NO_TIMES = "\\N\t\\N"
 
 # id, source, action, resource, resource_id, payload, metadata, priority, available_at, occurred_at
@@ -83,7 +82,7 @@ class Publisher:
         }
         # Most events bring no metadata of their own: theirs is this text and their id.
         self._metadata = '{"origin":' + orjson.dumps(self._origin).decode() + ',"correlation_id":"'
-        self._ids = new_ids()
+        self._ids = NewIds()
 
     @classmethod
     @contextmanager
@@ -122,7 +121,7 @@ class Publisher:
         """Publish one event. Raises EventRefused when it cannot be stored or is too large."""
         if self._strict is not None:
             self._strict.refresh(event)
-        row = self._row(event)
+        row = self._row(event, str(event.id) if event.id else next(self._ids))
         inserted = self._connection.execute(_INSERT, row)
         return Published(UUID(row[0]), inserted.rowcount == 1)
 
@@ -155,21 +154,18 @@ class Publisher:
 
     def _copy(self, table: str, events: Iterable[NewEvent]) -> int:
         with self._connection.cursor() as cursor:
-            lines = map(_copy_line, map(self._row, events))
-            chunk = "".join(islice(lines, _CHUNK))
-            if not chunk:
+            # An event is taken once the one before it has been checked: a reader knows which one was refused.
+            lines = map(self._line, events, self._ids.many())
+            block = "".join(islice(lines, _BLOCK))
+            if not block:
                 return 0
             with cursor.copy(f"COPY {table} ({_COLUMNS}) FROM STDIN") as copy:
-                while chunk:
-                    copy.write(chunk)
-                    chunk = "".join(islice(lines, _CHUNK))
+                while block:
+                    copy.write(block)
+                    block = "".join(islice(lines, _BLOCK))
             return cursor.rowcount
 
-    def _row(self, event: NewEvent) -> _Row:
-        event_id = str(event.id) if event.id else next(self._ids)
-        payload = self._json("payload", event.payload)
-        if self._strict is not None:
-            self._strict.check(event, payload)
+    def _row(self, event: NewEvent, event_id: str) -> _Row:
         if not (event.source + event.action + event.resource + event.resource_id).isascii():
             _refuse_surrogates(event)
         return (
@@ -178,12 +174,38 @@ class Publisher:
             event.action,
             event.resource,
             event.resource_id,
-            payload,
+            self._payload_of(event),
             self._metadata_of(event, event_id),
             event.priority,
             event.available_at,
             event.occurred_at,
         )
+
+    def _line(self, event: NewEvent, new_id: str) -> str:
+        """The same row in COPY's text format; `new_id` is for an event without one."""
+        event_id = new_id if event.id is None else str(event.id)
+        names = "\t".join((event.source, event.action, event.resource, event.resource_id))
+        if not names.isascii():
+            _refuse_surrogates(event)
+        # Rare, and translate() is slow; JSON escapes its own tabs and line breaks.
+        if "\\" in names or "\n" in names or "\r" in names or names.count("\t") != 3:
+            names = "\t".join(getattr(event, name).translate(_COPY_ESCAPES) for name in _NAMES)
+        payload = self._payload_of(event)
+        if "\\" in payload:
+            payload = payload.replace("\\", "\\\\")
+        metadata = self._metadata_of(event, event_id)
+        if "\\" in metadata:
+            metadata = metadata.replace("\\", "\\\\")
+        times = _NO_TIMES
+        if event.available_at is not None or event.occurred_at is not None:
+            times = f"{_copy_time(event.available_at)}\t{_copy_time(event.occurred_at)}"
+        return f"{event_id}\t{names}\t{payload}\t{metadata}\t{event.priority}\t{times}\n"
+
+    def _payload_of(self, event: NewEvent) -> str:
+        payload = self._json("payload", event.payload)
+        if self._strict is not None:
+            self._strict.check(event, payload)
+        return payload
 
     def _metadata_of(self, event: NewEvent, event_id: str) -> str:
         # An event that comes of no other begins a correlation, named by its id.
@@ -241,27 +263,11 @@ def _until_keyed(events: Iterator[NewEvent], keyed: list[NewEvent]) -> Iterator[
 
 def _refuse_surrogates(event: NewEvent) -> None:
     """Half of a surrogate pair is no character; JSON and command lines can bring one all the same."""
-    for name in ("source", "action", "resource", "resource_id"):
+    for name in _NAMES:
         try:
             getattr(event, name).encode()
         except UnicodeEncodeError:
             raise EventRefused(f"{name} is not valid Unicode: it holds half of a surrogate pair") from None
-
-
-def _copy_line(row: _Row) -> str:
-    event_id, source, action, resource, resource_id, payload, metadata, priority, available_at, occurred_at = row
-    names = "\t".join((source, action, resource, resource_id))
-    # Rare, and translate() is slow; JSON escapes its own tabs and line breaks.
-    if "\\" in names or "\n" in names or "\r" in names or names.count("\t") != 3:
-        names = "\t".join(name.translate(_COPY_ESCAPES) for name in (source, action, resource, resource_id))
-    if "\\" in payload:
-        payload = payload.replace("\\", "\\\\")
-    if "\\" in metadata:
-        metadata = metadata.replace("\\", "\\\\")
-    times = (
-        _NO_TIMES if available_at is occurred_at is None else f"{_copy_time(available_at)}\t{_copy_time(occurred_at)}"
-    )
-    return f"{event_id}\t{names}\t{payload}\t{metadata}\t{priority}\t{times}\n"
 
 
 def _copy_time(time: datetime | None) -> str:
@@ -282,20 +288,3 @@ def _encoded(name: str, value: Mapping[str, Any]) -> bytes:
         raise EventRefused(f"the {name} is nested too deeply") from None
     except (TypeError, ValueError) as fault:
         raise EventRefused(f"the {name} cannot be written as JSON: {fault}") from None
-
-
-def new_ids() -> Iterator[str]:
-    """UUIDv7 (RFC 9562) that grow: milliseconds, a counter of 12 bits, and 60 random bits."""
-    millisecond = counter = 0
-    while True:
-        random = os.urandom(8 * _IDS).hex()  # one call for many: it is a third of the cost of an id
-        for at in range(0, 16 * _IDS, 16):
-            now = time.time_ns() // 1_000_000
-            if now > millisecond:
-                millisecond, counter = now, 0
-            elif counter < 0xFFF:
-                counter += 1
-            else:
-                millisecond, counter = millisecond + 1, 0
-            moment = f"{millisecond:012x}"
-            yield f"{moment[:8]}-{moment[8:]}-7{counter:03x}-8{random[at : at + 3]}-{random[at + 3 : at + 15]}"

@@ -13,7 +13,8 @@ from uuid import UUID
 import orjson
 
 from hook_event_processor.event import MAX_NAME, NewEvent, split_type
-from hook_event_processor.store.insert import MAX_PAYLOAD_SIZE, new_ids
+from hook_event_processor.store.insert import MAX_PAYLOAD_SIZE
+from hook_event_processor.store.uuid7 import NewIds
 from hook_event_processor.watchers.check import Definition, Moment, Noticed, rfc3339
 from hook_event_processor.watchers.spool import SpooledEvent
 
@@ -33,7 +34,7 @@ class Envelopes:
         self._host = host
         self._version = version
         self._max_payload_size = max_payload_size
-        self._ids = new_ids()
+        self._ids = NewIds()
         self._lock = threading.Lock()
 
     def of(self, definition: Definition, noticed: Noticed, moment: Moment) -> list[SpooledEvent]:
