@@ -16,10 +16,9 @@ from pathlib import Path
 import pytest
 from watched import Watched
 
-from hook_event_processor.watchers import ending, process_choice, processes
+from hook_event_processor.watchers import ending, process_choice, process_table, processes
 from hook_event_processor.watchers.check import CheckFailed, WatcherRefused
 from hook_event_processor.watchers.ending import End, Handle
-from hook_event_processor.watchers.processes import Process, Table
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 
@@ -30,7 +29,7 @@ _CAN_TELL = pytest.mark.skipif(not ending._kernel_tells(), reason="this kernel d
 @pytest.fixture(autouse=True)
 def fresh_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each look reads /proc."""
-    monkeypatch.setattr(processes.TABLE, "_fresh", -1.0)
+    monkeypatch.setattr(process_table.TABLE, "_fresh", -1.0)
 
 
 @pytest.fixture
@@ -193,19 +192,18 @@ def test_a_long_name_is_matched_whole(tmp_path: Path, start: Start) -> None:
     assert watched.one()["pid"] == process.pid
 
 
-def test_a_reused_id_is_not_the_same_process(start: Start) -> None:
+def test_a_reused_id_is_not_the_same_process(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     process = start(name="sh")
     watched = Watched("process", "stopped", pid=process.pid)
     watched.look()
     now = processes.read_process(process.pid)
     assert now is not None
-    other = Table([now._replace(start=now.start + 100)], time.monotonic())
-    assert watched._check._choice.of(other) == []  # type: ignore[attr-defined]
     end(process)
+    other = now._replace(start=now.start + 100)
+    monkeypatch.setattr(process_choice, "read_process", lambda _: other)
     assert watched.told() == [("process.stopped", str(process.pid))]
     watched.restart()
-    choice = watched._check._choice  # type: ignore[attr-defined]
-    assert choice.of(other) == []
+    assert watched.look() == []
 
 
 def test_a_pid_that_nothing_has_is_a_failed_check(start: Start) -> None:
@@ -334,19 +332,38 @@ def test_what_systemctl_shows_counts_for_that_process_alone() -> None:
     assert ended.crashed
 
 
-def test_a_command_line_is_read_again_while_a_process_is_young(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may have been forked a moment ago, and become another program of the same name."""
-    read: list[str] = []
-    monkeypatch.setattr(processes, "_commands", {})
-    monkeypatch.setattr(processes.proc, "read", lambda path, _: read.append(path) or b"sh\0-c\0x")
-    now = int(time.clock_gettime(time.CLOCK_BOOTTIME) * processes.TICKS_PER_SECOND)
-    young = Process(1, now, "sh", "S", 0, 0, 0)
-    old = young._replace(pid=2, start=now - 100 * processes.TICKS_PER_SECOND)
-    for at in (0.0, 1.0, 2.0):
-        assert [process.pid for process in Table([young, old], at).named("sh")] == [1, 2]
-    assert read == ["/proc/1/cmdline", "/proc/2/cmdline", "/proc/1/cmdline", "/proc/1/cmdline"]
-    Table([old._replace(comm="bash")], 3.0).named("bash")
-    assert len(read) == 5
+def test_known_processes_are_not_read_at_each_look(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But a young one is: it may have been forked a moment ago, and become another program."""
+    read: list[int] = []
+    read_process = processes.read_process
+    monkeypatch.setattr(processes, "read_process", lambda pid: read.append(pid) or read_process(pid))
+    census = process_table._Census()
+    process = start()
+    census()
+    read.clear()
+    census()
+    assert process.pid in read
+    assert 1 not in read
+    known = census._known[process.pid]
+    monkeypatch.setattr(process_table, "_YOUNG_SECONDS", 0.0)
+    census()
+    read.clear()
+    census()
+    assert process.pid not in read
+    end(process)
+    assert known.process.pid not in census()._known
+
+
+def test_a_process_that_becomes_another_program_is_found_by_its_new_name(program: str, start: Start) -> None:
+    watched = named(program)
+    watched.look()
+    process = start(f"read line; exec {program} -c 'read line'", name="sh")
+    assert watched.look() == []
+    assert process.stdin is not None
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+    (started,) = watched.until(bool)
+    assert started.data["pid"] == process.pid
 
 
 @pytest.mark.parametrize(
@@ -367,6 +384,6 @@ def test_definitions_that_make_no_sense_are_refused(when: str, options: dict[str
 
 
 def test_the_process_that_looks_is_not_meant_by_a_command_line() -> None:
-    own = processes.read_process(os.getpid())
-    assert own is not None
-    assert process_choice.Matching(".").of(Table([own], time.monotonic())) == []
+    found = process_choice.Matching(".").find(time.monotonic())
+    assert os.getppid() in {process.pid for process in found}
+    assert os.getpid() not in {process.pid for process in found}

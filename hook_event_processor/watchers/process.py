@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ from hook_event_processor.watchers.ending import Handle
 from hook_event_processor.watchers.level import Level, Levels
 from hook_event_processor.watchers.notice import Notice
 from hook_event_processor.watchers.process_choice import Numbered, chosen
-from hook_event_processor.watchers.processes import Identity, Process, Table
+from hook_event_processor.watchers.processes import Identity, Process
 
 _STARTED, _STOPPED, _CRASHED = "process.started", "process.stopped", "process.crashed"
 _HIGH, _NORMAL = "system.resource_high", "system.resource_normal"
@@ -73,15 +74,15 @@ class _Processes:
         self._boot = processes.boot_id()
 
     def look(self, moment: Moment) -> list[Noticed]:
-        table = processes.TABLE.at(moment.monotonic)
-        found = {process.identity: process for process in self._choice.of(table) if not process.ended}
+        found = {process.identity: process for process in self._choice.find(moment.monotonic) if not process.ended}
+        now = time.monotonic()
         noticed: list[Noticed] = []
         if self._primed:
-            noticed = self._compare(moment, found, table)
+            noticed = self._compare(moment, found, now)
         else:
             self._primed = True
-            self._take(found, table)
-        self._looked_at = table.at
+            self._take(found, now)
+        self._looked_at = now
         for levels in self._levels.values():
             noticed += levels.look(moment)
         return noticed
@@ -97,7 +98,7 @@ class _Processes:
             kept["levels"] = {name: levels.state() for name, levels in self._levels.items()}
         return kept
 
-    def _compare(self, moment: Moment, found: Mapping[Identity, Process], table: Table) -> list[Noticed]:
+    def _compare(self, moment: Moment, found: Mapping[Identity, Process], now: float) -> list[Noticed]:
         known = self._known
         gone = [seen for identity, seen in known.items() if identity not in found]
         begun = [identity for identity in found if identity not in known]
@@ -106,7 +107,7 @@ class _Processes:
         started = bool(begun) and len(begun) == len(found)
         for seen in gone:
             del known[seen.identity]
-        self._take(found, table)
+        self._take(found, now)
         noticed: list[Noticed] = []
         if self._each:
             for seen in gone:
@@ -121,14 +122,14 @@ class _Processes:
                 seen.handle.close()
         return noticed
 
-    def _take(self, found: Mapping[Identity, Process], table: Table) -> None:
+    def _take(self, found: Mapping[Identity, Process], now: float) -> None:
         """Know these processes, as they are now, and hold on to those whose end will be asked for."""
         known = self._known
         for identity, process in found.items():
             seen = known.get(identity)
             if seen is None:
                 seen = known[identity] = _Seen(identity)
-            seen.cpu_percent = self._share(seen.process, process, table)
+            seen.cpu_percent = self._share(seen.process, process, now)
             seen.process = process
         oldest = min(found.values(), key=lambda process: process.start, default=None)
         for process in found.values() if self._each else [oldest] if oldest else []:
@@ -136,14 +137,11 @@ class _Processes:
             if seen.handle is None:
                 seen.handle = Handle(process)
 
-    def _share(self, before: Process | None, now: Process, table: Table) -> float:
+    def _share(self, before: Process | None, process: Process, now: float) -> float:
         """Percent of one processor, since the last look or, at the first, since it started."""
-        if before is not None and self._looked_at is not None:
-            elapsed = table.at - self._looked_at
-            if elapsed <= 0:  # the same table
-                return self._known[now.identity].cpu_percent
-            return _percent(now.ticks - before.ticks, elapsed)
-        return _percent(now.ticks, processes.age(now))
+        if before is None or self._looked_at is None:
+            return _percent(process.ticks, processes.age(process))
+        return _percent(process.ticks - before.ticks, now - self._looked_at)
 
     def _use(self, name: str) -> Level | None:
         """What the processes that run use of the processors or of memory."""

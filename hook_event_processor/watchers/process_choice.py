@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 from hook_event_processor.watchers.check import CheckFailed, Definition
 from hook_event_processor.watchers.line_pattern import LinePattern
-from hook_event_processor.watchers.processes import Process, Table, started_at
+from hook_event_processor.watchers.process_table import TABLE
+from hook_event_processor.watchers.processes import Process, read_process, started_at
 
 _WRITTEN_BEFORE_SECONDS = 2.0  # how much later than its file a process may seem to have started
 _PIDFILE_BYTES = 64
@@ -18,8 +19,8 @@ class Choice(Protocol):
 
     label: str
 
-    def of(self, table: Table) -> list[Process]:
-        """Those in the table. Raises CheckFailed."""
+    def find(self, monotonic: float) -> list[Process]:
+        """Those that are there at this time, as they are now. Raises CheckFailed."""
 
 
 class Named:
@@ -28,8 +29,8 @@ class Named:
     def __init__(self, name: str) -> None:
         self.label = name
 
-    def of(self, table: Table) -> list[Process]:
-        return table.named(self.label)
+    def find(self, monotonic: float) -> list[Process]:
+        return TABLE.at(monotonic).named(self.label)
 
 
 class Matching:
@@ -39,8 +40,8 @@ class Matching:
         self.label = pattern
         self._pattern = LinePattern(pattern)
 
-    def of(self, table: Table) -> list[Process]:
-        return [process for process in table.matching(self._pattern) if process.pid != os.getpid()]
+    def find(self, monotonic: float) -> list[Process]:
+        return [process for process in TABLE.at(monotonic).matching(self._pattern) if process.pid != os.getpid()]
 
 
 class Numbered:
@@ -51,8 +52,8 @@ class Numbered:
         self._pid = pid
         self.start = start
 
-    def of(self, table: Table) -> list[Process]:
-        process = table.by_pid.get(self._pid)
+    def find(self, _: float) -> list[Process]:
+        process = read_process(self._pid)
         if self.start is None:
             if process is None or process.ended:
                 raise CheckFailed(f"there is no process with the id {self._pid}")
@@ -67,7 +68,7 @@ class Filed:
         self.label = os.path.basename(path).removesuffix(".pid")
         self._path = path
 
-    def of(self, table: Table) -> list[Process]:
+    def find(self, _: float) -> list[Process]:
         try:
             with open(self._path, "rb") as file:
                 text = file.read(_PIDFILE_BYTES)
@@ -79,7 +80,7 @@ class Filed:
         words = text.split()
         if not words or not words[0].isdigit():
             raise CheckFailed(f"there is no process id in {self._path}")
-        process = table.by_pid.get(int(words[0]))
+        process = read_process(int(words[0]))
         # One that started after its id was written was given the id of one that has ended.
         if process is None or started_at(process) > written + _WRITTEN_BEFORE_SECONDS:
             return []
