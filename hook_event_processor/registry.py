@@ -10,7 +10,7 @@ from itertools import groupby
 import re2
 
 from hook_event_processor.errors import PatternRefused
-from hook_event_processor.event import MAX_NAME, join_type
+from hook_event_processor.event import MAX_NAME, OWN_TYPES, join_type
 
 _GLOB_SIGNS = re.compile(r"[*?\[]")
 _GLOB_TOKEN = re.compile(r"\*+|\?|\[[!^]?\]?[^\]]*\]|[^*?\[]+|.", re.DOTALL)
@@ -192,9 +192,13 @@ class Registry:
     def _route(self, source: str, action: str, stack: str | None, matching: Sequence[Hook]) -> Route:
         running = [hook for hook in matching if hook.stack in (None, stack)]
         handler = self._handler(source, action)
-        if handler is not None and not (running and handler.name == UNKNOWN_HANDLER):
+        if handler is not None and not (handler.name == UNKNOWN_HANDLER and (running or _is_record(source, action))):
             running.append(handler)
         return route_of(running)
+
+
+def _is_record(source: str, action: str) -> bool:
+    return join_type(source, action) in OWN_TYPES
 
 
 def route_of(hooks: Iterable[Hook]) -> Route:

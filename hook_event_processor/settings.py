@@ -93,6 +93,7 @@ class Settings:
     spool_max_size: int = 200 * 1024 * 1024
     spool_policy: str = "drop_oldest"
     retention: timedelta | None = timedelta(hours=720)
+    own_events: bool = True
 
     @property
     def host(self) -> str:
@@ -245,6 +246,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "SPOOL_MAX_MB": ("spool_max_size", _megabytes(1, 1_000_000)),
     "SPOOL_POLICY": ("spool_policy", _spool_policy),
     "RETENTION": ("retention", _retention),
+    "OWN_EVENTS": ("own_events", _switch),
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from hook_event_processor.errors import HookEventProcessorError, SchemaError, StoreUnavailable
+from hook_event_processor.errors import HookEventProcessorError, SchemaError, SettingsError, StoreUnavailable
 
 if TYPE_CHECKING:
     from psycopg import Connection, Error
@@ -32,12 +32,26 @@ def open_database(settings: Settings) -> Database:
     return Database(conninfo, settings.schema)
 
 
+def service_database(settings: Settings) -> Database:
+    """The same for a service: that none is named is a setting that is missing, and no reason to try again.
+
+    Raises SettingsError.
+    """
+    try:
+        return open_database(settings)
+    except StoreUnavailable as fault:
+        raise SettingsError(str(fault)) from None
+
+
 @contextmanager
 def session(settings: Settings) -> Iterator[Connection]:
     """A session on the database for one command, in autocommit."""
     from psycopg import OperationalError
 
+    from hook_event_processor.store import own_events
+
     with open_database(settings).session("command") as connection:
+        own_events.attach(connection, settings, "hep")
         try:
             yield connection
         except OperationalError as fault:

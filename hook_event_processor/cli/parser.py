@@ -10,7 +10,22 @@ from importlib import import_module
 from typing import Any, NoReturn, Protocol
 
 # In the order in which --help lists them.
-_GROUPS = ("up", "run", "reload", "status", "config", "hook", "events", "catalog", "state", "secret", "db")
+_GROUPS = (
+    "up",
+    "run",
+    "reload",
+    "status",
+    "config",
+    "hook",
+    "events",
+    "catalog",
+    "watcher",
+    "hosts",
+    "state",
+    "secret",
+    "db",
+)
+_NEAR = 0.65  # how much of two commands must be the same, as difflib counts it
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -72,7 +87,7 @@ class Parser(argparse.ArgumentParser):
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
-            near = difflib.get_close_matches(str(value), action.choices, n=2)
+            near = difflib.get_close_matches(str(value), action.choices, n=2, cutoff=_NEAR)
             hint = f"; did you mean {' or '.join(near)}?" if near else f": there are {', '.join(action.choices)}"
             raise argparse.ArgumentError(None, f"there is no command {value!r}{hint}")
         super()._check_value(action, value)

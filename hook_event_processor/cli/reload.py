@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,17 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         "SIGHUP alone has the processor read its .env and HOOK_POLICY again.",
     )
     command.set_defaults(settings_fault_status=_EX_CONFIG)
+
+
+def reader(arguments: argparse.Namespace) -> Callable[[], Settings]:
+    """What a service asks for its settings when it is to take them over; --log-level still wins."""
+    from hook_event_processor import handover
+
+    def reread() -> Settings:
+        read = handover.reread()
+        return dataclasses.replace(read, log_level=arguments.log_level) if arguments.log_level else read
+
+    return reread
 
 
 def reload(_: argparse.Namespace, __: Settings) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from hook_event_processor.cli.parser import add_command
@@ -30,19 +29,8 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Returns the processor's exit status."""
-    from hook_event_processor import handover
-    from hook_event_processor.cli.connect import open_database
-    from hook_event_processor.errors import SettingsError, StoreUnavailable
+    from hook_event_processor.cli.connect import service_database
+    from hook_event_processor.cli.reload import reader
     from hook_event_processor.service import serve
 
-    try:
-        database = open_database(settings)
-    except StoreUnavailable as fault:
-        # None is named: to a service that is a setting that is missing, and no reason to try again.
-        raise SettingsError(str(fault)) from None
-
-    def reread() -> Settings:
-        read = handover.reread()
-        return dataclasses.replace(read, log_level=arguments.log_level) if arguments.log_level else read
-
-    return serve(settings, database, reread=reread)
+    return serve(settings, service_database(settings), reread=reader(arguments))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hook_event_processor.store.state import Entry, Namespace
 
 _VALUE_SHOWN = 60  # characters
+_VALUE_TOLD = 4_096  # characters; events tell of longer ones without them
 _WHOSE = (
     "Whose key it is, --hook or --shared says: a hook's own, or one that the hooks of a stack share.\n"
     "The stack of a hook that is known need not be given."
@@ -100,9 +101,14 @@ def set_key(arguments: argparse.Namespace, settings: Settings) -> int:
     ttl = arguments.ttl.total_seconds() if arguments.ttl is not None else None
     if ttl == 0:
         raise UsageError("--ttl is 0: it takes a time after which the key is gone")
-    with session(settings) as connection:
+    with session(settings) as connection, connection.transaction():
         namespace = _namespace(connection, arguments)
+        before = state.get(connection, namespace, arguments.key)
         state.put(connection, namespace, arguments.key, value, ttl)
+        if before is None:
+            _tell(connection, "created", arguments.key, namespace, value=value)
+        else:
+            _tell(connection, "updated", arguments.key, namespace, old_value=before.decode(), new_value=value)
     result(arguments.format, f"set: {arguments.key} of {namespace}", {"key": arguments.key, "set": True})
     return 0
 
@@ -187,12 +193,30 @@ def delete(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.output import result
     from hook_event_processor.store import state
 
-    with session(settings) as connection:
+    with session(settings) as connection, connection.transaction():
         namespace = _namespace(connection, arguments)
         if not state.delete(connection, namespace, arguments.key):
             raise _not_found(arguments.key, namespace)
+        _tell(connection, "deleted", arguments.key, namespace)
     result(arguments.format, f"removed: {arguments.key} of {namespace}", {"removed": arguments.key})
     return 0
+
+
+def _tell(connection: Connection, word: str, key: str, namespace: Namespace, **values: str) -> None:
+    """Publish the event; of values, which are JSON text, only short ones."""
+    from hook_event_processor.cli.output import json_text
+    from hook_event_processor.store import own_events
+    from hook_event_processor.store.own_events import OwnEvent
+
+    short = {name: json_text(text) for name, text in values.items() if len(text) <= _VALUE_TOLD}
+    payload = {
+        "state_key": key,
+        "namespace": f"{namespace.scope}/{namespace.name}",
+        **short,
+        f"{word}_by": own_events.actor(),
+    }
+    event = OwnEvent(f"state.{word}", payload, ("state", f"{namespace.name}/{key}"), namespace.stack or None)
+    own_events.tell(connection, event)
 
 
 def _namespace(connection: Connection, arguments: argparse.Namespace) -> Namespace:

@@ -13,7 +13,9 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from hook_event_processor.errors import HookRefused
+from hook_event_processor.store import own_events
 from hook_event_processor.store.hooks import KNOWN, KnownHook, find, get
+from hook_event_processor.store.own_events import OwnEvent
 
 
 def lock(connection: Connection) -> None:
@@ -68,16 +70,35 @@ def add(connection: Connection, hook: NewHook) -> tuple[Change, KnownHook]:
     sha256 = hashlib.sha256(hook.source_text.encode()).hexdigest()
     with connection.transaction():
         lock(connection)
-        known = find(connection, hook.name)
-        if known is None:
+        before = find(connection, hook.name)
+        if before is None:
             change, known = Change.ADDED, _insert(connection, hook)
-        elif known.kind != "lua":
+        elif before.kind != "lua":
             raise HookRefused(f"a Python handler has the name {hook.name!r}: choose another name")
         else:
-            change, known = _replace(connection, known, hook, sha256)
+            change, known = _replace(connection, before, hook, sha256)
         if change in (Change.ADDED, Change.REPLACED):
             _insert_version(connection, known, hook, sha256)
+        _tell_change(connection, change, before, known)
     return change, known
+
+
+def _tell_change(connection: Connection, change: Change, before: KnownHook | None, known: KnownHook) -> None:
+    if change is Change.UNCHANGED:
+        return
+    _tell(connection, "added" if change is Change.ADDED else "updated", known)
+    if before is not None and before.enabled != known.enabled:
+        _tell(connection, "enabled" if known.enabled else "disabled", known)
+
+
+def _tell(connection: Connection, word: str, hook: KnownHook) -> None:
+    payload = {
+        "hook_name": hook.name,
+        "event_types": list(hook.event_types),
+        "version": hook.version,
+        f"{word}_by": own_events.actor(),
+    }
+    own_events.tell(connection, OwnEvent(f"hook.{word}", payload, ("hook", hook.name), hook.stack))
 
 
 def _insert_version(connection: Connection, known: KnownHook, hook: NewHook, sha256: str) -> None:
@@ -156,17 +177,21 @@ def _next_version(connection: Connection, hook_id: int) -> int:
 
 def set_enabled(connection: Connection, name: str, enabled: bool) -> bool:
     """Enable or disable a hook; False when it is so already. Raises NotFound."""
-    hook = get(connection, name)
-    if hook.enabled == enabled:
-        return False  # an UPDATE, even of no row, would make every processor reload
-    connection.execute("UPDATE hooks SET enabled = %s, updated_at = now() WHERE id = %s", (enabled, hook.id))
+    with connection.transaction():
+        hook = get(connection, name)
+        if hook.enabled == enabled:
+            return False  # an UPDATE, even of no row, would make every processor reload
+        connection.execute("UPDATE hooks SET enabled = %s, updated_at = now() WHERE id = %s", (enabled, hook.id))
+        _tell(connection, "enabled" if enabled else "disabled", hook)
     return True
 
 
 def remove(connection: Connection, name: str) -> KnownHook:
     """Remove a hook with its versions; its executions stay. Raises NotFound."""
-    hook = get(connection, name)
-    connection.execute("DELETE FROM hooks WHERE id = %s", (hook.id,))
+    with connection.transaction():
+        hook = get(connection, name)
+        connection.execute("DELETE FROM hooks WHERE id = %s", (hook.id,))
+        _tell(connection, "removed", hook)
     return hook
 
 

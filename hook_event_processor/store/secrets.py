@@ -12,8 +12,9 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from hook_event_processor.errors import NotFound, SecretRefused
-from hook_event_processor.store import key_ring
+from hook_event_processor.store import key_ring, own_events
 from hook_event_processor.store.key_ring import CREDENTIAL, KeyRing
+from hook_event_processor.store.own_events import OwnEvent
 
 # Credentials that are the product's own.
 RESERVED = frozenset({"database_url", "db_password", CREDENTIAL})
@@ -67,9 +68,15 @@ def put(connection: Connection, open_ring: Callable[[], KeyRing], name: str, val
         sealed = ring.seal(_context(_schema(connection), name), value)
         values = {"name": name, "key_id": ring.first.id, "sealed": sealed, "most": MAX_SECRETS}
         row = connection.execute(_PUT, values).fetchone()
-    if row is None:
-        raise SecretRefused(f"there are {MAX_SECRETS:,} secrets, as many as there may be: remove some")
+        if row is None:
+            raise SecretRefused(f"there are {MAX_SECRETS:,} secrets, as many as there may be: remove some")
+        _tell(connection, "created" if row[0] else "updated", name)
     return bool(row[0]), ring
+
+
+def _tell(connection: Connection, word: str, name: str) -> None:
+    payload = {"secret_name": name, f"{word}_by": own_events.actor()}
+    own_events.tell(connection, OwnEvent(f"secret.{word}", payload, ("secret", name)))
 
 
 _PUT = """
@@ -116,8 +123,10 @@ def known(connection: Connection) -> list[KnownSecret]:
 
 def remove(connection: Connection, name: str) -> None:
     """Remove the secret. Raises NotFound."""
-    if connection.execute("DELETE FROM hook_secrets WHERE name = %s", (name,)).rowcount == 0:
-        raise NotFound(f"there is no secret {name!r} in the database: 'hep secret list' lists them")
+    with connection.transaction():
+        if connection.execute("DELETE FROM hook_secrets WHERE name = %s", (name,)).rowcount == 0:
+            raise NotFound(f"there is no secret {name!r} in the database: 'hep secret list' lists them")
+        _tell(connection, "deleted", name)
 
 
 def rotate(connection: Connection, open_ring: Callable[[], KeyRing], *, keep_old: bool = False) -> tuple[int, KeyRing]:

@@ -47,8 +47,7 @@ def read(
     parsed = {}
     for option, text in options.items():
         if option not in of_type.options:
-            takes = ", ".join(_flag(option_name) for option_name in of_type.options)
-            raise WatcherRefused(f"a {type_name} watcher does not take {_flag(option)}; it takes {takes}")
+            raise WatcherRefused(refusal(of_type, _flag(option)))
         try:
             parsed[option] = of_type.options[option].parse(text)
         except ValueError:
@@ -71,6 +70,12 @@ def read(
     )
     of_type.validate(definition)
     return definition
+
+
+def refusal(of_type: Kind, flag: str) -> str:
+    """What to say of an option that the type does not take."""
+    takes = ", ".join(map(_flag, of_type.options)) or "none of its own"
+    return f"a {of_type.name} watcher does not take {flag}; it takes {takes}"
 
 
 def _flag(option: str) -> str:

@@ -1,0 +1,265 @@
+"""`hep watcher list` and `get`: watchers as they are stored, and how they do."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hook_event_processor.errors import Ambiguous, NotFound
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+    from hook_event_processor.settings import Settings
+    from hook_event_processor.store.hosts import KnownHost
+    from hook_event_processor.store.watchers import Watcher
+    from hook_event_processor.watchers.check import Definition
+
+_WORD = "watcher-"  # every id begins with it
+_LEAST_DIGITS = 10  # of an id: the second in which it was made
+
+
+def list_watchers(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.cli.connect import session
+    from hook_event_processor.cli.output import document
+    from hook_event_processor.store import hosts, watchers
+
+    host = None if arguments.all else arguments.host or settings.host
+    with session(settings) as connection:
+        every = watchers.known(connection)
+        known_hosts = {known.name: known for known in hosts.known(connection)}
+    shown = [watcher for watcher in every if host in (None, watcher.host) and arguments.type in (None, watcher.type)]
+    if arguments.format == "json":
+        document([watcher_document(watcher) for watcher in shown])
+        return 0
+    show_watchers(shown, short_ids(every), with_host=host is None)
+    _tell_rest(host, shown, every, known_hosts)
+    return 0
+
+
+def show_watchers(shown: Sequence[Watcher], ids: Mapping[str, str], *, with_host: bool) -> None:
+    from hook_event_processor.cli.output import counted, line, local_time, table
+
+    if not shown:
+        return
+    with_name = any(watcher.name for watcher in shown)
+    with_error = any(error_of(watcher) for watcher in shown)
+    headers = (
+        "ID",
+        *("Host",) * with_host,
+        *("Name",) * with_name,
+        *("Type", "Path/Target", "When", "Interval", "Status", "Last Check", "Last Event"),
+        *("Last Error",) * with_error,
+    )
+    rows = [
+        (
+            ids[watcher.id],
+            *(watcher.host,) * with_host,
+            *(watcher.name or "-",) * with_name,
+            watcher.type,
+            target_of(watcher),
+            ", ".join(conditions_of(watcher)),
+            interval_of(watcher),
+            status_of(watcher),
+            local_time(watcher.last_check),
+            local_time(watcher.last_event),
+            *(error_of(watcher) or "-",) * with_error,
+        )
+        for watcher in shown
+    ]
+    table(headers, rows, wrapped=("Path/Target", "When", "Name", "Last Error"))
+    line(counted(len(shown), "watcher"))
+
+
+def _tell_rest(
+    host: str | None, shown: Sequence[Watcher], every: Sequence[Watcher], known_hosts: Mapping[str, KnownHost]
+) -> None:
+    """What a table does not say: why there is none, and which hosts do not look."""
+    from hook_event_processor.cli.output import counted, line
+
+    if not shown:
+        others = len([watcher for watcher in every if watcher.host != host]) if host else 0
+        elsewhere = f"; 'hep watcher list --all' shows {counted(others, 'watcher')} of other hosts" if others else ""
+        line(f"No watchers{f' on {host}' if host else ''}{elsewhere}.")
+    for name in sorted({watcher.host for watcher in shown if watcher.enabled}):
+        if trouble := silence(name, known_hosts.get(name)):
+            line(trouble)
+
+
+def silence(name: str, host: KnownHost | None) -> str | None:
+    """Why nothing is watched on a host; None where its daemon is heard of."""
+    from hook_event_processor.cli.output import age
+
+    if host is None:
+        return f"Nothing watches on {name} yet: 'hep watcher run' starts its daemon there."
+    if host.status == "connected":
+        return None
+    return f"Nothing watches on {name}: its daemon was last heard of {age(host.age_seconds)} ago ({host.status})."
+
+
+def get(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.cli.connect import session
+    from hook_event_processor.cli.output import document, fields, line, local_time
+    from hook_event_processor.store import hosts
+
+    with session(settings) as connection:
+        watcher = found(connection, arguments.id, arguments.host)
+        known_hosts = {known.name: known for known in hosts.known(connection)}
+    if arguments.format == "json":
+        document(watcher_document(watcher))
+        return 0
+    fields(
+        {
+            "ID": watcher.id,
+            "Host": watcher.host,
+            "Name": watcher.name or None,
+            "Type": watcher.type,
+            "Path/Target": target_of(watcher),
+            "When": ", ".join(conditions_of(watcher)),
+            "Events": ", ".join(event_types_of(watcher)) or None,
+            "Options": ", ".join(f"--{name.replace('_', '-')} {text}" for name, text in watcher.options.items())
+            or None,
+            "Interval": interval_of(watcher),
+            "Stack": watcher.stack,
+            "Status": status_of(watcher),
+            "Created": local_time(watcher.created_at),
+            "Last check": local_time(watcher.last_check),
+            "Last event": local_time(watcher.last_event),
+            "Last error": error_of(watcher),
+        }
+    )
+    if watcher.enabled and (trouble := silence(watcher.host, known_hosts.get(watcher.host))):
+        line(trouble)
+    return 0
+
+
+def found(connection: Connection, first: str, second: str | None) -> Watcher:
+    """The watcher that is meant by ID, by ID and HOST, or by HOST and ID. Raises NotFound or Ambiguous."""
+    from hook_event_processor.store import watchers
+
+    if second is None:
+        return watchers.get(connection, first)
+    meant = []
+    for name, host in ((first, second), (second, first)):
+        try:
+            meant.append(watchers.get(connection, name, host))
+        except NotFound:
+            continue
+    if len(meant) > 1:
+        raise Ambiguous(f"{first!r} and {second!r} can be host and watcher either way: give the watcher's id alone")
+    if not meant:
+        name, host = (second, first) if second.startswith(_WORD) else (first, second)
+        raise NotFound(f"there is no watcher {name!r} on {host}: 'hep watcher list {host}' lists what there is")
+    return meant[0]
+
+
+def short_ids(every: Sequence[Watcher]) -> dict[str, str]:
+    """The shortest beginning of each id that stands for no other one's."""
+    ids = sorted(watcher.id for watcher in every)
+    short = {}
+    for before, identifier, after in zip(["", *ids], ids, [*ids[1:], ""], strict=False):
+        least = max(_shared(identifier, before), _shared(identifier, after)) + 1
+        short[identifier] = identifier[: max(least, len(_WORD) + _LEAST_DIGITS)]
+    return short
+
+
+def _shared(one: str, other: str) -> int:
+    """How many characters two texts have in common at their beginning."""
+    return next((index for index, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), len(other))
+
+
+def watcher_document(watcher: Watcher) -> dict[str, Any]:
+    from hook_event_processor.cli.output import iso_time
+
+    return {
+        "id": watcher.id,
+        "host": watcher.host,
+        "name": watcher.name or None,
+        "type": watcher.type,
+        "target": target_of(watcher),
+        "conditions": conditions_of(watcher),
+        "event_types": event_types_of(watcher),
+        "options": watcher.options,
+        "interval_seconds": _interval(watcher),
+        "stack": watcher.stack,
+        "enabled": watcher.enabled,
+        "status": status_of(watcher),
+        "created_at": iso_time(watcher.created_at),
+        "updated_at": iso_time(watcher.updated_at),
+        "last_check": iso_time(watcher.last_check),
+        "last_event": iso_time(watcher.last_event),
+        "last_error": error_of(watcher),
+    }
+
+
+def target_of(watcher: Watcher) -> str:
+    from hook_event_processor.watchers import kinds
+
+    definition = _definition(watcher)
+    if isinstance(definition, str):
+        return ", ".join(f"{name}: {text}" for name, text in watcher.options.items()) or "-"
+    return kinds.kind(watcher.type).target(definition) or "-"
+
+
+def conditions_of(watcher: Watcher) -> list[str]:
+    definition = _definition(watcher)
+    return list(watcher.conditions if isinstance(definition, str) else definition.conditions)
+
+
+def event_types_of(watcher: Watcher) -> list[str]:
+    """The types of events that the watcher's conditions stand for."""
+    from hook_event_processor.watchers import kinds
+
+    definition = _definition(watcher)
+    if isinstance(definition, str):
+        return []
+    of_conditions = kinds.kind(watcher.type).conditions
+    return list(dict.fromkeys(name for condition in definition.conditions for name in of_conditions[condition]))
+
+
+def interval_of(watcher: Watcher) -> str:
+    seconds = _interval(watcher)
+    return f"{seconds:g}s" if seconds is not None else "-"
+
+
+def _interval(watcher: Watcher) -> float | None:
+    definition = _definition(watcher)
+    return watcher.interval if isinstance(definition, str) else definition.interval
+
+
+def status_of(watcher: Watcher) -> str:
+    if not watcher.enabled:
+        return "disabled"
+    return "failing" if error_of(watcher) else "active"
+
+
+def error_of(watcher: Watcher) -> str | None:
+    """Why it cannot look, or will never be able to."""
+    definition = _definition(watcher)
+    return definition if isinstance(definition, str) else watcher.last_error
+
+
+def definition_of_row(watcher: Watcher) -> Definition:
+    """The definition of a stored watcher. Raises WatcherRefused: whoever writes rows by hand can write nonsense."""
+    from hook_event_processor.watchers import kinds
+
+    return kinds.read(
+        watcher.id,
+        watcher.type,
+        watcher.conditions,
+        watcher.options,
+        watcher.interval,
+        name=watcher.name,
+        stack=watcher.stack,
+    )
+
+
+def _definition(watcher: Watcher) -> Definition | str:
+    """The definition, or why there is none."""
+    from hook_event_processor.watchers.check import WatcherRefused
+
+    try:
+        return definition_of_row(watcher)
+    except WatcherRefused as fault:
+        return str(fault)
