@@ -23,9 +23,9 @@ Event = tuple[str, dict[str, Any]]
 class Watched:
     """One watcher at work; options by name, True for a flag."""
 
-    def __init__(self, type_: str, *conditions: str, state: object = None, **options: object) -> None:
+    def __init__(self, type_: str, *conditions: str, **options: object) -> None:
         self.definition = define(type_, *conditions, **options)
-        self.check = kinds.kind(type_).start(self.definition, state)
+        self.check = kinds.kind(type_).start(self.definition, None)
 
     def look(self, *, late: bool = False) -> list[Event]:
         """Type and data of each event that a look tells of."""

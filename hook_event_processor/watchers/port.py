@@ -56,7 +56,10 @@ class _Check:
 
     def look(self, moment: Moment) -> list[Noticed]:
         answer = self._ask(moment)
+        is_baseline = self._open is None
         noticed = self._moved(answer, moment)
+        if is_baseline:
+            return []
         if answer.latency_ms is not None and self._latency is not None:
             noticed += self._compared(answer.latency_ms, self._latency, moment)
         return noticed
@@ -66,10 +69,8 @@ class _Check:
         self._missed = self._missed + 1 if answer.open is False else 0
         if answer.open is None or answer.open == self._open or (self._open and self._missed < self._needed):
             return []
-        was_open, since, now = self._open, self._since, moment.time.timestamp()
+        since, now = self._since, moment.time.timestamp()
         self._open, self._since = answer.open, now
-        if was_open is None:
-            return []
         if not answer.open:
             return self._tell(moment, "port.closed", {"reason": answer.reason})
         downtime = round(now - since, 3) if since is not None else None

@@ -92,7 +92,7 @@ class Manager:
         """The unit, or those that match. Raises CheckFailed."""
         with self._lock:
             self._require()
-            if self._failed and 0 <= monotonic - self._failed[0] < _FRESH_SECONDS:
+            if self._failed and abs(monotonic - self._failed[0]) < _FRESH_SECONDS:
                 raise CheckFailed(self._failed[1])
             moved_at = self._links_moved_at()
             if not self._is_up_to_date(interest, monotonic, moved_at):
@@ -121,10 +121,12 @@ class Manager:
 
     def _is_up_to_date(self, interest: Interest, monotonic: float, moved_at: int | None) -> bool:
         known = self._known.get(interest.name)
-        if known is None or not 0 <= monotonic - known.asked_at < _STALE_SECONDS:
+        if known is None:
             return False
-        if monotonic - known.asked_at < _FRESH_SECONDS:
-            return True
+        # Of looks on several threads, the one that asks need not be the first to have begun.
+        age = abs(monotonic - known.asked_at)
+        if age < _FRESH_SECONDS or age >= _STALE_SECONDS:
+            return age < _FRESH_SECONDS
         if self.user or not all(unit.active_state in _SETTLED for unit in known.units):
             return False
         if known.link is not None:

@@ -1,0 +1,282 @@
+"""network and connection watchers, on real interfaces of a network namespace and on real sockets."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from looks import Watched, define, refusal
+
+from hook_event_processor.watchers import connection, kinds, sockets
+from hook_event_processor.watchers.check import CheckFailed
+
+TESTS = Path(__file__).parent
+
+_BEGINNING = f"""
+import json, subprocess, sys
+sys.path.insert(0, {str(TESTS)!r})
+from looks import Watched
+
+told = []
+
+def ip(line):
+    subprocess.run(["ip", *line.split()], check=True)
+
+def look(watched, **how):
+    told.append(watched.look(**how))
+
+# Two ends of a cable.
+ip("link add left type veth peer name right"); ip("link set left up"); ip("link set right up")
+"""
+
+Told = list[list[tuple[str, dict[str, Any]]]]
+
+
+def told_in_namespace(script: str) -> Told:
+    """What watchers told of among interfaces of their own, look by look."""
+    if os.geteuid() != 0 and "CI" not in os.environ:
+        pytest.skip("making network interfaces needs root: run as root")
+    if shutil.which("ip") is None:
+        pytest.skip("making network interfaces needs ip, of iproute2")
+    shell = 'mount -t sysfs none /sys && exec "$0" -'
+    done = subprocess.run(
+        ["unshare", "--net", "--mount", "sh", "-c", shell, sys.executable],
+        input=f"{_BEGINNING}{script}\nprint(json.dumps(told))",
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    printed: Told = json.loads(done.stdout)
+    return printed
+
+
+def types(told: Told) -> list[list[str]]:
+    return [[event_type for event_type, _ in events] for events in told]
+
+
+@contextmanager
+def server(port: int = 0) -> Iterator[socket.socket]:
+    """A TCP port that takes connections."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(64)
+        yield listener
+
+
+def test_an_interface_whose_cable_is_pulled_is_down_until_it_is_back() -> None:
+    told = told_in_namespace("""
+watched, late = Watched("network", interface="left"), Watched("network", "down", interface="left")
+look(watched); look(late)
+ip("link set right down"); look(watched); look(watched)
+look(late.resumed(), late=True)
+ip("link set right up"); look(watched); look(watched)
+ip("link set left down"); look(watched)
+ip("link delete left"); look(watched)
+""")
+    assert types(told) == [
+        *([], [], ["network.down"], [], ["network.down"], ["network.up"], [], ["network.down"], []),
+    ]
+    [(_, down)], [(_, late)], [(_, up)] = told[2], told[4], told[5]
+    assert down.pop("last_successful_ping").endswith("Z")
+    assert down == {"interface": "left", "state": "lowerlayerdown"}
+    assert late["seen_late"] is True
+    assert 0 <= up.pop("downtime_duration") < 60
+    assert up == {"interface": "left", "state": "up"}
+
+
+def test_interfaces_of_a_pattern_come_and_go() -> None:
+    told = told_in_namespace("""
+watched = Watched("network", interface="wg*")
+look(watched)
+ip("link add wg0 type veth peer name there"); ip("link set there up"); ip("link set wg0 up"); look(watched)
+ip("link delete wg0"); look(watched); look(watched)
+assert watched.check.state() == {}
+""")
+    assert types(told) == [[], ["network.up"], ["network.down"], []]
+    assert told[2][0][1]["state"] == "notpresent"
+
+
+def test_an_interface_is_down_once_so_many_looks_say_so_and_slow_below_its_speed() -> None:
+    told = told_in_namespace("""
+patient = Watched("network", interface="left", **{"for": 2})
+fast = Watched("network", interface="left", speed=10000)
+slow = Watched("network", "slow", interface="left", speed=20000)
+look(patient); look(fast); look(slow)
+look(fast); look(slow); look(slow)
+ip("link set right down"); look(patient); look(patient)
+loopback = Watched("network", interface="lo"); look(loopback)
+ip("link set lo up"); look(loopback)
+""")
+    assert types(told) == [[], [], [], [], ["network.slow"], [], [], ["network.down"], [], ["network.up"]]
+    assert told[4][0][1] == {"interface": "left", "state": "up", "bandwidth": 10000, "expected_bandwidth": 20000}
+
+
+def test_without_a_name_interfaces_without_a_device_do_not_count() -> None:
+    assert types(told_in_namespace('w = Watched("network"); look(w); ip("link set right down"); look(w)')) == [[], []]
+
+
+def test_a_host_is_there_when_it_takes_or_refuses_a_connection() -> None:
+    with server() as listener:
+        port = listener.getsockname()[1]
+        watched = Watched("network", host="127.0.0.1", port=port)
+        assert watched.look() == []
+    assert watched.look() == []  # refused: somebody is there
+
+
+def test_a_host_that_does_not_answer_is_down() -> None:
+    # A queue that is full is as silent as a host that is off.
+    with ExitStack() as held:
+        listener = held.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port = listener.getsockname()[1]
+        watched = Watched("network", host="127.0.0.1", port=port, timeout="50ms", latency="40ms")
+        assert watched.look() == []
+        accepted = listener.accept()[0]
+        for _ in range(4):
+            client = held.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", port))
+        [(event_type, data)] = watched.look()
+        assert (event_type, data.pop("last_successful_ping")[-1]) == ("network.down", "Z")
+        assert data == {"remote_host": "127.0.0.1", "port": port, "reason": "no answer within 0.05 s"}
+        assert watched.look() == []
+        accepted.close()
+    assert watched.types() == ["network.up"]
+
+
+def test_a_host_that_answers_slowly_is_told_of() -> None:
+    with server() as listener:
+        watched = Watched("network", host="127.0.0.1", port=listener.getsockname()[1], latency="0.001ms")
+        assert watched.look() == []
+        [(event_type, data)] = watched.look()
+        assert (event_type, data["threshold"]) == ("network.latency_high", 0.001)
+        assert data["latency"] > 0.001
+
+
+def test_an_address_that_connects_and_leaves_is_told_of_once_each() -> None:
+    with server() as listener:
+        port = listener.getsockname()[1]
+        watched = Watched("connection", local_port=port)
+        assert watched.look() == []
+        with socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.3", 0)):
+            [(event_type, data)] = watched.look()
+            with socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.3", 0)):
+                assert watched.look() == []
+            assert watched.resumed().look(late=True) == []
+        assert data.pop("remote_port") > 0
+        assert (event_type, data) == (
+            "connection.opened",
+            {"state": "ESTABLISHED", "local_port": port, "remote_address": "127.0.0.3", "count": 1},
+        )
+        closed = {"state": "ESTABLISHED", "local_port": port, "remote_address": "127.0.0.3"}
+        assert watched.look() == [("connection.closed", closed)]
+
+
+def test_connections_are_counted_against_a_threshold() -> None:
+    with server() as listener, ExitStack() as held:
+        port = listener.getsockname()[1]
+
+        def connect(count: int) -> None:
+            for _ in range(count):
+                held.enter_context(socket.create_connection(("127.0.0.1", port)))
+
+        # Each of them is in the table from both of its ends.
+        watched = Watched("connection", "above", "normal", port=port, threshold=3, until_normal=1)
+        idle = Watched("connection", "below", remote_port=port, threshold=2)
+        assert watched.look() == idle.look() == []
+        assert (watched.types(), idle.types()) == ([], ["connection.count_low"])
+        connect(3)
+        assert watched.look() == []
+        connect(1)
+        [(event_type, data)] = watched.look()
+        assert (event_type, data) == (
+            "connection.count_high",
+            {
+                "state": "ESTABLISHED",
+                "port": port,
+                "count": 4,
+                "threshold": 3,
+                "remotes": [{"remote_address": "127.0.0.1", "count": 4}],
+            },
+        )
+        assert (watched.look(), idle.look()) == ([], [])
+        held.close()
+        assert watched.types() == ["connection.count_normal"]
+
+
+@pytest.mark.parametrize(
+    ("remote", "is_there"),
+    [("127.0.0.4", True), ("127.0.0.0/24", True), ("127.0.0.5", False), ("::1", False), ("::/0", False)],
+)
+def test_connections_are_chosen_by_the_other_end_s_network(remote: str, is_there: bool) -> None:
+    with server() as listener:
+        port = listener.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.4", 0)):
+            watched = Watched("connection", remote=remote, local_port=port)
+            watched.look()
+            assert bool(watched.check.state()) is is_there
+
+
+def test_connections_are_chosen_by_their_state() -> None:
+    with server() as listener:
+        port = listener.getsockname()[1]
+        waiting = Watched("connection", "above", state="close-wait", port=port, threshold=0)
+        any_state = Watched("connection", "above", state="any", local_port=port, threshold=0)
+        assert waiting.look() == waiting.look() == []
+        with socket.create_connection(("127.0.0.1", port)):
+            accepted = listener.accept()[0]
+        assert waiting.types() == ["connection.count_high"]
+        assert any_state.look() == []
+        assert any_state.types() == ["connection.count_high"]
+        accepted.close()
+
+
+def test_more_other_ends_than_can_be_kept_apart_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_MAX_REMOTES", 1)
+    with server() as listener, ExitStack() as held:
+        port = listener.getsockname()[1]
+        for last in (6, 7):
+            source = (f"127.0.0.{last}", 0)
+            held.enter_context(socket.create_connection(("127.0.0.1", port), source_address=source))
+        with pytest.raises(CheckFailed, match="connections with 2 addresses, at most 1 are kept apart"):
+            Watched("connection", local_port=port).look()
+
+
+def test_addresses_are_read_as_people_write_them() -> None:
+    if sys.byteorder == "little":
+        assert sockets.address("0100007F") == "127.0.0.1"
+        assert sockets.address("00000000000000000000000001000000") == "::1"
+        assert sockets.address("0000000000000000FFFF00000100007F") == "127.0.0.1"
+
+
+def test_definitions_that_make_no_sense_are_refused() -> None:
+    assert "--when slow is about interfaces: it does not go with --host" in refusal("network", "slow", host="a")
+    assert "--interface is about interfaces: it does not go with --host" in refusal("network", interface="a", host="b")
+    assert "--latency is about hosts: it needs --host" in refusal("network", interface="eth0", latency="1ms")
+    assert "--when above is about hosts: it needs --host" in refusal("network", "above", interface="eth0")
+    assert "--when slow needs --speed" in refusal("network", "slow", interface="eth0")
+    assert "it needs --latency" in refusal("network", "above", host="a")
+    assert "it needs --threshold" in refusal("connection", "above")
+    assert "it does not go with --threshold" in refusal("connection", "opened", threshold=1)
+    assert "take a watcher each" in refusal("connection", "above", "below", threshold=1)
+    assert "--for goes with --threshold" in refusal("connection", **{"for": 2})
+    assert "one of ESTABLISHED" in refusal("connection", state="open")
+    assert "such as 10.0.0.0/8" in refusal("connection", remote="example.com")
+
+
+def test_lists_show_what_is_watched() -> None:
+    target = kinds.kind("network").target
+    assert target(define("network", interface="eth0")) == "eth0"
+    assert target(define("network", host="db-1", port=5432)) == "db-1:5432"
+    target = kinds.kind("connection").target
+    assert target(define("connection", remote="10.1.2.3/8", port=22)) == "ESTABLISHED, remote 10.0.0.0/8, port 22"
