@@ -10,7 +10,14 @@ import pytest
 from chunks import execute, output
 from pages import ROOT, blocks
 
+from hook_event_processor import child
+from hook_event_processor.event import MAX_DEPTH
+from hook_event_processor.lua import door, loader, params, runtime
+from hook_event_processor.lua.host import disk
 from hook_event_processor.lua.loader import MODULES
+from hook_event_processor.lua.modules import crypto, notify, regex, template, yaml
+from hook_event_processor.settings import Settings
+from hook_event_processor.store import state
 from hook_event_processor.workshop.library_names import members
 
 PAGE = ROOT / "docs/writing-hooks.md"
@@ -88,3 +95,40 @@ def test_the_stubs_declare_each_function_and_no_other(functions: list[tuple[str,
     assert _missing(functions, {module: set(names) for module, names in members().items()}) == []
     declared = {(module, name) for module in MODULES for name in members()[module]}
     assert declared - set(functions) == set()
+
+
+KB, MB = 1024, 1024 * 1024
+# What the page says in the section of a module, or of a heading, and what holds.
+LIMITS: list[tuple[str, str, object, object]] = [
+    ("crypto", "At most 4 MB at once", crypto._MAX_BYTES, 4 * MB),
+    ("crypto", "n bytes, 1 to 65,536", crypto._MAX_RANDOM_BYTES, 65_536),
+    ("exec", "1 MB is kept of each", child.MAX_OUTPUT, MB),
+    ("file", "(1 MB, at most 8 MB)", disk.MAX_BYTES, 8 * MB),
+    ("file", "names, at most 10,000", disk.MAX_NAMES, 10_000),
+    ("notify", "100 recipients", notify._MAX_RECIPIENTS, 100),
+    ("notify", "1 MB of text at most", notify._MAX_TEXT, MB),
+    ("regex", "Texts of 1 MB", regex._MAX_TEXT_BYTES, MB),
+    ("regex", "patterns of 4 KB at most", regex._MAX_PATTERN_BYTES, 4 * KB),
+    ("state", "10,000 keys of 255 bytes", (state.MAX_KEYS, state.MAX_KEY_BYTES), (10_000, 255)),
+    ("state", "values of 64 KB as JSON", state.MAX_VALUE_BYTES, 64 * KB),
+    ("template", "Templates of 32 KB", template._MAX_TEMPLATE_BYTES, 32 * KB),
+    ("template", "data of 512 KB at most", template._MAX_DATA_BYTES, 512 * KB),
+    ("yaml", "Texts of 128 KB", yaml._MAX_TEXT_BYTES, 128 * KB),
+    ("yaml", "10,000 values (aliases written out)", yaml._MAX_NODES, 10_000),
+    ("yaml", "100 deep at most", yaml._MAX_DEPTH, 100),
+    ("", "A text has 256 KB at most", loader.MAX_TEXT_BYTES, 256 * KB),
+    ("", "16 KB in all as JSON", params.MAX_PARAMS_BYTES, 16 * KB),
+    ("", "| 1,000 in a run, 16 deep", (runtime.MAX_DISPATCHED, MAX_DEPTH), (1_000, 16)),
+    ("", "returns | 8 MB |", door.MAX_RESULT_BYTES, 8 * MB),
+    ("", "`HOOK_TIMEOUT` (30 s)", Settings.hook_timeout, 30.0),
+    ("", "`HOOK_MEMORY_MB` (32)", Settings.hook_memory, 32 * MB),
+    ("", "`HOOK_MEMORY_TOTAL_MB` (256)", Settings.hook_memory_total, 256 * MB),
+    ("", "`HOOK_MAX_PAYLOAD_SIZE` (100,000 bytes)", Settings.max_payload_size, 100_000),
+]
+
+
+@pytest.mark.parametrize(("section", "said", "value", "expected"), LIMITS, ids=[each[1] for each in LIMITS])
+def test_the_limits_that_the_page_states_hold(section: str, said: str, value: object, expected: object) -> None:
+    text = dict(_sections())[section] if section else PAGE.read_text()
+    assert said in " ".join(text.split())
+    assert value == expected
