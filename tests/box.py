@@ -38,11 +38,15 @@ def await_until(condition: Callable[[], object], seconds: float, what: str) -> N
 
 
 class Box:
-    """The machine. Its network is the host's; the rest of it dies with it."""
+    """The machine. Its network is the host's; the rest of it dies with it, or is kept on a disk that is given."""
 
-    def __init__(self, state: Path, postgresql: Path) -> None:
-        """Take a directory for the box's state, and PostgreSQL's programs, which every user must be able to reach."""
+    def __init__(self, state: Path, postgresql: Path, disk: Path | None = None) -> None:
+        """Take a directory for the box's state, and PostgreSQL's programs, which every user must be able to reach.
+
+        A `disk` is a directory for what the box changes, on a file system that an overlay can write to.
+        """
         self._environment = {**os.environ, "SYSTEMD_BOX": str(state)}
+        self._disk = disk
         self._binaries = postgresql / "bin"
         self.port = _free_port()
 
@@ -57,11 +61,16 @@ class Box:
     def start(self) -> None:
         """Boot."""
         self.stop()
-        self._call("start")
+        self._call("start", *(("--disk", str(self._disk)) if self._disk else ()))
 
     def stop(self) -> None:
-        """Power off, and leave no trace."""
+        """Power off, and leave no trace but the disk."""
         self._call("stop")
+
+    def reboot(self) -> None:
+        """Power off and boot again, with the disk that was given."""
+        assert self._disk is not None
+        self.start()
 
     def run(self, *command: str, check: bool = True, text: str | None = None) -> str:
         """What a command of root's prints."""
@@ -94,9 +103,11 @@ class Box:
         self.run("install", "-m", f"{mode:o}", "/dev/stdin", path, text=content)
 
     def install_product(self) -> None:
-        """Install the package as docs/operations.md has it."""
+        """Build the wheel, and install it into a fresh environment."""
+        pip = [f"{INSTALLED}/bin/pip", "--quiet", "--disable-pip-version-check"]
         self.run("/usr/bin/python3", "-m", "venv", INSTALLED)
-        self.run(f"{INSTALLED}/bin/pip", "install", "--quiet", "--disable-pip-version-check", str(REPOSITORY))
+        self.run(*pip, "wheel", "--no-deps", "--wheel-dir", "/root/wheels", str(REPOSITORY))
+        self.run(*pip, "install", self.run("sh", "-c", "ls /root/wheels/*.whl").strip())
 
     def start_postgresql(self) -> None:
         """A server on 127.0.0.1 whose role and database `hep` need PASSWORD, as the unit postgresql.service."""

@@ -59,12 +59,12 @@ def _settings(settings: Settings) -> list[tuple[str, str, str]]:
     from hook_event_processor.settings import VARIABLES
 
     return [
-        (variable, _shown(variable, getattr(settings, attribute)), _origin((variable,)))
+        (variable, shown(variable, getattr(settings, attribute)), _origin((variable,)))
         for variable, (attribute, _) in VARIABLES.items()
     ]
 
 
-def _shown(variable: str, value: object) -> str:
+def shown(variable: str, value: object) -> str:
     """The value as its variable would take it."""
     if variable == "RETENTION":
         return f"{value / timedelta(hours=1):g}h" if isinstance(value, timedelta) else "off"

@@ -24,6 +24,8 @@ _GROUPS = (
     "state",
     "secret",
     "db",
+    "install",
+    "completion",
 )
 _NEAR = 0.65  # how much of two commands must be the same, as difflib counts it
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")

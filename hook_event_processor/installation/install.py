@@ -1,0 +1,159 @@
+"""The steps of an installation, in their order."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hook_event_processor.errors import HookEventProcessorError
+from hook_event_processor.installation import settings_file
+from hook_event_processor.installation.files import files
+from hook_event_processor.installation.places import NAME, PROCESSOR, RETENTION, TARGET, Places
+from hook_event_processor.installation.steps import Make, Run, Step, Write, output
+
+_SETTLED_WITHIN_SECONDS = 10.0
+ALL_WATCHERS = "hook-watcher.service"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to put in place.
+
+    `database` is a connection string for settings that have none yet,
+    `schema` its DB_SCHEMA; `watchers` are types, "all" alone for one daemon of
+    all, or None to leave those that are enabled as they are; `defaults` are
+    (name, what it accepts, default) of every setting.
+    """
+
+    database: str | None = None
+    database_has_password: bool = False
+    schema: str = ""
+    watchers: tuple[str, ...] | None = None
+    defaults: Iterable[tuple[str, str, str]] = ()
+    completions: Mapping[str, str] = field(default_factory=dict)
+
+
+def prepare(places: Places, wanted: Wanted) -> Iterator[Step]:
+    """Files, account and directories; nothing of it starts anything."""
+    yield from files(places, wanted.completions, namespaces=not places.of_user or _has_namespaces(places))
+    yield from _settings(places, wanted)
+    if places.sysusers is not None and places.tmpfiles is not None:
+        yield Run(("systemd-sysusers", str(places.sysusers)), when=lambda: not _has_account())
+        yield Run(("systemd-tmpfiles", "--create", str(places.tmpfiles)))
+    else:
+        yield Make(places.state, 0o700)
+    if not places.of_user and shutil.which("mandb"):
+        # For `man -k`; a page that it cannot read is no reason to stop.
+        yield Run(("mandb", "--quiet"), may_fail=True)
+    yield Run((*places.systemctl, "daemon-reload"))
+
+
+def _settings(places: Places, wanted: Wanted) -> Iterator[Step]:
+    given = {}
+    if wanted.database and not settings_file.names_a_database(places):
+        credential = settings_file.credential(places, "database_url")
+        if wanted.database_has_password and credential is not None:
+            yield Write(credential, wanted.database, 0o600, stays=True)
+        else:
+            given["DATABASE_URL"] = wanted.database
+        if wanted.schema:
+            given["DB_SCHEMA"] = wanted.schema
+    text = settings_file.template(given, wanted.defaults, of_user=places.of_user)
+    if given and places.environment.is_file():
+        # It is somebody's, and names no database: what is said there stays.
+        old = places.environment.read_text(encoding="utf-8", errors="replace").rstrip("\n")
+        added = "".join(f"{name}={settings_file.quoted(value)}\n" for name, value in given.items())
+        yield Write(places.environment, f"{old}\n{added}" if old else added, 0o600)
+    else:
+        yield Write(places.environment, text, 0o600, stays=True)
+
+
+def start(places: Places, wanted: Wanted, *, changed: bool) -> Iterator[Step]:
+    """Enable the units, and start them; what runs is started anew if something of it `changed`."""
+    names = [TARGET, RETENTION]
+    if not instances(places, f"{NAME}@*.service"):
+        names.append(PROCESSOR)
+    if wanted.watchers is not None:
+        chosen = _watcher_units(wanted.watchers)
+        others = [unit for unit in instances(places, "hook-watcher*.service") if unit not in chosen]
+        if others:
+            yield Run((*places.systemctl, "disable", "--now", *others))
+        names += chosen
+    yield Run((*places.systemctl, "enable", *names), when=lambda: not _are_enabled(places, names))
+    running = [*names, *(unit for unit in instances(places, "*") if unit not in names)]
+    yield Run((*places.systemctl, "restart" if changed else "start", *running))
+
+
+def _watcher_units(types: tuple[str, ...]) -> list[str]:
+    return [ALL_WATCHERS] if types == ("all",) else [f"hook-watcher@{name}.service" for name in types]
+
+
+def instances(places: Places, pattern: str) -> list[str]:
+    """Our units that are enabled and match, instances of templates among them."""
+    links = places.own_units.glob(f"*.wants/{pattern}")
+    ours = (f"{NAME}", "hook-watcher", "hook-retention")
+    return sorted({link.name for link in links if link.name.startswith(ours)})
+
+
+def _are_enabled(places: Places, names: list[str]) -> bool:
+    return output((*places.systemctl, "is-enabled", "--quiet", *names)) is not None
+
+
+def _has_account() -> bool:
+    import pwd
+
+    from hook_event_processor.installation.places import ACCOUNT
+
+    try:
+        pwd.getpwnam(ACCOUNT)
+    except KeyError:
+        return False
+    return True
+
+
+def _has_namespaces(places: Places) -> bool:
+    """Whether this user's units may be sandboxed in user namespaces, which is tried with a unit."""
+    tried = ("systemd-run", "--user", "--quiet", "--wait", "--collect", "--property=PrivateUsers=yes", "true")
+    return not places.of_user or output(tried) is not None
+
+
+def await_processor(places: Places) -> str:
+    """Wait until the processor has looked at its database; returns what it says of itself.
+
+    Raises HookEventProcessorError with the reason when it has given up.
+    """
+    names = [unit for unit in instances(places, f"{NAME}*.service") if "@." not in unit] or [PROCESSOR]
+    deadline = time.monotonic() + _SETTLED_WITHIN_SECONDS
+    while True:
+        shown = _shown(places, names[0])
+        if shown.get("ActiveState") == "failed" or shown.get("ExecMainStatus", "0") != "0":
+            raise HookEventProcessorError(f"{names[0]} does not run: {_last_words(places, names[0])}")
+        status = shown.get("StatusText", "")
+        if (status and "not counted" not in status) or time.monotonic() > deadline:
+            return f"{names[0]}: {status or shown.get('ActiveState', 'unknown')}"
+        time.sleep(0.2)
+
+
+def _shown(places: Places, unit: str) -> dict[str, str]:
+    properties = "--property=ActiveState,ExecMainStatus,StatusText"
+    text = output((*places.systemctl, "show", properties, unit)) or ""
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+def _last_words(places: Places, unit: str) -> str:
+    """What the service itself wrote last; the journal has the rest."""
+    of_unit = f"_SYSTEMD_USER_UNIT={unit}" if places.of_user else f"_SYSTEMD_UNIT={unit}"
+    mine = (f"_UID={os.getuid()}",) if places.of_user else ()
+    said = output(("journalctl", "--quiet", "--output=cat", "--lines=1", of_unit, *mine)) or ""
+    return " ".join(said.split()) or f"see 'journalctl -u {unit}'"
+
+
+def shadows(places: Places) -> list[Path]:
+    """Unit files of an administrator that are used instead of the installed ones."""
+    from hook_event_processor.installation.files import units
+
+    return [found for unit in units() if (found := places.own_units / unit.name).is_file()]

@@ -1,0 +1,69 @@
+"""The settings' file that an installation begins with, and what one that is there already says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from hook_event_processor.installation.places import NAME, Places
+
+# Each names a database by itself.
+_NAMES_A_DATABASE = (
+    "DATABASE_URL",
+    "DB_PASSWORD",
+    "PGHOST",
+    "PGHOSTADDR",
+    "PGPORT",
+    "PGDATABASE",
+    "PGUSER",
+    "PGSERVICE",
+)
+CREDENTIALS = ("database_url", "db_password")
+_HEAD = f"""\
+# Settings of the hook event processor, NAME=value; a value with spaces, quotes or backslashes stands in
+# double quotes, with a backslash before " and \\ (systemd.exec(5), EnvironmentFile=). After a change:
+#   systemctl reload {NAME}            takes over LOG_LEVEL and what hooks may use
+#   systemctl restart {NAME}.target    takes over everything
+# What is commented out is the default.
+"""
+
+
+def template(given: Mapping[str, str], defaults: Iterable[tuple[str, str, str]], *, of_user: bool) -> str:
+    """The file: `given` in force, and every setting of `defaults` (name, what it accepts, default) commented out."""
+    head = _HEAD.replace("systemctl re", "systemctl --user re") if of_user else _HEAD
+    lines = [head, "# Where the events are: DATABASE_URL, PG*, or DB_HOST, DB_PORT, DB_USER and DB_NAME."]
+    if not of_user:
+        lines.append(
+            f"# A password or the whole string is better kept in /etc/credstore/{NAME}.db_password or .database_url."
+        )
+    lines += [f"{name}={quoted(value)}" for name, value in given.items()]
+    for name, accepts, default in defaults:
+        if name not in given:
+            lines += ["", f"# {accepts}", f"#{name}={default}"]
+    return "\n".join(lines) + "\n"
+
+
+def quoted(value: str) -> str:
+    """A value as EnvironmentFile= reads it back."""
+    escaped = value
+    for character in '\\"`$':
+        escaped = escaped.replace(character, f"\\{character}")
+    return f'"{escaped}"'
+
+
+def credential(places: Places, name: str) -> Path | None:
+    """The file that the units load this credential from."""
+    return places.credentials / f"{NAME}.{name}" if places.credentials else None
+
+
+def names_a_database(places: Places) -> bool:
+    """Whether the settings or credentials that are there say where the events are."""
+    files = (credential(places, name) for name in CREDENTIALS)
+    if any(file is not None and file.is_file() for file in files):
+        return True
+    try:
+        lines = places.environment.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    names = {line.partition("=")[0].strip() for line in lines if line.partition("=")[2].strip(" \"'")}
+    return bool(names.intersection(_NAMES_A_DATABASE))

@@ -1,0 +1,89 @@
+"""The steps that take an installation away, in their order."""
+
+from __future__ import annotations
+
+import pwd
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from hook_event_processor.installation.files import files
+from hook_event_processor.installation.places import ACCOUNT, PATTERNS, RETENTION, Places
+from hook_event_processor.installation.settings_file import credential
+from hook_event_processor.installation.steps import Link, Remove, Run, Step, Write, output
+
+_CREDENTIALS = ("db_password", "database_url", "hep_secret_key")
+_SHELLS = ("bash", "zsh", "fish")
+
+
+def remove(places: Places, *, purge: bool) -> Iterator[Step]:
+    """Stop and disable all units, and remove what was put in place; with `purge` settings, state and account, too."""
+    known = output((*places.systemctl, "list-unit-files", "--plain", "--no-legend", *PATTERNS)) or ""
+    enabled = sorted({line.split()[0] for line in known.splitlines() if line.split()[1:2] == ["enabled"]})
+    loaded = output((*places.systemctl, "list-units", "--all", "--plain", "--no-legend", *PATTERNS)) or ""
+    running = sorted({line.split()[0] for line in loaded.splitlines() if line.split()})
+    if running:
+        yield Run((*places.systemctl, "stop", *running), may_fail=True)
+    if enabled:
+        # For a template it takes the links of all its instances.
+        yield Run((*places.systemctl, "disable", "--quiet", *enabled))
+    # When the timer last ran.
+    yield Run((*places.systemctl, "clean", "--what=state", RETENTION), when=lambda: running, may_fail=True)
+    yield from _files(places)
+    if purge:
+        yield from _data(places)
+    yield Run((*places.systemctl, "daemon-reload"))
+    if running:
+        yield Run((*places.systemctl, "reset-failed", *running), may_fail=True)
+    if not places.of_user and shutil.which("mandb"):
+        yield Run(("mandb", "--quiet"), may_fail=True)
+
+
+def _files(places: Places) -> Iterator[Step]:
+    written = files(places, dict.fromkeys(_SHELLS, ""), namespaces=False)
+    for step in written:
+        if isinstance(step, Write) or (isinstance(step, Link) and _is_ours(step)):
+            yield Remove(step.path, places.fixed)
+
+
+def _is_ours(link: Link) -> bool:
+    return link.path.is_symlink() and link.path.readlink() == link.target
+
+
+def _data(places: Places) -> Iterator[Step]:
+    yield Remove(places.settings, places.fixed)
+    for name in _CREDENTIALS:
+        file = credential(places, name)
+        if file is not None:
+            yield Remove(file, places.fixed)
+    # Drop-ins that `systemctl edit` made for units that are no more.
+    for pattern in PATTERNS:
+        for folder in places.own_units.glob(f"{pattern}.d"):
+            yield Remove(folder, places.fixed | {places.own_units})
+    if keeps_database(places):
+        for child in sorted(places.state.iterdir()):
+            if child.name != "postgresql":
+                yield Remove(child, places.fixed | {places.state})
+    else:
+        yield Remove(places.state, places.fixed)
+    if not places.of_user and _account_is_ours(places):
+        yield Run(("userdel", ACCOUNT))
+
+
+def keeps_database(places: Places) -> bool:
+    """Whether an embedded PostgreSQL of `hep up` lies among the state: its events are not ours to remove."""
+    return (places.state / "postgresql").is_dir()
+
+
+def _account_is_ours(places: Places) -> bool:
+    with suppress(KeyError):
+        return Path(pwd.getpwnam(ACCOUNT).pw_dir) == places.state and pwd.getpwnam(ACCOUNT).pw_gecos.startswith("Hook")
+    return False
+
+
+def leftovers(places: Places) -> list[Path]:
+    """What stays without `purge`."""
+    credentials = (credential(places, name) for name in _CREDENTIALS)
+    kept = [places.settings, places.state, *(file for file in credentials if file is not None)]
+    return [path for path in kept if path.exists()]
