@@ -26,9 +26,9 @@ class LinePattern:
     __slots__ = ("_compiled", "names", "text")
 
     def __init__(self, text: str, *, literal: bool = False) -> None:
-        """Raises ValueError for what is no pattern."""
+        """Raises ValueError, which says why, for what is no pattern."""
         if not text or len(text) > _MAX_PATTERN:
-            raise ValueError(text)
+            raise ValueError(f"a pattern has 1 to {_MAX_PATTERN} characters, not {len(text)}")
         options = re2.Options()
         options.max_mem = _MAX_MEMORY
         options.log_errors = False
@@ -39,9 +39,11 @@ class LinePattern:
             # Of bytes, since lines may hold anything.
             self._compiled: Any = re2.compile(pattern.encode(), options)
         except (re2.error, UnicodeEncodeError) as fault:
-            raise ValueError(text) from fault
-        if self._compiled.groups > _MAX_GROUPS or (not literal and _marks_text(text)):
-            raise ValueError(text)
+            raise ValueError(f"{text!r} is no regular expression: {_reason(fault)}") from fault
+        if self._compiled.groups > _MAX_GROUPS:
+            raise ValueError(f"a pattern has at most {_MAX_GROUPS} groups, not {self._compiled.groups}")
+        if not literal and _marks_text(text):
+            raise ValueError(r"a pattern has no \A and \z: a line begins at ^ and ends at $")
         self.names = {name.decode(): index for name, index in self._compiled.groupindex.items()}
 
     def lines(self, text: bytes) -> Iterator[LineMatch]:
@@ -58,6 +60,11 @@ class LinePattern:
             if begin < len(text):
                 yield LineMatch(begin, end, found.groups())
             at = end + 1
+
+
+def _reason(fault: Exception) -> str:
+    reason = fault.args[0] if isinstance(fault, re2.error) else "it is not UTF-8"
+    return reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
 
 
 def parse(text: str) -> str:

@@ -1,0 +1,340 @@
+"""Watchers of logs: real files that are written to, rotated and truncated."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+
+import pytest
+from watched import Watched
+
+from hook_event_processor.watchers import follow, log_reader
+from hook_event_processor.watchers.check import CheckFailed, WatcherRefused
+from hook_event_processor.watchers.line_pattern import LinePattern
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """A log that is there already."""
+    path = tmp_path / "app.log"
+    path.write_text("ERROR before\n")
+    return path
+
+
+def append(path: Path, text: str | bytes) -> None:
+    with open(path, "ab") as file:
+        file.write(text.encode() if isinstance(text, str) else text)
+
+
+def errors(log: Path, **options: object) -> Watched:
+    """A watcher for errors that has had its first look."""
+    watched = Watched("log", path=log, pattern="ERROR (.*)", **options)
+    assert watched.look() == []
+    return watched
+
+
+def lines(watched: Watched) -> list[str]:
+    return [each.data["line"] for each in watched.look()]
+
+
+def test_lines_that_match_are_told_once(log: Path) -> None:
+    watched = errors(log)
+    append(log, "fine\nERROR one\nfine\nan ERROR two\n")
+    first, second = watched.look()
+    assert (first.type, first.resource) == ("log.pattern_matched", str(log))
+    assert first.data == {
+        "path": str(log),
+        "pattern": "ERROR (.*)",
+        "line": "ERROR one",
+        "offset": 18,
+        "groups": ["one"],
+        "watcher_id": "watcher-1",
+    }
+    assert second.data["line"] == "an ERROR two"
+    assert watched.look() == []
+
+
+def test_named_groups_and_numbers_of_lines(tmp_path: Path) -> None:
+    log = tmp_path / "new.log"
+    watched = Watched("log", path=log, pattern=r"(?P<level>WARN|ERROR) (?P<code>\d+)?")
+    watched.look()
+    append(log, "x\ny\nERROR 7\n")
+    data = watched.one()
+    assert data["fields"] == {"level": "ERROR", "code": "7"}
+    assert data["line_number"] == 3
+    append(log, "z\nWARN -\n")
+    data = watched.one()
+    assert (data["fields"], data["line_number"]) == ({"level": "WARN", "code": None}, 5)
+
+
+def test_a_text_is_found_as_it_stands(log: Path) -> None:
+    watched = Watched("log", "contains", path=log, pattern="[a-z]+ (")
+    watched.look()
+    append(log, "abc (\n[a-z]+ (here)\n")
+    assert lines(watched) == ["[a-z]+ (here)"]
+
+
+def test_a_line_is_told_when_it_has_ended(log: Path) -> None:
+    append(log, "ERR")
+    watched = errors(log)
+    append(log, "OR half")
+    assert watched.look() == []
+    append(log, " and half\nERROR next")
+    assert lines(watched) == ["ERROR half and half"]
+    append(log, "\n")
+    assert lines(watched) == ["ERROR next"]
+
+
+def test_a_log_that_comes_later_is_read_from_its_beginning(tmp_path: Path) -> None:
+    log = tmp_path / "later.log"
+    watched = errors(log)
+    append(log, "ERROR first\n")
+    assert lines(watched) == ["ERROR first"]
+
+
+def test_rotation_by_rename(log: Path) -> None:
+    watched = errors(log)
+    append(log, "ERROR 1\n")
+    log.rename(f"{log}.1")
+    append(log, "ERROR 3\n")
+    # The program has the old one open for a moment longer.
+    append(Path(f"{log}.1"), "ERROR 2\n")
+    assert lines(watched) == ["ERROR 1", "ERROR 2", "ERROR 3"]
+    append(Path(f"{log}.1"), "ERROR 4")
+    append(log, "ERROR 5\n")
+    assert lines(watched) == ["ERROR 4", "ERROR 5"]
+    assert watched.look() == []
+
+
+def test_the_rest_of_a_log_that_was_rotated_and_removed(log: Path) -> None:
+    watched = errors(log)
+    append(log, "ERROR 1\n")
+    log.unlink()
+    assert lines(watched) == ["ERROR 1"]
+    append(log, "ERROR 2\n")
+    assert lines(watched) == ["ERROR 2"]
+
+
+def test_a_removed_log_is_not_held_open(log: Path) -> None:
+    watched = errors(log)
+    log.unlink()
+    watched.look()
+    gc.collect()
+    held = [os.readlink(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd") if _is_open(number)]
+    assert not [path for path in held if path.startswith(str(log))]
+
+
+def _is_open(number: str) -> bool:
+    return os.path.lexists(f"/proc/self/fd/{number}")
+
+
+def test_truncation(log: Path) -> None:
+    watched = errors(log)
+    append(log, "ERROR 1\n")
+    assert lines(watched) == ["ERROR 1"]
+    os.truncate(log, 0)
+    assert watched.look() == []
+    append(log, "ERROR 2\n")
+    assert lines(watched) == ["ERROR 2"]
+
+
+@pytest.mark.parametrize("text", ["ERROR other!\n", "ERROR longer than all that was there\nERROR more\n"])
+def test_truncation_that_is_grown_over(log: Path, text: str) -> None:
+    """To the same size, or beyond: it is told by what stands where the reading ended."""
+    watched = errors(log)
+    os.truncate(log, 0)
+    append(log, text)
+    assert lines(watched) == text.splitlines()
+    assert watched.look() == []
+
+
+def test_who_writes_on_behind_a_truncation_leaves_a_hole_that_is_passed_over(log: Path) -> None:
+    watched = errors(log)
+    with open(log, "r+b") as file:
+        file.seek(1 << 32)
+        os.truncate(log, 0)
+        file.write(b"ERROR behind\n")
+    assert lines(watched) == ["ERROR behind"]
+    append(log, "ERROR next\n")
+    assert lines(watched) == ["ERROR next"]
+
+
+def test_space_that_was_made_beforehand_is_not_passed_over(log: Path) -> None:
+    watched = errors(log)
+    size = log.stat().st_size
+    os.truncate(log, 1 << 20)
+    assert watched.look() == []
+    with open(log, "r+b") as file:
+        file.seek(size)
+        file.write(b"ERROR in place\n")
+    assert lines(watched) == ["ERROR in place"]
+
+
+def test_a_restart_goes_on_where_the_reading_ended(log: Path) -> None:
+    watched = errors(log)
+    append(log, "ERROR 1\n")
+    assert lines(watched) == ["ERROR 1"]
+    append(log, "ERROR 2\nERR")
+    watched.restart()
+    told = watched.one()
+    assert (told["line"], told["seen_late"]) == ("ERROR 2", True)
+    append(log, "OR 3\n")
+    watched.restart()
+    assert lines(watched) == ["ERROR 3"]
+
+
+def test_a_rotation_while_nobody_looked(log: Path) -> None:
+    watched = errors(log)
+    append(log, "ERROR 1\n")
+    log.rename(f"{log}.1")
+    append(log, "ERROR 2\n")
+    watched.restart()
+    assert lines(watched) == ["ERROR 1", "ERROR 2"]
+    assert watched.look() == []
+
+
+def test_a_truncation_while_nobody_looked(log: Path) -> None:
+    watched = errors(log)
+    os.truncate(log, 0)
+    append(log, "ERROR a new one, longer than before\n")
+    watched.restart()
+    assert lines(watched) == ["ERROR a new one, longer than before"]
+
+
+def test_a_file_that_was_given_the_inode_of_another_is_not_that(log: Path) -> None:
+    watched = errors(log)
+    state = watched.state()
+    assert isinstance(state, dict)
+    log.unlink()
+    append(log, "ERROR of another file\n")
+    state["marks"][0][0] = log.stat().st_ino
+    watched.state = lambda: state  # type: ignore[method-assign]
+    watched.restart()
+    del watched.__dict__["state"]
+    assert lines(watched) == ["ERROR of another file"]
+
+
+def test_a_log_that_cannot_be_read_keeps_its_place(log: Path, tmp_path: Path) -> None:
+    watched = errors(log)
+    append(log, "ERROR 1\n")
+    log.rename(tmp_path / "aside")
+    log.mkdir()
+    # What there was to read is told before what is wrong.
+    assert lines(watched) == ["ERROR 1"]
+    with pytest.raises(CheckFailed, match="is not a regular file"):
+        watched.look()
+    log.rmdir()
+    (tmp_path / "aside").rename(log)
+    append(log, "ERROR 2\n")
+    assert lines(watched) == ["ERROR 2"]
+
+
+def test_one_look_reads_so_much_and_the_next_goes_on(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "LOOK_BYTES", 100_000)
+    watched = errors(log, max_events=10_000)
+    append(log, "".join(f"ERROR {number:030}\n" for number in range(10_000)))
+    log.rename(f"{log}.1")
+    append(log, "ERROR last\n")
+    told: list[str] = []
+    sizes = []
+    while "ERROR last" not in told:
+        fresh = lines(watched)
+        sizes.append(len(fresh))
+        told += fresh
+    assert told == [f"ERROR {number:030}" for number in range(10_000)] + ["ERROR last"]
+    assert max(sizes) < 5_000
+
+
+def test_a_backlog_of_a_rotated_log_survives_a_restart(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "LOOK_BYTES", 70_000)
+    watched = errors(log, max_events=10_000)
+    append(log, "".join(f"ERROR {number:030}\n" for number in range(10_000)))
+    log.rename(f"{log}.1")
+    append(log, "ERROR last\n")
+    told: list[str] = []
+    while "ERROR last" not in told:
+        told += lines(watched)
+        watched.restart()
+    assert told == [f"ERROR {number:030}" for number in range(10_000)] + ["ERROR last"]
+
+
+def test_more_events_than_wanted_are_counted(log: Path) -> None:
+    watched = errors(log, max_events=3)
+    append(log, "ERROR x\n" * 10)
+    told = watched.look()
+    assert [each.data.get("dropped") for each in told] == [None, None, 7]
+
+
+def test_a_long_line_is_cut_and_the_rest_of_it_is_no_line(log: Path) -> None:
+    watched = errors(log)
+    append(log, "ERROR " + "x" * 3_000_000 + " ERROR tail\nERROR next\n")
+    told = [line for _ in range(5) for line in lines(watched)]
+    assert [line[:10] for line in told] == ["ERROR xxxx", "ERROR next"]
+    assert len(told[0]) == 8192
+    append(log, "y" * (log_reader.LINE_BYTES + 5) + "ERROR late\n")
+    assert len(lines(watched)) <= 1
+
+
+def test_anything_may_stand_in_a_log(log: Path) -> None:
+    watched = errors(log)
+    append(
+        log,
+        b"\xff\xfe ERROR \x00\x80caf\xc3\xa9\x1b[31m\r\n" + os.urandom(2000).replace(b"ERROR", b"") + b"\nERROR end\n",
+    )
+    first, last = lines(watched)
+    assert first == "\ufffd\ufffd ERROR \ufffd\ufffdcafé\x1b[31m"
+    assert last == "ERROR end"
+
+
+def test_a_link_to_another_log_is_a_rotation(tmp_path: Path) -> None:
+    link = tmp_path / "current"
+    (tmp_path / "monday").write_text("")
+    link.symlink_to("monday")
+    watched = errors(link)
+    append(tmp_path / "monday", "ERROR 1\n")
+    (tmp_path / "tuesday").write_text("ERROR 2\n")
+    link.unlink()
+    link.symlink_to("tuesday")
+    assert lines(watched) == ["ERROR 1", "ERROR 2"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("^b", ["b", "bc"]),
+        ("c$", ["bc"]),
+        ("^$", [""]),
+        (r"a\s*b", []),
+        ("[^x]+", ["a", "b", "bc", "d"]),
+        ("(?i)BC|D", ["bc", "d"]),
+        ("a|^d", ["a", "d"]),
+        ("", None),
+        ("(", None),
+        (r"\Aa", None),
+        (r"a\z", None),
+        (r"\\z", []),
+    ],
+)
+def test_a_pattern_stays_within_a_line(pattern: str, expected: list[str] | None) -> None:
+    text = b"a\nb\nbc\n\nd\n"
+    if expected is None:
+        with pytest.raises(ValueError, match=r"pattern|expression"):
+            LinePattern(pattern)
+    else:
+        found = LinePattern(pattern).lines(text)
+        assert [text[match.begin : match.end].decode() for match in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("when", "options", "reason"),
+    [
+        ("", {"path": "/var/log/x"}, "needs --pattern"),
+        ("matches", {"path": "/var/log/x", "pattern": "("}, "is no regular expression: missing"),
+        ("matches contains", {"path": "/var/log/x", "pattern": "x"}, "one thing only"),
+        ("", {"path": "/var/log/x", "pattern": "x", "max_events": 0}, "from 1 to 10000"),
+    ],
+)
+def test_definitions_that_make_no_sense_are_refused(when: str, options: dict[str, object], reason: str) -> None:
+    with pytest.raises(WatcherRefused, match=reason):
+        Watched("log", when, **options)
