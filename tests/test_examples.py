@@ -31,10 +31,19 @@ ROTATED_LOG = """\
 """
 
 
+def _anchors(page: Path) -> set[str]:
+    """Of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_leads_to_a_file(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
-        assert target.startswith("https://") or (page.parent / target).exists(), target
+def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)[^)]*\)", page.read_text()):
+        target, _, anchor = link.partition("#")
+        if not link.startswith("https://"):
+            assert (page.parent / target).exists(), link
+            assert not anchor or anchor in _anchors(page.parent / target if target else page), link
 
 
 def test_the_readme_fits_one_screen_and_names_the_line() -> None:
