@@ -53,10 +53,11 @@ end
 
 local server
 
--- Frames of the runner itself say nothing to a hook's author.
+-- Frames of the runner itself, and what C adds to them, say nothing to a hook's author.
 local function trimmed(trace)
   trace = gsub(trace, "\n[^\n]*%(processor%)[^\n]*", "")
-  trace = gsub(trace, "\n\t%(%.%.%.tail calls%.%.%.%)$", "")
+  trace = gsub(trace, "\n\t%(%.%.%.tail calls%.%.%.%)", "")
+  trace = gsub(trace, "\n\t%[C%]: in function 'error'", "")
   return (gsub(trace, "\nstack traceback:$", ""))
 end
 
