@@ -67,9 +67,10 @@ class World:
         ).fetchall()
 
     def children(self) -> list[tuple[str, Any]]:
-        """Type and data of the events that hooks dispatched."""
+        """Type and data of the events that hooks dispatched, without those that the processor tells of itself."""
         return self.connection.execute(
-            "SELECT type, data FROM events WHERE metadata ? 'causation_id' ORDER BY seq"
+            "SELECT type, data FROM events WHERE metadata ? 'causation_id' AND source NOT IN ('event', 'secret')"
+            " ORDER BY seq"
         ).fetchall()
 
 
