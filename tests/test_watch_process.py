@@ -255,6 +255,24 @@ def test_what_stopped_while_nobody_looked_is_told_late(program: str, start: Star
     assert watched.look() == []
 
 
+def test_how_a_units_process_ended_while_nobody_looked_is_told_by_systemd(
+    program: str, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = start()
+    asked: list[tuple[str | None, int]] = []
+    told = End(3, None, False, "systemd")
+    monkeypatch.setattr(ending, "_unit", lambda _: "app.service")
+    monkeypatch.setattr(ending, "told_by_systemd", lambda unit, pid: asked.append((unit, pid)) or told)
+    watched = named(program)
+    watched.look()
+    watched.restart()
+    end(process)
+    stopped, crashed = watched.look()
+    assert asked == [("app.service", process.pid)]
+    assert (stopped.type, crashed.type) == ("process.stopped", "process.crashed")
+    assert (crashed.data["unit"], crashed.data["exit_code"], crashed.data["told_by"]) == ("app.service", 3, "systemd")
+
+
 def test_after_a_reboot_it_is_another_process(program: str, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     process = start()
     watched = named(program)

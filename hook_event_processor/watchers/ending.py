@@ -70,7 +70,7 @@ class Handle:
 
     def end(self) -> End | None:
         """How it ended, now that it has; None when nobody tells."""
-        return self._by_kernel() or self._by_parent_left() or (_by_systemd(self.unit, self._pid) if self.unit else None)
+        return self._by_kernel() or self._by_parent_left() or told_by_systemd(self.unit, self._pid)
 
     def close(self) -> None:
         """Let go."""
@@ -160,8 +160,10 @@ def _unit(pid: int) -> str | None:
     return None
 
 
-def _by_systemd(unit: str, pid: int) -> End | None:
-    """What systemd has of the main process of a unit, if that was the last to be it."""
+def told_by_systemd(unit: str | None, pid: int) -> End | None:
+    """What systemd has of the main process of a unit, if this was the last to be it."""
+    if unit is None:
+        return None
     names = "ExecMainPID,ExecMainCode,ExecMainStatus"
     command = ["systemctl", "show", f"--property={names}", "--", unit]
     try:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hook_event_processor.watchers import level, line_pattern, parsers, processes
+from hook_event_processor.watchers import ending, level, line_pattern, parsers, processes
 from hook_event_processor.watchers.check import (
     Definition,
     Kind,
@@ -19,7 +19,7 @@ from hook_event_processor.watchers.check import (
     rfc3339,
 )
 from hook_event_processor.watchers.edge import THRESHOLD_OPTIONS
-from hook_event_processor.watchers.ending import Handle
+from hook_event_processor.watchers.ending import End, Handle
 from hook_event_processor.watchers.level import Level, Levels
 from hook_event_processor.watchers.notice import Notice
 from hook_event_processor.watchers.process_choice import Numbered, chosen
@@ -44,15 +44,22 @@ _MAX_PIDS = 100  # in one event
 
 
 class _Seen:
-    """A process that is watched, with what is known of it: None for what only a look can tell."""
+    """A process that is watched, with what is known of it: no `process` before the first look since the start."""
 
-    __slots__ = ("cpu_percent", "handle", "identity", "process")
+    __slots__ = ("cpu_percent", "handle", "identity", "process", "unit")
 
-    def __init__(self, identity: Identity, process: Process | None = None) -> None:
+    def __init__(self, identity: Identity, unit: str | None = None) -> None:
         self.identity = identity
-        self.process = process
+        self.unit = unit  # of the system's
+        self.process: Process | None = None
         self.handle: Handle | None = None
         self.cpu_percent = 0.0
+
+    def end(self) -> End | None:
+        """How it ended, now that it has; None when nobody tells."""
+        if self.handle is not None:
+            return self.handle.end()
+        return ending.told_by_systemd(self.unit, self.identity[0])
 
 
 class _Processes:
@@ -67,8 +74,10 @@ class _Processes:
         self._each = bool(definition.options.get("each"))
         self._primed = "processes" in kept
         # Those of an earlier start of the machine have all ended.
-        pairs = [(pid, began if here else -1) for pid, began in kept.get("processes", ())]
-        self._known = {identity: _Seen(identity) for identity in pairs}
+        seen = [
+            _Seen((pid, began), unit) if here else _Seen((pid, -1)) for pid, began, unit in kept.get("processes", ())
+        ]
+        self._known = {each.identity: each for each in seen}
         self._levels = _levels(definition, self._use, kept.get("levels") or {})
         self._looked_at: float | None = None
         self._boot = processes.boot_id()
@@ -91,7 +100,10 @@ class _Processes:
         """Which processes there were, at which start of the machine, and what they used too much of."""
         if not self._primed:
             return None
-        kept: dict[str, Any] = {"boot": self._boot, "processes": sorted(self._known)}
+        kept: dict[str, Any] = {
+            "boot": self._boot,
+            "processes": sorted([*seen.identity, seen.unit] for seen in self._known.values()),
+        }
         if isinstance(self._choice, Numbered):
             kept["start"] = self._choice.start
         if self._levels:
@@ -136,6 +148,7 @@ class _Processes:
             seen = known[process.identity]
             if seen.handle is None:
                 seen.handle = Handle(process)
+                seen.unit = seen.handle.unit
 
     def _share(self, before: Process | None, process: Process, now: float) -> float:
         """Percent of one processor, since the last look or, at the first, since it started."""
@@ -158,10 +171,10 @@ class _Processes:
 
     def _stopped(self, moment: Moment, gone: Sequence[_Seen]) -> list[Noticed]:
         leader = _leader(gone)
-        end = leader.handle.end() if leader.handle is not None else None
+        end = leader.end()
         data = {
             **self._data(gone),
-            "unit": leader.handle.unit if leader.handle is not None else None,
+            "unit": leader.unit,
             "exit_code": end.exit_code if end else None,
             "signal": end.signal_name if end else None,
             "core_dumped": end.core_dumped if end else None,
