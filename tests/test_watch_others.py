@@ -1,0 +1,453 @@
+"""package, user, command and custom watchers, on real databases, records and programs."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from looks import Watched, await_events, refusal
+
+from hook_event_processor.watchers import logins, package_databases, stream
+from hook_event_processor.watchers.check import CheckFailed
+from hook_event_processor.watchers.package_databases import Dpkg
+
+STATUS = Path("/var/lib/dpkg/status")
+
+
+@pytest.fixture
+def status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of a status file of dpkg's, which the watchers look at."""
+    path = tmp_path / "status"
+    path.write_text(
+        stanza("bash", "install ok installed", "5.2-1")
+        + stanza("nginx", "install ok installed", "1.22-1")
+        + stanza("old", "deinstall ok config-files", "0.9")
+        + stanza("libc6", "install ok installed", "2.36", "amd64")
+        + stanza("libc6", "install ok installed", "2.36", "i386")
+    )
+    monkeypatch.setattr(package_databases, "DATABASES", (Dpkg(str(path)),))
+    return path
+
+
+def stanza(package: str, state: str, version: str, arch: str = "all") -> str:
+    return (
+        f"Package: {package}\nStatus: {state}\nPriority: optional\nArchitecture: {arch}\nVersion: {version}\n"
+        f"Description: a package\n Its Version: is none.\n Package: neither.\n\n"
+    )
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    """As dpkg does: the new file takes the old one's place."""
+    text = path.read_text()
+    assert old in text
+    path.with_suffix(".new").write_text(text.replace(old, new))
+    path.with_suffix(".new").replace(path)
+
+
+def test_packages_that_are_installed_upgraded_removed_and_purged_are_told_of(status: Path) -> None:
+    watched = Watched("package")
+    assert watched.look() == watched.look() == []
+    with_curl = status.read_text() + stanza("curl", "install ok installed", "7.88", "amd64")
+    status.write_text(with_curl)
+    curl = {"package": "curl", "arch": "amd64", "manager": "dpkg"}
+    assert watched.look() == [("package.installed", {**curl, "version": "7.88"})]
+    edit(status, "Version: 7.88", "Version: 8.0")
+    assert watched.look() == [("package.upgraded", {**curl, "version": "8.0", "old_version": "7.88"})]
+    edit(
+        status,
+        stanza("curl", "install ok installed", "8.0", "amd64"),
+        stanza("curl", "x x config-files", "8.0", "amd64"),
+    )
+    assert watched.look() == [("package.removed", {**curl, "old_version": "8.0"})]
+    edit(status, stanza("curl", "x x config-files", "8.0", "amd64"), "")
+    assert watched.look() == [("package.purged", {**curl, "old_version": "8.0"})]
+    edit(status, stanza("old", "deinstall ok config-files", "0.9"), stanza("old", "install ok installed", "1.0"))
+    assert watched.types() == ["package.installed"]
+    assert watched.look() == []
+
+
+def test_packages_are_chosen_by_name_and_condition_and_told_of_by_architecture(status: Path) -> None:
+    libraries, removals = Watched("package", "upgraded", name="lib*"), Watched("package", "removed")
+    assert libraries.look() == removals.look() == []
+    edit(status, "2.36", "2.37")
+    edit(status, stanza("nginx", "install ok installed", "1.22-1"), "")
+    assert [data["arch"] for _, data in libraries.look()] == ["amd64", "i386"]
+    assert [data["package"] for _, data in removals.look()] == ["nginx"]
+
+
+def test_a_package_that_dpkg_still_works_on_is_as_it_was(status: Path) -> None:
+    watched = Watched("package")
+    watched.look()
+    edit(
+        status, stanza("nginx", "install ok installed", "1.22-1"), stanza("nginx", "install ok half-configured", "1.24")
+    )
+    assert watched.look() == []
+    edit(status, "install ok half-configured", "install ok triggers-pending")
+    assert watched.types() == ["package.upgraded"]
+
+
+def test_packages_that_changed_while_the_daemon_was_away_are_seen_late(status: Path) -> None:
+    watched = Watched("package", name="nginx")
+    watched.look()
+    edit(status, "1.22-1", "1.24-1")
+    [(event_type, data)] = watched.resumed().look(late=True)
+    assert (event_type, data["old_version"], data["seen_late"]) == ("package.upgraded", "1.22-1", True)
+
+
+def test_the_database_is_read_again_only_when_it_was_written(status: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = []
+    read = Dpkg._read
+    monkeypatch.setattr(Dpkg, "_read", lambda self: reads.append(1) or read(self))
+    watched, other = Watched("package"), Watched("package", name="bash")
+    for _ in range(5):
+        assert watched.look() == other.look() == []
+    assert len(reads) == 1
+    status.unlink()
+    with pytest.raises(CheckFailed, match="there is no database of packages"):
+        watched.look()
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="there is no dpkg here")
+def test_this_machine_s_own_packages_are_read() -> None:
+    packages = Dpkg().packages()
+    assert packages is not None
+    assert packages["dpkg:amd64"] if "dpkg:amd64" in packages else any(key.startswith("dpkg:") for key in packages)
+    assert all(package.version for package in packages.values())
+
+
+class Utmp(ctypes.Structure):
+    """utmp(5), as glibc has it on x86-64 and 32-bit machines."""
+
+    _fields_ = (
+        ("type", ctypes.c_short), ("pid", ctypes.c_int), ("line", ctypes.c_char * 32), ("id", ctypes.c_char * 4),
+        ("user", ctypes.c_char * 32), ("host", ctypes.c_char * 256), ("exit", ctypes.c_short * 2),
+        ("session", ctypes.c_int32), ("seconds", ctypes.c_int32), ("microseconds", ctypes.c_int32),
+        ("address", ctypes.c_int32 * 4), ("unused", ctypes.c_char * 20),
+    )  # fmt: skip
+
+
+Record = Callable[..., None]
+
+
+@pytest.fixture
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Record]:
+    """Writes a login, or a logout, to a utmp file of the test's own, by glibc as login programs do."""
+    if os.uname().machine != "x86_64":
+        pytest.skip("utmp's layout is known for x86-64 only")
+    libc = ctypes.CDLL(None)
+    libc.pututline.restype = ctypes.c_void_p
+    path = tmp_path / "utmp"
+    path.touch()
+    monkeypatch.setattr(logins, "UTMP", str(path))
+    libc.utmpname(os.fsencode(path))
+
+    def write(user: str, line: str, host: str = "", *, ends: bool = False, pid: int = 0) -> None:
+        kind = 8 if ends else 7  # DEAD_PROCESS, USER_PROCESS
+        entry = Utmp(kind, pid or os.getpid(), line.encode(), line[-4:].encode(), user.encode(), host.encode())
+        entry.seconds = int(time.time()) - 60
+        libc.setutent()
+        assert libc.pututline(ctypes.byref(entry))
+        libc.endutent()
+
+    yield write
+    libc.utmpname(b"/run/utmp")
+
+
+def test_logins_and_logouts_are_told_of(record: Record) -> None:
+    record("root", "tty1")
+    watched = Watched("user", "login", "logout")
+    assert watched.look() == []
+    record("alice", "pts/3", "192.0.2.7")
+    [(event_type, login)] = watched.look()
+    assert login.pop("login_time").endswith("Z")
+    alice = {"user": "alice", "ip_address": "192.0.2.7", "remote_host": "192.0.2.7", "session_id": "pts/3"}
+    assert (event_type, login) == ("security.login_success", {**alice, "terminal": "pts/3", "pid": os.getpid()})
+    assert watched.look() == []
+    again = watched.resumed()
+    record("", "pts/3", ends=True)
+    [(event_type, logout)] = watched.look()
+    assert (event_type, logout["user"]) == ("security.logout", "alice")
+    assert 50 < logout["duration"] < 120
+    [(event_type, logout)] = again.look(late=True)
+    assert (event_type, logout["seen_late"]) == ("security.logout", True)
+
+
+def test_logins_are_chosen_by_name_and_end_with_their_process(record: Record) -> None:
+    watched = Watched("user", "changed", username="svc-*")
+    watched.look()
+    with open("/proc/sys/kernel/pid_max") as file:
+        no_process = int(file.read()) - 1
+    record("bob", "pts/4")
+    record("svc-backup", "pts/5", "backup.example")
+    [(event_type, data)] = watched.look()
+    assert (event_type, data["user"], data["remote_host"]) == ("security.login_success", "svc-backup", "backup.example")
+    assert "ip_address" not in data
+    record("svc-backup", "pts/5", "backup.example", pid=no_process)
+    assert watched.types() == ["security.logout"]
+
+
+def test_logins_that_logind_keeps_are_read_where_there_is_no_utmp(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logins, "UTMP", str(tmp_path / "none"))
+    monkeypatch.setattr(logins, "SESSIONS", str(tmp_path / "sessions"))
+    watched = Watched("user", "login")
+    with pytest.raises(CheckFailed, match="nobody records logins here"):
+        watched.look()
+    (tmp_path / "sessions").mkdir()
+    assert watched.look() == []
+    session = f"USER=carol\nCLASS=user\nSTATE=active\nTTY=pts/9\nREMOTE_HOST=2001:db8::1\nLEADER={os.getpid()}\n"
+    (tmp_path / "sessions" / "4").write_text(f"{session}REALTIME=1700000000000000\n")
+    (tmp_path / "sessions" / "c1").write_text("USER=carol\nCLASS=manager\nLEADER=1\n")
+    [(_, data)] = watched.look()
+    assert (data["user"], data["ip_address"]) == ("carol", "2001:db8::1")
+    assert data["login_time"] == "2023-11-14T22:13:20Z"
+
+
+def test_accounts_that_come_and_go_are_told_of_by_name_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passwd = tmp_path / "passwd"
+    passwd.write_text("root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1::/:/bin/false\n")
+    monkeypatch.setattr(logins, "PASSWD", str(passwd))
+    watched = Watched("user", "created", "deleted")
+    assert watched.look() == []
+    passwd.write_text("root:x:0:0:root:/root:/bin/bash\nmallory:x:0:0::/:/bin/sh\n")
+    again = watched.resumed()
+    told = [("user.created", {"user": "mallory"}), ("user.deleted", {"user": "daemon"})]
+    assert watched.look() == told
+    assert watched.look() == []
+    assert again.look(late=True) == [(event_type, {**data, "seen_late": True}) for event_type, data in told]
+
+
+def is_alive(number: int) -> bool:
+    try:
+        return b") Z" not in Path(f"/proc/{number}/stat").read_bytes()
+    except OSError:
+        return False
+
+
+def printing(path: Path) -> str:
+    return f"cat {path}"
+
+
+def test_a_command_s_output_that_changes_is_told_of(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    output.write_text("one\n")
+    watched = Watched("command", command=printing(output))
+    assert watched.look() == watched.look() == []
+    output.write_text("two\n")
+    [(event_type, data)] = watched.look()
+    assert data.pop("duration_ms") >= 0
+    assert (event_type, data) == (
+        "command.output_changed",
+        {"command": f"cat {output}", "old_output": "one", "new_output": "two", "exit_code": 0},
+    )
+    assert watched.look() == []
+    output.write_text("three")
+    [(_, data)] = watched.resumed().look(late=True)
+    assert (data["old_output"], data["seen_late"]) == ("two", True)
+
+
+def test_a_long_output_is_compared_whole_and_told_of_in_part(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    output.write_text("x" * 100_000)
+    watched = Watched("command", command=printing(output))
+    watched.look()
+    output.write_text("x" * 99_999 + "y")
+    [(_, data)] = watched.look()
+    assert data["new_output"] == data["old_output"] == "x" * 4096 + "\n[output cut]"
+
+
+def test_a_command_that_fails_is_told_of_until_it_succeeds(tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    watched = Watched("command", "failed", "recovered", command=f"ls {flag}", **{"for": 2})
+    assert [watched.types() for _ in range(3)] == [[], [], ["command.failed"]]
+    flag.touch()
+    [(event_type, data)] = watched.look()
+    assert (event_type, data["exit_code"], data["expected_exit"]) == ("command.recovered", 0, 0)
+    expected = Watched("command", "failed", command="false", expect_exit=1)
+    assert [expected.types() for _ in range(2)] == [[], []]
+    failing = Watched("command", "failed", command=f"ls {tmp_path}/none")
+    failing.look()
+    [(_, data)] = failing.look()
+    assert (data["exit_code"], data["timed_out"], data["output"]) == (2, False, "")
+    assert "none" in data["error"]
+
+
+def test_a_command_that_takes_too_long_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
+    number = tmp_path / "number"
+    slow = f"sh -c 'sleep 60 & echo $! > {number}; wait'"
+    watched = Watched("command", "failed", command=slow, timeout="300ms")
+    watched.look()
+    [(event_type, data)] = watched.look()
+    assert (event_type, data["timed_out"]) == ("command.failed", True)
+    assert not is_alive(int(number.read_text()))
+    with pytest.raises(CheckFailed, match=r"sh did not end within 0\.3 s"):
+        Watched("command", command=slow, timeout="300ms").look()
+
+
+def test_an_output_that_begins_to_match_is_told_of_once(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    output.write_text("all is well\n")
+    matches = Watched("command", "matches", command=printing(output), pattern=r"^degraded: (\d+)")
+    contains = Watched("command", "contains", command=printing(output), pattern="(2")
+    assert matches.look() == matches.look() == contains.look() == []
+    output.write_text("pool\ndegraded: 2 (2 disks)\n")
+    [(event_type, data)] = matches.look()
+    assert (event_type, data["line"]) == ("command.output_matched", "degraded: 2 (2 disks)")
+    assert data["output"] == "pool\ndegraded: 2 (2 disks)"
+    assert matches.look() == []
+    assert contains.types() == ["command.output_matched"]
+    output.write_text("all is well again\n")
+    assert matches.look() == []
+    output.write_text("degraded: 1\n")
+    assert matches.types() == ["command.output_matched"]
+
+
+def test_a_number_in_the_output_is_compared(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    output.write_text("queue: 3 mails\n")
+    watched = Watched("command", "above", "normal", command=printing(output), threshold=10, until_normal=5)
+    low = Watched("command", "below", command=printing(output), threshold=4)
+    assert watched.look() == watched.look() == low.look() == []
+    assert low.types() == ["command.value_low"]
+    output.write_text("queue: 12.5 mails\n")
+    [(event_type, data)] = watched.look()
+    assert (event_type, data["value"], data["threshold"]) == ("command.value_high", 12.5, 10)
+    output.write_text("queue: 7 mails\n")
+    assert watched.look() == []
+    output.write_text("queue: 1e0 mails\n")
+    assert watched.types() == ["command.value_normal"]
+    output.write_text("no queue\n")
+    with pytest.raises(CheckFailed, match="printed no number"):
+        watched.look()
+
+
+def test_commands_see_nothing_of_the_daemon_s_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", "s3same")
+    watched = Watched("command", command="env", timeout="5s")
+    watched.look()
+    output = watched.check.state()["output"]["text"]  # type: ignore[index]
+    assert "PATH=/" in output
+    assert "s3same" not in output
+
+
+def test_a_command_that_is_not_there_cannot_be_run() -> None:
+    with pytest.raises(CheckFailed, match="there is no program no-such-program"):
+        Watched("command", command="no-such-program --at all").look()
+    with pytest.raises(CheckFailed, match="depends on the working directory"):
+        Watched("command", command="./script").look()
+
+
+def test_no_shell_reads_a_command() -> None:
+    watched = Watched("command", command="echo '$HOME' `id` > x; ls")
+    watched.look()
+    assert watched.check.state()["output"]["text"] == "$HOME `id` > x; ls"  # type: ignore[index]
+
+
+def test_commands_that_make_no_sense_are_refused() -> None:
+    assert "needs --command" in refusal("command")
+    assert "quoted as for a shell" in refusal("command", command="echo 'x")
+    assert "--when above needs --threshold" in refusal("command", "above", command="x")
+    assert "--threshold needs --when above or below or normal" in refusal("command", command="x", threshold=1)
+    assert "--when matches needs --pattern" in refusal("command", "matches", command="x")
+    assert "take a watcher each" in refusal("command", "matches", "contains", command="x", pattern="x")
+    assert "a regular expression of RE2" in refusal("command", "matches", command="x", pattern="(")
+
+
+def script(path: Path, text: str) -> str:
+    """A command that runs a script of shell."""
+    path.write_text(text)
+    return f"sh {path}"
+
+
+def test_each_line_of_a_running_program_is_an_event(tmp_path: Path) -> None:
+    lines = [
+        {"type": "sensor.hot", "data": {"celsius": 91}, "resource": "cpu0"},
+        {"celsius": 92},
+        {"type": "sensor.cold", "celsius": -3},
+        17,
+    ]
+    text = "\n".join(json.dumps(line) for line in lines)
+    watched = Watched("custom", command=script(tmp_path / "run", f"cat <<'END'\n{text}\n\nEND\nexec sleep 60\n"))
+    assert await_events(watched, lambda told: len(told) == 4) == [
+        ("sensor.hot", {"celsius": 91}),
+        ("custom.triggered", {"celsius": 92}),
+        ("sensor.cold", {"celsius": -3}),
+        ("custom.triggered", {"value": 17}),
+    ]
+    assert watched.look() == []
+
+
+def test_what_a_program_says_while_nobody_looks_waits_for_the_next_look(tmp_path: Path) -> None:
+    text = 'i=0; while [ $i -lt 1200 ]; do echo \'{"type": "a.b", "n": \'$i\'}\'; i=$((i+1)); done; exec sleep 60\n'
+    watched = Watched("custom", command=script(tmp_path / "run", text))
+    told = await_events(watched, lambda told: len(told) >= 1200)
+    assert [data["n"] for _, data in told] == list(range(1200))
+
+
+def test_the_end_of_a_program_is_told_of_once_and_it_is_started_again(tmp_path: Path) -> None:
+    text = "echo '{\"n\": 1}'; printf '{\"n\": 2}'; echo 'out of luck' >&2; exit 3\n"
+    watched = Watched("custom", command=script(tmp_path / "run", text))
+    told = await_events(watched, lambda told: len(told) >= 5)
+    runs = [("custom.triggered", {"n": 1}), ("custom.triggered", {"n": 2})]
+    ended = ("custom.ended", {"command": f"sh {tmp_path}/run", "exit_code": 3, "error": "out of luck"})
+    assert told[:5] == [*runs, ended, *runs]
+    assert "custom.ended" not in [event_type for event_type, _ in told[5:]]
+
+
+def test_a_line_that_is_no_event_is_said_and_the_others_are_told(tmp_path: Path) -> None:
+    text = "echo 'oh no'; echo '{\"type\": \"no type\"}'; echo '{\"n\": 1}'; exec sleep 60\n"
+    watched = Watched("custom", command=script(tmp_path / "run", text))
+    assert await_events(watched, bool) == [("custom.triggered", {"n": 1})]
+    with pytest.raises(CheckFailed, match="its type is 'no type'"):
+        watched.look()
+    assert watched.look() == []
+
+
+def test_a_line_that_is_too_long_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "head -c 300000 /dev/zero | tr '\\0' x; echo; echo '{\"n\": 1}'; exec sleep 60\n"
+    watched = Watched("custom", command=script(tmp_path / "run", text))
+    told: list[Any] = []
+    said = []
+    deadline = time.monotonic() + 10
+    while not (told and said):
+        assert time.monotonic() < deadline
+        try:
+            told += watched.look()
+        except CheckFailed as failed:
+            said.append(str(failed))
+        time.sleep(0.01)
+    assert told == [("custom.triggered", {"n": 1})]
+    assert said == [f"a line is no event: it has more than {stream.MAX_LINE} bytes"]
+
+
+def test_a_program_ends_with_its_watcher_and_so_does_what_it_started(tmp_path: Path) -> None:
+    text = 'setsid sleep 60 & echo "{\\"pids\\": [$$, $!]}"; trap \'\' TERM; while :; do sleep 0.05; done\n'
+    watched = Watched("custom", command=script(tmp_path / "run", text))
+    [(_, data)] = await_events(watched, bool)
+    assert all(is_alive(pid) for pid in data["pids"])
+    del watched
+    assert not any(is_alive(pid) for pid in data["pids"])
+
+
+def test_a_program_that_is_run_once_a_look_tells_by_its_lines_and_its_failure(tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    text = f"echo '{{\"n\": 1}}'; test -e {flag} || {{ echo 'no flag' >&2; exit 4; }}\n"
+    watched = Watched("custom", command=script(tmp_path / "run", text), once=True)
+    triggered = ("custom.triggered", {"n": 1})
+    ended = ("custom.ended", {"command": f"sh {tmp_path}/run", "exit_code": 4, "error": "no flag"})
+    assert watched.look() == [triggered, ended]
+    assert watched.look() == [triggered]
+    flag.touch()
+    assert watched.look() == [triggered]
+    flag.unlink()
+    only_ends = Watched("custom", "ended", command=f"sh {tmp_path}/run", once=True)
+    assert only_ends.look() == [ended]
+    with pytest.raises(CheckFailed, match="sh ended with 4: no flag"):
+        only_ends.look()
