@@ -43,6 +43,7 @@ class ChunkResult:
     outputs: list[bytes | None]
     errors: list[bytes | None]
     dispatched: dict[int, list[Dispatched]] = field(default_factory=dict)
+    accessed: frozenset[str] = frozenset()  # names of secrets that were handed out, to whichever of the events
 
     @classmethod
     def refused(cls, outcome: Outcome, reason: str, count: int) -> ChunkResult:
@@ -57,6 +58,7 @@ class ChunkResult:
         for part in results:
             for index, dispatched in part.dispatched.items():
                 whole.dispatched[len(whole.codes) + index] = dispatched
+            whole.accessed |= part.accessed
             whole.codes += part.codes
             whole.durations += part.durations
             whole.outputs += part.outputs

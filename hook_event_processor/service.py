@@ -30,6 +30,7 @@ from hook_event_processor.processor.lane import Lane, Parts
 from hook_event_processor.processor.leases import Leases
 from hook_event_processor.processor.lookout import Lookout
 from hook_event_processor.processor.outage import Outage, reconnect_delay
+from hook_event_processor.processor.own_events import OwnEvents
 from hook_event_processor.processor.pace import Paces
 from hook_event_processor.processor.report import Report
 from hook_event_processor.registry import Registry
@@ -95,7 +96,7 @@ class HookEventProcessor:
         self._library = Library(Services(settings, database))
         paces = Paces()
         report = Report(self._metrics, self._run_log, paces)
-        attempts = Attempts(policy, origin)
+        attempts = Attempts(policy, origin, OwnEvents(origin) if settings.own_events else None)
         # Claims never wait for memory: their threads have theirs set aside.
         threads = settings.lanes + 1
         aside = threads * settings.hook_memory
@@ -139,7 +140,7 @@ class HookEventProcessor:
             self._outage,
         )
         self._lanes = [Lane(f"{LANE_ROLE} {number}", parts) for number in range(1, settings.lanes + 1)]
-        self._housekeeping = Housekeeping(database, report, self._outage, self._describe, self._floor)
+        self._housekeeping = Housekeeping(database, report, self._outage, self._describe, self._floor, settings)
 
     def _start_run(self, budget: MemoryBudget) -> HookRunner:
         return HookRunner(self.settings.hook_memory, self.settings.max_payload_size, budget, self._library)

@@ -150,7 +150,7 @@ def test_the_environment_is_path_home_lang_and_what_the_hook_gives(monkeypatch: 
         monkeypatch.setenv(name, "not for children")
     found = _result("'env', {env = {COLOUR = 'blue', N = 3}}")["stdout"]
     names = dict(line.split("=", 1) for line in found.splitlines())
-    assert set(names) == {"PATH", "HOME", "LANG", "COLOUR", "N", "HEP_RUN"}
+    assert set(names) == {"PATH", "HOME", "LANG", "COLOUR", "N", "HEP_RUN", "HEP_CAUSE"}
     assert (names["COLOUR"], names["N"]) == ("blue", "3")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from time import perf_counter
@@ -41,7 +41,8 @@ class Call:
 
     `ends_at` is the end of the current run's time, by time.perf_counter().
     `scratch` lives as long as the chunk, which for effectful hooks is one
-    run. `secrets` are the values that were handed out in it.
+    run. `secrets` are the values that were handed out in it, `accessed` their
+    names. `event` is the one event of a chunk of one, as the runtime got it.
     """
 
     hook: str
@@ -52,6 +53,8 @@ class Call:
     ends_at: float = 0.0
     scratch: dict[Any, Any] = field(default_factory=dict)
     secrets: set[bytes] = field(default_factory=set)
+    accessed: set[str] = field(default_factory=set)
+    event: Sequence[Any] | None = None
     room: Room = field(default_factory=Room)
     held: int = 0
 

@@ -126,9 +126,11 @@ class Runtime:
         An event begins with the ten values that lua/current.lua names, texts
         as bytes. Setting `cancelled` ends the run as if its time were up.
         """
-        self._bridge.begin(program, cancelled)
+        self._bridge.begin(program, cancelled, events[0] if len(events) == 1 else None)
         try:
-            return masked(self._run_chunk(program, timeout, events), self._bridge.secrets)
+            result = masked(self._run_chunk(program, timeout, events), self._bridge.secrets)
+            result.accessed = self._bridge.accessed
+            return result
         finally:
             self._bridge.end(self._tidied())
 
@@ -234,11 +236,12 @@ class _Bridge:
         self.memory_used: Callable[[], int] = int
         self.confine: Callable[[bool], None] = lambda _: None
 
-    def begin(self, program: Program, cancelled: threading.Event) -> None:
+    def begin(self, program: Program, cancelled: threading.Event, event: Sequence[Any] | None = None) -> None:
         self._cancelled = cancelled
         if self._library is not None and program.modules:
             grants = self._library.policy.grants(program.hook, program.stack)
             self._call = Call(program.hook, program.stack, grants, cancelled, self._show, room=self._library.room)
+            self._call.event = event
         self._budget.begin(self._share, cancelled)
 
     def end(self, used: int) -> None:
@@ -254,6 +257,11 @@ class _Bridge:
     def secrets(self) -> Collection[bytes]:
         """Values of secrets that were handed out to the current chunk."""
         return self._call.secrets if self._call is not None else ()
+
+    @property
+    def accessed(self) -> frozenset[str]:
+        """Their names."""
+        return frozenset(self._call.accessed) if self._call is not None else frozenset()
 
     def _show(self, line: str) -> None:
         if self._library is not None:

@@ -9,14 +9,16 @@ from uuid import UUID
 
 import orjson
 
-from hook_event_processor.event import MAX_DEPTH, join_type, split_type
+from hook_event_processor.event import MAX_DEPTH, Outcome, code_of, join_type, split_type
+from hook_event_processor.processor.own_events import OwnEvents
 from hook_event_processor.registry import Hook
 from hook_event_processor.retry import RetryPolicy
-from hook_event_processor.run import Dispatched
+from hook_event_processor.run import ChunkResult, Dispatched
 from hook_event_processor.store.ack import Failure
 from hook_event_processor.store.claim import Row
 from hook_event_processor.store.record import Child
 
+_STUCK = code_of(Outcome.STUCK)
 _MAX_ATTEMPTS = 10  # hook_events has a CHECK on retry_count
 _MAX_ERROR_LINE = 500
 # The event that tells of a dead letter; its own failures tell no more.
@@ -26,7 +28,9 @@ DEAD_LETTER = ("event", "failed")
 class Attempts:
     """Judges attempts by one policy; `origin` says in metadata which processor dispatched an event."""
 
-    def __init__(self, policy: RetryPolicy, origin: Mapping[str, str]) -> None:
+    def __init__(self, policy: RetryPolicy, origin: Mapping[str, str], own_events: OwnEvents | None = None) -> None:
+        """`own_events` are those that the processor tells of its own doings, None for none."""
+        self._own_events = own_events
         self._policy = policy
         self._origin = dict(origin)
 
@@ -64,6 +68,17 @@ class Attempts:
         return Child(
             *DEAD_LETTER, orjson.dumps(payload), self._inherited(row, metadata, _stack(row, metadata), "processor")
         )
+
+    def own_events(self, rows: Sequence[Row], hook: Hook, result: ChunkResult) -> list[tuple[bytes, Child]]:
+        """What the processor tells of these runs of a hook, each with the event that it belongs to."""
+        if self._own_events is None:
+            return []
+        told = list(self._own_events.accessed(rows, hook, result.accessed)) if result.accessed else []
+        if _STUCK in result.codes:
+            for row, code, error in zip(rows, result.codes, result.errors, strict=True):
+                if code == _STUCK and (child := self._own_events.stuck(row, hook, error or b"")):
+                    told.append((row.id, child))
+        return told
 
     def child(self, row: Row, hook: Hook, dispatched: Dispatched) -> Child:
         """The row of an event that a hook's run dispatched."""

@@ -191,6 +191,8 @@ def _add_runs(
             if code > _LAST_GOOD:
                 failed.setdefault(row.id, []).append((chunk.hook, error or b""))
                 by_id[row.id] = row
+    if result.accessed:
+        verdict.children += attempts.own_events(rows, chunk.hook, result)
     for index, dispatched in result.dispatched.items():
         row = rows[index]
         verdict.children += [(row.id, attempts.child(row, chunk.hook, item)) for item in dispatched]

@@ -1,4 +1,4 @@
-"""What a processor notices of the hosts with watchers: that one is silent, or of another version."""
+"""What a processor notices of others: hosts and processors that are silent, hosts of another version."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Any
 
 from psycopg import Connection
 
-from hook_event_processor.store import hosts
+from hook_event_processor.store import hosts, own_events, processors
 from hook_event_processor.store.hosts import KnownHost, Silent
 from hook_event_processor.store.insert import Publisher
+from hook_event_processor.store.own_events import OwnEvent
+from hook_event_processor.store.processors import Health
 
 # After an outage of the database every host is late; so long they have to come back.
 GRACE_SECONDS = 30.0
+HEARTBEAT_SECONDS = 5.0  # of processors
 
 
 def tell(connection: Connection) -> None:
@@ -30,6 +33,27 @@ def tell(connection: Connection) -> None:
             versions = {"agent_version": known.version, "server_version": own}
             payload = {"agent": {**_agent(known), **versions}}
             publisher.publish("agent.version_mismatch", payload, resource=known.name)
+
+
+def tell_health(connection: Connection) -> None:
+    """Tell of processors that have fallen silent, or are back, once each, whichever processor notices it first."""
+    with connection.transaction():
+        for silent in processors.find_silent(connection):
+            failed = {
+                "error": f"no heartbeat for {silent.seconds:.0f} s",
+                "consecutive_failures": int(silent.seconds // HEARTBEAT_SECONDS),
+            }
+            own_events.tell(connection, _health("health.check_failed", silent, failed))
+        for back in processors.find_back(connection):
+            own_events.tell(
+                connection, _health("health.recovered", back, {"downtime_duration": round(back.seconds, 1)})
+            )
+
+
+def _health(event_type: str, processor: Health, more: Mapping[str, Any]) -> OwnEvent:
+    service = f"hook-event-processor{f'@{processor.instance}' if processor.instance else ''}"
+    payload = {"service": service, "check_name": "heartbeat", **more, "processor": processor.node}
+    return OwnEvent(event_type, {**payload, "host": processor.host}, ("processor", processor.node))
 
 
 def _agent(host: Silent | KnownHost) -> Mapping[str, Any]:

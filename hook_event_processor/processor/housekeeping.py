@@ -12,11 +12,12 @@ from psycopg import Connection
 from hook_event_processor.processor import fleet
 from hook_event_processor.processor.outage import Outage, reconnect_delay
 from hook_event_processor.processor.report import Report
-from hook_event_processor.store import handlers, processors, state
+from hook_event_processor.settings import Settings
+from hook_event_processor.store import handlers, own_events, processors, state
 from hook_event_processor.store.database import Database
 from hook_event_processor.telemetry.watchdog import Progress
 
-_INTERVAL_SECONDS = 5.0
+_INTERVAL_SECONDS = fleet.HEARTBEAT_SECONDS
 _FLEET_SECONDS = 10.0
 _SWEEP_SECONDS = 60.0  # between two removals of keys of state that have expired; nobody sees them meanwhile
 
@@ -31,8 +32,10 @@ class Housekeeping:
         outage: Outage,
         describe: Callable[[], Mapping[str, Any]],
         floor: Callable[[], int],
+        settings: Settings,
     ) -> None:
         """`describe` gives the processor's row, as store.processors.say takes it; `floor` that of the lanes."""
+        self._settings = settings
         self._database = database
         self._report = report
         self._outage = outage
@@ -84,6 +87,7 @@ class Housekeeping:
         if self._connection is None or self._connection.closed:
             self._connection = self._database.connect("housekeeping", autocommit=True)
             self._ended = self._outage.end()
+            own_events.attach(self._connection, self._settings, "processor")
             processors.forget(self._connection)
             self._fleet_at = time.monotonic() + fleet.GRACE_SECONDS
         processors.say(self._connection, {**self._describe(), **changed})
@@ -99,6 +103,7 @@ class Housekeeping:
         if self._connection is not None and now >= self._fleet_at:
             self._fleet_at = now + _FLEET_SECONDS
             fleet.tell(self._connection)
+            fleet.tell_health(self._connection)
 
     def _sweep(self) -> None:
         now = time.monotonic()

@@ -135,6 +135,7 @@ class LeaseRecorder:
             runs.add(one.hook, [row.id], [row.attempt], result.codes, result.durations, result.outputs, result.errors)
             for dispatched in result.dispatched.get(0, ()):
                 children.append(self._attempts.child(row, one.hook, dispatched))
+            children += [child for _, child in self._attempts.own_events([row], one.hook, result)]
         over = [one.event for one in finished if one.last and one.event.row.id in held]
         failures = [self._failure(event, children if tell else []) for event in over if event.failed]
         record.record(connection, runs, self._node, statement=record.BEGAN_EARLIER)

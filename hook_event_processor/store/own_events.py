@@ -18,6 +18,7 @@ from hook_event_processor.event import MAX_DEPTH, join_type
 from hook_event_processor.settings import Settings
 from hook_event_processor.store.insert import Publisher
 
+_MAX_CORRELATION = 255  # characters; a variable of an environment cannot be of any length
 CAUSE = "HEP_CAUSE"  # in the environment of what hooks run: the event that they run for, as JSON
 
 
@@ -145,7 +146,7 @@ def cause_of_row(row: Sequence[Any], hook: str) -> Cause:
         event_id,
         join_type(row[1].decode(), row[2].decode()),
         depth if isinstance(depth, int) and depth > 0 else 0,
-        correlation if isinstance(correlation, str) and correlation else event_id,
+        correlation if isinstance(correlation, str) and 0 < len(correlation) <= _MAX_CORRELATION else event_id,
         hook,
     )
 

@@ -142,6 +142,52 @@ def say(connection: Connection, processor: Mapping[str, Any]) -> None:
     connection.execute(_SAY, {**processor, "stats": Jsonb(processor["stats"])})
 
 
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A processor that is silent, or heard of again, after so many seconds."""
+
+    node: str
+    host: str
+    instance: str
+    seconds: float
+
+
+# One that was started in its place: not before it fell silent.
+_SUCCESSOR = f"""
+SELECT FROM hook_processors q
+WHERE q.host = p.host AND q.instance = p.instance AND q.node <> p.node AND q.started_at > p.heartbeat_at
+  AND q.state <> 'stopped' AND q.heartbeat_at > now() - interval '{FRESH_SECONDS} s'
+"""
+_SILENT = f"""
+UPDATE hook_processors p SET lost_at = now()
+WHERE lost_at IS NULL AND state <> 'stopped' AND heartbeat_at < now() - interval '{FRESH_SECONDS} s'
+  AND NOT EXISTS ({_SUCCESSOR})
+RETURNING node, host, instance, extract(epoch FROM now() - heartbeat_at)::float8 AS seconds
+"""
+_BACK = f"""
+WITH back AS (
+    SELECT node, lost_at, CASE WHEN heartbeat_at > lost_at THEN NULL ELSE timestamptz 'infinity' END AS new
+    FROM hook_processors p
+    WHERE lost_at < 'infinity' AND (heartbeat_at > lost_at OR EXISTS ({_SUCCESSOR}))
+    FOR UPDATE
+)
+UPDATE hook_processors p SET lost_at = back.new FROM back WHERE p.node = back.node
+RETURNING p.node, p.host, p.instance, extract(epoch FROM now() - back.lost_at)::float8 AS seconds
+"""
+
+
+def find_silent(connection: Connection) -> list[Health]:
+    """Mark the processors that are silent and have no successor; each is returned once, to one caller."""
+    with connection.cursor(row_factory=class_row(Health)) as cursor:
+        return cursor.execute(_SILENT).fetchall()
+
+
+def find_back(connection: Connection) -> list[Health]:
+    """The processors that were silent and are heard of again, or have a successor; each is returned once."""
+    with connection.cursor(row_factory=class_row(Health)) as cursor:
+        return cursor.execute(_BACK).fetchall()
+
+
 def forget(connection: Connection) -> None:
     """Remove the rows of processors that were not heard of for long."""
     connection.execute(_FORGET, (_FORGOTTEN_HOURS,))

@@ -13,6 +13,7 @@ from hook_event_processor.child import Command, Ended
 from hook_event_processor.lua.door import Call, Failed, Function, Misused, Services, Value
 from hook_event_processor.lua.host.privacy import shut_to_programs
 from hook_event_processor.lua.host.programs import find_program, is_granted, loads_code, search_path
+from hook_event_processor.store.own_events import CAUSE, cause_of_row, cause_text
 
 _MAX_LINE = 64 * 1024  # bytes; splitting takes time that nothing interrupts
 _MAX_SHOWN = 2000  # characters of a command
@@ -145,6 +146,9 @@ def _environment(call: Call, given: bytes | None) -> Mapping[bytes, bytes]:
         b"HOME": os.fsencode(os.path.expanduser("~")),
         b"LANG": os.fsencode(os.environ.get("LANG", "C.UTF-8")),
     }
+    if call.event is not None:
+        # What it tells of by events is then known to come of this one.
+        environment[CAUSE.encode()] = cause_text(cause_of_row(call.event, call.hook)).encode()
     for pair in given.split(b"\0") if given else ():
         name, _, value = pair.partition(b"=")
         if call.grants.exec is not True and loads_code(os.fsdecode(name)):

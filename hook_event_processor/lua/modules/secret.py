@@ -43,7 +43,7 @@ class _Reader:
         """The value, if it was read a short time ago."""
         wanted = _permitted(call, name)
         found = self._recent(wanted)
-        return _handed_out(call, found) if isinstance(found, bytes) else None
+        return _handed_out(call, wanted, found) if isinstance(found, bytes) else None
 
     def get(self, call: Call, name: object) -> bytes:
         wanted = _permitted(call, name)
@@ -53,7 +53,7 @@ class _Reader:
             self._keep(wanted, found)
         if isinstance(found, str):
             raise Failed(found)
-        return _handed_out(call, found)
+        return _handed_out(call, wanted, found)
 
     def _recent(self, name: str) -> bytes | str | None:
         with self._lock:
@@ -105,8 +105,9 @@ def _permitted(call: Call, name: object) -> str:
     return wanted
 
 
-def _handed_out(call: Call, value: bytes) -> bytes:
+def _handed_out(call: Call, name: str, value: bytes) -> bytes:
     call.secrets.add(value)
+    call.accessed.add(name)
     return value
 
 
