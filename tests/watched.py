@@ -5,12 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import orjson
 
+from hook_event_processor import catalog
+from hook_event_processor.payload_schema import PayloadSchema
 from hook_event_processor.watchers import kinds
 from hook_event_processor.watchers.check import Moment, Noticed
+
+
+@cache
+def _schema(event_type: str) -> PayloadSchema:
+    known = catalog.known(None).get(event_type)
+    return PayloadSchema(known.payload_schema() if known else {"type": "object"})
+
+
+def _fault(noticed: Noticed) -> object:
+    """What of an event's data is not as the catalog has it."""
+    return _schema(noticed.type).fault(orjson.loads(orjson.dumps(noticed.data)))
 
 
 class Watched:
@@ -31,7 +45,7 @@ class Watched:
         for each in noticed:
             assert self._kind.wants(self.definition, each.type)
             assert each.data["watcher_id"] == "watcher-1"
-            orjson.dumps(each.data)
+            assert _fault(each) is None
         self.state()
         return noticed
 
