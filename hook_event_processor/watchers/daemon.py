@@ -103,7 +103,7 @@ class Daemon:
         settings = self._settings
         self._store = LocalStore(self._folder / f"{settings.host}.db", self._types, Limits.of(settings))
         self._envelopes = Envelopes(settings.host, self._version, settings.max_payload_size)
-        self._looks = Looks(self._store, self._envelopes, lambda: self._sender.spooled())
+        self._looks = Looks(self._store, self._envelopes, lambda: self._sender.spooled(), lambda: self._sender.faulty())
         self._sender = Sender(
             settings, self._database, self._store, self._looks, self._envelopes, self._types, self._version
         )

@@ -177,7 +177,9 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA cache_size = -256")  # KB: it is written, and hardly read
         [version] = connection.execute("PRAGMA user_version").fetchone()
         if version == 0:
-            connection.executescript(_TABLES + spool.TABLES + f"PRAGMA user_version = {_VERSION};")
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {_TABLES} {spool.TABLES} PRAGMA user_version = {_VERSION}; COMMIT;"
+            )
         elif version != _VERSION:
             raise sqlite3.DatabaseError(f"it is of version {version}, this program works with {_VERSION}")
         spool.total(connection)

@@ -34,8 +34,10 @@ _WRITE_AFTER = 100  # looks of one round
 class Looks:
     """Owns the watches; all that changes them comes to its thread by its inbox."""
 
-    def __init__(self, store: LocalStore, envelopes: Envelopes, spooled: Callable[[], None]) -> None:
-        """`spooled` is called when there are new events in the store."""
+    def __init__(
+        self, store: LocalStore, envelopes: Envelopes, spooled: Callable[[], None], faulty: Callable[[], None]
+    ) -> None:
+        """`spooled` is called when there are new events in the store, `faulty` when a fault has come or gone."""
         self._store = store
         self._envelopes = envelopes
         self._ledger = Ledger(store, envelopes, spooled)
@@ -46,6 +48,8 @@ class Looks:
         self._settling: Settling[Watch] = Settling()
         self._changes: Changes[Watch] = Changes(self._told)
         self._crew: Crew[Watch] = Crew(_CREW, self._look_aside)
+        self._faulty = faulty
+        self._errors: dict[str, str] = {}
         self._looked: dict[str, Looked] = {}
         self._looked_lock = threading.Lock()
         self._stopping = False
@@ -57,8 +61,8 @@ class Looks:
 
     @property
     def failing(self) -> int:
-        """How many of them cannot look."""
-        return sum(1 for watch in tuple(self._watches.values()) if watch.error)
+        """How many cannot look."""
+        return len(self._errors)
 
     def define(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """From any thread: these are the watchers, as store.watchers has them; others are no more."""
@@ -147,6 +151,11 @@ class Looks:
     def _note(self, watcher_id: str, checked_at: datetime | None, event_at: datetime | None, error: str | None) -> None:
         with self._looked_lock:
             self._looked[watcher_id] = Looked(watcher_id, checked_at or datetime.now(UTC), event_at, error)
+        if error != self._errors.get(watcher_id):
+            self._errors.pop(watcher_id, None)
+            if error:
+                self._errors[watcher_id] = error
+            self._faulty()
 
     def _told(self, watches: set[Watch]) -> None:
         """On a thread of the changes."""
@@ -191,6 +200,7 @@ class Looks:
 
     def _end(self, watcher_id: str, row: Mapping[str, Any], new: Mapping[str, Any] | None) -> Any:
         """End a watch; returns the state that a new one of the same subject goes on from."""
+        self._errors.pop(watcher_id, None)
         watch = self._watches.pop(watcher_id, None)
         if watch is None:
             return None

@@ -33,6 +33,7 @@ logger = logging.getLogger("Watchers")
 ROLE = "watcher"
 _WAIT = wait_exponential_jitter(multiplier=0.25, max=10.0, jitter=0.25)
 _LOOKED_SECONDS = 5.0  # between two writings of when watchers have looked
+_FAULT_SECONDS = 0.5
 _REVISION_SECONDS = 1.5  # a notification that does not arrive is not missed
 _SENDING_SECONDS = 1.0  # of one batch after the other, before anything else has its turn
 
@@ -79,6 +80,11 @@ class Sender:
     def spooled(self) -> None:
         """From any thread: there are new events in the store."""
         self._more = True
+        self.ring()
+
+    def faulty(self) -> None:
+        """From any thread: what keeps a watcher from looking is to be said soon."""
+        self._looked_at = min(self._looked_at, monotonic() + _FAULT_SECONDS)
         self.ring()
 
     def ring(self) -> None:

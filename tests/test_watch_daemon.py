@@ -1,0 +1,375 @@
+"""The watcher daemon among what can happen to it: outages, kills, restarts, changes, a second one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg import Connection
+from running import wait_for
+from watching import HOST, add, add_kinds, end, kill_all, looked, reached, start, watching
+
+from hook_event_processor.store import embedded, hosts, watchers
+from hook_event_processor.store.database import Database
+from hook_event_processor.store.migrate import migrate
+from hook_event_processor.store.watchers import NewWatcher
+from hook_event_processor.watchers.local_store import LocalStore
+
+pytestmark = pytest.mark.store
+
+
+@pytest.fixture(autouse=True)
+def _kinds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    add_kinds(monkeypatch)
+    yield
+    kill_all()
+
+
+@pytest.fixture
+def numbers(tmp_path: Path) -> Path:
+    """The file that watchers of the test read from: 0."""
+    path = tmp_path / "number"
+    path.write_text("0")
+    return path
+
+
+def write(path: Path, number: int) -> None:
+    """At once: a reader sees the old or the new number."""
+    new = path.with_name(path.name + ".new")
+    new.write_text(str(number))
+    new.rename(path)
+
+
+def in_store(folder: Path, query: str) -> list[Any]:
+    connection = sqlite3.connect(f"file:{folder}/watchers/{HOST}.db?mode=ro", uri=True)
+    try:
+        return connection.execute(query).fetchall()
+    finally:
+        connection.close()
+
+
+def states(folder: Path) -> list[Any]:
+    return in_store(folder, "SELECT body FROM states")
+
+
+def has_state(folder: Path, body: bytes) -> bool:
+    try:
+        return (body,) in states(folder)
+    except sqlite3.OperationalError:  # there is no store yet
+        return False
+
+
+def count_to(folder: Path, path: Path, number: int) -> None:
+    """Have the one watcher that there is see this number."""
+    write(path, number)
+    wait_for(lambda: has_state(folder, str(number).encode()), 5)
+
+
+def test_what_is_noticed_becomes_an_event_with_who_noticed_it_where_and_when(
+    connection: Connection, database: Database, tmp_path: Path, numbers: Path
+) -> None:
+    watcher = add(connection, numbers, stack="prod")
+    with watching(database, tmp_path):
+        wait_for(lambda: has_state(tmp_path, b"0"), 5)
+        write(numbers, 1)
+        wait_for(lambda: reached(connection) == [1], 5)
+    columns = (
+        "source, action, resource, payload, metadata, id::text, created_at >= occurred_at, substr(id::text, 15, 1)"
+    )
+    row = connection.execute(f"SELECT {columns} FROM hook_events WHERE source = 'count'").fetchone()
+    assert row is not None
+    assert row[:4] == ("count", "reached", "n1", {"n": 1, "watcher_id": watcher.id, "host": HOST})
+    origin = row[4].pop("origin")
+    assert row[4] == {"correlation_id": row[5], "stack": "prod"}
+    assert (origin["component"], origin["host"]) == ("watcher/counter", HOST)
+    assert row[6:] == (True, "7")
+    said = looked(connection, watcher)
+    assert said.last_check is not None
+    assert said.last_event is not None
+    assert said.last_error is None
+
+
+def test_the_host_registers_and_says_when_its_daemon_starts_and_stops(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    with watching(database, tmp_path, host_tags=("web",)):
+        wait_for(lambda: len(hosts.known(connection)) == 1, 5)
+        assert hosts.get(connection, HOST).status == "connected"
+    host = hosts.get(connection, HOST)
+    assert (host.status, host.tags) == ("stopped", ["web"])
+    assert set(host.system_info) == {"os", "arch", "cpu_cores", "memory_gb"}
+    rows = connection.execute("SELECT source || '.' || action, payload FROM hook_events ORDER BY seq").fetchall()
+    assert [row[0] for row in rows] == ["agent.registered", "agent.connected", "system.startup", "system.shutdown"]
+    assert rows[2][1].keys() >= {"version", "start_time"}
+    assert rows[3][1].keys() >= {"reason", "uptime"}
+
+
+def test_without_a_watcher_nothing_is_written(connection: Connection, database: Database, tmp_path: Path) -> None:
+    with watching(database, tmp_path):
+        wait_for(lambda: connection.execute("SELECT FROM hook_events WHERE source = 'system'").rowcount == 1, 5)
+        wait_for(lambda: in_store(tmp_path, "SELECT rows FROM spool_total") == [(0,)], 5)
+        wal = tmp_path / "watchers" / f"{HOST}.db-wal"
+        before = wal.stat()
+        with pytest.raises(AssertionError):
+            wait_for(lambda: wal.stat().st_mtime_ns != before.st_mtime_ns, 1.5)
+
+
+def test_a_thousand_events_during_an_outage_are_neither_lost_nor_doubled(
+    reachable_path: Path, tmp_path: Path, numbers: Path
+) -> None:
+    home = reachable_path / "stops"
+    with embedded.start(home) as server:
+        database = Database(server.conninfo)
+        with database.session("tests") as connection:
+            migrate(connection)
+            watcher = add(connection, numbers)
+        first = start(database, tmp_path)
+        wait_for(lambda: has_state(tmp_path, b"0"), 10)
+        server.stop()
+        for number in range(100, 1001, 100):
+            count_to(tmp_path, numbers, number)
+        assert in_store(tmp_path, "SELECT rows >= 1000 FROM spool_total") == [(1,)]
+        first.kill()
+    write(numbers, 1010)
+    # It works from its own copy, from the start on.
+    with watching(database, tmp_path) as process:
+        wait_for(lambda: has_state(tmp_path, b"1010"), 5)
+        assert len(process.said("trying again")) == 1
+        with embedded.start(home), database.session("tests") as connection:
+            wait_for(lambda: len(reached(connection)) >= 1010, 15)
+            assert reached(connection) == list(range(1, 1011))
+            assert len(process.said("the database is back")) == 1
+            wait_for(lambda: in_store(tmp_path, "SELECT rows FROM spool_total") == [(0,)], 5)
+            late = "SELECT count(*) FROM hook_events WHERE payload ->> 'seen_late' = 'true'"
+            assert connection.execute(late).fetchone() == (10,)
+            assert looked(connection, watcher).last_error is None
+            end(process)
+
+
+def test_killed_between_sending_and_removing_it_sends_nothing_twice(
+    connection: Connection, database: Database, tmp_path: Path, numbers: Path
+) -> None:
+    def die_before_removing() -> None:
+        def remove(*_: object) -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        LocalStore.remove = remove  # type: ignore[method-assign, assignment] # in the forked process
+
+    add(connection, numbers)
+    with watching(database, tmp_path):
+        wait_for(lambda: has_state(tmp_path, b"0"), 5)
+    for kill in range(1, 21):
+        process = start(database, tmp_path, ("counter",), die_before_removing)
+        write(numbers, kill * 10)
+        assert process.wait(10) == -signal.SIGKILL
+    with watching(database, tmp_path, ("counter",)):
+        wait_for(lambda: len(reached(connection)) >= 200, 10)
+    assert reached(connection) == list(range(1, 201))
+    started = connection.execute("SELECT count(*) FROM hook_events WHERE action = 'startup'").fetchone()
+    assert started == (22,)
+
+
+def test_a_watcher_that_is_added_changed_disabled_or_removed_is_so_at_once(
+    connection: Connection, database: Database, tmp_path: Path, numbers: Path
+) -> None:
+    other = tmp_path / "other"
+    other.write_text("5")
+    with watching(database, tmp_path) as process:
+        watcher = add(connection, numbers)
+        wait_for(lambda: has_state(tmp_path, b"0"), 3)
+        write(numbers, 1)
+        wait_for(lambda: reached(connection) == [1], 3)
+        # Another interval is the same subject: it goes on.
+        connection.execute(
+            "UPDATE watchers SET config = jsonb_set(config, '{interval}', '0.2') WHERE id = %s", (watcher.id,)
+        )
+        wait_for(lambda: len(process.said("1 watchers are at work")) == 2, 3)
+        write(numbers, 2)
+        wait_for(lambda: reached(connection) == [1, 2], 3)
+        # Another file is another subject: its first look is the baseline.
+        connection.execute(
+            "UPDATE watchers SET config = jsonb_set(config, '{options,path}', to_jsonb(%s::text)) WHERE id = %s",
+            (str(other), watcher.id),
+        )
+        wait_for(lambda: has_state(tmp_path, b"5"), 3)
+        write(other, 6)
+        wait_for(lambda: reached(connection) == [1, 2, 6], 3)
+        watchers.set_enabled(connection, watcher, False)
+        wait_for(lambda: states(tmp_path) == [], 3)
+        write(other, 7)
+        watchers.set_enabled(connection, looked(connection, watcher), True)
+        wait_for(lambda: has_state(tmp_path, b"7"), 3)
+        watchers.remove(connection, watcher)
+        wait_for(lambda: len(process.said("0 watchers are at work")) == 3, 3)
+    assert reached(connection) == [1, 2, 6]
+
+
+def test_what_changed_while_the_daemon_was_away_is_told_once_and_marked_as_late(
+    connection: Connection, database: Database, tmp_path: Path, numbers: Path
+) -> None:
+    add(connection, numbers)
+    with watching(database, tmp_path):
+        wait_for(lambda: has_state(tmp_path, b"0"), 5)
+    write(numbers, 2)
+    for _ in range(2):
+        with watching(database, tmp_path):
+            wait_for(lambda: len(reached(connection)) >= 2, 5)
+    with watching(database, tmp_path):
+        write(numbers, 3)
+        wait_for(lambda: len(reached(connection)) == 3, 5)
+    rows = connection.execute("SELECT payload -> 'seen_late' FROM hook_events WHERE source = 'count' ORDER BY seq")
+    assert rows.fetchall() == [(True,), (True,), (None,)]
+
+
+def test_a_second_daemon_of_a_type_waits_until_the_first_has_ended(
+    connection: Connection, database: Database, tmp_path: Path, numbers: Path
+) -> None:
+    add(connection, numbers)
+    with watching(database, tmp_path) as first:
+        second = start(database, tmp_path, ("counter",))
+        wait_for(lambda: bool(second.said(f"another daemon of {HOST} watches counter: waiting")), 5)
+        end(first)
+        wait_for(lambda: bool(second.said("1 watchers are at work")), 5)
+        assert len(second.said("waiting")) == 1
+        with watching(database, tmp_path, ("waiting",)):  # of another type, so beside it
+            write(numbers, 1)
+            wait_for(lambda: reached(connection) == [1], 5)
+        end(second)
+
+
+def test_events_that_a_daemon_of_another_type_has_left_are_sent(
+    connection: Connection, database: Database, tmp_path: Path, numbers: Path
+) -> None:
+    add(connection, numbers)
+    with watching(database, tmp_path, ("counter",)):
+        wait_for(lambda: has_state(tmp_path, b"0"), 5)
+    nowhere = Database(f"{database.conninfo} port=1")
+    with watching(nowhere, tmp_path, ("counter",), conninfo=nowhere.conninfo):
+        count_to(tmp_path, numbers, 3)
+    assert reached(connection) == []
+    with watching(database, tmp_path, ("waiting",)):
+        wait_for(lambda: reached(connection) == [1, 2, 3], 5)
+
+
+def test_a_look_that_fails_is_said_once_and_goes_on(
+    connection: Connection, database: Database, tmp_path: Path, numbers: Path
+) -> None:
+    missing = add(connection, tmp_path / "missing", name="missing")
+    broken = add(connection, numbers, name="broken", kind="waiting")
+    numbers.write_text("many")
+    with watching(database, tmp_path) as process:
+        wait_for(lambda: looked(connection, broken).last_error is not None, 10)
+        assert looked(connection, missing).last_error == "there is no missing"
+        assert "ValueError: invalid literal" in str(looked(connection, broken).last_error)
+        write(tmp_path / "missing", 0)
+        wait_for(lambda: looked(connection, missing).last_error is None, 10)
+        assert len(process.said("there is no missing")) == len(process.said(f"{missing.id} looks again")) == 1
+        assert len(process.said(f"watcher {broken.id} is broken")) == 1
+    events = connection.execute("SELECT payload ->> 'component' FROM hook_events WHERE action = 'error'").fetchall()
+    assert events == [("watcher/waiting",)]
+
+
+def test_a_watcher_that_makes_no_sense_says_so_and_harms_no_other(
+    connection: Connection, database: Database, tmp_path: Path, numbers: Path
+) -> None:
+    add(connection, numbers)
+    lost = watchers.add(connection, NewWatcher(HOST, "counter"))
+    odd = watchers.add(connection, NewWatcher(HOST, "telepathy"))
+    with watching(database, tmp_path) as process:
+        wait_for(lambda: looked(connection, lost).last_error == "a counter watcher needs --path", 10)
+        assert "there is no watcher type 'telepathy'" in str(looked(connection, odd).last_error)
+        assert process.said("1 watchers are at work")
+
+
+def test_a_change_of_a_file_is_looked_at_at_once_and_a_burst_as_one(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    folder = tmp_path / "watched"
+    folder.mkdir()
+    numbers = folder / "number"
+    numbers.write_text("0")
+    add(connection, numbers, kind="told", interval=3600)
+    with watching(database, tmp_path):
+        wait_for(lambda: has_state(tmp_path, b"0"), 5)
+        # The first look may come before inotify is at work.
+        wait_for(lambda: _reached_after(connection, numbers, 1), 10)
+        for number in range(2, 8):
+            write(numbers, number)
+        wait_for(lambda: reached(connection) == list(range(1, 8)), 5)
+    times = connection.execute("SELECT count(DISTINCT occurred_at) FROM hook_events WHERE payload ->> 'n' > '1'")
+    assert times.fetchone() == (1,)
+
+
+def _reached_after(connection: Connection, path: Path, number: int) -> bool:
+    write(path, number)
+    return number in reached(connection)
+
+
+def test_looks_that_wait_hold_up_no_others_and_lose_nothing(
+    connection: Connection, database: Database, tmp_path: Path, numbers: Path
+) -> None:
+    add(connection, numbers, kind="waiting")
+    with watching(database, tmp_path):
+        wait_for(lambda: has_state(tmp_path, b"0"), 5)
+        for number in (3, 7):
+            write(numbers, number)
+            wait_for(lambda n=number: len(reached(connection)) == n, 5)  # type: ignore[misc]
+    assert reached(connection) == list(range(1, 8))
+
+
+def test_a_full_spool_gives_the_oldest_up_and_tells_how_many(
+    connection: Connection, database: Database, tmp_path: Path, numbers: Path
+) -> None:
+    add(connection, numbers)
+    with watching(database, tmp_path):
+        wait_for(lambda: has_state(tmp_path, b"0"), 5)
+    nowhere = Database(f"{database.conninfo} port=1")
+    with watching(nowhere, tmp_path, spool_max_events=100) as process:
+        count_to(tmp_path, numbers, 90)
+        count_to(tmp_path, numbers, 150)
+        assert len(process.said("the spool is full")) == 1
+    [(dropped,)] = in_store(tmp_path, "SELECT dropped FROM spool_total")
+    assert dropped > 50
+    with watching(database, tmp_path):
+        wait_for(lambda: 150 in reached(connection), 5)
+        warning = "SELECT (payload ->> 'dropped')::int FROM hook_events WHERE source = 'system' AND action = 'warning'"
+        wait_for(lambda: connection.execute(warning).fetchall() == [(dropped,)], 5)
+    told = reached(connection)
+    assert told == list(range(told[0], 151))
+    assert in_store(tmp_path, "SELECT * FROM spool_total") == [(1, 0, 0, 0)]
+
+
+def test_a_store_that_cannot_be_read_is_set_aside(
+    connection: Connection, database: Database, tmp_path: Path, numbers: Path
+) -> None:
+    add(connection, numbers)
+    (tmp_path / "watchers").mkdir()
+    (tmp_path / "watchers" / f"{HOST}.db").write_bytes(b"no database" * 1000)
+    with watching(database, tmp_path) as process:
+        assert len(process.said("cannot be read")) == 1
+        wait_for(lambda: has_state(tmp_path, b"0"), 5)
+
+
+def test_an_event_that_the_database_refuses_holds_up_no_other(
+    connection: Connection, database: Database, tmp_path: Path, numbers: Path
+) -> None:
+    connection.execute("ALTER TABLE hook_events ADD CONSTRAINT no_two CHECK (payload ->> 'n' IS DISTINCT FROM '2')")
+    add(connection, numbers)
+    with watching(database, tmp_path) as process:
+        wait_for(lambda: has_state(tmp_path, b"0"), 5)
+        write(numbers, 3)
+        wait_for(lambda: reached(connection) == [1, 3], 5)
+        wait_for(lambda: len(process.said("the database refuses the event")) == 1, 5)
+
+
+def test_a_schema_of_another_program_ends_the_daemon_with_the_status_for_it(
+    empty_database: Database, tmp_path: Path
+) -> None:
+    process = start(empty_database, tmp_path)
+    assert process.wait(10) == 78
+    assert process.said("run 'hep db migrate'")

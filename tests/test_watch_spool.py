@@ -1,0 +1,276 @@
+"""The daemon's own disk: the spool and its bounds, states, definitions; and what events look like there."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from hook_event_processor.settings import Settings
+from hook_event_processor.watchers.check import Definition, Moment, Noticed
+from hook_event_processor.watchers.crew import Crew
+from hook_event_processor.watchers.envelope import Envelopes, as_state
+from hook_event_processor.watchers.ledger import Ledger
+from hook_event_processor.watchers.local_store import LocalStore
+from hook_event_processor.watchers.schedule import Schedule
+from hook_event_processor.watchers.settling import Settling
+from hook_event_processor.watchers.spool import Limits, SpooledEvent, Total
+from hook_event_processor.watchers.watch import Outcome
+
+Open = Callable[..., LocalStore]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Open]:
+    """Opens the store of the test, for types and limits."""
+    stores = []
+
+    def open_store(*types: str, **limits: Any) -> LocalStore:
+        stores.append(LocalStore(tmp_path / "watchers/web-1.db", types or ("file",), Limits(**limits)))
+        return stores[-1]
+
+    yield open_store
+    for store in stores:
+        store.close()
+
+
+def events(first: int, last: int, size: int = 10) -> list[SpooledEvent]:
+    return [SpooledEvent(f"id-{n}", b"x" * size, "file") for n in range(first, last + 1)]
+
+
+def ids(store: LocalStore) -> list[str]:
+    return [row[1] for row in store.first(1000)]
+
+
+def row(watcher_id: str, **fields: Any) -> dict[str, Any]:
+    return {"id": watcher_id, "type": "file", "conditions": [], "options": {}, "interval": None, "name": "", **fields}
+
+
+def test_events_leave_in_the_order_in_which_they_came(opened: Open) -> None:
+    store = opened()
+    store.keep((), events(1, 3))
+    store.keep((), events(4, 5))
+    assert store.total() == Total(5, 50, 0)
+    first = store.first(2)
+    assert [row[1] for row in first] == ["id-1", "id-2"]
+    store.remove([row[0] for row in first])
+    assert ids(store) == ["id-3", "id-4", "id-5"]
+    assert store.total() == Total(3, 30, 0)
+
+
+def test_state_and_events_of_a_look_are_written_together_or_not_at_all(opened: Open) -> None:
+    store = opened()
+    store.keep([("watcher-1", "file", b"1")], events(1, 1))
+    with pytest.raises(sqlite3.Error):
+        store.keep([("watcher-1", "file", b"2")], [SpooledEvent(None, b"x", "file")])  # type: ignore[arg-type]
+    assert (store.states(), ids(store)) == ({"watcher-1": 1}, ["id-1"])
+
+
+@pytest.mark.parametrize("limits", [{"rows": 100}, {"bytes": 1000}])
+def test_a_full_spool_gives_up_the_oldest(opened: Open, limits: dict[str, int]) -> None:
+    store = opened(**limits)
+    assert store.keep((), events(1, 100)) == 0
+    dropped = store.keep((), events(101, 110))
+    assert dropped == 11  # some more than needed
+    assert ids(store) == [event.id for event in events(12, 110)]
+    assert store.total().dropped == 11
+    # More than ever fits: the newest of them.
+    store.keep((), events(111, 350))
+    assert ids(store)[-1] == "id-350"
+    assert store.total().rows + store.total().dropped == 350
+
+
+def test_a_full_spool_gives_up_the_newest_where_that_is_set(opened: Open) -> None:
+    store = opened(rows=100, drops_oldest=False)
+    store.keep((), events(1, 95))
+    assert store.keep((), events(96, 110)) == 10
+    assert ids(store) == [event.id for event in events(1, 100)]
+    # What tells of it always fits, and they are told once.
+    store.tell_dropped(SpooledEvent("warning", b"{}"), 10)
+    assert store.total() == Total(101, 1002, 0)
+    assert ids(store)[-1] == "warning"
+
+
+def test_the_spool_is_there_after_a_restart(opened: Open) -> None:
+    store = opened()
+    store.keep([("watcher-1", "file", b"[1]")], events(1, 2))
+    store.keep_definitions([row("watcher-1")])
+    store.close()
+    again = opened()
+    assert (ids(again), again.states(), again.definitions()) == (
+        ["id-1", "id-2"],
+        {"watcher-1": [1]},
+        [row("watcher-1")],
+    )
+
+
+def test_daemons_of_different_types_share_a_store(opened: Open) -> None:
+    files, ports = opened("file"), opened("port")
+    files.keep([("watcher-1", "file", b"1")], events(1, 1))
+    ports.keep([("watcher-2", "port", b"2")], [SpooledEvent("id-2", b"x", "port"), SpooledEvent("any", b"x")])
+    assert (ids(files), ids(ports)) == (["id-1", "any"], ["id-2", "any"])
+    assert (files.states(), ports.states()) == ({"watcher-1": 1}, {"watcher-2": 2})
+    files.keep_definitions([row("watcher-1")])
+    ports.keep_definitions([])
+    assert files.definitions() == [row("watcher-1")]
+    assert files.other_types() == ["port"]
+    files.release("port")
+    assert ids(files) == ["id-1", "id-2", "any"]
+
+
+def test_a_state_goes_with_what_it_is_of(opened: Open) -> None:
+    store = opened()
+    store.keep_definitions([row("same"), row("other"), row("gone"), row("renamed")])
+    store.keep([(name, "file", b"1") for name in ("same", "other", "gone", "renamed")], ())
+    store.keep_definitions(
+        [row("same", interval=5.0), row("other", options={"path": "/b"}), row("renamed", name="new")]
+    )
+    assert set(store.states()) == {"same", "renamed"}
+
+
+def test_what_a_check_keeps_comes_back_as_it_was(opened: Open) -> None:
+    store = opened()
+    value = {"path": "/tmp/\udcff", "list": [1, None, 2.5]}
+    store.keep([("watcher-1", "file", as_state(value))], ())
+    assert store.states() == {"watcher-1": value}
+
+
+def test_a_store_of_another_version_is_set_aside(opened: Open, tmp_path: Path) -> None:
+    opened().close()
+    path = tmp_path / "watchers/web-1.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    assert opened().total() == Total(0, 0, 0)
+    assert len(list(path.parent.glob("web-1.unreadable-*"))) == 1
+
+
+def test_the_store_is_its_owners_alone(opened: Open, tmp_path: Path) -> None:
+    opened().keep((), events(1, 1))
+    assert {path.stat().st_mode & 0o077 for path in (tmp_path / "watchers").iterdir()} == {0}
+
+
+class Disk:
+    """A store that refuses, like a disk that is full, until it is emptied."""
+
+    def __init__(self, store: LocalStore) -> None:
+        self.store = store
+        self.full = True
+
+    def keep(self, *arguments: Any) -> int:
+        if self.full:
+            raise sqlite3.OperationalError("database or disk is full")
+        return self.store.keep(*arguments)
+
+
+def test_what_a_full_disk_refuses_is_written_later(opened: Open, caplog: pytest.LogCaptureFixture) -> None:
+    store = opened()
+    disk = Disk(store)
+    ledger = Ledger(disk, Envelopes("web-1", "1.0"), lambda: None)  # type: ignore[arg-type]
+    definition = Definition("watcher-1", "file", (), {}, 1.0)
+    for number in range(1, 4):
+        ledger.add(definition, Outcome(str(number).encode(), events(number, number)))
+        ledger.write(float("inf"))
+    assert ids(store) == []
+    disk.full = False
+    ledger.write(float("inf"))
+    assert (ids(store), store.states()) == (["id-1", "id-2", "id-3"], {"watcher-1": 3})
+    assert ledger.next_due() is None
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == ["the spool cannot be written, trying again: database or disk is full"]
+
+
+def test_looks_are_spread_without_drift_and_missed_ones_are_not_made_up() -> None:
+    schedule: Schedule[int] = Schedule()
+    for number in range(1000):
+        schedule.add(number, 10.0, f"watcher-{number}", 100.0, 1000)
+    looks: list[tuple[float, int]] = []
+    now = 100.0
+    while now < 160.0:
+        due = schedule.next_due()
+        assert due is not None
+        now = max(now, due)
+        turns = schedule.take(now)
+        looks += [(now, turn.item) for turn in turns]
+        for turn in turns:
+            schedule.again(turn, now)
+    settled = [(at, number) for at, number in looks if 120 <= at < 160]
+    assert len(settled) == pytest.approx(4000, rel=0.02)
+    assert len({at for at, _ in settled}) < 200  # few wake-ups
+    of_one = [at for at, number in settled if number == 7]
+    assert [later - at for at, later in pairwise(of_one)] == pytest.approx([10.0] * 3, abs=0.3)
+    # Asleep for a minute: each once.
+    late = schedule.take(220.0)
+    assert len(late) == 1000
+
+
+def test_what_is_together_is_due_at_one_time() -> None:
+    schedule: Schedule[int] = Schedule()
+    for number in range(50):
+        schedule.add(number, 10.0, "cpu 10.0", 100.0, 50)
+    first = schedule.take(101.0)
+    for turn in first:
+        schedule.again(turn, 101.0)
+    assert len({turn.due for turn in first}) == 1
+
+
+def test_a_burst_is_over_when_it_is_quiet_or_has_gone_on_for_long() -> None:
+    settling: Settling[str] = Settling()
+    settling.begin("file", 0.0)
+    settling.begin("file", 0.1)
+    assert settling.take(0.25) == []
+    assert settling.next_due() == pytest.approx(0.3)
+    assert settling.take(0.31) == ["file"]
+    for tenth in range(21):
+        settling.begin("file", tenth / 10)
+    assert "file" in settling
+    assert settling.take(2.01) == ["file"]
+    assert settling.next_due() is None
+
+
+def test_a_crew_runs_as_many_tasks_at_a_time_as_it_has_threads() -> None:
+    barrier, done = threading.Barrier(4), threading.Semaphore(0)
+
+    def run(_: int) -> None:
+        barrier.wait(5)
+        done.release()
+
+    crew: Crew[int] = Crew(4, run)
+    for task in range(8):
+        crew.submit(task)
+    for _ in range(8):
+        assert done.acquire(timeout=5)
+
+
+def test_limits_come_from_the_settings(tmp_path: Path) -> None:
+    settings = Settings(tmp_path, None, spool_max_events=5, spool_max_size=6, spool_policy="drop_newest")
+    assert Limits.of(settings) == Limits(5, 6, False)
+
+
+def test_a_large_event_is_cut_and_one_with_odd_bytes_is_sent() -> None:
+    envelopes = Envelopes("web-1", "1.0", 5000)
+    definition = Definition("watcher-1", "file", (), {}, 1.0)
+    moment = Moment(datetime.now(UTC), 0.0)
+    odd = Noticed("file.created", {"path": "/tmp/\udcff\0", "big": 2**70, "line": "y" * 100_000}, "/tmp/\udcff\0" * 200)
+    [event] = envelopes.of(definition, odd, moment)
+    body = orjson.loads(event.body)
+    assert body["payload"]["path"] == "/tmp/\\udcff\\x00"
+    assert (body["payload"]["truncated"], body["payload"]["big"]) == (True, str(2**70))
+    assert len(body["resource"]) == 255
+    assert len(event.body) < 6000
+
+
+def test_a_level_that_is_high_is_the_agents_event_too() -> None:
+    data = {"usage_percent": 91.0, "current": 91.0, "threshold": 80.0}
+    definition = Definition("watcher-1", "cpu", (), {}, 1.0)
+    moment = Moment(datetime.now(UTC), 0.0)
+    events = Envelopes("web-1", "1.0").of(definition, Noticed("system.cpu_high", data, "cpu"), moment)
+    bodies = [orjson.loads(event.body) for event in events]
+    assert [f"{body['source']}.{body['action']}" for body in bodies] == ["system.cpu_high", "agent.resource_high"]
+    assert bodies[1]["payload"]["agent"] == {"name": "web-1", "resource": "cpu", "current": 91.0, "threshold": 80.0}
