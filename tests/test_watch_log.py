@@ -331,6 +331,7 @@ def test_a_pattern_stays_within_a_line(pattern: str, expected: list[str] | None)
     [
         ("", {"path": "/var/log/x"}, "needs --pattern"),
         ("matches", {"path": "/var/log/x", "pattern": "("}, "is no regular expression: missing"),
+        ("matches", {"path": "/var/log/x", "pattern": r"\pL{25}"}, "too complex"),
         ("matches contains", {"path": "/var/log/x", "pattern": "x"}, "one thing only"),
         ("", {"path": "/var/log/x", "pattern": "x", "max_events": 0}, "from 1 to 10000"),
     ],

@@ -10,6 +10,7 @@ import re2
 _MAX_PATTERN = 4096  # characters
 _MAX_MEMORY = 1 << 20  # bytes that RE2 may use for one pattern
 _MAX_GROUPS = 100
+_MAX_INSTRUCTIONS = 20_000  # of the compiled pattern: at worst, a byte takes 7 ns times as many
 
 
 class LineMatch(NamedTuple):
@@ -42,6 +43,8 @@ class LinePattern:
             raise ValueError(f"{text!r} is no regular expression: {_reason(fault)}") from fault
         if self._compiled.groups > _MAX_GROUPS:
             raise ValueError(f"a pattern has at most {_MAX_GROUPS} groups, not {self._compiled.groups}")
+        if self._compiled.programsize > _MAX_INSTRUCTIONS:
+            raise ValueError(f"{text!r} is too complex: repeat less")
         if not literal and _marks_text(text):
             raise ValueError(r"a pattern has no \A and \z: a line begins at ^ and ends at $")
         self.names = {name.decode(): index for name, index in self._compiled.groupindex.items()}

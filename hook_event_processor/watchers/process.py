@@ -238,7 +238,9 @@ def _validate(definition: Definition) -> None:
         raise WatcherRefused(f"a process watcher takes one of --name, --match, --pid and --pidfile, not {named}")
     if "pid" in options and {"started", "created", "exists"} & set(definition.conditions):
         raise WatcherRefused("the process of a --pid has started already: take stopped or crashed, or --name")
-    if "cpu" in options or "rss" in options:
+    limits = [options[name] for name in ("cpu", "rss") if name in options]
+    if limits:
+        _validate_margin(definition, limits)
         return
     for condition in definition.conditions:
         if condition in ("above", "below", "high", "normal"):
@@ -246,6 +248,13 @@ def _validate(definition: Definition) -> None:
     for name in THRESHOLD_OPTIONS:
         if name in options:
             raise WatcherRefused(f"--{name.replace('_', '-')} goes with --cpu or --rss")
+
+
+def _validate_margin(definition: Definition, limits: Sequence[float]) -> None:
+    if len(limits) == 1:
+        level.validate_margin(definition, limits[0])
+    elif "until_normal" in definition.options:
+        raise WatcherRefused("--until-normal goes with one of --cpu and --rss: make two watchers")
 
 
 def _target(definition: Definition) -> str:

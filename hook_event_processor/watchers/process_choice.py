@@ -24,10 +24,10 @@ class Choice(Protocol):
 
 
 class Named:
-    """The processes whose program has this name."""
+    """The processes whose program has this name, with or without its directory."""
 
     def __init__(self, name: str) -> None:
-        self.label = name
+        self.label = name.rsplit("/", 1)[-1]
 
     def find(self, monotonic: float) -> list[Process]:
         return TABLE.at(monotonic).named(self.label)
