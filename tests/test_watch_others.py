@@ -15,7 +15,7 @@ from looks import Watched, await_events, refusal
 
 from hook_event_processor.watchers import logins, package_databases, stream
 from hook_event_processor.watchers.check import CheckFailed
-from hook_event_processor.watchers.package_databases import Dpkg
+from hook_event_processor.watchers.package_databases import Dpkg, Rpm
 
 STATUS = Path("/var/lib/dpkg/status")
 
@@ -111,6 +111,19 @@ def test_the_database_is_read_again_only_when_it_was_written(status: Path, monke
     status.unlink()
     with pytest.raises(CheckFailed, match="there is no database of packages"):
         watched.look()
+
+
+def test_a_database_that_cannot_be_read_hides_nothing_of_another(
+    status: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rpmdb.sqlite").write_text("broken")
+    monkeypatch.setenv("PATH", str(tmp_path))  # no rpm there
+    monkeypatch.setattr(package_databases, "DATABASES", (Rpm([str(tmp_path)]), Dpkg(str(status))))
+    watched = Watched("package")
+    with pytest.raises(CheckFailed, match="there is no program rpm"):
+        watched.look()
+    edit(status, "1.22-1", "1.24-1")
+    assert watched.types() == ["package.upgraded"]
 
 
 @pytest.mark.skipif(not STATUS.exists(), reason="there is no dpkg here")
@@ -222,6 +235,17 @@ def test_accounts_that_come_and_go_are_told_of_by_name_alone(tmp_path: Path, mon
     assert watched.look() == told
     assert watched.look() == []
     assert again.look(late=True) == [(event_type, {**data, "seen_late": True}) for event_type, data in told]
+
+
+def test_accounts_are_told_of_where_nobody_records_logins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "passwd").write_text("root:x:0:0:root:/root:/bin/bash\n")
+    for name in ("PASSWD", "UTMP", "SESSIONS"):
+        monkeypatch.setattr(logins, name, str(tmp_path / name.lower()))
+    watched = Watched("user")
+    with pytest.raises(CheckFailed, match="nobody records logins here"):
+        watched.look()
+    (tmp_path / "passwd").write_text("")
+    assert watched.look() == [("user.deleted", {"user": "root"})]
 
 
 def is_alive(number: int) -> bool:

@@ -41,16 +41,20 @@ class _Check:
         self._state = kept
 
     def look(self, moment: Moment) -> list[Noticed]:
-        noticed = []
-        found = False
+        noticed: list[Noticed] = []
+        faults: list[CheckFailed] = []
+        found = 0
         for database in package_databases.DATABASES:
-            packages = database.packages()
-            if packages is None:
+            try:
+                packages = database.packages()
+            except CheckFailed as fault:
+                faults.append(fault)
                 continue
-            found = True
-            if packages is not self._read.get(database.manager):
-                noticed += self._compare(database.manager, self._chosen(packages), moment)
-                self._read[database.manager] = packages
+            if packages is not None:
+                found += 1
+                noticed += self._compare(database.manager, packages, moment)
+        if faults and not noticed:  # else the next look raises it
+            raise faults[0]
         if not found:
             raise CheckFailed("there is no database of packages here, neither dpkg's nor rpm's")
         return noticed
@@ -61,8 +65,11 @@ class _Check:
         return {key: one for key, one in packages.items() if fnmatchcase(key.rpartition(":")[0], self._pattern)}
 
     def _compare(self, manager: str, packages: Packages, moment: Moment) -> list[Noticed]:
+        if packages is self._read.get(manager):
+            return []
+        self._read[manager] = packages
         before = self._settled.get(manager)
-        after = self._settled[manager] = _settle(before or {}, packages)
+        after = self._settled[manager] = _settle(before or {}, self._chosen(packages))
         self._state = {**self._state, manager: {key: [one.version, one.installed] for key, one in after.items()}}
         if before is None:
             return []

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from hook_event_processor.watchers import logins, parsers
-from hook_event_processor.watchers.check import Definition, Kind, Moment, Noticed, Option, rfc3339
+from hook_event_processor.watchers.check import CheckFailed, Definition, Kind, Moment, Noticed, Option, rfc3339
 from hook_event_processor.watchers.logins import Session
 from hook_event_processor.watchers.notice import Notice
 
@@ -40,10 +40,14 @@ class _Check:
 
     def look(self, moment: Moment) -> list[Noticed]:
         noticed = []
-        if self._notice.wants(_LOGIN, _LOGOUT):
-            noticed += self._compare_sessions(moment)
         if self._notice.wants(_CREATED, _DELETED) and self._has_changed(logins.PASSWD):
             noticed += self._compare_accounts(moment)
+        if self._notice.wants(_LOGIN, _LOGOUT):
+            try:
+                noticed += self._compare_sessions(moment)
+            except CheckFailed:
+                if not noticed:  # else the next look raises it
+                    raise
         return noticed
 
     def _has_changed(self, path: str) -> bool:
