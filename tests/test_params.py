@@ -53,6 +53,9 @@ def test_a_value_is_json_or_else_a_string(option: str, name: str, value: object)
         ("channel=" + "x" * 20_000, "at most 16384"),
         ("channel=a\0", "holds what JSON in the database cannot"),
         ('hosts=["\\u0000"]', "holds what JSON in the database cannot"),
+        ('any={"a\\u0000": 1}', "the parameter 'any' holds what JSON in the database cannot: 'a\\x00'"),
+        ("any=" + "[" * 1000 + "]" * 1000, "the parameter 'any' is nested deeper than 20"),
+        ("any=" + '{"a":' * 1000 + "1" + "}" * 1000, "the parameter 'any' is nested deeper than 20"),
         ("threshold=18446744073709551615", "holds what JSON in the database cannot"),
     ],
 )
@@ -97,6 +100,16 @@ def test_the_defaults_of_a_table_are_values_of_json() -> None:
         ("{ x = 1e400 }", "the parameter 'x' holds what JSON in the database cannot"),
         ("{ x = '\\0' }", "the parameter 'x' holds what JSON in the database cannot"),
         ("{ x = ('x'):rep(20000) }", "at most 16384"),
+        ("{ x = print }", "hook.lua:2: the parameter 'x' holds what JSON in the database cannot: 'a function'"),
+        ("{ x = { y = print } }", "hook.lua:2: the parameter 'x' holds what JSON in the database cannot: 'a function'"),
+        ("{ ['a\\0b'] = 1 }", "hook.lua:2: the parameter 'a\\x00b' has a NUL character in its name"),
+        (
+            "{ x = { ['a\\0b'] = 1 } }",
+            "hook.lua:2: the parameter 'x' holds what JSON in the database cannot: 'a\\x00b'",
+        ),
+        ("{ x = { [true] = 1 } }", "neither a list nor one of names"),
+        ("{ [print] = 1 }", "hook.lua:2: params is {a function: 1}: it takes a table of names"),
+        ("print", "hook.lua:2: params is a function: it takes a table of names"),
     ],
 )
 def test_defaults_that_cannot_be_are_refused_with_their_line(table: str, reason: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from hook_event_processor.errors import HookRefused, PatternRefused
 from hook_event_processor.lua.names import LIBRARY_PREFIX, Named, closure, cycle_through, names_in
 from hook_event_processor.lua.params import defaults_of
-from hook_event_processor.lua.runtime import Program, Runtime
+from hook_event_processor.lua.runtime import FUNCTION, Program, Runtime
 from hook_event_processor.registry import parse_pattern
 
 # What these do outside the database cannot be undone: hooks that name them run under a lease.
@@ -189,7 +189,7 @@ class _Reader:
                     f"unknown key {repr(key)[:_MAX_WORD]} in the hook's table; known are {known}", word=str(key)
                 )
         for key in ("execute", "filter"):
-            if key in table and table[key] is not True:
+            if key in table and table[key] != FUNCTION:
                 raise self.refuse(f"{key} is not a function", word=key)
         if "execute" not in table:
             raise self.refuse("the hook has no execute function: write function hook.execute(event) ... end")

@@ -11,6 +11,7 @@ import orjson
 from hook_event_processor.errors import HookRefused, UsageError
 
 MAX_PARAMS_BYTES = 16 * 1024  # as JSON: every run decodes what was set
+_MAX_DEPTH = 20
 _INT64 = range(-(2**63), 2**63)
 # A boolean is an int, too: it stands first.
 _KINDS = ((bool, "boolean"), ((int, float), "number"), (str, "string"), (list, "list"), (dict, "table"))
@@ -19,7 +20,7 @@ _KINDS = ((bool, "boolean"), ((int, float), "number"), (str, "string"), (list, "
 def defaults_of(value: object) -> dict[str, Any]:
     """The params of a hook's table as JSON's values. Raises HookRefused, saying what they may be."""
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
-        raise HookRefused(f"params is {value!r}: it takes a table of names and their defaults")
+        raise HookRefused(f"params is {repr(value)[:80]}: it takes a table of names and their defaults")
     params = {name: _plain(name, item) for name, item in value.items()}
     _check_size(params)
     return params
@@ -76,16 +77,21 @@ def _shown(value: object) -> str:
     return orjson.dumps(value).decode()[:80]
 
 
-def _plain(name: str, value: object) -> Any:
+def _plain(name: str, value: object, depth: int = 1) -> Any:
     """A value as JSON holds it: a table with the keys 1 to n becomes a list."""
+    if not _fits(name):
+        raise HookRefused(f"the parameter {name[:80]!r} has a NUL character in its name")
+    if depth > _MAX_DEPTH:
+        raise HookRefused(f"the parameter {name!r} is nested deeper than {_MAX_DEPTH}")
     if isinstance(value, dict):
-        if value and set(value) == set(range(1, len(value) + 1)):
-            return [_plain(name, value[n]) for n in range(1, len(value) + 1)]
+        # True equals 1, and is no place in a list.
+        if value and all(type(key) is int for key in value) and set(value) == set(range(1, len(value) + 1)):
+            return [_plain(name, value[n], depth + 1) for n in range(1, len(value) + 1)]
         if not all(isinstance(key, str) for key in value):
             raise HookRefused(f"the parameter {name!r} is a table that is neither a list nor one of names")
-        return {key: _plain(name, item) for key, item in value.items()}
+        return {_plain(name, key, depth): _plain(name, item, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(name, item) for item in value]
+        return [_plain(name, item, depth + 1) for item in value]
     if not _fits(value):
         raise HookRefused(f"the parameter {name!r} holds what JSON in the database cannot: {str(value)[:80]!r}")
     return value

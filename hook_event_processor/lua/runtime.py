@@ -176,7 +176,7 @@ class Runtime:
         self._lua.set_max_memory(self._memory if confined else 0)
 
     def describe(self, program: Program, timeout: float) -> dict[str, Any]:
-        """The table that the text returns, its strings and numbers as Python's; functions as True.
+        """The table that the text returns, its strings and numbers as Python's; what has no form there is an Opaque.
 
         Raises HookRefused when the text does not compile, does not run, or returns something else.
         """
@@ -366,6 +366,19 @@ def _reason(message: bytes | str) -> str:
     return text.split("\nstack traceback:")[0]
 
 
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """What a hook's table holds that has no form in Python: of what kind it is."""
+
+    kind: str
+
+    def __repr__(self) -> str:
+        return f"a {self.kind}"
+
+
+FUNCTION = Opaque("function")
+
+
 class _Plain:
     """Turns a hook's table into Python's values, up to a number and a depth; `left` is 0 when that was too little."""
 
@@ -383,7 +396,10 @@ class _Plain:
         return described
 
     def _key(self, key: Any) -> Any:
-        return key.decode(errors="replace") if isinstance(key, bytes) else lua_type(key) or key
+        if isinstance(key, bytes):
+            return key.decode(errors="replace")
+        kind = lua_type(key)
+        return Opaque(kind) if kind else key
 
     def _value(self, value: Any, depth: int) -> Any:
         if isinstance(value, bytes):
@@ -391,4 +407,4 @@ class _Plain:
         kind = lua_type(value)
         if kind == "table":
             return self.table(value, depth + 1)
-        return True if kind == "function" else value
+        return Opaque(kind) if kind else value
