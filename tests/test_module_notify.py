@@ -214,6 +214,8 @@ def test_each_attempt_at_an_event_sends_the_same_message_id(post: Post) -> None:
         ("body", '"\\255"', "body is not UTF-8"),
         ("body", '("x"):rep(2^20 + 1)', "body has 1048577 bytes: at most 1048576"),
         ("html", '("x"):rep(2^20 + 1)', "html has 1048577 bytes: at most 1048576"),
+        ("username", '"m\u00fc"', "username holds a character that is not ASCII"),
+        ("password", '"p\u00e4ss"', "password holds a character that is not ASCII"),
     ],
 )
 def test_what_would_forge_a_header_is_refused(post: Post, field: str, value: str, reason: str) -> None:
@@ -221,6 +223,36 @@ def test_what_would_forge_a_header_is_refused(post: Post, field: str, value: str
     assert outcomes(result) == [Outcome.FAILED]
     assert reason in error(result)
     assert post.commands == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '{("\u00e4"):rep(30000) .. " <a@b.c>"}',
+        '{("\u00e4 "):rep(400) .. " <a@b.c>"}',
+        'many(50, ("\u00e4 "):rep(5))',
+        'many(101, "")',
+        'many(100, ("x "):rep(400))',
+        '("a@b.c,"):rep(100000)',
+        '("<"):rep(40000)',
+        '("["):rep(40000)',
+        '("("):rep(40000)',
+        '(":"):rep(40000)',
+    ],
+)
+def test_attack_addresses_that_take_minutes_to_read_or_write(post: Post, value: str) -> None:
+    started = perf_counter()
+    _run(f"{_MANY} {_email(post, to=value)}", timeout=30)
+    assert perf_counter() - started < 20
+
+
+_MANY = """
+local function many(n, name)
+  local list = {}
+  for i = 1, n do list[i] = name .. " <a" .. i .. "@b.c>" end
+  return list
+end
+"""
 
 
 def test_a_recipient_that_is_refused_is_named(post: Post) -> None:

@@ -22,6 +22,10 @@ from hook_event_processor.lua.web.mail import IMPLICIT_TLS_PORT, Rejected, Relay
 
 _MAX_RECIPIENTS = 100
 _MAX_HEADER = 2000  # characters
+_MAX_ADDRESSES = 64 * 1024  # characters of a field
+# Characters that are no ASCII take time by the square to be written into a header, which nothing interrupts.
+_MAX_FOREIGN = 500
+_MAX_NAME = 128  # characters, of one name
 _MAX_TEXT = 1024 * 1024  # bytes
 _SHOWN = 200  # bytes of a message's text, in a dry run
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
@@ -99,6 +103,10 @@ def _checked(fields: bytes) -> dict[str, Any]:
             raise Misused(f"notify.email: {shown} holds a line break or another control character")
         if len(value) > _MAX_HEADER:
             raise Misused(f"notify.email: {shown} has {len(value)} characters: at most {_MAX_HEADER}")
+    for name in ("username", "password"):
+        # The protocol's ways to log in differ in what other characters would be sent as (RFC 4616, 2195).
+        if not (mail[name] or "").isascii():
+            raise Misused(f"notify.email: {name} holds a character that is not ASCII")
     _check_size("html", (mail["html"] or "").encode())
     return mail
 
@@ -116,11 +124,21 @@ def _addresses(field: str, texts: list[str]) -> list[Address]:
     """The addresses of a field, each written address or Name <address>; commas separate several of them."""
     if any(_CONTROL.search(text) for text in texts):
         raise Misused(f"notify.email: {field} holds a line break or another control character")
+    size = sum(map(len, texts))
+    if size > _MAX_ADDRESSES or len(texts) > _MAX_RECIPIENTS:
+        raise Misused(
+            f"notify.email: {field} has {len(texts)} texts of {size} characters:"
+            f" at most {_MAX_RECIPIENTS} of {_MAX_ADDRESSES}"
+        )
+    if sum(not character.isascii() for text in texts for character in text) > _MAX_FOREIGN:
+        raise Misused(f"notify.email: {field} has more than {_MAX_FOREIGN} characters that are not ASCII")
     found = []
     for name, address in getaddresses([text for text in texts if text.strip()]):
         local, at, domain = address.rpartition("@")
         if not at or not _LOCAL_PART.fullmatch(local) or not _DOMAIN.fullmatch(domain):
             raise Misused(f"notify.email: {field} takes addresses like name@example.com, not {address[:80]!r}")
+        if len(name) > _MAX_NAME:
+            raise Misused(f"notify.email: {field} has a name of {len(name)} characters: at most {_MAX_NAME}")
         found.append(Address(name, local, domain))
     return found
 
