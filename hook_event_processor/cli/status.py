@@ -11,6 +11,7 @@ from hook_event_processor.cli.parser import add_command, add_format
 
 if TYPE_CHECKING:
     from hook_event_processor.settings import Settings
+    from hook_event_processor.store.hosts import Counts
     from hook_event_processor.store.processors import Backlog, Processor
 
 _COUNTERS = ("processed", "succeeded", "failed", "retried", "errors", "unrouted")
@@ -32,16 +33,25 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
 def status(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.output import document
+    from hook_event_processor.store import hosts
     from hook_event_processor.store import processors as store
 
     with session(settings) as connection:
         known = store.processors(connection)
         waiting = store.backlog(connection)
+        fleet = hosts.counts(connection)
         database = _database(connection.info)
     if arguments.format == "json":
-        document({"database": database, "backlog": _backlog_document(waiting), **_processors_document(known)})
+        document(
+            {
+                "database": database,
+                "backlog": _backlog_document(waiting),
+                "hosts": dataclasses.asdict(fleet),
+                **_processors_document(known),
+            }
+        )
     else:
-        _show(database, known, waiting)
+        _show(database, known, waiting, fleet)
     return 0
 
 
@@ -68,7 +78,7 @@ def _processors_document(known: list[Processor]) -> dict[str, Any]:
     return {"processors": listed}
 
 
-def _show(database: dict[str, str], known: list[Processor], waiting: Backlog) -> None:
+def _show(database: dict[str, str], known: list[Processor], waiting: Backlog, fleet: Counts) -> None:
     from hook_event_processor.cli.output import fields, line
 
     alive = [processor for processor in known if processor.alive]
@@ -82,11 +92,25 @@ def _show(database: dict[str, str], known: list[Processor], waiting: Backlog) ->
             "Latency": _latency(alive),
             "Since start": _totals(alive),
             "Failed": _failed(waiting),
+            "Hosts": _hosts(fleet),
         }
     )
     if known:
         line()
         _show_processors(known)
+
+
+def _hosts(fleet: Counts) -> str | None:
+    """Hosts by status, and their watchers; nothing where there are none."""
+    from hook_event_processor.cli.output import counted
+
+    statuses = ("connected", "stopped", "late", "disconnected")
+    numbers = [f"{number} {status}" for status in statuses if (number := getattr(fleet, status))]
+    if not numbers and not fleet.watchers:
+        return None
+    disabled = fleet.watchers - fleet.enabled
+    more = (f", {disabled} disabled" if disabled else "") + (f", {fleet.failing} cannot look" if fleet.failing else "")
+    return f"{', '.join(numbers) or 'none heard of'}; {counted(fleet.watchers, 'watcher')}{more}"
 
 
 def _running(alive: list[Processor], lost: int) -> str:

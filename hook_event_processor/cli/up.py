@@ -1,4 +1,4 @@
-"""`hep up`: everything at once - database, migrations, starter hooks and a processor, until Ctrl-C."""
+"""`hep up`: everything at once - database, migrations, starter hooks, a processor and watchers, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         commands,
         "up",
         up,
-        "start the database, migrate it, and run a processor until Ctrl-C",
+        "start the database, migrate it, and run a processor and this host's watchers until Ctrl-C",
         "HEP_HOME=/srv/hooks hep up",
         "The database is the one that DATABASE_URL, PG* or DB_PASSWORD name, else an embedded PostgreSQL.\n"
-        "The first time, two starter hooks are added.",
+        "The first time, two starter hooks are added. The watcher daemon is started once this host has a watcher.",
     )
 
 
@@ -47,6 +47,7 @@ def up(_: argparse.Namespace, settings: Settings) -> int:
 
 
 def _run(settings: Settings, started: ExitStack) -> int:
+    from hook_event_processor.cli.beside import Beside
     from hook_event_processor.service import serve
     from hook_event_processor.store.database import Database
 
@@ -55,6 +56,9 @@ def _run(settings: Settings, started: ExitStack) -> int:
     database = Database(conninfo, settings.schema)
     with database.session("up") as connection:
         _prepare(connection, settings)
+    beside = Beside(settings, database)
+    started.callback(beside.stop)
+    beside.start()
     return serve(settings, database, on_ready=_say_ready)
 
 

@@ -105,6 +105,7 @@ def _add_run(group: argparse._SubParsersAction[Any], called: str) -> None:
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Returns the daemon's exit status."""
+    from hook_event_processor.cli.beside import end_with_parent
     from hook_event_processor.cli.connect import service_database
     from hook_event_processor.cli.reload import reader
     from hook_event_processor.errors import UsageError
@@ -120,4 +121,6 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
                 kinds.kind(name)
     except WatcherRefused as fault:
         raise UsageError(str(fault)) from None
+    if not end_with_parent():
+        return 0
     return serve(settings, service_database(settings), types, reader(arguments))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from hook_event_processor.cli.parser import Parser
@@ -33,7 +32,7 @@ class KindOptions:
             _add(
                 command,
                 "options of types",
-                {name: kinds.kind(name) for name in kinds.NAMES if find_spec(f"hook_event_processor.watchers.{name}")},
+                {name: kinds.kind(name) for name in kinds.NAMES},
             )
 
     def refusal(self, arguments: Sequence[str], unknown: str) -> str:

@@ -84,6 +84,38 @@ def remove(connection: Connection, name: str) -> None:
         raise NotFound(f"no host {name!r} has registered")
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many hosts there are by status, and watchers: those enabled, and those of them that cannot look."""
+
+    connected: int
+    stopped: int
+    late: int
+    disconnected: int
+    watchers: int
+    enabled: int
+    failing: int
+
+
+def counts(connection: Connection) -> Counts:
+    """The whole fleet in numbers."""
+    with connection.cursor(row_factory=class_row(Counts)) as cursor:
+        found = cursor.execute(
+            """
+            SELECT count(*) FILTER (WHERE status = 'connected') AS connected,
+                   count(*) FILTER (WHERE status = 'stopped') AS stopped,
+                   count(*) FILTER (WHERE status = 'late') AS late,
+                   count(*) FILTER (WHERE status = 'disconnected') AS disconnected,
+                   (SELECT count(*) FROM watchers) AS watchers,
+                   (SELECT count(*) FROM watchers WHERE enabled) AS enabled,
+                   (SELECT count(*) FROM watchers WHERE enabled AND last_error IS NOT NULL) AS failing
+            FROM hosts
+            """
+        ).fetchone()
+    assert found is not None  # noqa: S101 - an aggregate has one row
+    return found
+
+
 def register(connection: Connection, host: Host) -> Before | None:
     """Write a host down as connected; returns what it was before, None for one that is new."""
     values = {

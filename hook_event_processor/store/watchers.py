@@ -173,6 +173,12 @@ def to_watch(connection: Connection, host: str, types: Sequence[str] | None = No
     )
 
 
+def has_any(connection: Connection, host: str) -> bool:
+    """Whether a host has a watcher that is enabled."""
+    row = connection.execute("SELECT EXISTS (SELECT FROM watchers WHERE host = %s AND enabled)", (host,)).fetchone()
+    return row is not None and bool(row[0])
+
+
 def revision(connection: Connection) -> int:
     """The number that grows with every change of what is watched."""
     row = connection.execute("SELECT revision FROM watcher_registry").fetchone()
