@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
+import shutil
 import socket
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from watched import Watched
@@ -311,6 +314,65 @@ def test_growth_and_shrinking(tmp_path: Path) -> None:
         path.write_text(text)
         told.append((len(grows.look()), len(shrinks.look())))
     assert told == [(0, 0), (1, 0), (0, 1)]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_was_told_adds_up_to_what_is_there(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    watched = Watched("file", path=tmp_path, recursive=True, check_hash=bool(seed % 2))
+    listed = Watched("directory", path=tmp_path, recursive=True)
+    watched.look()
+    listed.look()
+    files: dict[str, str] = {}  # by what is told, and what each holds
+    directories = {str(tmp_path)}
+    for step in range(120):
+        change(tmp_path, chance, str(step))
+        if chance.random() < 0.2:
+            watched.restart()
+            listed.restart()
+        if chance.random() < 0.4:
+            continue
+        for each in watched.look():
+            follow(files, each.type, each.data)
+        for each in listed.look():
+            if each.type == "dir.created":
+                directories.add(each.resource)
+            elif each.type == "dir.deleted":
+                directories.remove(each.resource)
+        there = {str(path) for path in tmp_path.rglob("*")}
+        assert files.keys() == {path for path in there if not os.path.isdir(path)}
+        assert directories - {str(tmp_path)} == {path for path in there if os.path.isdir(path)}
+        assert files == {path: Path(path).read_text() for path in files}
+
+
+def change(root: Path, chance: random.Random, text: str) -> None:
+    """Do something to a tree: write, replace, remove or rename a file, make or remove a directory."""
+    names = [root / name for name in ("a", "b", "c", "x/a", "x/b", "x/y/a")]
+    one, other = chance.choice(names), chance.choice(names)
+    for directory in (one.parent, other.parent):
+        directory.mkdir(parents=True, exist_ok=True)
+    action = chance.choice(("write", "replace", "remove", "rename", "rename", "rmtree"))
+    if action == "write":
+        one.write_text(text)
+    elif action == "replace":
+        replace(one, text)
+    elif action == "rmtree" and chance.random() < 0.3:
+        shutil.rmtree(root / "x", ignore_errors=True)
+    elif one.exists() and action == "remove":
+        one.unlink()
+    elif one.exists() and action == "rename":
+        one.rename(other)
+
+
+def follow(files: dict[str, str], event_type: str, data: dict[str, Any]) -> None:
+    """Do to a picture of the files what an event tells."""
+    if event_type == "file.renamed":
+        files[data["new_path"]] = files.pop(data["old_path"])
+    elif event_type == "file.deleted":
+        del files[data["path"]]
+    else:
+        assert (event_type == "file.created") == (data["path"] not in files)
+        files[data["path"]] = Path(data["path"]).read_text()
 
 
 def test_more_changes_than_one_look_tells_are_told_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,28 @@ def test_truncation_that_is_grown_over(log: Path, text: str) -> None:
     append(log, text)
     assert lines(watched) == text.splitlines()
     assert watched.look() == []
+
+
+def test_truncation_that_is_grown_over_to_the_same_place_twice(log: Path) -> None:
+    watched = errors(log)
+    for text in ("ERROR second\n", "ERROR third!\n"):
+        os.truncate(log, 0)
+        append(log, text)
+        assert lines(watched) == [text.strip()]
+    watched.restart()
+    assert watched.look() == []
+    append(log, "ERROR last\n")
+    assert lines(watched) == ["ERROR last"]
+
+
+def test_a_rotation_after_a_truncation_while_nobody_looked(log: Path) -> None:
+    watched = errors(log)
+    os.truncate(log, 0)
+    append(log, "ERROR 1, and more than there was\n")
+    log.rename(f"{log}.1")
+    append(log, "ERROR 2\n")
+    watched.restart()
+    assert lines(watched) == ["ERROR 1, and more than there was", "ERROR 2"]
 
 
 def test_who_writes_on_behind_a_truncation_leaves_a_hole_that_is_passed_over(log: Path) -> None:
@@ -297,6 +320,55 @@ def test_a_link_to_another_log_is_a_rotation(tmp_path: Path) -> None:
     link.unlink()
     link.symlink_to("tuesday")
     assert lines(watched) == ["ERROR 1", "ERROR 2"]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_each_line_is_told_once_and_in_order_whatever_becomes_of_the_log(log: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    watched = errors(log)
+    written: list[str] = []
+    told: list[str] = []
+    rotations = 0
+    half = ""
+
+    def write() -> None:
+        nonlocal half
+        for _ in range(chance.randrange(1, 5)):
+            text = f"ERROR {len(written)} {'x' * chance.randrange(300)}"
+            cut = chance.randrange(len(text))
+            append(log, text[:cut] if not half else "")
+            if half:
+                append(log, half)
+                half = ""
+            else:
+                half = text[cut:] + "\n"
+                written.append(text)
+
+    def finish() -> None:
+        nonlocal half
+        append(log, half)
+        half = ""
+
+    def rotate() -> None:
+        nonlocal rotations
+        finish()
+        rotations += 1
+        log.rename(log.with_name(f"app.log.{rotations}"))
+        log.touch()
+        told.extend(lines(watched))  # or what is in it is lost with the next rotation after a restart
+
+    def truncate() -> None:
+        finish()
+        told.extend(lines(watched))  # what was not read by then is lost to everybody
+        os.truncate(log, 0)
+
+    steps = [write, write, write, rotate, truncate, watched.restart, lambda: told.extend(lines(watched))]
+    for _ in range(60):
+        chance.choice(steps)()
+    finish()
+    for _ in range(3):
+        told.extend(lines(watched))
+    assert told == written
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from functools import cache
 # statx(2), and struct statx of <linux/stat.h>.
 _AT_FDCWD = -100
 _AT_SYMLINK_NOFOLLOW = 0x100
+_AT_EMPTY_PATH = 0x1000
 _STATX_BTIME = 0x800
 _STATX_BYTES = 256
 _BIRTH_OFFSET = 80
@@ -31,11 +32,20 @@ def _statx() -> _Statx | None:
 
 def birth_ns(path: str) -> int | None:
     """When the file itself (not what a link points to) was made, in Unix nanoseconds; None where nobody knows."""
+    return _birth(_AT_FDCWD, os.fsencode(path), _AT_SYMLINK_NOFOLLOW)
+
+
+def birth_ns_of(descriptor: int) -> int | None:
+    """When an open file was made, likewise."""
+    return _birth(descriptor, b"", _AT_EMPTY_PATH)
+
+
+def _birth(directory: int, path: bytes, flags: int) -> int | None:
     call = _statx()
     if call is None:
         return None
     buffer = ctypes.create_string_buffer(_STATX_BYTES)
-    if call(_AT_FDCWD, os.fsencode(path), _AT_SYMLINK_NOFOLLOW, _STATX_BTIME, buffer) != 0:
+    if call(directory, path, flags, _STATX_BTIME, buffer) != 0:
         return None
     (mask,) = struct.unpack_from("=I", buffer)
     if not mask & _STATX_BTIME:

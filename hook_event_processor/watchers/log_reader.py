@@ -7,6 +7,7 @@ import os
 import stat
 from typing import NamedTuple
 
+from hook_event_processor.watchers import birth
 from hook_event_processor.watchers.check import CheckFailed
 
 LINE_BYTES = 64 << 10  # of a line that is looked at; what follows them in it may be passed over
@@ -27,6 +28,7 @@ class Mark(NamedTuple):
     """What a file was when it was read last: a freed inode may be another file's, a truncated file may grow again."""
 
     inode: int
+    born: int | None  # Unix nanoseconds; None where the file system does not say
     offset: int
     line: int | None
     skipping: bool
@@ -40,6 +42,7 @@ class Reader:
     def __init__(self, descriptor: int, status: os.stat_result, *, at_end: bool) -> None:
         self._descriptor = descriptor
         self.identity = (status.st_dev, status.st_ino)
+        self._born = birth.birth_ns_of(descriptor)
         self.offset = 0
         self._line: int | None = 1
         self._skipping = False
@@ -64,10 +67,13 @@ class Reader:
 
     def resume(self, mark: Mark) -> bool:
         """Go on where a mark says, if this is the file that it was made of."""
-        if self.identity[1] != mark.inode or self._content(mark.offset) != (mark.head, mark.tail):
+        if (self.identity[1], self._born) != (mark.inode, mark.born):
             return False
-        self.offset, self._line, self._skipping, self._mark = mark.offset, mark.line, mark.skipping, mark
-        return True
+        if self._content(mark.offset) == (mark.head, mark.tail):
+            self.offset, self._line, self._skipping, self._mark = mark.offset, mark.line, mark.skipping, mark
+            return True
+        # It was truncated, if it is that file and not just one with its inode.
+        return mark.born is not None
 
     def restart_if_truncated(self) -> None:
         """Read from the beginning what is not the content that was read, though it may be as long."""
@@ -78,6 +84,7 @@ class Reader:
         mark = self.mark()
         if status.st_size < self.offset or self._content(self.offset) != (mark.head, mark.tail):
             self.offset, self._line, self._skipping = 0, 1, False
+            self._mark = self._marked()
 
     def read(self, budget: int, *, last: bool) -> Piece | None:
         """The next whole lines, maybe empty where something was passed over; None when there are none yet.
@@ -142,7 +149,7 @@ class Reader:
         return bool(data.strip(b"\0"))
 
     def _marked(self) -> Mark:
-        return Mark(self.identity[1], self.offset, self._line, self._skipping, *self._content(self.offset))
+        return Mark(self.identity[1], self._born, self.offset, self._line, self._skipping, *self._content(self.offset))
 
     def _content(self, offset: int) -> tuple[str, str]:
         """Digests of what the file begins with, and of what stands before the offset."""
