@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from watched import Watched
 
-from hook_event_processor.watchers import digests, file, tree
+from hook_event_processor.watchers import digests, file, kinds, tree
 from hook_event_processor.watchers.check import CheckFailed, WatcherRefused
 
 _NOBODY = 65534
@@ -384,6 +384,15 @@ def test_more_changes_than_one_look_tells_are_told_by_the_next(tmp_path: Path, m
     told = [watched.told() for _ in range(4)]
     assert [len(each) for each in told] == [3, 3, 1, 0]
     assert len({resource for each in told for _, resource in each}) == 7
+
+
+def test_trees_are_looked_at_aside(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    slow = {"file": [True, True, False], "directory": [True, False, False]}
+    for type_name, expected in slow.items():
+        options: list[dict[str, object]] = [{"recursive": True}, {}, {"path": tmp_path / "file"}]
+        watchers = [Watched(type_name, **{"path": tmp_path, **each}) for each in options]
+        assert [kinds.kind(type_name).slow(watched.definition) for watched in watchers] == expected
 
 
 def test_too_many_entries_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

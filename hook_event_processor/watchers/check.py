@@ -92,7 +92,7 @@ class Kind:
     first is the default. `start` makes a check of a definition and of the
     state that an earlier one left, None for none. A check of a kind that
     `blocks` may wait (for a connection, a program) and runs on a thread of
-    its own. `paths` names what the file system should tell changes of at once:
+    its own, as does one whose definition is `slow`. `paths` names what the file system should tell changes of at once:
     directories (with all below, where the definition's option `recursive` is
     set), and other paths, which need not exist. Checks that are `together`
     look at the same moment where their intervals are the same, so that one
@@ -106,6 +106,7 @@ class Kind:
     options: Mapping[str, Option]
     start: Callable[[Definition, object], Check]
     blocks: bool = False
+    slow: Callable[[Definition], bool] = field(default=lambda _: False)
     together: bool = False
     paths: Callable[[Definition], Sequence[str]] = field(default=lambda _: ())
     target: Callable[[Definition], str] = field(default=lambda _: "")  # what lists show of what it looks at

@@ -190,6 +190,7 @@ KIND = Kind(
         **tree.OPTIONS,
     },
     start=_Directories,
+    slow=lambda definition: bool(definition.options.get("recursive")),
     paths=lambda definition: (definition.options["path"],),
     target=lambda definition: str(definition.options["path"]),
     validate=tree.validate,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import stat
 from collections.abc import Iterator
 from typing import Any
@@ -200,6 +201,11 @@ def _validate(definition: Definition) -> None:
             raise WatcherRefused(f"--{name.replace('_', '-')} says how to hash: it takes --check-hash, too")
 
 
+def _slow(definition: Definition) -> bool:
+    """Whether there may be many files to look at: 100,000 take half a second."""
+    return bool(definition.options.get("recursive")) or os.path.isdir(definition.options["path"])
+
+
 KIND = Kind(
     name="file",
     summary="a file, or the files in a directory: made, changed, renamed, removed",
@@ -213,6 +219,7 @@ KIND = Kind(
         "max_hash_size": Option(parsers.size, "a size such as 100MB", "larger files are not hashed (default 100MB)"),
     },
     start=_Files,
+    slow=_slow,
     paths=lambda definition: (definition.options["path"],),
     target=lambda definition: str(definition.options["path"]),
     validate=_validate,

@@ -18,6 +18,7 @@ from hook_event_processor.watchers.changes import Changes
 from hook_event_processor.watchers.check import Moment
 from hook_event_processor.watchers.crew import Crew
 from hook_event_processor.watchers.envelope import Envelopes
+from hook_event_processor.watchers.faults import FaultLog
 from hook_event_processor.watchers.ledger import Ledger
 from hook_event_processor.watchers.local_store import LocalStore, subject
 from hook_event_processor.watchers.schedule import Schedule
@@ -27,7 +28,7 @@ from hook_event_processor.watchers.watch import Outcome, Watch
 logger = logging.getLogger("Watchers")
 
 _LONGEST_WAIT_SECONDS = 5.0
-_CREW = 16  # looks that wait, at a time
+_CREW = 8  # looks that wait, at a time
 _WRITE_AFTER = 100  # looks of one round
 
 
@@ -49,6 +50,7 @@ class Looks:
         self._changes: Changes[Watch] = Changes(self._told)
         self._crew: Crew[Watch] = Crew(_CREW, self._look_aside)
         self._faulty = faulty
+        self._faults = FaultLog()
         self._errors: dict[str, str] = {}
         self._looked: dict[str, Looked] = {}
         self._looked_lock = threading.Lock()
@@ -113,7 +115,7 @@ class Looks:
         due = self._settling.take(now)
         for turn in self._schedule.take(now):
             settles = turn.item in self._settling  # it looks in a moment
-            if settles or not turn.item.kind.blocks:
+            if settles or not turn.item.aside:
                 self._schedule.again(turn, now)
             if not settles:
                 due.append(turn.item)
@@ -126,7 +128,7 @@ class Looks:
     def _start(self, watch: Watch, moment: Moment) -> None:
         if watch.busy:
             self._settling.begin(watch, moment.monotonic)  # what was told meanwhile is for the next look
-        elif watch.kind.blocks:
+        elif watch.aside:
             watch.busy = True
             self._crew.submit(watch)
         else:
@@ -223,7 +225,7 @@ class Looks:
             watch.kind.paths(definition)
         except Exception as fault:
             # Written past the command line, or for another version of the program.
-            logger.error("watcher %s makes no sense: %s", row["id"], fault)
+            self._faults.say(logging.ERROR, "watcher %s makes no sense: %s", row["id"], fault)
             self._note(row["id"], None, None, str(fault))
             return
         watch.late = watch.late and is_late

@@ -12,11 +12,11 @@ from typing import Any
 from hook_event_processor.errors import EventRefused
 from hook_event_processor.watchers.check import Check, CheckFailed, Definition, Kind, Moment
 from hook_event_processor.watchers.envelope import Envelopes, as_state
+from hook_event_processor.watchers.faults import FaultLog
 from hook_event_processor.watchers.schedule import Turn
 from hook_event_processor.watchers.spool import SpooledEvent
 
-logger = logging.getLogger("Watchers")
-
+_FAULTS = FaultLog()  # one for all watchers of the process
 _MAX_ERROR = 500  # characters
 
 
@@ -41,6 +41,7 @@ class Watch:
     kept: Any = None
     check: Check | None = None
     late: bool = field(init=False)
+    aside: bool = field(init=False)  # it looks on a thread of its own
     turn: Turn[Watch] | None = None
     busy: bool = False
     error: str | None = None
@@ -50,6 +51,7 @@ class Watch:
 
     def __post_init__(self) -> None:
         self.late = self.kept is not None
+        self.aside = self.kind.blocks or self.kind.slow(self.definition)
 
     def look(self, moment: Moment, envelopes: Envelopes) -> Outcome:
         """Look once; a fault is logged when it is another one than before, and never raised."""
@@ -102,7 +104,7 @@ class Watch:
         text = f"{type(fault).__name__}: {fault}"
         events: Sequence[SpooledEvent] = ()
         if text[:_MAX_ERROR] != self.error:
-            logger.error("watcher %s is broken", self.definition.id, exc_info=fault)
+            _FAULTS.say(logging.ERROR, "watcher %s is broken", self.definition.id, fault=fault)
             data = {"component": f"watcher/{self.definition.type}", "error": text, "severity": "error"}
             events = [envelopes.own("system.error", {**data, "watcher_id": self.definition.id}, moment.time)]
         self.error = text[:_MAX_ERROR]
@@ -113,7 +115,7 @@ class Watch:
         if error == self.error:
             return
         if error:
-            logger.warning("watcher %s cannot look: %s", self.definition.id, error)
+            _FAULTS.say(logging.WARNING, "watcher %s cannot look: %s", self.definition.id, error)
         elif self.error:
-            logger.info("watcher %s looks again", self.definition.id)
+            _FAULTS.say(logging.INFO, "watcher %s looks again", self.definition.id)
         self.error = error
