@@ -296,7 +296,8 @@ def test_attack_a_path_that_leads_through_the_working_directory(
     monkeypatch.setenv("PATH", f".::relative:{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)
     assert _result("'true'", granted=("true",))["success"] is True
-    assert "." not in _result("{'sh', '-c', 'echo $PATH'}")["stdout"].split(":")
+    passed_on = _result("{'sh', '-c', 'echo $PATH'}")["stdout"].split(":")
+    assert [directory for directory in passed_on if not directory.startswith("/")] == []
     assert not (tmp_path / "owned").exists()
 
 
@@ -309,9 +310,22 @@ def test_attack_another_program_by_a_link_to_a_granted_one(tmp_path: Path) -> No
     assert "may not use the program" in _refused(f"'{tmp_path}/erase'", (f"{tmp_path}/list",))
 
 
-@pytest.mark.parametrize("variable", ["LD_PRELOAD", "BASH_ENV", "PYTHONPATH", "GIT_SSH_COMMAND", "MAKEFLAGS"])
+@pytest.mark.parametrize(
+    "variable",
+    [
+        *("LD_PRELOAD", "BASH_ENV", "PYTHONPATH", "PYTHON_HISTORY", "PERL5OPT", "RUBYOPT", "LUA_INIT", "NODE_OPTIONS"),
+        *("GIT_SSH_COMMAND", "MAKEFLAGS", "GNUMAKEFLAGS", "CC", "LESSOPEN", "MANPAGER", "SSH_ASKPASS", "RSYNC_RSH"),
+        # Settings below these name programs: .gitconfig, .bashrc, git/config.
+        *("HOME", "XDG_CONFIG_HOME", "KUBECONFIG", "AWS_CONFIG_FILE", "OPENSSL_CONF"),
+    ],
+)
 def test_attack_lending_a_granted_program_to_other_code(variable: str) -> None:
     assert "can make a program run other code" in _refused(f"'true', {{env = {{{variable} = 'x'}}}}", ("true",))
+
+
+@pytest.mark.parametrize("variable", ["APP_NAME", "VERSION", "DEPLOY_ENV", "TZ", "LC_ALL", "AWS_REGION", "PGHOST"])
+def test_other_variables_are_for_every_hook_to_set(variable: str) -> None:
+    assert _result(f"'true', {{env = {{{variable} = 'x'}}}}", granted=("true",))["success"] is True
 
 
 def test_huge_output_is_cut_and_the_program_runs_to_its_end() -> None:
