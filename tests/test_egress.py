@@ -103,8 +103,9 @@ def test_what_is_denied_is_refused_whatever_is_allowed(denied: str) -> None:
     assert not _permits(("*", "example.com", "93.184.216.34"), "example.com", "93.184.216.34", deny=(denied,))
 
 
-def test_a_denied_network_holds_what_is_translated_to_it() -> None:
-    assert not _permits(("*",), "example.com", "64:ff9b::5db8:d822", deny=("93.184.216.34",))
+@pytest.mark.parametrize("address", ["64:ff9b::5db8:d822", "::ffff:93.184.216.34"])
+def test_a_denied_network_holds_what_is_another_way_to_it(address: str) -> None:
+    assert not _permits(("*", "::/0"), "example.com", address, deny=("93.184.216.34",))
 
 
 @pytest.mark.parametrize(

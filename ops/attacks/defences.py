@@ -1,22 +1,8 @@
-"""The defences of the sandbox: what each attack meets, and the change that takes it away."""
+"""The defences of the runtime: what an attack on time, memory, libraries or Python meets."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Defence:
-    """`attack` is stopped by `where` (file:function, the file below hook_event_processor/lua), as `test` shows.
-
-    `changes` are (file, text, other text): texts that stand once in their file, and without the defence.
-    """
-
-    attack: str
-    where: str
-    test: str
-    changes: tuple[tuple[str, str, str], ...]
-
+from defence import row as _row
 
 _DEADLINE, _LONG, _META, _SANDBOX = (
     f"tests/attacks/test_{name}.py" for name in ("deadline", "long_calls", "metatables", "sandbox")
@@ -24,11 +10,6 @@ _DEADLINE, _LONG, _META, _SANDBOX = (
 _ENDS, _NONE = "test_it_ends_at_its_deadline", "test_what_nothing_could_interrupt_is_refused"
 _REFUSED, _ABSENT = "test_it_is_refused", "test_what_leaves_the_sandbox_is_not_there"
 _FROZEN, _LINE = "test_what_outlives_the_run_cannot_be_changed", "test_it_is_refused_at_the_hooks_line"
-
-
-def _row(attack: str, where: str, test: str, text: str, instead: str = "", *more: tuple[str, str, str]) -> Defence:
-    return Defence(attack, where, test, ((where.split(":")[0], text, instead), *more))
-
 
 _OWN_METATABLES = (
     "function metatables.set(t, metatable)\n",

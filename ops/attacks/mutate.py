@@ -10,17 +10,22 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from defences import DEFENCES, Defence
+from defence import Defence
+from defences import DEFENCES as OF_THE_RUNTIME
+from module_defences import DEFENCES as OF_THE_MODULES
+
+DEFENCES = (*OF_THE_RUNTIME, *OF_THE_MODULES)
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "sandbox.md"
 BEGIN, END = "<!-- defences: written by ops/mutate -->\n", "<!-- end of defences -->\n"
-_HEAD = "| attack | defence | test in tests/attacks | what fails without it |\n|---|---|---|---|\n"
+_HEAD = "| attack | defence | test in tests | what fails without it |\n|---|---|---|---|\n"
 _SECONDS = 40  # for one test; longer is a failure, too
+_PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR")  # what tests show of the environment is the same everywhere
 _MEMORY = 4 << 30  # bytes of address space: some attacks take all there is
 
 
@@ -41,6 +46,7 @@ def mutated(package: Path, defence: Defence) -> Iterator[tuple[Path, str]]:
 
 def snapshot(directory: Path) -> None:
     """Copy package and tests: they may be worked on meanwhile."""
+    directory.chmod(0o755)
     for name in ("hook_event_processor", "tests", "sql"):
         shutil.copytree(ROOT / name, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "sql", directory / "hook_event_processor" / "sql")
@@ -52,23 +58,8 @@ def failure(defence: Defence, directory: Path) -> str | None:
     package = directory / "hook_event_processor"
     for path, text in mutated(package, defence):
         path.write_text(text)
-    # -P: the current directory would come before the copy.
-    command = [sys.executable, "-P", "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", defence.test]
-    environment = os.environ | {
-        "PYTHONPATH": f"{directory}:{directory / 'tests'}",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "HOOK_TEST_PATIENCE_SECONDS": "6",
-    }
     try:
-        done = subprocess.run(
-            command,
-            cwd=directory,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            preexec_fn=_confine,
-        )
+        done = tested([defence.test], directory, _SECONDS)
     except subprocess.TimeoutExpired:
         return "the test does not end"
     if done.returncode == 0:
@@ -78,7 +69,29 @@ def failure(defence: Defence, directory: Path) -> str | None:
     if done.returncode != 1:
         raise SystemExit(f"{defence.attack}: pytest cannot run {defence.test}:\n{done.stdout}{done.stderr}")
     found = re.findall(r"^E +(.+)$", done.stdout, re.MULTILINE)
-    return re.sub(r"^(AssertionError: |Failed: )", "", found[0]) if found else "the test fails"
+    how = re.sub(r"^(AssertionError: |Failed: )", "", found[0]) if found else "the test fails"
+    return "the run succeeds" if how.startswith("ChunkResult(codes=b'a'") else how
+
+
+def tested(tests: Sequence[str], directory: Path, seconds: float) -> subprocess.CompletedProcess[str]:
+    """Run these tests of a snapshot. Raises TimeoutExpired."""
+    # -P: the current directory would come before the copy.
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", *tests]
+    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | {
+        "PYTHONPATH": f"{directory}:{directory / 'tests'}",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HOOK_TEST_PATIENCE_SECONDS": "6",
+    }
+    return subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=seconds, preexec_fn=_confine
+    )
+
+
+def check_with_defences(tests: Sequence[str], directory: Path) -> None:
+    """Raise SystemExit unless all tests pass where nothing was taken away: else their failures would show nothing."""
+    done = tested(sorted(set(tests)), directory, _SECONDS * len(tests))
+    if done.returncode != 0:
+        raise SystemExit(f"with all defences:\n{done.stdout}{done.stderr}")
 
 
 def _confine() -> None:
@@ -87,7 +100,7 @@ def _confine() -> None:
 
 def failure_in_a_copy(whole: Path, defence: Defence) -> str | None:
     with tempfile.TemporaryDirectory(prefix="hep-mutate-") as directory:
-        shutil.copytree(whole, directory, dirs_exist_ok=True)
+        shutil.copytree(whole, directory, dirs_exist_ok=True)  # and its mode: some tests run programs as nobody
         return failure(defence, Path(directory))
 
 
@@ -99,20 +112,30 @@ def cell(text: str) -> str:
 
 def fixed_cells(defence: Defence) -> str:
     """The cells of a row that follow from the list alone."""
-    test = defence.test.removeprefix("tests/attacks/")
+    test = defence.test.removeprefix("tests/")
     return f"| {cell(defence.attack)} | `{defence.where}` | `{test}` |"
 
 
-def write(failures: Sequence[str]) -> None:
-    """Put the table into the page."""
-    rows = "".join(f"{fixed_cells(row)} {cell(how)} |\n" for row, how in zip(DEFENCES, failures, strict=True))
+def write(failures: Mapping[Defence, str]) -> None:
+    """Put these failures into the page's table, and keep what it says of the other defences."""
     before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}{_HEAD}{rows}{END}{rest.partition(END)[2]}")
+    table, _, after = rest.partition(END)
+    known = {line.split(" | ")[0]: line.rpartition("` | ")[2].removesuffix(" |") for line in table.splitlines()}
+    rows = []
+    for defence in DEFENCES:
+        cells = fixed_cells(defence)
+        how = cell(failures[defence]) if defence in failures else known.get(cells.split(" | ")[0])
+        if how is None:
+            raise SystemExit(f"{defence.attack}: it is not in the table yet, and was not run")
+        rows.append(f"{cells} {how} |\n")
+    PAGE.write_text(f"{before}{BEGIN}{_HEAD}{''.join(rows)}{END}{after}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help=f"write the table into {PAGE.relative_to(ROOT)}")
+    parser.add_argument(
+        "--write", action="store_true", help=f"write what was seen into the table of {PAGE.relative_to(ROOT)}"
+    )
     parser.add_argument("word", nargs="*", help="only attacks with one of these words")
     arguments = parser.parse_args()
     chosen = [row for row in DEFENCES if not arguments.word or any(word in row.attack for word in arguments.word)]
@@ -120,13 +143,14 @@ def main() -> None:
         list(mutated(ROOT / "hook_event_processor", row))  # what has moved is said at once
     with tempfile.TemporaryDirectory(prefix="hep-mutate-") as whole, ThreadPoolExecutor(os.cpu_count()) as pool:
         snapshot(Path(whole))
+        check_with_defences([row.test for row in chosen], Path(whole))
         failures = list(pool.map(lambda row: failure_in_a_copy(Path(whole), row), chosen))
     for row, how in zip(chosen, failures, strict=True):
         print(f"{row.attack}: {how or 'STANDS WITHOUT ITS DEFENCE'}")
     if None in failures:
         raise SystemExit(1)
-    if arguments.write and not arguments.word:
-        write([how for how in failures if how is not None])
+    if arguments.write:
+        write({row: how for row, how in zip(chosen, failures, strict=True) if how is not None})
 
 
 if __name__ == "__main__":
