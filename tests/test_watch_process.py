@@ -119,7 +119,7 @@ def test_a_crash_is_told_from_a_stop_by_what_the_kernel_says(
 
 
 def test_where_nobody_tells_how_it_ended_that_is_said(
-    program: str, start: Start, monkeypatch: pytest.MonkeyPatch
+    program: str, start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(ending, "_kernel_tells", lambda: False)
     monkeypatch.setattr(ending, "_unit", lambda _: None)
@@ -131,6 +131,7 @@ def test_where_nobody_tells_how_it_ended_that_is_said(
     assert stopped.type == "process.stopped"
     assert stopped.data["crash"] == "unknown"
     assert not {"exit_code", "signal", "told_by"} & stopped.data.keys()
+    assert f"how {Path(program).name} (process {process.pid}) ended, nobody tells" in caplog.text
 
 
 def test_a_restart_between_two_looks_is_a_stop_and_a_start(program: str, start: Start) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,6 +25,8 @@ from hook_event_processor.watchers.level import Level, Levels
 from hook_event_processor.watchers.notice import Notice
 from hook_event_processor.watchers.process_choice import Numbered, chosen
 from hook_event_processor.watchers.processes import Identity, Process
+
+logger = logging.getLogger("Watchers")
 
 _STARTED, _STOPPED, _CRASHED = "process.started", "process.stopped", "process.crashed"
 _HIGH, _NORMAL = "system.resource_high", "system.resource_normal"
@@ -172,6 +175,8 @@ class _Processes:
     def _stopped(self, moment: Moment, gone: Sequence[_Seen]) -> list[Noticed]:
         leader = _leader(gone)
         end = leader.end()
+        if end is None and self._notice.wants(_CRASHED):
+            logger.warning("how %s (process %d) ended, nobody tells", self._choice.label, leader.identity[0])
         data = {
             **self._data(gone),
             "unit": leader.unit,
