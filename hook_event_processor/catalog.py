@@ -44,7 +44,8 @@ class EventType:
 
     `origin` says how: documented (with its fields), declared (its name
     alone), emitted (by watchers or agents), named (as a watcher's, without
-    fields), product (this one's own) or added. The fields may also stand in
+    fields), watched (what this product's watchers tell besides), product
+    (this one's own) or added. The fields may also stand in
     an object of the payload, named `object`. `schema` is that of an added
     type; None for the others.
     """
