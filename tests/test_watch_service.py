@@ -96,9 +96,9 @@ systemctl("reset-failed", "app"); look(watched)
     ]
     started = only(told, look=1)
     assert started.pop("main_pid") > 1
+    assert len(started.pop("invocation_id")) == 32
     assert started == {
-        "service": "app",
-        "unit": "app.service",
+        "service": "app.service",
         "old_status": "inactive",
         "new_status": "active",
         "sub_state": "running",
@@ -108,7 +108,7 @@ systemctl("reset-failed", "app"); look(watched)
     assert only(told, look=3)["automatic"] is False
     failed = only(told, look=6)
     assert (failed["old_status"], failed["new_status"], failed["result"]) == ("active", "failed", "signal")
-    assert (failed["signal"], failed["exit_code"]) == ("SIGKILL", 137)
+    assert (failed["code"], failed["signal"], failed["exit_code"]) == ("killed", "KILL", 137)
 
 
 def test_a_service_that_systemd_starts_again_is_told_of_by_its_counter(box: Box) -> None:
@@ -116,10 +116,12 @@ def test_a_service_that_systemd_starts_again_is_told_of_by_its_counter(box: Box)
         box,
         """
 unit("again.service", "ExecStart=/bin/sleep 1000", "Restart=always", "RestartSec=0")
-unit("later.service", "ExecStart=/bin/sh -c 'sleep 0.2; exit 3'", "Restart=always", "RestartSec=300ms")
+unit("later.service", "ExecStart=/bin/sh -c 'until rm /run/end; do sleep 0.05; done; exit 3'",
+     "Restart=always", "RestartSec=1")
 systemctl("daemon-reload"); systemctl("start", "again", "later")
 again, later = Watched("service", name="again"), Watched("service", name="later.service")
 look(again); look(later)
+open("/run/end", "w").close()
 await_next(later); await_next(later)
 systemctl("stop", "later")
 systemctl("kill", "-s", "SEGV", "again"); await_next(again)
@@ -128,7 +130,7 @@ systemctl("kill", "-s", "SEGV", "again"); await_next(again)
     assert types(told) == [[], [], ["failed"], ["restarted"], ["restarted"]]
     failed, restarted = only(told, look=2), only(told, look=3)
     assert (failed["new_status"], failed["sub_state"]) == ("activating", "auto-restart")
-    assert (failed["result"], failed["exit_code"]) == ("exit-code", 3)
+    assert (failed["result"], failed["exit_status"], failed["exit_code"]) == ("exit-code", 3, 3)
     assert (restarted["automatic"], restarted["n_restarts"]) == (True, 1)
     assert only(told, look=4)["automatic"] is True
 
@@ -203,8 +205,8 @@ systemctl("stop", "worker@1", "worker@2"); look(watched)
 """,
     )
     assert types(told) == [[], [], ["started"], ["status_changed"], ["stopped", "stopped"]]
-    assert only(told, look=2)["service"] == "worker@2"
-    assert {data["unit"] for _, data in told[4]} == {"worker@1.service", "worker@2.service"}
+    assert only(told, look=2)["service"] == "worker@2.service"
+    assert {data["service"] for _, data in told[4]} == {"worker@1.service", "worker@2.service"}
 
 
 def test_a_unit_that_is_not_there_yet_is_named_and_told_of_when_it_starts(box: Box) -> None:

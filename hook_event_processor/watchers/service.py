@@ -29,7 +29,7 @@ _CONDITIONS = {
     "status": (_STATUS,),
 }
 _RUNNING, _STOPPED, _FAILED = "running", "stopped", "failed"
-_CLD_EXITED = 1
+_CODES = {1: "exited", 2: "killed", 3: "dumped"}  # CLD_EXITED and so on, of waitid(2)
 
 
 @dataclass(slots=True)
@@ -40,6 +40,7 @@ class _Seen:
     status: str
     invocation: str
     restarts: int
+    waits: bool = False  # to be started again by the manager
     files: Mapping[str, str] | None = None
 
 
@@ -77,7 +78,8 @@ class _Check:
             old = _Seen(_phase(unit) or _STOPPED, unit.active_state, unit.invocation, unit.restarts)
             if self._primed:  # a pattern's new unit was not there before
                 old = _Seen(_STOPPED, "inactive", "", 0)
-        new = _Seen(_phase(unit) or old.phase, unit.active_state, unit.invocation, unit.restarts, old.files)
+        new = _Seen(_phase(unit) or old.phase, unit.active_state, unit.invocation, unit.restarts, files=old.files)
+        new.waits = _waits(unit) or (_phase(unit) is None and old.waits)
         noticed = []
         for action, more in _moves(old, new, unit):
             noticed += self._tell(moment, f"service.{action}", unit, old, more)
@@ -105,13 +107,12 @@ class _Check:
         old = self._seen.pop(name)
         if old.phase != _RUNNING:
             return []
-        data = {"service": _short(name), "unit": name, "old_status": old.status, "new_status": "inactive"}
+        data = {"service": name, "old_status": old.status, "new_status": "inactive"}
         return self._notice.of(moment, "service.stopped", name, data)
 
     def _tell(self, moment: Moment, event_type: str, unit: Unit, old: _Seen, more: Mapping[str, Any]) -> list[Noticed]:
         data = {
-            "service": _short(unit.id),
-            "unit": unit.id,
+            "service": unit.id,
             "old_status": old.status,
             "new_status": unit.active_state,
             "sub_state": unit.sub_state,
@@ -119,6 +120,7 @@ class _Check:
             **_exit(unit),
             "main_pid": unit.main_pid or None,
             "n_restarts": unit.restarts,
+            "invocation_id": unit.invocation or None,
             "user": self._user or None,
             **more,
         }
@@ -131,15 +133,18 @@ def _phase(unit: Unit) -> str | None:
         return _RUNNING
     if unit.active_state in ("failed", "inactive"):
         return _FAILED if unit.active_state == "failed" else _STOPPED
-    # It has failed, and waits to be started again.
-    waits = unit.sub_state.startswith("auto-restart")
-    return _FAILED if waits and unit.result not in ("success", "") else None
+    return _FAILED if _waits(unit) and unit.result not in ("success", "") else None
+
+
+def _waits(unit: Unit) -> bool:
+    return unit.sub_state.startswith("auto-restart")
 
 
 def _moves(old: _Seen, new: _Seen, unit: Unit) -> Sequence[tuple[str, Mapping[str, Any]]]:
     """What a unit did between two looks: actions, and what is to be said of each."""
     is_other_run = bool(new.invocation) and new.invocation != old.invocation
-    automatic = new.restarts > old.restarts
+    # The counter may have moved while it still waited.
+    automatic = new.restarts > old.restarts or old.waits
     if _phase(unit) is None:
         return []
     if new.phase == _RUNNING:
@@ -157,19 +162,17 @@ def _moves(old: _Seen, new: _Seen, unit: Unit) -> Sequence[tuple[str, Mapping[st
 
 
 def _exit(unit: Unit) -> Mapping[str, Any]:
-    """The main process's exit status, or the signal that killed it."""
-    if not unit.exit_kind:
+    """How the main process ended, in systemd's words, and as an exit code: 128 + N when signal N killed it."""
+    code = _CODES.get(unit.exit_kind)
+    if code is None:
         return {}
-    if unit.exit_kind == _CLD_EXITED:
-        return {"exit_code": unit.exit_status}
+    if code == "exited":
+        return {"code": code, "exit_status": unit.exit_status, "exit_code": unit.exit_status}
     try:
-        return {"signal": signal.Signals(unit.exit_status).name, "exit_code": 128 + unit.exit_status}
+        name = signal.Signals(unit.exit_status).name.removeprefix("SIG")
     except ValueError:
-        return {"exit_code": 128 + unit.exit_status}
-
-
-def _short(name: str) -> str:
-    return name.removesuffix(".service")
+        name = str(unit.exit_status)
+    return {"code": code, "signal": name, "exit_code": 128 + unit.exit_status}
 
 
 def _paths(definition: Definition) -> Sequence[str]:

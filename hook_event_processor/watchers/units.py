@@ -46,7 +46,7 @@ class Unit(NamedTuple):
     result: str
     restarts: int
     main_pid: int
-    exit_kind: int  # CLD_EXITED, CLD_KILLED or CLD_DUMPED of waitid(2); 0 while it runs
+    exit_kind: int  # how its main process ended, as ExecMainCode has it; 0 while it runs
     exit_status: int
     invocation: str
     fragment: str
