@@ -153,6 +153,7 @@ class Lane:
             if not claim.rows:
                 self._connection.rollback()
                 return False
+            parts.lookout.found()
             size = sum([len(row.payload or b"") + len(row.metadata) for row in claim.rows])
             self._stride.claimed(len(claim.rows), size)
             if claim.again:

@@ -33,7 +33,9 @@ _PEERS_SECONDS = 2.0
 _REVISION_SECONDS = 0.5  # without LISTEN: hooks change within a second all the same
 _FROZEN_SECONDS = 6.0
 _BUSY_SECONDS = 0.02  # without an idle lane: then inserts need not notify
-_NAP_SECONDS, _LONGEST_NAP_SECONDS = 0.02, 0.25
+# While an insert is in flight, nobody is notified of what it inserts: naps stay
+# short as long as lanes find something after them, and double while they do not.
+_NAP_SECONDS, _LONGEST_NAP_SECONDS = 0.002, 0.25
 _RELOOK_SECONDS, _LONGEST_RELOOK_SECONDS = 0.05, 1.0
 # So many notifications in a tenth of a second slow the writers down: for a
 # while the lanes look by themselves instead.
@@ -81,6 +83,7 @@ class Lookout:
         self._probed: str | None = None
         self._busy_since: float | None = None
         self._nap = _NAP_SECONDS
+        self._found = False
         self._retry_at = self._look_at = self._peers_at = self._full_look_at = self._rush_until = 0.0
         self._relook = _RELOOK_SECONDS
         self._oldest: float | None = None
@@ -110,6 +113,10 @@ class Lookout:
     def help(self) -> None:
         """There is more work than one lane does: wake another if one is idle."""
         self._idlers.wake(remember=False)
+
+    def found(self) -> None:
+        """Called by a lane that has found work."""
+        self._found = True
 
     def pause(self, seconds: float) -> None:
         """Wait, but not past the end."""
@@ -252,9 +259,9 @@ class Lookout:
             self._nap = _NAP_SECONDS
             self._look_by(now)  # a claim does not see what was inserted for later
         else:
-            # An insert is in flight: what it inserts will not be notified.
+            self._nap = _NAP_SECONDS if self._found else min(self._nap * 2, _LONGEST_NAP_SECONDS)
+            self._found = False
             self._retry_at = now + self._nap
-            self._nap = min(self._nap * 2, _LONGEST_NAP_SECONDS)
         # The one more claim; or, after a nap, the next look at what has been committed.
         self._idlers.wake(remember=False)
 
