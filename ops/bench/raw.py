@@ -6,11 +6,11 @@ import re
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 from hook_event_processor.settings import Settings
 from hook_event_processor.store import ack, claim, record
 
+from server import PGBENCH
 from table import OUTPUT
 
 BATCH = 1000
@@ -53,14 +53,19 @@ def _flat(statement: str) -> str:
     return " ".join(statement.split())
 
 
-def run(pgbench: Path, url: str, events: int, clients: int) -> None:
+def run(conninfo: str, events: int, clients: int) -> None:
     """Drain the table with so many clients; each takes its share of the transactions."""
+    pgbench(conninfo, script(), clients, "--define=after=0", f"--transactions={events // BATCH // clients}")
+
+
+def pgbench(conninfo: str, script: str, clients: int, *options: str) -> str:
+    """Run a script with so many clients; returns what pgbench printed."""
     with tempfile.NamedTemporaryFile("w", suffix=".pgbench") as file:
-        file.write(script())
+        file.write(script)
         file.flush()
-        transactions = events // BATCH // clients
-        command = [pgbench, "--no-vacuum", "--protocol=prepared", "--define=after=0", f"--file={file.name}"]
-        command += [f"--client={clients}", f"--jobs={min(clients, 2)}", f"--transactions={transactions}", url]
-        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+        command = [str(PGBENCH), "--no-vacuum", "--protocol=prepared", f"--file={file.name}"]
+        command += [f"--client={clients}", f"--jobs={min(clients, 2)}", *options, conninfo]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(f"pgbench failed:\n{done.stderr}")
+        return done.stdout

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from psycopg import Connection
 
+from server import Database
+
 HOOK = """\
-local hook = { name = "bench", event_type = "bench.tool" }
+local hook = {{ name = "{name}", event_type = "bench.tool" }}
 
 function hook.execute(event)
   local data = event.data
@@ -19,60 +21,93 @@ return hook
 """
 OUTPUT = "tool Bash"  # what the hook returns
 _PAYLOAD = '{"tool_name": "Bash", "input": {"command": "ls -la /tmp"}, "n": 1}'
-_OTHER_ROUTES = 19
+_ROUTES = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Drained:
-    """What came of one run: events a second, from the first acknowledgement to the last."""
+class Workload:
+    """What is drained: `events` with `payload` bytes of JSON each, for each of which `hooks` hooks run.
+
+    `uuid4`: the client made the ids, without an order.
+    """
 
     events: int
-    executions: int
-    failed_executions: int
-    per_second: float
+    hooks: int = 1
+    payload: int = len(_PAYLOAD)
+    uuid4: bool = False
 
 
-def add_hooks(connection: Connection) -> None:
-    """The hook that runs, and others whose patterns are looked at beside it."""
-    names = ["bench", *(f"other_{number}" for number in range(_OTHER_ROUTES))]
-    for name in names:
-        event_type = "bench.tool" if name == "bench" else f"{name}.*"
-        connection.execute(
-            "WITH hook AS (INSERT INTO hooks (name, event_types) VALUES (%s, %s) RETURNING id)"
-            " INSERT INTO hook_versions (hook_id, version, source_text, sha256) SELECT id, 1, %s, '' FROM hook",
-            (name, [event_type], HOOK),
-        )
-
-
-def fill(connection: Connection, events: int) -> None:
-    """Empty the tables and insert the events, as a vacuumed and checkpointed table would have them."""
-    connection.execute("TRUNCATE hook_events, event_hook_executions")
+def add_hook(connection: Connection, name: str, event_type: str, text: str) -> None:
+    """Store a hook as it is."""
     connection.execute(
-        "INSERT INTO hook_events (source, action, resource, resource_id, payload)"
-        " SELECT 'bench', 'tool', 'tool', 'Bash', %s FROM generate_series(1, %s)",
-        (_PAYLOAD, events),
+        "WITH hook AS (INSERT INTO hooks (name, event_types) VALUES (%s, %s) RETURNING id)"
+        " INSERT INTO hook_versions (hook_id, version, source_text, sha256) SELECT id, 1, %s, '' FROM hook",
+        (name, [event_type], text),
     )
-    connection.execute("VACUUM ANALYZE hook_events")
+
+
+def add_hooks(connection: Connection, running: int = 1) -> None:
+    """The hooks that run, and as many others as make twenty, whose patterns are looked at beside them."""
+    connection.execute("TRUNCATE hooks, hook_versions RESTART IDENTITY CASCADE")
+    for number in range(1, _ROUTES + 1):
+        name = f"bench_{number}"
+        event_type = "bench.tool" if number <= running else f"{name}.*"
+        add_hook(connection, name, event_type, HOOK.format(name=name))
+
+
+def empty(connection: Connection) -> None:
+    """Leave no event, no execution, and no word of former processors."""
+    connection.execute("TRUNCATE hook_events, event_hook_executions, hook_processors")
+
+
+def empty_events(connection: Connection) -> None:
+    """Leave no event and no execution, while a processor runs."""
+    connection.execute("TRUNCATE hook_events, event_hook_executions")
+
+
+def insert(connection: Connection, load: Workload) -> None:
+    """Insert the events, and leave the table as one that has been vacuumed and checkpointed."""
+    padding = load.payload - len(_PAYLOAD)
+    payload = _PAYLOAD if padding <= 0 else f'{_PAYLOAD[:-1]}, "text": "{"word " * (padding // 5)}"}}'
+    new_id = "gen_random_uuid()" if load.uuid4 else "hook_uuidv7()"
+    connection.execute(
+        "INSERT INTO hook_events (id, source, action, resource, resource_id, payload)"
+        f" SELECT {new_id}, 'bench', 'tool', 'tool', 'Bash', %s FROM generate_series(1, %s)",
+        (payload, load.events),
+    )
+    settle(connection)
+
+
+def settle(connection: Connection) -> None:
+    """Leave nothing to do for autovacuum and the checkpointer."""
+    connection.execute("VACUUM ANALYZE hook_events, event_hook_executions")
     connection.execute("CHECKPOINT")
 
 
-def drained(connection: Connection) -> Drained:
-    """Read what the last run did. Fails when an event is left or a run is missing."""
-    events, left, seconds = _one(
-        connection,
-        "SELECT count(*) FILTER (WHERE processed), count(*) FILTER (WHERE NOT processed),"
-        " extract(epoch FROM max(processed_at) - min(processed_at))::float8 FROM hook_events",
-    )
-    executions, failed = _one(
-        connection, "SELECT count(*), count(*) FILTER (WHERE NOT success) FROM event_hook_executions"
-    )
-    assert left == 0, f"{left} events are left"
-    assert executions == events, f"{executions} executions of {events} events"
+def fill(connection: Connection, load: Workload) -> None:
+    """Empty the tables and insert the events."""
+    empty(connection)
+    insert(connection, load)
+
+
+# Of this run alone: there may be a history of processed events without executions.
+_DRAINED = """
+WITH ran AS (
+    SELECT event_id, count(*) AS runs, count(*) FILTER (WHERE NOT success) AS failed
+    FROM event_hook_executions GROUP BY event_id)
+SELECT count(*), sum(runs), sum(failed), extract(epoch FROM max(processed_at) - min(processed_at))::float8
+FROM ran JOIN hook_events e ON e.id = ran.event_id WHERE e.processed
+"""
+
+
+def drained(database: Database, load: Workload, hooks: int | None = None) -> float:
+    """Events a second of the last run, from the first acknowledgement to the last.
+
+    Ends the benchmark when an event or a run is missing, or one is there twice.
+    """
+    hooks = load.hooks if hooks is None else hooks
+    events, runs, failed, seconds = database.one(_DRAINED)
+    assert events == load.events, f"{events} events of {load.events} were processed"
+    assert runs == events * hooks, f"{runs} executions of {events} events"
     assert failed == 0, f"{failed} runs failed"
-    return Drained(events, executions, failed, events / seconds)
-
-
-def _one(connection: Connection, statement: str) -> tuple[int, ...]:
-    row = connection.execute(statement).fetchone()
-    assert row is not None
-    return tuple(row)
+    return float(events / seconds)

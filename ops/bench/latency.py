@@ -1,0 +1,164 @@
+"""Milliseconds from the client's INSERT to the hook's first line: at a steady rate, and past a deep backlog."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from statistics import mean, median
+
+import processor
+import raw
+import report
+import table
+from options import Size, parse, parser
+from report import number
+from server import Database, databases
+from table import Workload
+
+CLIENTS = 8
+URGENT_RATE = 20
+WARM_UP_SECONDS = 2
+BUCKETS = (0.5, 1, 2, 3, 5, 10, 15, 25, 50, 100, 250, 1000)  # upper ends, ms
+
+# The hook says when its first line ran; the INSERT carries when it began.
+HOOK = """\
+local time = require("time")
+
+return {
+  name = "latency",
+  event_type = "latency.probe",
+  execute = function(event)
+    local began = time.now()
+    return true, string.format("%.6f", began - event.data.sent)
+  end,
+}
+"""
+DISPATCHING = """\
+local events, time = require("event"), require("time")
+
+return {
+  name = "dispatching",
+  event_type = "dispatch.probe",
+  execute = function(event)
+    local began = time.now()
+    for number = 1, 10 do events.dispatch("dispatched.nowhere", { number = number }) end
+    return true, string.format("%.6f", (time.now() - began) / 10)
+  end,
+}
+"""
+# clock_timestamp() is read as the statement begins: before the trigger, the row and the commit.
+_INSERT = """
+INSERT INTO hook_events (source, action, priority, payload)
+VALUES ('latency', 'probe', {priority}, jsonb_build_object('sent', extract(epoch FROM clock_timestamp())));
+"""
+
+
+def main() -> None:
+    options = parser(
+        __doc__,
+        rate=Size(500, 500, "events a second"),
+        seconds=Size(20, 120, "seconds a part"),
+        backlog=Size(200_000, 1_000_000, "events that wait when the urgent ones come"),
+    )
+    arguments = parse(options)
+    with databases("bench") as (database,):
+        table.add_hooks(database.connection)
+        table.add_hook(database.connection, "latency", "latency.probe", HOOK)
+        table.add_hook(database.connection, "dispatching", "dispatch.probe", DISPATCHING)
+        steady = _steady(database, arguments.rate, arguments.seconds)
+        dispatch = _dispatch(database)
+        urgent = _past_a_backlog(database, arguments.backlog, arguments.seconds)
+        rows = [_row(f"{arguments.rate} events/s", steady), _row(f"priority 1, {arguments.backlog:,} waiting", urgent)]
+        rows.append(_row("event.dispatch, ten in a row, each", dispatch))
+        report.show(
+            "latency: ms from INSERT to the hook's first line",
+            ("what", "events", "median", "p90", "p99", "p99.9", "highest"),
+            rows,
+            database=database,
+            notes=[_histogram(steady), "event.dispatch is timed inside the hook; its insert belongs to the commit."],
+            steady=_summary(steady),
+            urgent=_summary(urgent),
+            dispatch=_summary(dispatch),
+        )
+
+
+def _steady(database: Database, rate: int, seconds: int) -> list[float]:
+    table.empty(database.connection)
+    with processor.running(database):
+        _send(database, rate, WARM_UP_SECONDS, priority=5)
+        processor.wait_for(lambda: processor.all_processed(database), 60)
+        table.empty_events(database.connection)
+        sent = _send(database, rate, seconds, priority=5)
+        processor.wait_for(lambda: processor.all_processed(database), 60)
+    return _measured(database, "latency", sent)
+
+
+def _past_a_backlog(database: Database, backlog: int, seconds: int) -> list[float]:
+    """Urgent events that come while the backlog is worked off; they end with it."""
+    table.fill(database.connection, Workload(backlog))
+    with processor.running(database):
+        sent = 0
+        for _ in range(seconds):
+            if processor.all_processed(database):
+                break
+            sent += _send(database, URGENT_RATE, 1, priority=1)
+        processor.wait_for(lambda: processor.all_processed(database), 600)
+    return _measured(database, "latency", sent)
+
+
+def _dispatch(database: Database) -> list[float]:
+    table.empty(database.connection)
+    database.connection.execute(
+        "INSERT INTO hook_events (source, action) SELECT 'dispatch', 'probe' FROM generate_series(1, 2000)"
+    )
+    processor.drain(database)
+    return _measured(database, "dispatching", 2000)
+
+
+def _send(database: Database, rate: int, seconds: int, priority: int) -> int:
+    """Insert one by one from several clients, at random moments of that rate; returns how many."""
+    each = rate * seconds // CLIENTS
+    script = _INSERT.format(priority=priority)
+    raw.pgbench(database.conninfo, script, CLIENTS, f"--rate={rate}", f"--transactions={max(each, 1)}")
+    return max(each, 1) * CLIENTS
+
+
+def _measured(database: Database, hook: str, sent: int) -> list[float]:
+    """What the hook said, sorted, in ms; ends the benchmark when a run is missing, or one is there twice."""
+    rows = database.connection.execute(
+        "SELECT output::float8 * 1000 FROM event_hook_executions WHERE hook_name = %s AND success ORDER BY 1", (hook,)
+    ).fetchall()
+    assert len(rows) == sent, f"{len(rows)} executions of {sent} events"
+    return [row[0] for row in rows]
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Of sorted values: the one that so large a share does not exceed."""
+    return values[min(int(len(values) * share), len(values) - 1)]
+
+
+def _row(name: str, values: Sequence[float]) -> report.Row:
+    shown = [median(values), *(percentile(values, share) for share in (0.9, 0.99, 0.999)), values[-1]]
+    return (name, f"{len(values):,}", *(number(value) for value in shown))
+
+
+def _summary(values: Sequence[float]) -> dict[str, float]:
+    return {"median": median(values), "p99": percentile(values, 0.99), "mean": mean(values), "highest": values[-1]}
+
+
+def _histogram(values: Sequence[float]) -> str:
+    counts = [0] * (len(BUCKETS) + 1)
+    for value in values:
+        counts[bisect_left(BUCKETS, value)] += 1
+    names = [f"<= {end:g} ms" for end in BUCKETS] + [f"> {BUCKETS[-1]:g} ms"]
+    longest = max(counts)
+    lines = [
+        f"{name:>10} {count:7,} {'#' * round(50 * count / longest)}"
+        for name, count in zip(names, counts, strict=True)
+        if count
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

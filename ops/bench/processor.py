@@ -1,0 +1,79 @@
+"""The processor as its users run it: a process of its own, with the product's defaults unless the table says so."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+import psutil
+
+from server import Database
+
+# Of the caller's environment only this: his settings and his database are not what is measured.
+_PASSED = ("PATH", "HOME", "LANG", "TMPDIR")
+_START_SECONDS = 60.0
+
+
+def environment(database: Database, **settings: object) -> dict[str, str]:
+    """What the product's programs are started with."""
+    passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
+    given = {name: str(value) for name, value in settings.items()}
+    return {**passed, "DATABASE_URL": database.conninfo, "LOG_LEVEL": "WARNING", **given}
+
+
+@contextmanager
+def _started(database: Database, settings: Mapping[str, object]) -> Iterator[psutil.Popen]:
+    process = psutil.Popen(
+        [sys.executable, "-m", "hook_event_processor", "run"],
+        env=environment(database, **settings),
+        cwd=database.home,  # a directory without an .env file
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait()
+
+
+@contextmanager
+def running(database: Database, **settings: object) -> Iterator[psutil.Popen]:
+    """A processor that has said that it runs; it drains at the end."""
+    before = _processors(database)
+    with _started(database, settings) as process:
+        wait_for(lambda: _processors(database) > before or process.poll() is not None, _START_SECONDS)
+        if process.poll() is not None:
+            sys.exit("the processor ended at its start; what it said stands above")
+        yield process
+
+
+def _processors(database: Database) -> int:
+    return int(database.one("SELECT count(*) FROM hook_processors")[0])
+
+
+def drain(database: Database, processes: int = 1, seconds: float = 900.0, **settings: object) -> None:
+    """Run so many processors until no event is pending."""
+    with ExitStack() as stack:
+        for _ in range(processes):
+            stack.enter_context(_started(database, settings))
+        wait_for(lambda: all_processed(database), seconds, pause=0.25)
+
+
+def all_processed(database: Database) -> bool:
+    """Whether nothing is left that may be claimed now."""
+    return not database.one(
+        "SELECT EXISTS (SELECT FROM hook_events WHERE NOT processed AND failed_at IS NULL"
+        " AND (available_at IS NULL OR available_at <= now() + interval '1 hour'))"
+    )[0]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, pause: float = 0.05) -> None:
+    """Return when the condition holds; end the benchmark when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            sys.exit(f"it did not come about within {seconds:g} seconds")
+        time.sleep(pause)
