@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hook_event_processor.watchers import parsers, renames, tree
@@ -96,36 +96,38 @@ class _Files:
         """What is told of each change, which is known from then on."""
         gone = [path for path in known if path not in found.records and not found.hides(path)]
         fresh = [path for path in found.records if path not in known]
-        for old_path, new_path in self._renamed(known, gone, fresh, found).items():
+        for old_path, new_path in self._renamed(known, gone, fresh, found):
             old = known.pop(old_path)
-            gone.remove(old_path)
             if new_path in found.records:
-                fresh.remove(new_path)
                 known[new_path] = old
                 self._digests.move(old_path, new_path)
             else:
                 self._digests.forget(old_path)
             yield self._notice.of(moment, _RENAMED, new_path, {"old_path": old_path, "new_path": new_path})
         for path in gone:
-            old = known.pop(path)
-            self._digests.forget(path)
-            yield self._notice.of(moment, _DELETED, path, {"path": path, "size": old.size})
+            if path in known:
+                size = known.pop(path).size
+                self._digests.forget(path)
+                yield self._notice.of(moment, _DELETED, path, {"path": path, "size": size})
         for path in fresh:
-            yield self._created(moment, path, found, known)
+            if path not in known:
+                yield self._created(moment, path, found, known)
         for path, record in found.records.items():
             before = known.get(path)
             if before is not None and not (before == record and self._digests.current(path, before, record)):
                 yield self._modified(moment, path, found.real(path), known, record)
 
-    def _renamed(self, known: dict[str, Record], gone: list[str], fresh: list[str], found: Tree) -> dict[str, str]:
+    def _renamed(
+        self, known: dict[str, Record], gone: list[str], fresh: list[str], found: Tree
+    ) -> Iterable[tuple[str, str]]:
         # Whoever does not ask for renames sees a file go, and one come.
         if not gone or not self._notice.wants(_RENAMED):
-            return {}
+            return ()
         if fresh:
-            return renames.among(known, gone, fresh, found)
+            return renames.among({path: known[path] for path in gone}, fresh, found)
         if gone == [self._path] and (name := renames.beside(self._path, known[self._path])):
-            return {self._path: name}
-        return {}
+            return ((self._path, name),)
+        return ()
 
     def _created(self, moment: Moment, path: str, found: Tree, known: dict[str, Record]) -> list[Noticed]:
         record = found.records[path]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from hook_event_processor.watchers import birth
 from hook_event_processor.watchers.tree import Record, Tree, shown
@@ -11,17 +11,15 @@ from hook_event_processor.watchers.tree import Record, Tree, shown
 _MAX_NEIGHBOURS = 10_000
 
 
-def among(known: Mapping[str, Record], gone: Iterable[str], fresh: Iterable[str], tree: Tree) -> dict[str, str]:
-    """The new paths of files by their old ones, of paths that are gone and of fresh ones."""
-    by_identity = {(known[path].device, known[path].inode): path for path in gone}
-    renamed = {}
+def among(gone: Mapping[str, Record], fresh: Iterable[str], tree: Tree) -> Iterator[tuple[str, str]]:
+    """The old and the new paths of files, of those that are gone and of fresh paths."""
+    by_identity = {(record.device, record.inode): path for path, record in gone.items()}
     for path in fresh:
         record = tree.records[path]
         old = by_identity.get((record.device, record.inode))
-        if old is not None and _same_file(known[old], record, tree.real(path)):
+        if old is not None and _same_file(gone[old], record, tree.real(path)):
             del by_identity[record.device, record.inode]
-            renamed[old] = path
-    return renamed
+            yield old, path
 
 
 def beside(path: str, old: Record) -> str | None:
