@@ -14,11 +14,17 @@ _MAX_INSTRUCTIONS = 20_000  # of the compiled pattern: at worst, a byte takes 7 
 
 
 class LineMatch(NamedTuple):
-    """A line with a match: where it begins and ends in what was searched, without its newline, and the groups."""
+    """A line with a match: where it begins and ends in what was searched, without its newline."""
 
     begin: int
     end: int
-    groups: tuple[bytes | None, ...]
+    found: Any
+
+    @property
+    def groups(self) -> tuple[bytes | None, ...]:
+        """The groups of the first match in it, None for those that have no part in that."""
+        groups: tuple[bytes | None, ...] = self.found.groups()
+        return groups
 
 
 class LinePattern:
@@ -61,7 +67,7 @@ class LinePattern:
             end = len(text) if end < 0 else end
             # Behind the last newline there is no line.
             if begin < len(text):
-                yield LineMatch(begin, end, found.groups())
+                yield LineMatch(begin, end, found)
             at = end + 1
 
 

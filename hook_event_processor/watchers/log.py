@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from hook_event_processor.watchers import parsers
 from hook_event_processor.watchers.check import Definition, Kind, Moment, Noticed, Option, WatcherRefused, integer
 from hook_event_processor.watchers.follow import Follower
-from hook_event_processor.watchers.line_pattern import LinePattern
+from hook_event_processor.watchers.line_pattern import LineMatch, LinePattern
 from hook_event_processor.watchers.log_reader import Piece
 from hook_event_processor.watchers.notice import Notice
 
@@ -33,11 +32,15 @@ class _Log:
         noticed: list[Noticed] = []
         dropped = 0
         for piece in self._follower.pieces():
-            for data in self._matches(piece):
-                if len(noticed) < self._most:
-                    noticed += self._notice.of(moment, _MATCHED, self._path, data)
-                else:
+            number, counted = piece.number, 0
+            for match in self._pattern.lines(piece.text):
+                if len(noticed) >= self._most:
                     dropped += 1
+                    continue
+                if number is not None:
+                    number += piece.text.count(b"\n", counted, match.begin)
+                    counted = match.begin
+                noticed += self._notice.of(moment, _MATCHED, self._path, self._data(piece, match, number))
         if dropped:
             noticed[-1].data["dropped"] = dropped
         return noticed
@@ -45,22 +48,17 @@ class _Log:
     def state(self) -> object:
         return self._follower.state()
 
-    def _matches(self, piece: Piece) -> Iterator[dict[str, Any]]:
-        number, counted = piece.number, 0
-        for match in self._pattern.lines(piece.text):
-            if number is not None:
-                number += piece.text.count(b"\n", counted, match.begin)
-                counted = match.begin
-            groups = [None if group is None else _shown(group) for group in match.groups]
-            yield {
-                "path": self._path,
-                "pattern": self._pattern.text,
-                "line": _shown(piece.text[match.begin : match.end].removesuffix(b"\r")),
-                "line_number": number,
-                "offset": piece.offset + match.begin,
-                "groups": groups or None,
-                "fields": {name: groups[index - 1] for name, index in self._pattern.names.items()} or None,
-            }
+    def _data(self, piece: Piece, match: LineMatch, number: int | None) -> dict[str, Any]:
+        groups = [None if group is None else _shown(group) for group in match.groups]
+        return {
+            "path": self._path,
+            "pattern": self._pattern.text,
+            "line": _shown(piece.text[match.begin : match.end].removesuffix(b"\r")),
+            "line_number": number,
+            "offset": piece.offset + match.begin,
+            "groups": groups or None,
+            "fields": {name: groups[index - 1] for name, index in self._pattern.names.items()} or None,
+        }
 
 
 def _shown(text: bytes) -> str:
