@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -449,6 +451,33 @@ def test_a_line_that_is_too_long_is_left_out(tmp_path: Path, monkeypatch: pytest
         time.sleep(0.01)
     assert told == [("custom.triggered", {"n": 1})]
     assert said == [f"a line is no event: it has more than {stream.MAX_LINE} bytes"]
+
+
+@pytest.mark.parametrize("text", ["exec cat /dev/zero\n", "exec cat /dev/zero >&2\n", "exec yes ''\n"])
+def test_a_program_that_prints_faster_than_it_is_read_holds_no_look_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    watched = Watched("custom", command=script(tmp_path / "run", text))
+    read, ended = os.read, threading.Event()
+
+    def read_again(descriptor: int, size: int) -> bytes:
+        """Until the program has printed more; the pipe that stays empty is as it is."""
+        deadline = time.monotonic() + 0.2
+        while time.monotonic() < deadline:
+            with suppress(BlockingIOError):
+                return read(descriptor, size)
+        raise BlockingIOError
+
+    monkeypatch.setattr(stream.os, "read", read_again)
+
+    def look() -> None:
+        for _ in range(2):
+            with suppress(CheckFailed):
+                watched.look()
+        ended.set()
+
+    threading.Thread(target=look, daemon=True).start()
+    assert ended.wait(10)
 
 
 def test_a_program_ends_with_its_watcher_and_so_does_what_it_started(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from hook_event_processor.watchers.check import CheckFailed
 
 MAX_LINE = 64 * 1024
 _BLOCK = 64 * 1024
+_MAX_TAKEN = 4 * 1024 * 1024  # bytes of each pipe at one time: a program may print faster than it is read
 _KEPT_ERRORS = 2048  # bytes
 _GRACE_SECONDS = 0.5
 _PAUSE_SECONDS = 0.01
@@ -71,7 +72,9 @@ class Stream:
         """Up to so many lines that it has printed, and how many were too long and are left out."""
         self._hear_errors()
         too_long = 0
-        while self._rest.count(b"\n") < most and (block := self._read(self._process.stdout)):
+        left = _MAX_TAKEN
+        while left > 0 and self._rest.count(b"\n") < most and (block := self._read(self._process.stdout)):
+            left -= len(block)
             too_long += self._add(block)
         *lines, self._rest = self._rest.split(b"\n", most)
         return lines, too_long
@@ -101,7 +104,9 @@ class Stream:
         return Exit(code, programs.text(self._errors).strip())
 
     def _hear_errors(self) -> None:
-        while block := self._read(self._process.stderr):
+        left = _MAX_TAKEN
+        while left > 0 and (block := self._read(self._process.stderr)):
+            left -= len(block)
             self._errors = (self._errors + block)[-_KEPT_ERRORS:]
 
     def _read(self, pipe: object) -> bytes:
