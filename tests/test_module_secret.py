@@ -417,6 +417,24 @@ def test_the_key_file_is_its_owners_alone(tmp_path: Path) -> None:
         key_ring.load(Settings(home=file.parent, conninfo=None))
 
 
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_key_file_that_cannot_be_written_leaves_no_keys_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    file = tmp_path / "secret.key"
+    ring = key_ring.create(file)
+
+    def fail(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, failing, fail)
+    with pytest.raises(SecretRefused, match=r"cannot be written: No space left"):
+        key_ring.write(file, (key_ring.Key.new(),))
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.iterdir()] == ["secret.key"]
+    assert key_ring.load(Settings(home=tmp_path, conninfo=None)) == ring
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
 def test_a_key_file_that_root_makes_belongs_to_the_folders_owner(tmp_path: Path) -> None:
     file = tmp_path / "home" / "secret.key"

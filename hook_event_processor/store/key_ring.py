@@ -131,7 +131,11 @@ def create(file: Path) -> KeyRing:
 def write(file: Path, keys: tuple[Key, ...]) -> KeyRing:
     """Replace the file's keys all at once: who reads it meanwhile, or after a crash, has the old or the new ones."""
     try:
-        os.replace(_written(file, keys), file)
+        written = _written(file, keys)
+        try:
+            os.replace(written, file)
+        finally:
+            written.unlink(missing_ok=True)
         folder = os.open(file.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -159,13 +163,17 @@ def alone(file: Path) -> Iterator[None]:
 def _written(file: Path, keys: tuple[Key, ...]) -> Path:
     """A file beside it with these keys, of the same owner; else of the folder's."""
     descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)  # mode 0600
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(_HEADER + "".join(f"{base64.b64encode(key.secret).decode()}\n" for key in keys))
-        stream.flush()
-        if os.geteuid() == 0:
-            owner = (file if file.exists() else file.parent).stat()
-            os.fchown(descriptor, owner.st_uid, owner.st_gid)
-        os.fsync(descriptor)
+    try:
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(_HEADER + "".join(f"{base64.b64encode(key.secret).decode()}\n" for key in keys))
+            stream.flush()
+            if os.geteuid() == 0:
+                owner = (file if file.exists() else file.parent).stat()
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
+            os.fsync(descriptor)
+    except BaseException:
+        os.unlink(name)  # no keys shall be left where nobody looks for them
+        raise
     return Path(name)
 
 
