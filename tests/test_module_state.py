@@ -409,6 +409,13 @@ def test_a_dry_run_refuses_what_a_real_one_would(database: Database) -> None:
     hooks = Hooks(library(database, lambda _: None))
     assert "at most 65536" in error(hooks.run('state.set("k", ("v"):rep(65535))'))
     assert "does not hold a number" in error(hooks.run('state.set("k", {}) state.incr("k")'))
+    for called in ('get("%s")', 'exists("%s")', 'delete("%s")', 'incr("%s")', 'unlock("%s")', 'lock("%s", 1)'):
+        assert "is not UTF-8" in error(hooks.run("state." + called % "\\255"))
+        assert "holds a NUL character" in error(hooks.run("state." + called % "a\\0"))
+        assert "it takes 1 to 255" in error(hooks.run("state." + called % ""))
+    for called in ('set("k", 1, -1)', 'incr("k", 1, 0)', 'lock("l", 1e9)', 'compare_and_swap("k", nil, 1, -1)'):
+        assert "ttl takes a number of seconds" in error(hooks.run(f"state.{called}"))
+    assert "the name of a shared namespace has 0 bytes" in error(hooks.run('state.shared("").keys()'))
 
 
 def test_a_dry_run_needs_no_database() -> None:

@@ -7,8 +7,9 @@ from typing import Protocol
 import orjson
 
 from hook_event_processor.lua.door import Call, Misused, Value
-from hook_event_processor.lua.state_arguments import checked_key, checked_value, namespace_of
+from hook_event_processor.lua.state_arguments import checked_key, checked_ttl, checked_value, namespace_of, seconds_of
 from hook_event_processor.store.state import GREATEST, LEAST
+from hook_event_processor.store.state_locks import MAX_TTL
 
 
 class Real(Protocol):
@@ -29,6 +30,7 @@ class Pretended:
         self._real = real
 
     def get(self, call: Call, shared: object, key: bytes) -> bytes | None:
+        _check(call, shared, key)
         written = _written(call, shared)
         if key in written:
             return written[key]
@@ -39,6 +41,7 @@ class Pretended:
 
     def set(self, call: Call, shared: object, key: bytes, value: bytes, ttl: object) -> bool:
         _check(call, shared, key, value)
+        checked_ttl(ttl)
         _written(call, shared)[key] = value
         _show(call, "set", shared, key, value, f"ttl {ttl}" if ttl is not None else None)
         return True
@@ -50,6 +53,8 @@ class Pretended:
         return existed
 
     def keys(self, call: Call, shared: object, prefix: bytes) -> bytes:
+        namespace_of(call, shared)
+        checked_key(call, prefix, "prefix", least=0)
         stored = self._real.keys(call, shared, prefix) if self._real.has_database else b"[]"
         known = {name.encode() for name in orjson.loads(stored)}
         for key, value in _written(call, shared).items():
@@ -59,7 +64,8 @@ class Pretended:
                 known.add(key)
         return orjson.dumps([key.decode() for key in sorted(known)])
 
-    def incr(self, call: Call, shared: object, key: bytes, by: bytes, _ttl: object) -> bytes:
+    def incr(self, call: Call, shared: object, key: bytes, by: bytes, ttl: object) -> bytes:
+        checked_ttl(ttl)
         held = orjson.loads(self.get(call, shared, key) or b"0")
         if isinstance(held, bool) or not isinstance(held, int | float):
             raise Misused(f"the key {key.decode()!r} does not hold a number")
@@ -84,12 +90,16 @@ class Pretended:
             self.set(call, shared, key, new, ttl)
         return equal
 
-    def lock(self, call: Call, shared: object, lock: bytes, ttl: object, _wait: object) -> Value:
+    def lock(self, call: Call, shared: object, lock: bytes, ttl: object, wait: object) -> Value:
+        _check(call, shared, lock, what="lock")
+        seconds_of("ttl", ttl, least=0.001, most=MAX_TTL)
+        seconds_of("wait", wait, least=0.0)
         _locks(call).add((shared, lock))
         _show(call, "lock", shared, lock, None, f"ttl {ttl}")
         return True
 
     def unlock(self, call: Call, shared: object, lock: bytes) -> Value:
+        _check(call, shared, lock, what="lock")
         if (shared, lock) not in _locks(call):
             return False, f"this run does not hold the lock {lock.decode()!r}".encode()
         _locks(call).discard((shared, lock))
@@ -108,10 +118,11 @@ def _locks(call: Call) -> set[tuple[object, bytes]]:
     return locks
 
 
-def _check(call: Call, shared: object, key: bytes, value: bytes) -> None:
+def _check(call: Call, shared: object, key: bytes, value: bytes | None = None, what: str = "key") -> None:
     namespace_of(call, shared)
-    checked_key(call, key)
-    checked_value(call, value)
+    checked_key(call, key, what)
+    if value is not None:
+        checked_value(call, value)
 
 
 def _show(
