@@ -27,7 +27,7 @@ _TOO_LARGE = "the payload or the metadata is larger than HOOK_MAX_PAYLOAD_SIZE, 
 
 
 class HookRunner:
-    """Runs hooks for claimed rows on one thread. Limits are in bytes; `budget` and `library` serve other threads, too."""
+    """Runs hooks for claimed rows on one thread. Limits are in bytes; others use `budget` and `library`, too."""
 
     def __init__(self, memory: int, max_payload: int, budget: MemoryBudget, library: Library) -> None:
         self._library = library
