@@ -44,9 +44,9 @@ def pages() -> Mapping[str, str]:
 
 def _from_parser() -> Iterator[tuple[str, str]]:
     os.environ["COLUMNS"] = _WIDTH
-    from hook_event_processor.cli.parser import parser
+    from hook_event_processor.cli.parser import whole_parser
 
-    top = parser()
+    top = whole_parser()
     commands = _subcommands(top)
     assert commands is not None
     summaries = {choice.dest: choice.help or "" for choice in commands._choices_actions}

@@ -40,9 +40,9 @@ def script(shell: str) -> str:
     """The completion of one of SHELLS, as a script of its own."""
     import shtab
 
-    from hook_event_processor.cli.parser import parser
+    from hook_event_processor.cli.parser import whole_parser
 
-    top = parser()
+    top = whole_parser()
     for each in _parsers(top):
         for action in each._actions:
             complete = _completed_as(action)
