@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 from looks import Watched, define, refusal
 
-from hook_event_processor.watchers import connection, kinds, sockets
+from hook_event_processor.watchers import connection, kinds, socket_diag, socket_tables, sockets
 from hook_event_processor.watchers.check import CheckFailed
+from hook_event_processor.watchers.socket_row import STATES, address
 
 TESTS = Path(__file__).parent
 
@@ -252,11 +253,35 @@ def test_more_other_ends_than_can_be_kept_apart_are_refused(monkeypatch: pytest.
             Watched("connection", local_port=port).look()
 
 
-def test_addresses_are_read_as_people_write_them() -> None:
-    if sys.byteorder == "little":
-        assert sockets.address("0100007F") == "127.0.0.1"
-        assert sockets.address("00000000000000000000000001000000") == "::1"
-        assert sockets.address("0000000000000000FFFF00000100007F") == "127.0.0.1"
+def test_addresses_are_shown_as_people_write_them() -> None:
+    assert address(bytes([127, 0, 0, 1])) == "127.0.0.1"
+    assert address(bytes(15) + b"\x01") == "::1"
+    assert address(bytes(10) + b"\xff\xff" + bytes([127, 0, 0, 1])) == "127.0.0.1"
+
+
+@pytest.mark.parametrize(("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+def test_netlink_and_the_tables_of_proc_list_the_same(family: int, host: str) -> None:
+    every = sum(1 << state for state in STATES.values())
+    with socket.socket(family) as listener, socket.socket(family, socket.SOCK_DGRAM) as datagrams:
+        listener.bind((host, 0))
+        listener.listen()
+        datagrams.bind((host, 0))
+        port, udp_port = listener.getsockname()[1], datagrams.getsockname()[1]
+        with socket.create_connection((host, port)):
+            for number, name, ours in ((socket.IPPROTO_TCP, "tcp", port), (socket.IPPROTO_UDP, "udp", udp_port)):
+                by_netlink, by_tables = socket_diag.dump(number, every), socket_tables.dump(name, every)
+                mine = {row for row in by_netlink if ours in (row.local_port, row.remote_port)}
+                assert mine == {row for row in by_tables if ours in (row.local_port, row.remote_port)}
+                assert len(mine) == (3 if name == "tcp" else 1)
+        listen = 1 << STATES["LISTEN"]
+        for rows in (socket_tables.dump("tcp", listen), socket_diag.dump(socket.IPPROTO_TCP, listen)):
+            assert [row.state for row in rows if row.local_port == port] == [STATES["LISTEN"]]
+
+
+def test_where_netlink_is_shut_out_the_tables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket_diag, "_NETLINK_SOCK_DIAG", 31)  # no such protocol, as under RestrictAddressFamilies=
+    with server() as listener:
+        assert listener.getsockname()[1] in sockets.read_listening()
 
 
 def test_definitions_that_make_no_sense_are_refused() -> None:

@@ -13,6 +13,7 @@ from looks import Watched, define, refusal
 
 from hook_event_processor.watchers import kinds, probe, sockets
 from hook_event_processor.watchers.check import CheckFailed, Moment
+from hook_event_processor.watchers.socket_row import STATES
 
 
 @contextmanager
@@ -184,9 +185,7 @@ def test_a_connection_on_a_port_is_nothing_that_listens() -> None:
         places = sockets.LISTENING.at(moment.monotonic)
         assert port in places
         assert own_port not in places
-        assert {row.state for row in sockets.read_tcp() if row.local_port == own_port} == {
-            sockets.STATES["ESTABLISHED"]
-        }
+        assert {row.state for row in sockets.read_tcp() if row.local_port == own_port} == {STATES["ESTABLISHED"]}
 
 
 @pytest.mark.parametrize(

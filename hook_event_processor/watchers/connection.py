@@ -22,7 +22,7 @@ from hook_event_processor.watchers.check import (
 )
 from hook_event_processor.watchers.edge import THRESHOLD_OPTIONS, Crossing, Threshold
 from hook_event_processor.watchers.notice import Notice
-from hook_event_processor.watchers.sockets import Row
+from hook_event_processor.watchers.socket_row import STATES, Row, address
 
 _OPENED, _CLOSED = "connection.opened", "connection.closed"
 _HIGH, _LOW, _NORMAL = "connection.count_high", "connection.count_low", "connection.count_normal"
@@ -71,7 +71,7 @@ class _Counted:
         if crossing is None:
             return []
         event_type = _NORMAL if crossing is Crossing.NORMAL else _HIGH if self._above else _LOW
-        most = Counter(sockets.address(row.remote) for row in rows).most_common(_MAX_TOLD)
+        most = Counter(address(row.remote) for row in rows).most_common(_MAX_TOLD)
         data = {
             "count": round(self._threshold.value, 2),
             "threshold": self._limit,
@@ -95,7 +95,7 @@ class _Kept:
     def look(self, moment: Moment) -> list[Noticed]:
         rows: dict[str, list[Row]] = {}
         for row in _connections(self._matches, moment):
-            rows.setdefault(sockets.address(row.remote), []).append(row)
+            rows.setdefault(address(row.remote), []).append(row)
         if len(rows) > _MAX_REMOTES:
             raise CheckFailed(
                 f"there are connections with {len(rows)} addresses, at most {_MAX_REMOTES} are kept apart:"
@@ -128,7 +128,7 @@ def _start(definition: Definition, state: object) -> Check:
 
 def _connections(matches: Matches, moment: Moment) -> Sequence[Row]:
     """The connections that match; one of this host with itself is in the table twice, and here once."""
-    found: dict[tuple[str, int, str, int], Row] = {}
+    found: dict[tuple[bytes, int, bytes, int], Row] = {}
     for row in sockets.TCP.at(moment.monotonic):
         if matches(row) and (row.remote, row.remote_port, row.local, row.local_port) not in found:
             found[row.local, row.local_port, row.remote, row.remote_port] = row
@@ -137,15 +137,15 @@ def _connections(matches: Matches, moment: Moment) -> Sequence[Row]:
 
 def _filter(options: Mapping[str, Any]) -> Matches:
     state = options.get("state", _STATE)
-    wanted = None if state == _ANY else sockets.STATES[state]
-    listen = sockets.STATES["LISTEN"]
+    wanted = None if state == _ANY else STATES[state]
+    listen = STATES["LISTEN"]
     port, local_port, remote_port = (options.get(name) for name in ("port", "local_port", "remote_port"))
     network = ip_network(options["remote"], strict=False) if "remote" in options else None
 
     @lru_cache(maxsize=1024)
-    def is_of_network(remote: str) -> bool:
-        address = ip_address(sockets.address(remote))
-        return network is None or (address.version == network.version and address in network)
+    def is_of_network(remote: bytes) -> bool:
+        other_end = ip_address(address(remote))
+        return network is None or (other_end.version == network.version and other_end in network)
 
     def matches(row: Row) -> bool:
         return (
@@ -174,7 +174,7 @@ def _parse_remote(text: str) -> str:
 
 def _parse_state(text: str) -> str:
     state = text.upper().replace("-", "_")
-    if state != _ANY and state not in sockets.STATES:
+    if state != _ANY and state not in STATES:
         raise ValueError(text)
     return state
 
@@ -216,7 +216,7 @@ KIND = Kind(
         "remote_port": Option(_PORT.parse, _PORT.takes, "the port at the other end"),
         "state": Option(
             _parse_state,
-            f"one of {', '.join(sockets.STATES)} or any",
+            f"one of {', '.join(STATES)} or any",
             f"the state of the connections (default {_STATE})",
         ),
         "threshold": Option(integer(0, 1_000_000), "a number of connections", "how many there may be"),
