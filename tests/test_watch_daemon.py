@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sqlite3
@@ -18,6 +19,7 @@ from hook_event_processor.store import embedded, hosts, watchers
 from hook_event_processor.store.database import Database
 from hook_event_processor.store.migrate import migrate
 from hook_event_processor.store.watchers import NewWatcher
+from hook_event_processor.watchers.faults import FaultLog
 from hook_event_processor.watchers.local_store import LocalStore
 
 pytestmark = pytest.mark.store
@@ -373,3 +375,25 @@ def test_a_schema_of_another_program_ends_the_daemon_with_the_status_for_it(
     process = start(empty_database, tmp_path)
     assert process.wait(10) == 78
     assert process.said("run 'hep db migrate'")
+
+
+def test_settings_are_read_again_at_sighup(connection: Connection, database: Database, tmp_path: Path) -> None:
+    with watching(database, tmp_path) as process:
+        wait_for(lambda: len(hosts.known(connection)) == 1, 5)
+        process.signal(signal.SIGHUP)
+        wait_for(lambda: hosts.get(connection, HOST).tags == ["read", "again"], 5)
+        assert process.said("settings read again; changed: LOG_LEVEL, HOST_TAGS")
+
+
+def test_thousands_of_faults_are_a_few_lines(caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    faults = FaultLog(lambda: now[0])
+    for number in range(1000):
+        faults.say(logging.WARNING, "watcher %d cannot look", number)
+    assert len(caplog.records) == 20
+    now[0] = 61.0
+    faults.say(logging.WARNING, "watcher %d cannot look", 1000)
+    assert [record.getMessage() for record in caplog.records[20:]] == [
+        "980 more lines on watchers that cannot look were left out",
+        "watcher 1000 cannot look",
+    ]

@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -109,7 +109,8 @@ def start(
         try:
             before()
             values = {"home": folder, "conninfo": database.conninfo, "host_name": HOST, "watch_flush": 0.05, **settings}
-            status = serve(Settings(**values), database, types)
+            read = Settings(**values)
+            status = serve(read, database, types, lambda: replace(read, host_tags=("read", "again"), log_level="DEBUG"))
         except BaseException:
             traceback.print_exc()
         finally:

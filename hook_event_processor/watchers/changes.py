@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("Watchers")
 
 Who = TypeVar("Who")
-_STEP_MS = 100  # between two looks at what inotify has said; whoever is told waits for the end of a burst by itself
+_STEP_MS = 200  # between two looks at what inotify has said; whoever is told waits for the end of a burst by itself
 _LOOK_MS = 1000
 _REFRESH_SECONDS = 20.0  # directories that came or were replaced without a word are found again
 _RETRY_SECONDS = 60.0

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 
 from psycopg.conninfo import conninfo_to_dict
 
+from hook_event_processor import handover
 from hook_event_processor.errors import HookEventProcessorError, SettingsError
 from hook_event_processor.settings import Settings
 from hook_event_processor.stop import Stop
@@ -31,6 +34,7 @@ from hook_event_processor.watchers.spool import Limits
 
 logger = logging.getLogger("Watchers")
 
+_M_ARENA_MAX = -8
 EX_CONFIG = 78  # sysexits.h
 _STILL_SECONDS = 25.0  # connecting may take ten, and a connection that is cut off ten more
 _SEND_SECONDS = 5.0  # at the end
@@ -51,7 +55,7 @@ class Daemon:
         settings: Settings,
         database: Database,
         types: Sequence[str] | None = None,
-        reread: Callable[[], Settings] | None = None,
+        reread: Callable[[], Settings] = handover.reread,
     ) -> None:
         """`reread` is asked for the settings at SIGHUP."""
         self._settings = settings
@@ -68,7 +72,7 @@ class Daemon:
 
     def run(self) -> int:
         """Watch until SIGTERM or SIGINT; returns the exit status. Raises HookEventProcessorError without a store."""
-        with self._stop.at_signals(reloads=self._reread is not None):
+        with self._stop.at_signals(reloads=True):
             self._watchdog.ready()
             try:
                 if not self._await_locks():
@@ -150,8 +154,6 @@ class Daemon:
 
     def _reload(self) -> None:
         """Take over the settings that can change, and say which cannot."""
-        if self._reread is None:
-            return
         self._watchdog.reloading()
         try:
             read = self._reread()
@@ -220,7 +222,7 @@ def serve(
     settings: Settings,
     database: Database,
     types: Sequence[str] | None = None,
-    reread: Callable[[], Settings] | None = None,
+    reread: Callable[[], Settings] = handover.reread,
 ) -> int:
     """Watch this host until SIGTERM or SIGINT; returns the exit status, EX_CONFIG for a schema it cannot work with.
 
@@ -228,7 +230,14 @@ def serve(
     of the same host and type waits until the first has ended. Raises
     HookEventProcessorError when its store cannot be opened.
     """
+    _spare_memory()
     journal.set_up(settings.log_level)
     given = conninfo_to_dict(database.conninfo)
     journal.mask([str(value) for key, value in given.items() if key == "password" and value])
     return Daemon(settings, database, types, reread).run()
+
+
+def _spare_memory() -> None:
+    """Have threads share glibc's arenas: one for each of ours would be kept for good (mallopt(3))."""
+    with suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)

@@ -16,7 +16,7 @@ from hook_event_processor.watchers.watch import Outcome
 
 logger = logging.getLogger("Watchers")
 
-_STATES_SECONDS = 2.0  # states without events wait for others
+_STATES_SECONDS = 0.5  # states without events wait for others
 _RETRY_SECONDS = 1.0
 _MAX_HELD = 10_000  # events in memory while the disk refuses them
 

@@ -12,7 +12,7 @@ from zlib import crc32
 Item = TypeVar("Item")
 # What is due within this part of its interval, or this time, is due now: few
 # wake-ups with many looks each cost less than many with one.
-_SLACK_PART, _SLACK_SECONDS = 0.05, 0.25
+_SLACK_PART, _SLACK_SECONDS = 0.05, 0.5
 _BASELINES_PER_SECOND = 200  # first looks
 
 

@@ -34,7 +34,7 @@ ROLE = "watcher"
 _WAIT = wait_exponential_jitter(multiplier=0.25, max=10.0, jitter=0.25)
 _LOOKED_SECONDS = 5.0  # between two writings of when watchers have looked
 _FAULT_SECONDS = 0.5
-_REVISION_SECONDS = 1.5  # a notification that does not arrive is not missed
+_REVISION_SECONDS = 2.0  # a notification that does not arrive is not missed
 _SENDING_SECONDS = 1.0  # of one batch after the other, before anything else has its turn
 
 
@@ -65,6 +65,7 @@ class Sender:
         self._revision: int | None = None
         self._revision_at = self._beat_at = self._looked_at = self._send_at = 0.0
         self._more = True  # events may wait in the store
+        self._is_registered = False
         self._unsaid: dict[str, Looked] = {}
         self._ends_at: float | None = None
         self._ever_connected = False
@@ -94,8 +95,7 @@ class Sender:
     def reload(self, settings: Settings) -> None:
         """From any thread: other settings, and all that is said of the host anew."""
         self.settings = settings
-        self._beat_at = 0.0
-        self._revision = None
+        self._is_registered = False
         self.ring()
 
     def stop(self, seconds: float) -> None:
@@ -128,8 +128,8 @@ class Sender:
             migrate.check(connection)
             if self.settings.listen:
                 watchers.listen(connection)
-            self._register(connection)
             self._revision = None
+            self._is_registered = False
             if self._away_since is not None:
                 logger.info("the database is back after %.1f s", self.away_seconds or 0.0)
             self._away_since = None
@@ -139,6 +139,7 @@ class Sender:
 
     def _register(self, connection: Connection) -> None:
         host = agent.describe(self.settings, self._version, agent.address_of(connection))
+        self._is_registered = True
         agent.register(connection, host)
         self._beat_at = monotonic() + hosts.HEARTBEAT_SECONDS
 
@@ -147,8 +148,9 @@ class Sender:
             self._refresh(connection)
         if now >= self._beat_at:
             self._beat_at = now + hosts.HEARTBEAT_SECONDS
-            if self._revision is None or not hosts.beat(connection, self.settings.host):
-                self._register(connection)
+            self._is_registered = self._is_registered and hosts.beat(connection, self.settings.host)
+        if not self._is_registered:
+            self._register(connection)
         if now >= self._looked_at:
             self._say_looked(connection)
         if self._more:

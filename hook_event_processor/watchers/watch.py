@@ -28,6 +28,9 @@ class Outcome:
     events: Sequence[SpooledEvent] = ()
 
 
+_NOTHING = Outcome()
+
+
 @dataclass(eq=False, slots=True)
 class Watch:
     """A watcher at work. Looked with by one thread at a time, which has set `busy`.
@@ -59,7 +62,7 @@ class Watch:
         try:
             outcome = self._look(moment, envelopes)
         except CheckFailed as fault:
-            outcome = Outcome()
+            outcome = _NOTHING
             self._say(str(fault))
         except Exception as fault:
             outcome = self._broken(fault, moment, envelopes)
@@ -87,7 +90,8 @@ class Watch:
             except EventRefused as fault:
                 refused = f"an event was refused: {fault}"
         self._say(refused)
-        return Outcome(self._new_state(), events)
+        state = self._new_state()
+        return Outcome(state, events) if events or state is not None else _NOTHING
 
     def _new_state(self) -> bytes | None:
         """The state as JSON when it is another one than before."""
