@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
@@ -20,8 +21,11 @@ MIN_SECRET_BYTES = 4  # shorter ones stand in everything
 _WITH_HALVES = 16
 # Across line breaks only what can hardly stand there by chance.
 _ACROSS = 8
-# What limits leave behind where they cut, with what is left of a cut character.
-_CUT = re.compile(rb"(?:\xef\xbf\xbd)*\n?\[[^\]\n]{0,60}\bcut\b[^\]\n]{0,60}\]")
+# What limits leave behind where they cut; before it may stand what is left of a cut character.
+_CUT = re.compile(rb"\[[^\[\]\n]{0,60}\bcut\b[^\[\]\n]{0,60}\]")
+_CUT_CHARACTER = "\N{REPLACEMENT CHARACTER}".encode()
+# The last ones of a text: to look at each takes time, and a hook may print thousands.
+_MAX_CUTS = 50
 _LEAST_OF_CUT = 2
 _FAILED = code_of(Outcome.FAILED)
 
@@ -68,7 +72,7 @@ def _parts(text: bytes, secrets: Collection[bytes]) -> Iterator[tuple[int, int]]
     """The parts of the text that tell a secret, from start to end, in no order."""
     wanted = [forms(secret) for secret in secrets]
     for view, joined in views(text, spaces=any(b" " in secret for secret in secrets)):
-        cuts = [] if joined or b"cut" not in view.text else [match.start() for match in _CUT.finditer(view.text)]
+        cuts = [] if joined or b"cut" not in view.text else _cuts(view.text)
         for form in chain.from_iterable(wanted):
             if joined and len(form.text) < _ACROSS:
                 continue
@@ -113,6 +117,18 @@ def _widened(text: bytes, form: Form, start: int, end: int) -> tuple[int, int]:
     if form.after and end < len(text) and is_base64(text[end]):
         end += 1
     return start, end
+
+
+def _cuts(text: bytes) -> list[int]:
+    """Where what was kept of a text ends."""
+    ends = []
+    for match in deque(_CUT.finditer(text), _MAX_CUTS):
+        end = match.start()
+        end -= text.endswith(b"\n", 0, end)
+        while text.endswith(_CUT_CHARACTER, 0, end):
+            end -= len(_CUT_CHARACTER)
+        ends.append(end)
+    return ends
 
 
 def _cut_off(text: bytes, form: Form, cuts: Iterable[int]) -> Iterator[tuple[int, int]]:
