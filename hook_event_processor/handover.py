@@ -58,6 +58,9 @@ def reread() -> Settings:
     """
     directory = os.environ.get("RUNTIME_DIRECTORY")
     handed = _take(Path(directory, _FILE)) if directory else None
+    if handed is not None:
+        # systemd lets nobody but the service itself see its credentials.
+        handed = {**handed, **{name: os.environ[name] for name in ("CREDENTIALS_DIRECTORY",) if name in os.environ}}
     return settings_module.load(handed)
 
 

@@ -54,6 +54,16 @@ def test_what_is_handed_over_is_read_once_and_by_nobody_else(tmp_path: Path, mon
     assert handover.reread().workers == 3, "its own environment"
 
 
+def test_credentials_are_the_services_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "database_url").write_text("postgresql://hep:secret@localhost/hep")
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    before = settings.load()
+    handover.hand_over({"HEP_HOME": str(before.home), "LOG_LEVEL": "DEBUG"}, tmp_path)
+    assert change(before, handover.reread()).waiting == ()
+
+
 def test_reload_hands_over_and_signals(offline_hep: Hep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     signals: list[int] = []
     before = signal.signal(signal.SIGHUP, lambda number, _: signals.append(number))
