@@ -66,7 +66,7 @@ class _Counted:
         if not self._primed:
             self._primed = True
             return []
-        rows = _connections(self._matches, moment)
+        rows = _connections(self._matches, self._about["state"], moment)
         crossing = self._threshold.update(len(rows))
         if crossing is None:
             return []
@@ -94,7 +94,7 @@ class _Kept:
 
     def look(self, moment: Moment) -> list[Noticed]:
         rows: dict[str, list[Row]] = {}
-        for row in _connections(self._matches, moment):
+        for row in _connections(self._matches, self._about["state"], moment):
             rows.setdefault(address(row.remote), []).append(row)
         if len(rows) > _MAX_REMOTES:
             raise CheckFailed(
@@ -126,19 +126,16 @@ def _start(definition: Definition, state: object) -> Check:
     return _Counted(definition, state) if "threshold" in definition.options else _Kept(definition, state)
 
 
-def _connections(matches: Matches, moment: Moment) -> Sequence[Row]:
-    """The connections that match; one of this host with itself is in the table twice, and here once."""
+def _connections(matches: Matches, state: str, moment: Moment) -> Sequence[Row]:
+    """The connections in a state that match; one of this host with itself is in the table twice, and here once."""
     found: dict[tuple[bytes, int, bytes, int], Row] = {}
-    for row in sockets.TCP.at(moment.monotonic):
+    for row in sockets.connections(None if state == _ANY else state).at(moment.monotonic):
         if matches(row) and (row.remote, row.remote_port, row.local, row.local_port) not in found:
             found[row.local, row.local_port, row.remote, row.remote_port] = row
     return list(found.values())
 
 
 def _filter(options: Mapping[str, Any]) -> Matches:
-    state = options.get("state", _STATE)
-    wanted = None if state == _ANY else STATES[state]
-    listen = STATES["LISTEN"]
     port, local_port, remote_port = (options.get(name) for name in ("port", "local_port", "remote_port"))
     network = ip_network(options["remote"], strict=False) if "remote" in options else None
 
@@ -149,8 +146,7 @@ def _filter(options: Mapping[str, Any]) -> Matches:
 
     def matches(row: Row) -> bool:
         return (
-            (row.state == wanted if wanted else row.state != listen)
-            and (port is None or port in (row.local_port, row.remote_port))
+            (port is None or port in (row.local_port, row.remote_port))
             and (local_port is None or row.local_port == local_port)
             and (remote_port is None or row.remote_port == remote_port)
             and (network is None or is_of_network(row.remote))

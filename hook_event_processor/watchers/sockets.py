@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 from hook_event_processor.watchers import socket_diag, socket_tables
 from hook_event_processor.watchers.proc import Reading
 from hook_event_processor.watchers.socket_row import STATES, Row, address
 
-_ALL = sum(1 << state for state in STATES.values())
 _LISTEN = 1 << STATES["LISTEN"]
 _UNCONNECTED = 1 << STATES["CLOSE"]
 _PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
@@ -25,11 +25,6 @@ def read_listening() -> Places:
 def read_udp() -> Places:
     """Where UDP sockets wait for anybody's packets: connected ones are clients. Raises CheckFailed."""
     return _places(_dump("udp", _UNCONNECTED))
-
-
-def read_tcp() -> Sequence[Row]:
-    """All TCP sockets. Raises CheckFailed."""
-    return _dump("tcp", _ALL)
 
 
 def _dump(protocol: str, states: int) -> Sequence[Row]:
@@ -49,4 +44,12 @@ def _places(rows: Sequence[Row]) -> Places:
 
 LISTENING = Reading(read_listening)
 UDP = Reading(read_udp)
-TCP = Reading(read_tcp)
+
+
+@cache
+def connections(state: str | None) -> Reading[Sequence[Row]]:
+    """TCP sockets in a state; all but those that listen for None."""
+    listening = STATES["LISTEN"]
+    wanted = (STATES[state],) if state else (each for each in STATES.values() if each != listening)
+    states = sum(1 << each for each in wanted)
+    return Reading(lambda: _dump("tcp", states))

@@ -26,17 +26,25 @@ class UnitFiles:
     def __init__(self, *, user: bool) -> None:
         own = os.path.join(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "systemd/user")
         self._directories = (own, *_USER) if user else _SYSTEM
+        self._real: dict[str, str] = {}
         self._stamps: dict[str, Stamp] = {}
         self._digests: dict[str, str] = {}
 
     def digests(self, unit: Unit) -> Mapping[str, str]:
         """SHA-256 of each file that there is, by path."""
         found = {}
-        for path in sorted({os.path.realpath(path) for path in self._paths(unit)}):
+        for path in sorted({self._one_name(path) for path in self._paths(unit)}):
             digest = self._digest(path)
             if digest is not None:
                 found[path] = digest
         return found
+
+    def _one_name(self, path: str) -> str:
+        """The path by which a file is known: /lib/systemd/system may be /usr/lib/systemd/system."""
+        directory, name = os.path.split(path)
+        if directory not in self._real:
+            self._real[directory] = os.path.realpath(directory)
+        return f"{self._real[directory]}/{name}"
 
     def _paths(self, unit: Unit) -> Iterator[str]:
         yield from filter(None, (unit.fragment, *unit.drop_ins))
