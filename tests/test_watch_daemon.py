@@ -19,6 +19,7 @@ from hook_event_processor.store import embedded, hosts, watchers
 from hook_event_processor.store.database import Database
 from hook_event_processor.store.migrate import migrate
 from hook_event_processor.store.watchers import NewWatcher
+from hook_event_processor.watchers import daemon, looks
 from hook_event_processor.watchers.faults import FaultLog
 from hook_event_processor.watchers.local_store import LocalStore
 
@@ -375,6 +376,43 @@ def test_a_schema_of_another_program_ends_the_daemon_with_the_status_for_it(
     process = start(empty_database, tmp_path)
     assert process.wait(10) == 78
     assert process.said("run 'hep db migrate'")
+
+
+def test_a_server_that_no_longer_answers_is_given_up(
+    connection: Connection, database: Database, tmp_path: Path, numbers: Path
+) -> None:
+    def be_impatient() -> None:
+        daemon._SILENT_SECONDS = 1.0
+
+    add(connection, numbers)
+    with watching(database, tmp_path, None, be_impatient) as process:
+        wait_for(lambda: has_state(tmp_path, b"0"), 5)
+        query = (
+            "SELECT pid FROM pg_stat_activity WHERE application_name LIKE '% watcher' AND datname = current_database()"
+        )
+        [(backend,)] = connection.execute(query).fetchall()
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            write(numbers, 2)
+            wait_for(lambda: reached(connection) == [1, 2], 20)
+        finally:
+            os.kill(backend, signal.SIGCONT)
+        assert process.said("the database is back")
+
+
+def test_looks_that_do_not_come_back_hold_up_no_others(
+    connection: Connection, database: Database, tmp_path: Path, numbers: Path
+) -> None:
+    def be_impatient() -> None:
+        looks._STUCK_SECONDS = 0.2
+
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    stuck = [add(connection, pipe, kind="waiting") for _ in range(10)]
+    with watching(database, tmp_path, None, be_impatient):
+        wait_for(lambda: "looking for more than" in str(looked(connection, stuck[-1]).last_error), 15)
+        add(connection, numbers, kind="waiting")
+        wait_for(lambda: has_state(tmp_path, b"0"), 15)
 
 
 def test_settings_are_read_again_at_sighup(connection: Connection, database: Database, tmp_path: Path) -> None:

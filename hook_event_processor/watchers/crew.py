@@ -35,13 +35,18 @@ class Crew(Generic[Task]):
             if self._idle >= len(self._tasks):
                 self._lock.notify()
             elif self._threads < self._size:
-                self._threads += 1
-                threading.Thread(target=self._work, name=f"look-{self._threads}", daemon=True).start()
+                self._add()
 
-    @property
-    def busy(self) -> int:
-        """Threads that run a task."""
-        return self._threads - self._idle
+    def resize(self, difference: int) -> None:
+        """Have more threads, for one that does not come back, or as many less again."""
+        with self._lock:
+            self._size += difference
+            if self._tasks and not self._idle and self._threads < self._size:
+                self._add()
+
+    def _add(self) -> None:
+        self._threads += 1
+        threading.Thread(target=self._work, name=f"look-{self._threads}", daemon=True).start()
 
     def _work(self) -> None:
         while True:
@@ -49,7 +54,7 @@ class Crew(Generic[Task]):
                 self._idle += 1
                 there_is = self._lock.wait_for(lambda: bool(self._tasks), _IDLE_SECONDS)
                 self._idle -= 1
-                if not there_is:
+                if not there_is or self._threads > self._size:
                     self._threads -= 1
                     return
                 task = self._tasks.popleft()

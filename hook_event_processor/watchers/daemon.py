@@ -26,6 +26,7 @@ from hook_event_processor.telemetry.watchdog import Progress, Watchdog
 from hook_event_processor.watchers import agent, kinds
 from hook_event_processor.watchers.check import rfc3339
 from hook_event_processor.watchers.envelope import Envelopes
+from hook_event_processor.watchers.leaving import leave
 from hook_event_processor.watchers.local_store import LocalStore
 from hook_event_processor.watchers.locks import TypeLocks
 from hook_event_processor.watchers.looks import Looks
@@ -37,6 +38,8 @@ logger = logging.getLogger("Watchers")
 _M_ARENA_MAX = -8
 EX_CONFIG = 78  # sysexits.h
 _STILL_SECONDS = 25.0  # connecting may take ten, and a connection that is cut off ten more
+# A server that says nothing for so long is taken for gone. TCP would notice by itself, a socket of this host never.
+_SILENT_SECONDS = 15.0
 _SEND_SECONDS = 5.0  # at the end
 _LOOK_SECONDS = 2.0
 _LOCK_SECONDS = 1.0
@@ -118,27 +121,18 @@ class Daemon:
                 self._locks.release([name])
 
     def _start_threads(self) -> None:
-        self._threads = [self._thread("looks", self._looks.run), self._thread("sender", self._sender.run)]
+        looking = self._watchdog.part("looks", _STILL_SECONDS)
+        self._sending = self._watchdog.part("sender", _STILL_SECONDS)
+        self._threads = [_thread("looks", self._looks.run, looking), _thread("sender", self._sender.run, self._sending)]
         for thread in self._threads:
             thread.start()
-
-    def _thread(self, name: str, target: Callable[[Progress], None]) -> threading.Thread:
-        progress = self._watchdog.part(name, _STILL_SECONDS)
-
-        def run() -> None:
-            while True:
-                try:
-                    return target(progress)
-                except Exception:
-                    logger.exception("%s failed, and goes on", name)
-                    time.sleep(1.0)
-
-        return threading.Thread(target=run, name=name, daemon=True)
 
     def _loop(self) -> None:
         while not self._stop.wait(self._watchdog.interval_seconds) and not self._sender.fatal:
             self._watchdog.status(self._status_line())
             self._watchdog.tick()
+            if self._sending.still_seconds() > _SILENT_SECONDS:
+                self._sender.cut()
             if self._stop.take_reload():
                 self._reload()
 
@@ -208,6 +202,7 @@ class Daemon:
         self._watchdog.stopping()
         looks, sender = self._threads
         self._looks.stop()
+        leave()
         looks.join(_LOOK_SECONDS)
         self._say_stopped()
         self._sender.stop(_SEND_SECONDS)
@@ -235,6 +230,18 @@ def serve(
     given = conninfo_to_dict(database.conninfo)
     journal.mask([str(value) for key, value in given.items() if key == "password" and value])
     return Daemon(settings, database, types, reread).run()
+
+
+def _thread(name: str, target: Callable[[Progress], None], progress: Progress) -> threading.Thread:
+    def run() -> None:
+        while True:
+            try:
+                return target(progress)
+            except Exception:
+                logger.exception("%s failed, and goes on", name)
+                time.sleep(1.0)
+
+    return threading.Thread(target=run, name=name, daemon=True)
 
 
 def _spare_memory() -> None:

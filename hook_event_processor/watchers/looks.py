@@ -28,6 +28,8 @@ from hook_event_processor.watchers.watch import Outcome, Watch
 logger = logging.getLogger("Watchers")
 
 _LONGEST_WAIT_SECONDS = 5.0
+_STUCK_SECONDS = 60.0
+_MAX_STUCK = 56  # a dead file system, say, is many watchers' trouble, but not all others'
 _CREW = 8  # looks that wait, at a time
 _WRITE_AFTER = 100  # looks of one round
 
@@ -49,6 +51,8 @@ class Looks:
         self._settling: Settling[Watch] = Settling()
         self._changes: Changes[Watch] = Changes(self._told)
         self._crew: Crew[Watch] = Crew(_CREW, self._look_aside)
+        self._aside: dict[Watch, float] = {}  # since when they have been looking there
+        self._stuck: set[Watch] = set()
         self._faulty = faulty
         self._faults = FaultLog()
         self._errors: dict[str, str] = {}
@@ -91,6 +95,7 @@ class Looks:
             progress.mark()
             self._receive(self._until_next())
             self._round(monotonic(), progress)
+            self._see_to_stuck(monotonic())
             self._ledger.write(monotonic())
         self._changes.stop()
         self._ledger.write(float("inf"))
@@ -130,6 +135,7 @@ class Looks:
             self._settling.begin(watch, moment.monotonic)  # what was told meanwhile is for the next look
         elif watch.aside:
             watch.busy = True
+            self._aside[watch] = moment.monotonic
             self._crew.submit(watch)
         else:
             self._ended(watch, watch.look(moment, self._envelopes))
@@ -139,8 +145,22 @@ class Looks:
         outcome = watch.look(Moment(datetime.now(UTC), monotonic()), self._envelopes)
         self._inbox.put(lambda: self._came_back(watch, outcome))
 
+    def _see_to_stuck(self, now: float) -> None:
+        """Say of those that do not come back that they do not, and let others not wait for them."""
+        for watch, since in self._aside.items():
+            if now - since > _STUCK_SECONDS and watch not in self._stuck and len(self._stuck) < _MAX_STUCK:
+                self._stuck.add(watch)
+                self._crew.resize(1)
+                error = f"it has been looking for more than {_STUCK_SECONDS:.0f} s"
+                self._faults.say(logging.WARNING, "watcher %s: %s", watch.definition.id, error)
+                self._note(watch.definition.id, watch.checked_at, watch.event_at, error)
+
     def _came_back(self, watch: Watch, outcome: Outcome) -> None:
         watch.busy = False
+        del self._aside[watch]
+        if watch in self._stuck:
+            self._stuck.remove(watch)
+            self._crew.resize(-1)
         if self._watches.get(watch.definition.id) is watch:
             self._ended(watch, outcome)
             if watch.turn is not None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import select
+import socket
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
@@ -97,6 +99,14 @@ class Sender:
         self.settings = settings
         self._is_registered = False
         self.ring()
+
+    def cut(self) -> None:
+        """From any thread: end the connection under a wait for a server that no longer answers."""
+        connection = self._connection
+        with suppress(OSError, psycopg.Error):
+            if connection is not None:
+                with closing(socket.socket(fileno=os.dup(connection.fileno()))) as duplicate:
+                    duplicate.shutdown(socket.SHUT_RDWR)
 
     def stop(self, seconds: float) -> None:
         """From any thread: send what there is, for so many seconds, then end."""
