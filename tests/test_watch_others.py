@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -487,6 +489,32 @@ def test_a_program_ends_with_its_watcher_and_so_does_what_it_started(tmp_path: P
     assert all(is_alive(pid) for pid in data["pids"])
     del watched
     assert not any(is_alive(pid) for pid in data["pids"])
+
+
+_LEAVING = """
+import os, sys, threading, time
+sys.path.insert(0, {tests!r})
+from looks import Watched, await_events
+from hook_event_processor.watchers.leaving import leave
+kept = Watched("custom", command="sh {kept}")
+await_events(kept, bool)
+slow = Watched("command", command="sh {slow}", timeout="1m")
+threading.Thread(target=slow.look, daemon=True).start()
+while not os.path.exists({number!r}): time.sleep(0.01)
+leave()
+while threading.active_count() > 1: time.sleep(0.01)
+os._exit(0)
+"""
+
+
+def test_programs_end_with_the_daemon(tmp_path: Path) -> None:
+    script(tmp_path / "kept", f"echo $$ > {tmp_path}/first; echo '{{}}'; exec sleep 60\n")
+    script(tmp_path / "slow", f"echo $$ > {tmp_path}/second; exec sleep 60\n")
+    tests, kept, slow = str(Path(__file__).parent), tmp_path / "kept", tmp_path / "slow"
+    leaving = _LEAVING.format(tests=tests, kept=kept, slow=slow, number=f"{tmp_path}/second")
+    done = subprocess.run([sys.executable, "-c", leaving], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not any(is_alive(int((tmp_path / name).read_text())) for name in ("first", "second"))
 
 
 def test_a_program_that_is_run_once_a_look_tells_by_its_lines_and_its_failure(tmp_path: Path) -> None:

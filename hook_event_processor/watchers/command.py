@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hook_event_processor.child import Ended
 from hook_event_processor.watchers import command_text, programs
@@ -20,8 +20,10 @@ from hook_event_processor.watchers.check import (
     seconds,
 )
 from hook_event_processor.watchers.edge import THRESHOLD_OPTIONS, Crossing, Threshold
-from hook_event_processor.watchers.line_pattern import LinePattern
 from hook_event_processor.watchers.notice import Notice
+
+if TYPE_CHECKING:
+    from hook_event_processor.watchers.line_pattern import LinePattern
 
 _TIMEOUT = 10.0
 _CHANGED, _FAILED, _RECOVERED = "command.output_changed", "command.failed", "command.recovered"
@@ -136,6 +138,8 @@ def _kept_of(ended: Ended) -> Mapping[str, str]:
 def _pattern(definition: Definition) -> LinePattern | None:
     if "pattern" not in definition.options:
         return None
+    from hook_event_processor.watchers.line_pattern import LinePattern  # RE2 takes 3 MB
+
     return LinePattern(definition.options["pattern"], literal="contains" in definition.conditions)
 
 

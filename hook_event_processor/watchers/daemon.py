@@ -202,8 +202,8 @@ class Daemon:
         self._watchdog.stopping()
         looks, sender = self._threads
         self._looks.stop()
-        leave()
         looks.join(_LOOK_SECONDS)
+        leave()
         self._say_stopped()
         self._sender.stop(_SEND_SECONDS)
         sender.join(_SEND_SECONDS + 1)

@@ -12,10 +12,12 @@ from time import perf_counter
 from hook_event_processor import child
 from hook_event_processor.child import Command, Ended
 from hook_event_processor.lua.host.privacy import shut_to_programs
+from hook_event_processor.watchers import leaving
 from hook_event_processor.watchers.check import CheckFailed
 
 # Set when the daemon ends: what still runs is killed.
-STOPPING = threading.Event()
+_STOPPING = threading.Event()
+leaving.at_end(_STOPPING.set)
 
 _PASSED_ON = ("HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 _MAX_WORDS = 200
@@ -56,7 +58,7 @@ def run(arguments: Sequence[str], timeout: float, more: Mapping[str, str] | None
     ends_at = perf_counter() + timeout
     try:
         shut_to_programs()
-        return child.run(command, ends_at, ends_at + child.GRACE_SECONDS, STOPPING)
+        return child.run(command, ends_at, ends_at + child.GRACE_SECONDS, _STOPPING)
     except OSError as fault:
         raise CheckFailed(f"{program} cannot be run: {(fault.strerror or '').lower()}") from None
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from hook_event_processor.child import no_signal_blocked
 from hook_event_processor.lua.host.privacy import shut_to_programs
 from hook_event_processor.strays import kill_strays
-from hook_event_processor.watchers import programs
+from hook_event_processor.watchers import leaving, programs
 from hook_event_processor.watchers.check import CheckFailed
 
 MAX_LINE = 64 * 1024
@@ -67,6 +67,7 @@ class Stream:
         self._is_cut = False
         self._errors = b""
         self.close = weakref.finalize(self, _end, self._process, f"{_MARK}={mark}".encode())
+        _all.add(self)
 
     def take(self, most: int) -> tuple[list[bytes], int]:
         """Up to so many lines that it has printed, and how many were too long and are left out."""
@@ -114,6 +115,15 @@ class Stream:
             return os.read(pipe.fileno(), _BLOCK)  # type: ignore[attr-defined] # it is a pipe
         except BlockingIOError:
             return b""
+
+
+_all: weakref.WeakSet[Stream] = weakref.WeakSet()
+
+
+@leaving.at_end
+def _end_all() -> None:
+    for stream in list(_all):
+        stream.close()
 
 
 def _exit_code(process: subprocess.Popen[bytes]) -> int | None:
