@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from box import Box, booted
 from commands import Hep
 from psycopg import Connection, sql
 from psycopg.conninfo import make_conninfo
@@ -88,6 +89,13 @@ def database(server: EmbeddedServer, migrated_template: str) -> Iterator[Databas
         yield database
 
 
+@pytest.fixture(scope="module")
+def shared_database(server: EmbeddedServer, migrated_template: str) -> Iterator[Database]:
+    """A migrated database for all tests of a module: for rows that take long to make."""
+    with _fresh_database(server, migrated_template, f"test_{next(_numbers)}") as database:
+        yield database
+
+
 @pytest.fixture
 def empty_database(server: EmbeddedServer) -> Iterator[Database]:
     """A database of the test's own that has not been migrated."""
@@ -116,3 +124,10 @@ def offline_hep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HEP_HOME", str(tmp_path / "home"))
     return Hep(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="session")
+def box() -> Iterator[Box]:
+    """A machine with systemd, PostgreSQL and the product, as box.booted() has it; it takes half a minute."""
+    with booted() as machine:
+        yield machine

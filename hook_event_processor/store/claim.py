@@ -62,7 +62,8 @@ _COLUMNS = f"""
     retry_count + 1, priority, seq, ctid, greatest(created_at, available_at)
 """
 _FRESH_ROWS = "NOT processed AND available_at IS NULL AND failed_at IS NULL"
-_DUE_ROWS = "NOT processed AND available_at IS NOT NULL AND failed_at IS NULL AND available_at <= clock_timestamp()"
+# statement_timestamp(): the index can be searched by a STABLE value; of a volatile one every scheduled row is read.
+_DUE_ROWS = "NOT processed AND available_at IS NOT NULL AND failed_at IS NULL AND available_at <= statement_timestamp()"
 _LOCK = "LIMIT %(limit)s FOR UPDATE SKIP LOCKED"
 
 # Keyset, not a bare ORDER BY: under a held snapshot the dead index entries

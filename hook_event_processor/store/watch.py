@@ -22,12 +22,16 @@ class Look:
     slot_due: float | None
 
 
-_LOOK = """
+# ORDER BY and LIMIT, not EXISTS: of a table with many fresh rows PostgreSQL would
+# expect to meet one soon, and read all the history that lies before the first.
+LOOK = """
 SELECT (SELECT revision FROM hook_registry),
-       EXISTS (SELECT FROM hook_events
-               WHERE NOT processed AND available_at IS NULL AND failed_at IS NULL AND priority = 5 AND seq > %s)
-    OR EXISTS (SELECT FROM hook_events
-               WHERE NOT processed AND available_at IS NULL AND failed_at IS NULL AND priority <> 5),
+       (SELECT seq FROM hook_events
+        WHERE NOT processed AND available_at IS NULL AND failed_at IS NULL AND priority = 5 AND seq > %s
+        ORDER BY seq LIMIT 1) IS NOT NULL
+    OR (SELECT seq FROM hook_events
+        WHERE NOT processed AND available_at IS NULL AND failed_at IS NULL AND priority <> 5
+        ORDER BY priority, seq LIMIT 1) IS NOT NULL,
        extract(epoch FROM clock_timestamp() - (
            SELECT min(available_at) FROM hook_events
            WHERE NOT needs_slot AND NOT processed AND available_at IS NOT NULL AND failed_at IS NULL))::float8,
@@ -39,7 +43,7 @@ SELECT (SELECT revision FROM hook_registry),
 
 def look(connection: Connection, floor: int) -> Look:
     """One look; fresh rows up to the seq `floor` are known to be taken."""
-    row = connection.execute(_LOOK, (floor,)).fetchone()
+    row = connection.execute(LOOK, (floor,)).fetchone()
     assert row is not None  # noqa: S101 - a SELECT without FROM has one row
     due, slot_due = (None if age is None else -age for age in row[2:])
     return Look(row[0], row[1], due, slot_due)

@@ -1,0 +1,166 @@
+"""Plans of the hot path: what a claim reads beside a long history, dead letters and events for tomorrow.
+
+EXPLAIN says which index is used and how many blocks are read; a twentieth of the
+rows gives the plans of a table with a million processed ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from psycopg import Connection
+
+from hook_event_processor.store import ack, claim, record, watch
+from hook_event_processor.store.database import Database
+
+PROCESSED, FAILED, SCHEDULED, FRESH, URGENT = 40_000, 5_000, 5_000, 5_000, 500
+LIMIT = 100
+# A block each for a row's page and its index entry, at the most, and a few for the way down the index.
+FEW_BLOCKS = 10
+TYPES = {"limit": "int", "after": "bigint", "max_payload": "int"}
+VALUES = {"limit": LIMIT, "after": 0, "max_payload": 100_000}
+
+
+@pytest.fixture(scope="module")
+def crowded(shared_database: Database) -> Iterator[Connection]:
+    """A session on a database with rows of every state."""
+    with shared_database.session("tests") as connection:
+        _crowd(connection)
+        yield connection
+
+
+def _crowd(connection: Connection) -> None:
+    connection.execute(
+        "INSERT INTO hook_events (source, action, processed, processed_at)"
+        " SELECT 'task', 'done', TRUE, now() FROM generate_series(1, %s)",
+        (PROCESSED,),
+    )
+    connection.execute(
+        "INSERT INTO hook_events (source, action, retry_count, failed_at)"
+        " SELECT 'task', 'failed', 3, now() FROM generate_series(1, %s)",
+        (FAILED,),
+    )
+    connection.execute(
+        "INSERT INTO hook_events (source, action, needs_slot, available_at)"
+        " SELECT 'task', 'later', n %% 2 = 0, now() + interval '1 day' FROM generate_series(1, %s) AS n",
+        (SCHEDULED,),
+    )
+    for priority, count in ((5, FRESH), (1, URGENT), (9, URGENT)):
+        connection.execute(
+            "INSERT INTO hook_events (source, action, priority)"
+            " SELECT 'task', 'started', %s FROM generate_series(1, %s)",
+            (priority, count),
+        )
+    connection.execute("VACUUM ANALYZE hook_events")
+
+
+@contextmanager
+def _rolled_back(connection: Connection) -> Iterator[None]:
+    with connection.transaction(force_rollback=True):
+        yield
+
+
+def _plan(connection: Connection, statement: str, mode: str, **values: Any) -> dict[str, Any]:
+    """The plan of a statement, as it ran with these values, prepared as the processor prepares it."""
+    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement)))
+    for place, name in enumerate(names, 1):
+        statement = statement.replace(f"%({name})s", f"${place}")
+    types = f"({', '.join(TYPES[name] for name in names)})" if names else ""
+    arguments = f"({', '.join(str({**VALUES, **values}[name]) for name in names)})" if names else ""
+    with _rolled_back(connection):
+        connection.execute(f"SET LOCAL plan_cache_mode = {mode}")
+        connection.execute(f"PREPARE pinned {types} AS {statement.replace('%%', '%')}")
+        row = connection.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE pinned {arguments}").fetchone()
+        connection.execute("DEALLOCATE pinned")
+    assert row is not None
+    plan: dict[str, Any] = row[0][0]["Plan"]
+    return plan
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", []):
+        yield from _nodes(child)
+
+
+def _scans(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [node for node in _nodes(plan) if "Scan" in node["Node Type"] and "Subquery" not in node["Node Type"]]
+
+
+def _blocks(plan: dict[str, Any]) -> int:
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+def _assert_frugal(plan: dict[str, Any], index: str, rows: int) -> None:
+    """One scan, of this index, in its order; it meets no row that it does not return."""
+    (scan,) = _scans(plan)
+    assert (scan["Node Type"], scan.get("Index Name")) == ("Index Scan", index)
+    assert not [node for node in _nodes(plan) if "Sort" in node["Node Type"]]
+    assert scan.get("Rows Removed by Filter", 0) == 0
+    assert plan["Actual Rows"] == rows
+    # Locking a row reads its page once more.
+    assert _blocks(plan) <= 3 * rows + FEW_BLOCKS
+
+
+@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+@pytest.mark.parametrize(
+    ("statement", "index", "rows"),
+    [
+        pytest.param(claim.FRESH, "hook_events_fresh", LIMIT, id="fresh"),
+        pytest.param(claim.URGENT, "hook_events_prioritized", LIMIT, id="urgent"),
+        pytest.param(claim.UNHURRIED, "hook_events_prioritized", LIMIT, id="unhurried"),
+        pytest.param(claim.DUE, "hook_events_due", 0, id="due"),
+        pytest.param(claim.DUE_FOR_SLOT, "hook_events_due", 0, id="due for a slot"),
+    ],
+)
+def test_a_claim_reads_its_own_rows_alone(
+    crowded: Connection, statement: str, index: str, rows: int, mode: str
+) -> None:
+    _assert_frugal(_plan(crowded, statement, mode), index, rows)
+
+
+@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+def test_a_claim_behind_the_last_row_reads_nothing(crowded: Connection, mode: str) -> None:
+    last = crowded.execute("SELECT max(seq) FROM hook_events").fetchone()
+    assert last is not None
+    _assert_frugal(_plan(crowded, claim.FRESH, mode, after=last[0]), "hook_events_fresh", 0)
+
+
+def test_due_rows_are_found_among_those_for_tomorrow(crowded: Connection) -> None:
+    with _rolled_back(crowded):
+        crowded.execute(
+            "UPDATE hook_events SET available_at = now() - interval '1 second'"
+            " WHERE id IN (SELECT id FROM hook_events WHERE available_at IS NOT NULL AND NOT needs_slot LIMIT 10)"
+        )
+        _assert_frugal(_plan(crowded, claim.DUE, "force_generic_plan"), "hook_events_due", 10)
+
+
+def test_a_look_reads_a_few_entries(crowded: Connection) -> None:
+    plan = _plan(crowded, watch.LOOK.replace("%s", "0"), "force_custom_plan")
+    indexes = {scan.get("Index Name") for scan in _scans(plan)} - {None}
+    assert indexes == {"hook_events_fresh", "hook_events_prioritized", "hook_events_due"}
+    assert _blocks(plan) <= 4 * FEW_BLOCKS
+
+
+def test_acknowledging_needs_no_index(crowded: Connection) -> None:
+    """Locked rows stay where they are: their addresses lead to them."""
+    rows = crowded.execute("SELECT ctid FROM hook_events WHERE NOT processed LIMIT 100").fetchall()
+    addresses = ", ".join(f"'{row[0]}'" for row in rows)
+    plan = _plan(crowded, ack.PROCESSED.replace("%b", f"ARRAY[{addresses}]::tid[]"), "force_custom_plan")
+    assert [scan["Node Type"] for scan in _scans(plan)] == ["Tid Scan"]
+
+
+@pytest.mark.parametrize("statement", [ack.PARKED, ack.POSTPONED, ack.FINISHED])
+def test_single_events_are_found_by_their_ids(crowded: Connection, statement: str) -> None:
+    ids = "ARRAY(SELECT id FROM hook_events LIMIT 10)"
+    plan = _plan(crowded, statement.replace("%b", ids), "force_custom_plan")
+    assert "hook_events_pkey" in {scan.get("Index Name") for scan in _scans(plan)}
+
+
+def test_recording_reads_nothing() -> None:
+    """Executions are inserted from what is sent: the statement names no other table."""
+    assert re.findall(r"\b(?:FROM|JOIN)\s+(\w+)", record.EXECUTIONS) == ["unnest"]
