@@ -25,6 +25,6 @@ def interleaved(count: int, measures: Mapping[str, Callable[[], float]]) -> Roun
     """Measure all in each round; every other round goes backwards, so that nothing is always the first."""
     values: dict[str, list[float]] = {name: [] for name in measures}
     for number in range(count):
-        for name in list(measures) if number % 2 == 0 else reversed(measures):
+        for name in list(measures)[:: 1 if number % 2 == 0 else -1]:
             values[name].append(measures[name]())
     return Rounds(values)

@@ -38,9 +38,12 @@ class Bench:
         processor.drain(self.database, self.processes)
         return table.drained(self.database, self.load)
 
+    def prepare(self) -> None:
+        """Store the hooks."""
+        table.add_hooks(self.database.connection, self.load.hooks)
+
     def best_clients(self) -> dict[int, float]:
         """What one run with each number of clients came to."""
-        table.add_hooks(self.database.connection, self.load.hooks)
         return {clients: self.raw(clients) for clients in CLIENTS}
 
     def compare(self, count: int, clients: int) -> Rounds:
@@ -70,6 +73,7 @@ def main() -> None:
 def _measure(database: Database, arguments: Namespace) -> None:
     load = Workload(arguments.events, arguments.hooks, arguments.payload, arguments.uuid4)
     bench = Bench(database, load, arguments.processes)
+    bench.prepare()
     best = bench.best_clients()
     clients = max(best, key=lambda count: best[count])
     rounds = bench.compare(arguments.rounds, clients)
