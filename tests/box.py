@@ -8,9 +8,13 @@ import secrets
 import shlex
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+from hook_event_processor.store.embedded.program import copied
 
 REPOSITORY = Path(__file__).parent.parent
 UNITS = REPOSITORY / "systemd"
@@ -20,6 +24,8 @@ PASSWORD = "s3same/open'" + secrets.token_hex(4)
 
 # As a distribution's own unit would be named, so that After=postgresql.service means it.
 _POSTGRESQL = """
+[Install]
+WantedBy=default.target
 [Service]
 User=hep-database
 RuntimeDirectory=hep-database
@@ -72,9 +78,30 @@ class Box:
         assert self._disk is not None
         self.start()
 
+    def files(self, *except_below: str) -> dict[str, str]:
+        """What the box has otherwise than the host: path -> mode, owner and target of its files and new directories."""
+        assert self._disk is not None
+        upper, found = self._disk / "upper", {}
+        for folder, folders, files in os.walk(upper):
+            below = f"/{Path(folder).relative_to(upper)}".replace("/.", "")
+            folders[:] = [name for name in folders if f"{below}/{name}" not in except_below]
+            for name in (*files, *folders):
+                path = f"{below}/{name}"
+                if not (name in folders and Path(path).is_dir()):
+                    entry = Path(folder, name)
+                    stat = entry.lstat()
+                    target = entry.readlink() if entry.is_symlink() else ""
+                    found[path] = f"{stat.st_mode:o} {stat.st_uid} {stat.st_gid} {target}"
+        units = self._disk / "units"
+        return {**found, **{str(path.relative_to(units)): "" for path in units.rglob("*")}}
+
     def run(self, *command: str, check: bool = True, text: str | None = None) -> str:
         """What a command of root's prints."""
         return self._call("exec", *command, check=check, text=text).stdout
+
+    def finished(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """How a command of root's ended, and what it wrote."""
+        return self._call("exec", *command, check=False)
 
     def status(self, *command: str) -> int:
         """The exit status of a command of root's."""
@@ -119,7 +146,7 @@ class Box:
         unit = _POSTGRESQL.format(binaries=self._binaries, port=self.port)
         self.write("/etc/systemd/system/postgresql.service", unit)
         self.run("systemctl", "daemon-reload")
-        self.run("systemctl", "start", "postgresql")
+        self.run("systemctl", "enable", "--now", "postgresql")
         await_until(lambda: self._administer("SELECT 1", check=False), 30, "PostgreSQL runs")
         password = PASSWORD.replace("'", "''")
         self._administer(f"CREATE ROLE hep LOGIN PASSWORD '{password}'")
@@ -162,6 +189,28 @@ class Box:
     def messages(self, *matches: str) -> Sequence[str]:
         """The texts of the journal's entries with these fields."""
         return [entry["MESSAGE"] for entry in self.journal(*matches)]
+
+
+@contextmanager
+def booted() -> Iterator[Box]:
+    """A machine with PostgreSQL and the product's schema, the product installed from its wheel, and no unit of it."""
+    # Not below /tmp, which the units do not see, nor below pytest's own directory, which is root's alone.
+    with tempfile.TemporaryDirectory(prefix="hep-box-", dir="/var/lib") as directory:
+        Path(directory).chmod(0o755)
+        disk = Path(directory, "disk")
+        disk.mkdir()
+        # An overlay cannot be written to another one, which a container's own file system may be.
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "hep-box", str(disk)], check=True)
+        box = Box(Path(directory, "state"), copied(Path(directory, "postgresql")), disk)
+        try:
+            box.start()
+            box.start_postgresql()
+            box.install_product()
+            box.hep("db", "migrate")
+            yield box
+        finally:
+            box.stop()
+            subprocess.run(["umount", str(disk)], check=True)
 
 
 def _free_port() -> int:

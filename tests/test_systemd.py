@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from box import INSTALLED, PASSWORD, REPOSITORY, SERVICE, UNITS, Box, await_until
-
-from hook_event_processor.store.embedded.program import copied
 
 # Outside continuous integration an ordinary user may run the other tests.
 pytestmark = [
@@ -43,26 +39,17 @@ return {
 
 
 @pytest.fixture(scope="module")
-def box() -> Iterator[Box]:
-    """A machine with PostgreSQL, the product, its schema and one hook; the unit is not there yet."""
-    # Not below /tmp, which the units do not see, nor below pytest's own directory, which is root's alone.
-    with tempfile.TemporaryDirectory(prefix="hep-box-", dir="/var/lib") as directory:
-        Path(directory).chmod(0o755)
-        box = Box(Path(directory, "state"), copied(Path(directory, "postgresql")))
-        try:
-            box.start()
-            box.start_postgresql()
-            box.install_product()
-            box.hep("db", "migrate")
-            box.write("/root/greet.lua", HOOK)
-            box.hep("hook", "add", "/root/greet.lua")
-            yield box
-        finally:
-            box.stop()
+def machine(box: Box) -> Box:
+    """The machine, with an account for the units and one hook; the units are not there yet."""
+    box.run("install", "-m", "644", str(UNITS / "sysusers.conf"), "/etc/sysusers.d/hook-event-processor.conf")
+    box.run("systemd-sysusers")
+    box.write("/root/greet.lua", HOOK)
+    box.hep("hook", "add", "/root/greet.lua")
+    return box
 
 
 @pytest.fixture
-def unit(box: Box) -> Iterator[str]:
+def unit(machine: Box, box: Box) -> Iterator[str]:
     """The unit, installed in the system manager as docs/operations.md has it, running, with a short watchdog."""
     for name in (SERVICE, f"{SERVICE}@"):
         box.run("cp", str(UNITS / f"{name}.service"), f"{SYSTEM}/")
@@ -145,7 +132,7 @@ def test_the_service_says_how_it_is(box: Box, unit: str) -> None:
     assert box.properties("Type", "ActiveState") == ["notify", "active"]
     await_until(lambda: box.properties("StatusText") != [""], 10, "there is a status")
     (pid,) = box.properties("MainPID")
-    assert box.run("stat", "-c", "%U", f"/proc/{pid}").strip() == "hook-event-processor"
+    assert box.run("stat", "-c", "%U", f"/proc/{pid}").strip() == "hep"
 
 
 def test_the_password_is_nowhere_to_be_seen(box: Box, unit: str) -> None:
@@ -326,6 +313,7 @@ systemctl --user status hook-event-processor
 """
 
 
+@pytest.mark.usefixtures("machine")
 def test_the_printed_recipe_for_a_user_works(box: Box) -> None:
     """The same file in a user's manager, and the restart test of the original service as printed for it."""
     add_user(box, "tester")
@@ -344,6 +332,7 @@ def test_the_printed_recipe_for_a_user_works(box: Box) -> None:
     box.shell(f"systemctl --user stop {SERVICE}", "tester")
 
 
+@pytest.mark.usefixtures("machine")
 def test_a_user_who_may_not_make_namespaces_needs_a_drop_in(box: Box) -> None:
     box.write(f"{SYSTEM}/user@.service.d/test.conf", "[Service]\nRestrictNamespaces=~user\n")
     box.run("systemctl", "daemon-reload")

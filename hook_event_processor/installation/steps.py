@@ -122,10 +122,32 @@ class Remove:
             shutil.rmtree(self.path)
         else:
             self.path.unlink()
-        above = self.path.parent
-        while above not in self.fixed and above.is_dir() and not any(above.iterdir()):
-            above.rmdir()
-            above = above.parent
+        _remove_empty(self.path.parent, self.fixed)
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """A directory that may have become empty, and those above."""
+
+    path: Path
+    fixed: frozenset[Path]
+
+    @property
+    def text(self) -> str:
+        return f"remove {self.path}, which is empty"
+
+    @property
+    def needed(self) -> bool:
+        return self.path not in self.fixed and self.path.is_dir() and not any(self.path.iterdir())
+
+    def take(self) -> None:
+        _remove_empty(self.path, self.fixed)
+
+
+def _remove_empty(path: Path, fixed: frozenset[Path]) -> None:
+    while path not in fixed and path.is_dir() and not any(path.iterdir()):
+        path.rmdir()
+        path = path.parent
 
 
 @dataclass(frozen=True, slots=True)

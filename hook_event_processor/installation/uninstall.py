@@ -11,7 +11,7 @@ from pathlib import Path
 from hook_event_processor.installation.files import files
 from hook_event_processor.installation.places import ACCOUNT, PATTERNS, RETENTION, Places
 from hook_event_processor.installation.settings_file import credential
-from hook_event_processor.installation.steps import Link, Remove, Run, Step, Write, output
+from hook_event_processor.installation.steps import Link, Prune, Remove, Run, Step, Write, output
 
 _CREDENTIALS = ("db_password", "database_url", "hep_secret_key")
 _SHELLS = ("bash", "zsh", "fish")
@@ -33,6 +33,8 @@ def remove(places: Places, *, purge: bool) -> Iterator[Step]:
     yield from _files(places)
     if purge:
         yield from _data(places)
+    if places.of_user:
+        yield Prune(places.own_units, places.fixed)
     yield Run((*places.systemctl, "daemon-reload"))
     if running:
         yield Run((*places.systemctl, "reset-failed", *running), may_fail=True)
