@@ -23,6 +23,7 @@ from web import Answer, Received, Site, serving
 from hook_event_processor.event import Outcome
 from hook_event_processor.lua.loader import program
 from hook_event_processor.lua.modules.http import retry_after
+from hook_event_processor.lua.room import ROOM_BYTES
 from hook_event_processor.lua.web import exchange
 from hook_event_processor.run import ChunkResult
 
@@ -284,15 +285,16 @@ def test_a_decompression_bomb_is_not_unpacked(site: Site, coding: str) -> None:
         tracemalloc.stop()
 
 
-def test_large_bodies_wait_for_their_turn(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "_LARGE", threading.BoundedSemaphore(1))
+def test_bodies_share_room_with_what_other_hooks_receive(site: Site) -> None:
     site.answers(Answer(body=b"x" * 2 * 2**20))
-    call = f'http.get("{site.url}")'
-    assert output(_run(f"{call} return true, #{call}.body")) == str(2 * 2**20), "a run waits for itself"
-    exchange._LARGE.acquire()
-    assert "did not answer within" in _reason(f'http.get("{site.url}", {{timeout = 0.3}})')
-    exchange._LARGE.release()
-    assert output(_run(f"return true, #{call}.body")) == str(2 * 2**20)
+    shared = library(http_allow=_HERE, http_deny=())
+    lua = runtime(library=shared)
+    hook = f'local http = require("http") local r, why = http.get("{site.url}") return true, r and #r.body or why'
+    assert output(execute(hook, within=lua)) == str(2 * 2**20)
+    assert shared.room.take(ROOM_BYTES - 2**20)
+    assert "hooks are receiving too much at once" in output(execute(hook, within=lua))
+    shared.room.give(ROOM_BYTES - 2**20)
+    assert output(execute(hook, within=lua)) == str(2 * 2**20)
 
 
 @pytest.mark.parametrize(

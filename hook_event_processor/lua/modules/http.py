@@ -80,7 +80,6 @@ def send(call: Call, method: bytes, url: bytes, body: bytes, options: bytes, eve
     plan = _plan(method, url, body, orjson.loads(_utf8(options)))
     plan = replace(plan, request=with_idempotency_key(call, plan.request, event_id))
     rules = rules_of(call)
-    call.scratch.pop("http.turn", None)
     started = perf_counter()
     host = plan.request.url.host
     try:
@@ -93,8 +92,6 @@ def send(call: Call, method: bytes, url: bytes, body: bytes, options: bytes, eve
         raise Failed(f"the connection to {host} was lost: {fault}") from None
     except (Unreachable, TooLarge, Malformed) as fault:
         raise Failed(f"{host}: {fault}" if isinstance(fault, Malformed | TooLarge) else str(fault)) from None
-    # Until the run ends or asks again: until then its body may wait to be handed over.
-    call.scratch["http.turn"] = response.turn
     elapsed = round((perf_counter() - started) * 1000)
     url = str(response.url).encode()
     return response.status, response.reason, _lines(response), response.body, elapsed, url
@@ -131,7 +128,7 @@ def _retried(call: Call, rules: Egress, plan: Plan) -> Response:
 
 
 def _attempt(call: Call, rules: Egress, plan: Plan) -> Response:
-    patience = Patience(min(perf_counter() + plan.timeout, call.ends_at), call.cancelled)
+    patience = Patience(min(perf_counter() + plan.timeout, call.ends_at), call.cancelled, call.hold)
     return follow(lambda request: exchange(rules, request, patience), plan.request, plan.redirects)
 
 

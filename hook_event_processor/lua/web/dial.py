@@ -8,6 +8,7 @@ import select
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_address
 from queue import Empty, SimpleQueue
@@ -38,13 +39,17 @@ class TimedOut(OSError):
 class Patience:
     """How long one attempt may wait for the network, all its steps together; and what it has come to.
 
-    `ends_at` is by time.perf_counter(). `dialled` tells whether a connection
-    was opened for it, `received` how many bytes came.
+    `ends_at` is by time.perf_counter(). `hold` says whether there is room for
+    so many more bytes of a body. `dialled` tells whether a connection was
+    opened for it, `received` how many bytes came.
     """
 
-    def __init__(self, ends_at: float, cancelled: threading.Event) -> None:
+    def __init__(
+        self, ends_at: float, cancelled: threading.Event, hold: Callable[[int], bool] = lambda _: True
+    ) -> None:
         self.ends_at = ends_at
         self.cancelled = cancelled
+        self.hold = hold
         self.dialled = False
         self.received = 0
 

@@ -24,10 +24,7 @@ if TYPE_CHECKING:  # imported when first used: most processors never send a requ
     import httpx
 
 MAX_BODY = 8 * 1024 * 1024 - 256 * 1024  # with the headers it must pass the door
-_LARGE_BODY = 1024 * 1024
-# Bodies of this size are held by few runs at once: a hundred of them would not fit the process.
-_LARGE = threading.BoundedSemaphore(8)
-_LOOK_SECONDS = 0.2
+_MOST_DECOMPRESSED = 1024 * 1024  # at a time
 _PIECE = 64 * 1024
 _IDLE_SECONDS = 15.0
 _IDLE_CONNECTIONS = 20
@@ -52,17 +49,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """Headers have lower-case names; the body is decompressed.
-
-    `turn` is to be kept as long as a large body is: others wait for it.
-    """
+    """Headers have lower-case names; the body is decompressed."""
 
     status: int
     reason: bytes
     headers: tuple[tuple[str, bytes], ...]
     body: bytes
     url: httpx.URL
-    turn: object = None
 
     def header(self, name: str) -> str | None:
         """The first header of that name, in lower case."""
@@ -93,10 +86,10 @@ def _once(pool: httpcore.ConnectionPool, request: Request, patience: Patience) -
     try:
         response = pool.handle_request(_outgoing(request, patience))
         try:
-            body, turn = _body(response, patience)
+            body = _body(response, patience)
             headers = tuple((name.decode("latin-1").lower(), value) for name, value in response.headers)
             reason = cast(bytes, response.extensions.get("reason_phrase", b""))
-            return Response(response.status, reason, headers, body, request.url, turn)
+            return Response(response.status, reason, headers, body, request.url)
         finally:
             response.close()
     except (httpcore.RemoteProtocolError, httpcore.LocalProtocolError) as fault:
@@ -131,31 +124,16 @@ def _pieces(body: bytes) -> Iterator[bytes]:
     return (body[start : start + _PIECE] for start in range(0, len(body), _PIECE))
 
 
-class _Turn:
-    """A place among the large bodies, given back when nobody refers to it any more."""
-
-    def __init__(self, patience: Patience) -> None:
-        self._place: threading.BoundedSemaphore | None = None
-        while not _LARGE.acquire(timeout=min(patience.left(), _LOOK_SECONDS)):
-            pass
-        self._place = _LARGE
-
-    def __del__(self) -> None:
-        if self._place:
-            self._place.release()
-
-
-def _body(response: httpcore.Response, patience: Patience) -> tuple[bytes, _Turn | None]:
-    """The whole body, decompressed; with its turn if it is a large one."""
+def _body(response: httpcore.Response, patience: Patience) -> bytes:
+    """The whole body, decompressed."""
     body = bytearray()
-    turn = None
     for chunk in _decompressed(response):
-        body += chunk
-        if len(body) > MAX_BODY:
+        if len(body) + len(chunk) > MAX_BODY:
             raise TooLarge(f"the body has more than {MAX_BODY} bytes")
-        if len(body) > _LARGE_BODY:
-            turn = turn or _Turn(patience)
-    return bytes(body), turn
+        if not patience.hold(len(chunk)):
+            raise TooLarge("hooks are receiving too much at once, there is no room for the body now")
+        body += chunk
+    return bytes(body)
 
 
 def _decompressed(response: httpcore.Response) -> Iterator[bytes]:
@@ -170,7 +148,7 @@ def _decompressed(response: httpcore.Response) -> Iterator[bytes]:
         decoder = decoder or zlib.decompressobj(_window(coding, chunk))
         while chunk and not decoder.eof:
             try:
-                yield decoder.decompress(chunk, _LARGE_BODY)
+                yield decoder.decompress(chunk, _MOST_DECOMPRESSED)
             except zlib.error as fault:
                 raise Malformed(f"the body is not {coding.decode()}: {fault}") from None
             chunk = decoder.unconsumed_tail
