@@ -24,6 +24,11 @@ _STYLES = {
     "disabled": "dim",
     "applied": "green",
     "changed": "red",
+    "active": "green",
+    "failing": "red",
+    "connected": "green",
+    "late": "yellow",
+    "disconnected": "red",
 }
 _WORDS = {True: ("✅ Success", "Success"), False: ("❌ Failed", "Failed")}
 _GAP = "  "
@@ -131,17 +136,20 @@ def table(
     *,
     right: Iterable[str] = (),
     wrapped: Iterable[str] = (),
+    plain: Iterable[str] = (),
     title: str = "",
 ) -> None:
     """Print a table: with rules and colours on a terminal, aligned text elsewhere.
 
     `right` names the columns of numbers, `wrapped` those whose cells may take
-    several lines. A terminal too narrow for the others gets aligned text.
+    several lines, `plain` those whose words are no states. A terminal too narrow for the others gets aligned text.
     """
     escaped = [[escape(cell) for cell in row] for row in rows]
     widths = [max(map(_width, column)) for column in zip(headers, *escaped, strict=True)]
     if sys.stdout.isatty() and _fits(headers, widths, frozenset(wrapped)):
-        _ruled_table(headers, escaped, frozenset(right), frozenset(wrapped), title)
+        unstyled = [name in frozenset(plain) for name in headers]
+        styles = [["" if bare else _style(cell) for bare, cell in zip(unstyled, row, strict=True)] for row in escaped]
+        _ruled_table(headers, escaped, styles, frozenset(right), frozenset(wrapped), title)
     else:
         _plain_table(headers, escaped, widths, frozenset(right), title)
 
@@ -175,8 +183,17 @@ def _width(text: str) -> int:
     return cell_len(text)
 
 
+def _style(cell: str) -> str:
+    return _STYLES.get(cell.split(" ")[0], "")
+
+
 def _ruled_table(
-    headers: Sequence[str], rows: list[list[str]], right: frozenset[str], wrapped: frozenset[str], title: str
+    headers: Sequence[str],
+    rows: list[list[str]],
+    styles: list[list[str]],
+    right: frozenset[str],
+    wrapped: frozenset[str],
+    title: str,
 ) -> None:
     from rich.box import ROUNDED
     from rich.table import Table
@@ -186,9 +203,9 @@ def _ruled_table(
     for name in headers:
         justify: Literal["left", "right"] = "right" if name in right else "left"
         ruled.add_column(Text(name), justify=justify, no_wrap=name not in wrapped, overflow="fold")
-    for row in rows:
+    for row, styles_of_row in zip(rows, styles, strict=True):
         # Text, not str: square brackets in a cell are no markup.
-        ruled.add_row(*(Text(cell, style=_STYLES.get(cell.split(" ")[0], "")) for cell in row))
+        ruled.add_row(*(Text(cell, style=style) for cell, style in zip(row, styles_of_row, strict=True)))
     _console().print(ruled)
 
 

@@ -68,7 +68,7 @@ def show_watchers(shown: Sequence[Watcher], ids: Mapping[str, str], *, with_host
         )
         for watcher in shown
     ]
-    table(headers, rows, wrapped=("Path/Target", "When", "Name", "Last Error"))
+    table(headers, rows, wrapped=("Path/Target", "When", "Name", "Last Error"), plain=("Path/Target", "When", "Name"))
     line(counted(len(shown), "watcher"))
 
 
