@@ -1,0 +1,112 @@
+"""What the file system tells of at once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from running import wait_for
+
+from hook_event_processor.watchers.changes import Changes
+
+Watch = Callable[..., set[str]]
+
+
+@pytest.fixture
+def watch() -> Iterator[Watch]:
+    """Watches paths by name, `deep` ones with all below; returns the set of names that are told."""
+    told: set[str] = set()
+    changes: Changes[str] = Changes(told.update)
+
+    def begin(deep: tuple[str, ...] = (), **paths: Path) -> set[str]:
+        changes.watch({name: ([str(path)], name in deep) for name, path in paths.items()})
+        return told
+
+    yield begin
+    changes.stop()
+
+
+def await_told(told: set[str], name: str, change: Callable[[], object]) -> None:
+    """Make the change; it must be told, and nothing must be that was told of before."""
+    told.clear()
+    change()
+    wait_for(lambda: name in told, 5)
+
+
+def settled(told: set[str], marker: Path) -> None:
+    """Wait until inotify is at work: what is watched under the name `marker` is told of."""
+
+    def touch() -> bool:
+        marker.touch()
+        return "marker" in told
+
+    told.discard("marker")
+    wait_for(touch, 10)
+
+
+def test_a_file_is_told_of_when_it_is_written_replaced_removed_and_there_again(watch: Watch, tmp_path: Path) -> None:
+    file, other = tmp_path / "file", tmp_path / "other"
+    file.write_text("")
+    told = watch(file=file, other=other)
+    wait_for(lambda: told >= {"file", "other"}, 5)  # what happened before it was at work is looked for
+    await_told(told, "file", lambda: file.write_text("more"))
+    (tmp_path / "new").touch()
+    await_told(told, "file", lambda: (tmp_path / "new").rename(file))
+    await_told(told, "file", file.unlink)
+    await_told(told, "file", lambda: file.write_text("back"))
+    assert "other" not in told
+
+
+def test_a_tree_is_told_of_with_directories_that_come_later(watch: Watch, tmp_path: Path) -> None:
+    tree, flat = tmp_path / "tree", tmp_path / "flat"
+    (tree / "a").mkdir(parents=True)
+    flat.mkdir()
+    told = watch(deep=("tree",), tree=tree, flat=flat)
+    wait_for(lambda: told >= {"tree", "flat"}, 5)
+    await_told(told, "tree", (tree / "a/file").touch)
+    await_told(told, "tree", lambda: os.makedirs(tree / "b/c"))
+    await_told(told, "tree", (tree / "b/c/file").touch)
+    await_told(told, "flat", (flat / "file").touch)
+
+
+def test_a_directory_that_comes_later_or_anew_is_watched_from_then_on(watch: Watch, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    told = watch(deep=("tree",), tree=tree, marker=tmp_path / "marker")
+    settled(told, tmp_path / "marker")
+    for _ in range(2):
+        await_told(told, "tree", tree.mkdir)
+        # From what lies in it, not from the directory above.
+        wait_for(lambda: _is_told_of_below(told, tree), 10)
+        await_told(told, "tree", lambda: shutil.rmtree(tree))
+
+
+def _is_told_of_below(told: set[str], tree: Path) -> bool:
+    told.clear()
+    below = tree / "a/b"
+    below.mkdir(parents=True, exist_ok=True)
+    (below / "file").touch()
+    (below / "file").unlink()
+    return "tree" in told
+
+
+def test_the_target_of_a_link_is_told_of(watch: Watch, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    target = tmp_path / "elsewhere/target"
+    target.touch()
+    (tmp_path / "link").symlink_to(target)
+    told = watch(link=tmp_path / "link")
+    wait_for(lambda: "link" in told, 5)
+    await_told(told, "link", lambda: target.write_text("more"))
+
+
+def test_what_is_no_longer_watched_is_not_told_of(watch: Watch, tmp_path: Path) -> None:
+    told = watch(file=tmp_path / "file", marker=tmp_path / "marker")
+    settled(told, tmp_path / "marker")
+    watch(marker=tmp_path / "marker")
+    told.clear()
+    (tmp_path / "file").touch()
+    settled(told, tmp_path / "marker")
+    assert told == {"marker"}
