@@ -43,6 +43,8 @@ class Stop:
         """For a while, SIGTERM and SIGINT set it, and a second one leaves at once; SIGHUP is for take_reload()."""
         descriptor = signal.set_wakeup_fd(self._written, warn_on_full_buffer=False)
         handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        # Ignored, as some parents leave it, it would let the number of an ended program be another's at once.
+        handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if reloads:
             handlers[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._on_hangup)
         try:
