@@ -23,20 +23,29 @@ from hook_event_processor.watchers.socket_row import STATES, address
 TESTS = Path(__file__).parent
 
 _BEGINNING = f"""
-import json, subprocess, sys
+import json, subprocess, sys, time
 sys.path.insert(0, {str(TESTS)!r})
 from looks import Watched
 
 told = []
 
-def ip(line):
+def ip(line, **states):
+    # Until the kernel, which takes up to a second, shows the interfaces in their states.
     subprocess.run(["ip", *line.split()], check=True)
+    deadline = time.monotonic() + 20
+    while any(state(name) != wanted for name, wanted in states.items()):
+        assert time.monotonic() < deadline, states
+        time.sleep(0.01)
+
+def state(name):
+    with open(f"/sys/class/net/{{name}}/operstate") as file:
+        return file.read().strip()
 
 def look(watched, **how):
     told.append(watched.look(**how))
 
 # Two ends of a cable.
-ip("link add left type veth peer name right"); ip("link set left up"); ip("link set right up")
+ip("link add left type veth peer name right"); ip("link set left up"); ip("link set right up", left="up", right="up")
 """
 
 Told = list[list[tuple[str, dict[str, Any]]]]
@@ -77,10 +86,10 @@ def test_an_interface_whose_cable_is_pulled_is_down_until_it_is_back() -> None:
     told = told_in_namespace("""
 watched, late = Watched("network", interface="left"), Watched("network", "down", interface="left")
 look(watched); look(late)
-ip("link set right down"); look(watched); look(watched)
+ip("link set right down", left="lowerlayerdown"); look(watched); look(watched)
 look(late.resumed(), late=True)
-ip("link set right up"); look(watched); look(watched)
-ip("link set left down"); look(watched)
+ip("link set right up", left="up"); look(watched); look(watched)
+ip("link set left down", left="down"); look(watched)
 ip("link delete left"); look(watched)
 """)
     assert types(told) == [
@@ -98,7 +107,7 @@ def test_interfaces_of_a_pattern_come_and_go() -> None:
     told = told_in_namespace("""
 watched = Watched("network", interface="wg*")
 look(watched)
-ip("link add wg0 type veth peer name there"); ip("link set there up"); ip("link set wg0 up"); look(watched)
+ip("link add wg0 type veth peer name there"); ip("link set there up"); ip("link set wg0 up", wg0="up"); look(watched)
 ip("link delete wg0"); look(watched); look(watched)
 assert watched.check.state() == {}
 """)
@@ -113,7 +122,7 @@ fast = Watched("network", interface="left", speed=10000)
 slow = Watched("network", "slow", interface="left", speed=20000)
 look(patient); look(fast); look(slow)
 look(fast); look(slow); look(slow)
-ip("link set right down"); look(patient); look(patient)
+ip("link set right down", left="lowerlayerdown"); look(patient); look(patient)
 loopback = Watched("network", interface="lo"); look(loopback)
 ip("link set lo up"); look(loopback)
 """)
@@ -122,7 +131,12 @@ ip("link set lo up"); look(loopback)
 
 
 def test_without_a_name_interfaces_without_a_device_do_not_count() -> None:
-    assert types(told_in_namespace('w = Watched("network"); look(w); ip("link set right down"); look(w)')) == [[], []]
+    told = told_in_namespace("""
+watched = Watched("network")
+look(watched)
+ip("link set right down", left="lowerlayerdown"); look(watched)
+""")
+    assert types(told) == [[], []]
 
 
 def test_a_host_is_there_when_it_takes_or_refuses_a_connection() -> None:
