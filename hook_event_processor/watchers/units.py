@@ -131,6 +131,8 @@ class Manager:
             return False
         if known.link is not None:
             return self._read_link(interest) == known.link
+        if not interest.is_pattern and any(unit.active_state == "active" for unit in known.units):
+            return False  # it is up without a run, as devices are
         return moved_at is not None and known.links_moved_at == moved_at
 
     def _read_link(self, interest: Interest) -> str | None:
