@@ -27,7 +27,7 @@ _PAUSE_SECONDS = 1.0
 _BUSY = (errno.EAGAIN, errno.ENOBUFS)
 
 
-def set_up(level: str) -> None:
+def set_up(level: str, identifier: str = IDENTIFIER) -> None:
     """Send what all loggers say from `level` up (DEBUG, INFO, WARNING or ERROR) to the journal or to stderr.
 
     Replaces the handlers that are there. Logging never raises into its caller
@@ -35,7 +35,7 @@ def set_up(level: str) -> None:
     """
     handler: logging.Handler
     if stderr_is_the_journal():
-        handler = JournalHandler()
+        handler = JournalHandler(identifier=identifier)
         handler.setFormatter(LineFormatter())
     else:
         handler = logging.StreamHandler(sys.stderr)
@@ -69,6 +69,7 @@ def fields(
     agent_id: str | None = None,
     session_id: str | None = None,
     duration_ms: float | None = None,
+    watcher: str | None = None,
 ) -> dict[str, Mapping[str, str]]:
     """What the journal finds a line by (`journalctl HOOK=name`): `logger.info(text, extra=fields(hook=name))`."""
     given = {
@@ -81,6 +82,7 @@ def fields(
         "AGENT_ID": agent_id,
         "SESSION_ID": session_id,
         "DURATION_MS": None if duration_ms is None else f"{duration_ms:.3f}",
+        "WATCHER": watcher,
     }
     return {"journal": {name: str(value) for name, value in given.items() if value not in (None, "")}}
 
@@ -101,8 +103,9 @@ class JournalHandler(logging.Handler):
     take them in time loses lines, which are counted and reported.
     """
 
-    def __init__(self, socket_path: Path | None = None) -> None:
+    def __init__(self, socket_path: Path | None = None, identifier: str = IDENTIFIER) -> None:
         super().__init__()
+        self._identifier = identifier
         # Not connected: a journald that was restarted has a new socket at the same path.
         self._transport = JournaldTransport(socket_path, connected=False)
         # The kernel's own timeout: a socket of Python's with one would poll, and an
@@ -150,7 +153,7 @@ class JournalHandler(logging.Handler):
         entry: dict[str, Any] = {
             "MESSAGE": text,
             "PRIORITY": _priority(record),
-            "SYSLOG_IDENTIFIER": IDENTIFIER,
+            "SYSLOG_IDENTIFIER": self._identifier,
             "LOGGER": record.name,
             "THREAD_NAME": record.threadName,
             "CODE_FILE": record.pathname,

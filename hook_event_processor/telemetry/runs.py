@@ -34,8 +34,8 @@ class RunLog:
         self._lock = threading.Lock()
         self._clock = clock
         now = clock()
-        self._successes = _Bucket(rate, burst, now)
-        self._failures = _Bucket(rate, burst, now)
+        self._successes = Bucket(rate, burst, now)
+        self._failures = Bucket(rate, burst, now)
 
     def allows(self, failed: bool) -> bool:
         """Whether one run may be logged; a run that may not is counted. Ask once for each run, before run()."""
@@ -101,7 +101,7 @@ class RunLog:
             self._logger.warning("failed runs not logged one by one: %d more; event_hook_executions has them", failures)
 
 
-class _Bucket:
+class Bucket:
     """A token bucket, and a count of those who found it empty."""
 
     def __init__(self, rate: float, burst: int, now: float) -> None:
@@ -113,6 +113,7 @@ class _Bucket:
         self._left_out_from = now
 
     def take(self, wanted: int, now: float) -> int:
+        """How many of so many there are tokens for; the others are counted."""
         self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate)
         self._filled_at = now
         taken = min(wanted, int(self._tokens))

@@ -32,9 +32,11 @@ from hook_event_processor.watchers.locks import TypeLocks
 from hook_event_processor.watchers.looks import Looks
 from hook_event_processor.watchers.sender import Sender
 from hook_event_processor.watchers.spool import Limits
+from hook_event_processor.watchers.watch import EVENT_LOG
 
 logger = logging.getLogger("Watchers")
 
+_IDENTIFIER = "hook-watcher"  # in the journal, as the unit says it, too
 _M_ARENA_MAX = -8
 EX_CONFIG = 78  # sysexits.h
 _STILL_SECONDS = 25.0  # connecting may take ten, and a connection that is cut off ten more
@@ -131,6 +133,7 @@ class Daemon:
         while not self._stop.wait(self._watchdog.interval_seconds) and not self._sender.fatal:
             self._watchdog.status(self._status_line())
             self._watchdog.tick()
+            EVENT_LOG.summarize()
             if self._sending.still_seconds() > _SILENT_SECONDS:
                 self._sender.cut()
             if self._stop.take_reload():
@@ -226,7 +229,7 @@ def serve(
     HookEventProcessorError when its store cannot be opened.
     """
     _spare_memory()
-    journal.set_up(settings.log_level)
+    journal.set_up(settings.log_level, _IDENTIFIER)
     given = conninfo_to_dict(database.conninfo)
     journal.mask([str(value) for key, value in given.items() if key == "password" and value])
     return Daemon(settings, database, types, reread).run()

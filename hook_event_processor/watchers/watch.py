@@ -12,11 +12,14 @@ from typing import Any
 from hook_event_processor.errors import EventRefused
 from hook_event_processor.watchers.check import Check, CheckFailed, Definition, Kind, Moment
 from hook_event_processor.watchers.envelope import Envelopes, as_state
+from hook_event_processor.watchers.event_log import EventLog
 from hook_event_processor.watchers.faults import FaultLog
 from hook_event_processor.watchers.schedule import Turn
 from hook_event_processor.watchers.spool import SpooledEvent
 
-_FAULTS = FaultLog()  # one for all watchers of the process
+# One for all watchers of the process.
+EVENT_LOG = EventLog(logging.getLogger("Watchers"))
+_FAULTS = FaultLog()
 _MAX_ERROR = 500  # characters
 
 
@@ -86,7 +89,9 @@ class Watch:
         refused = None
         for one in noticed:
             try:
-                events += envelopes.of(self.definition, one, moment)
+                told = envelopes.of(self.definition, one, moment)
+                EVENT_LOG.say(self.definition, one, told[0].id)
+                events += told
             except EventRefused as fault:
                 refused = f"an event was refused: {fault}"
         self._say(refused)
