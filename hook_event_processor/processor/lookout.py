@@ -321,10 +321,9 @@ class Lookout:
         return max(min(times) - now, 0.0)
 
     def _check_peers(self, connection: Connection) -> None:
-        ended = watch.end_frozen_lanes(connection, _FROZEN_SECONDS)
+        peers, ended = watch.lanes(connection, _FROZEN_SECONDS)
         if ended:
             logger.warning("ended %d sessions of processors that no longer read", ended)
-        peers = watch.lanes(connection)
         if self._peers - peers:
             self._full_pass()
             self._idlers.wake(remember=True)

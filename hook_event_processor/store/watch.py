@@ -80,25 +80,18 @@ def release_keys(connection: Connection) -> None:
     connection.execute("SELECT pg_advisory_unlock_all()")
 
 
-def lanes(connection: Connection) -> frozenset[int]:
-    """The server's process ids of all lanes of all processors of this database."""
-    rows = connection.execute(
-        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE %s", (_LANES,)
-    ).fetchall()
-    return frozenset(row[0] for row in rows)
+def lanes(connection: Connection, seconds: float) -> tuple[frozenset[int], int]:
+    """The server's process ids of all lanes of all processors of this database, and how many of them were ended.
 
-
-def end_frozen_lanes(connection: Connection, seconds: float) -> int:
-    """End lanes whose transaction has waited this long for its processor to read; returns how many.
-
+    Ended are those whose transaction has waited this long for its processor.
     idle_in_transaction_session_timeout does not reach them: they wait for the
     processor to read, or for the rest of what it began to send.
     """
     rows = connection.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND usename = current_user AND application_name LIKE %s"
-        " AND wait_event IN ('ClientWrite', 'ClientRead')"
-        " AND xact_start < clock_timestamp() - make_interval(secs => %s)",
-        (_LANES, seconds),
+        "SELECT pid, CASE WHEN usename = current_user AND wait_event IN ('ClientWrite', 'ClientRead')"
+        " AND xact_start < clock_timestamp() - make_interval(secs => %s)"
+        " THEN pg_terminate_backend(pid) END IS NOT NULL"
+        " FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE %s",
+        (seconds, _LANES),
     ).fetchall()
-    return len(rows)
+    return frozenset(pid for pid, _ in rows), sum(ended for _, ended in rows)
