@@ -7,7 +7,7 @@ local byte, find, format, gmatch, gsub, lower = string.byte, string.find, string
 local concat, sort, math_type, rawlen = table.concat, table.sort, math.type, rawlen
 local error, next, rawget, setmetatable, tostring, type = error, next, rawget, setmetatable, tostring, type
 
-local DEFAULT_TIMEOUT <const>, MAX_TIMEOUT <const> = 30, 3600
+local DEFAULT_TIMEOUT <const>, MAX_TIMEOUT <const> = 20, 3600
 local MAX_RETRIES <const>, MAX_REDIRECTS <const> = 10, 5
 local OPTIONS = {
   headers = true,

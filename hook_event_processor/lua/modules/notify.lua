@@ -8,7 +8,7 @@ local call, json, current = parts.call, parts.json, parts.current
 local error, next, rawget, rawlen, tostring, type = error, next, rawget, rawlen, tostring, type
 local find, sub, math_type = string.find, string.sub, math.type
 
-local DEFAULT_TIMEOUT <const>, MAX_TIMEOUT <const>, MAX_RETRIES <const> = 30, 3600, 10
+local DEFAULT_TIMEOUT <const>, MAX_TIMEOUT <const>, MAX_RETRIES <const> = 20, 3600, 10
 local MAX_SAID <const> = 200 -- bytes of what the server says, in a reason
 local OPTIONS = { headers = true, timeout = true, retries = true, retry_delay = true }
 local FIELDS = {
