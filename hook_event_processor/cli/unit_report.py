@@ -98,19 +98,22 @@ def last_lines(ending: Ending, count: int) -> list[str]:
 
 def _entries(ending: Ending, count: int) -> Iterator[Mapping[str, object]]:
     command = ["journalctl", "--quiet", "--no-pager", "--output=json", f"--lines={count}"]
-    if ending.invocation and not _of_user():
-        by = [f"_SYSTEMD_INVOCATION_ID={ending.invocation}", "+", f"INVOCATION_ID={ending.invocation}"]
-    else:
-        user = "USER_" if _of_user() else ""
-        mine = [f"_UID={os.getuid()}"] if user else []
-        by = [*mine, f"_SYSTEMD_{user}UNIT={ending.unit}", "+", *mine, f"{user}UNIT={ending.unit}"]
+    user = "USER_" if _of_user() else ""
+    mine = [f"_UID={os.getuid()}"] if user else []
+    by = [*mine, f"_SYSTEMD_{user}UNIT={ending.unit}", "+", *mine, f"{user}UNIT={ending.unit}"]
     for line in _output([*command, *by], fails=True).splitlines():
         try:
             entry = json.loads(line)
         except ValueError:
             continue
-        if isinstance(entry, dict):
+        if isinstance(entry, dict) and (user or _may_be_of(ending.invocation, entry)):
             yield entry
+
+
+def _may_be_of(invocation: str, entry: Mapping[str, object]) -> bool:
+    """Whether an entry is of that run; those of a process that ended at once do not say of which they are."""
+    of = entry.get("_SYSTEMD_INVOCATION_ID") if "UNIT" not in entry else entry.get("INVOCATION_ID")
+    return not invocation or of in (None, invocation)
 
 
 def _message(entry: Mapping[str, object]) -> str:

@@ -100,7 +100,9 @@ def instances(places: Places, pattern: str) -> list[str]:
 
 
 def _are_enabled(places: Places, names: list[str]) -> bool:
-    return output((*places.systemctl, "is-enabled", "--quiet", *names)) is not None
+    # Its exit status speaks of any of them.
+    shown = output((*places.systemctl, "is-enabled", *names))
+    return shown is not None and shown.split() == ["enabled"] * len(names)
 
 
 def _has_account() -> bool:

@@ -35,6 +35,7 @@ def remove(places: Places, *, purge: bool) -> Iterator[Step]:
         yield from _data(places)
     if places.of_user:
         yield Prune(places.own_units, places.fixed)
+        yield Prune(places.units.parent / "timers", places.fixed)  # where systemd noted when the timer last ran
     yield Run((*places.systemctl, "daemon-reload"))
     if running:
         yield Run((*places.systemctl, "reset-failed", *running), may_fail=True)
