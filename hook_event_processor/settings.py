@@ -84,6 +84,7 @@ class Settings:
     hook_secrets: tuple[str, ...] = ()
     hook_secret_key_file: Path | None = None
     hook_policy: Path | None = None
+    watch_exec: bool | tuple[str, ...] = False
     policy: Policy = field(default_factory=Policy)
     host_name: str = ""
     host_tags: tuple[str, ...] = ()
@@ -238,6 +239,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "HOOK_SECRETS": ("hook_secrets", _names),
     "HOOK_SECRET_KEY_FILE": ("hook_secret_key_file", _path),
     "HOOK_POLICY": ("hook_policy", _path),
+    "WATCH_EXEC": ("watch_exec", _programs),
     "HOST_NAME": ("host_name", _host_name),
     "HOST_TAGS": ("host_tags", _tags),
     "WATCH_BATCH": ("watch_batch", _integer(1, 1000)),

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from hook_event_processor.watchers import kinds
+from hook_event_processor.watchers import kinds, programs
 from hook_event_processor.watchers.check import Definition, Moment, WatcherRefused
 
 _APART = 10.0  # seconds between two looks: nothing that was read for one serves the next
@@ -24,6 +24,7 @@ class Watched:
     """One watcher at work; options by name, True for a flag."""
 
     def __init__(self, type_: str, *conditions: str, **options: object) -> None:
+        programs.grant(True)
         self.definition = define(type_, *conditions, **options)
         self.check = kinds.kind(type_).start(self.definition, None)
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from looks import Watched, await_events, refusal
 
-from hook_event_processor.watchers import logins, package_databases, stream
+from hook_event_processor.watchers import logins, package_databases, programs, stream
 from hook_event_processor.watchers.check import CheckFailed
 from hook_event_processor.watchers.package_databases import Dpkg, Rpm
 
@@ -532,3 +532,14 @@ def test_a_program_that_is_run_once_a_look_tells_by_its_lines_and_its_failure(tm
     assert only_ends.look() == [ended]
     with pytest.raises(CheckFailed, match="sh ended with 4: no flag"):
         only_ends.look()
+
+
+@pytest.mark.parametrize(("type_name", "options"), [("command", {}), ("custom", {}), ("custom", {"once": True})])
+def test_only_what_the_host_grants_is_run(tmp_path: Path, type_name: str, options: dict[str, object]) -> None:
+    watched = Watched(type_name, command=script(tmp_path / "run", f"touch {tmp_path}/ran\n"), **options)
+    programs.grant(("true", "/bin/echo"))
+    with pytest.raises(CheckFailed, match="sh is not granted to watchers: WATCH_EXEC names the programs"):
+        watched.look()
+    assert not (tmp_path / "ran").exists()
+    programs.grant(("sh",))
+    watched.look()

@@ -66,6 +66,7 @@ class _Check:
         self._value = Threshold(self._limit or 0.0, options, kept.get("high"), above=self._above)
 
     def look(self, moment: Moment) -> list[Noticed]:
+        programs.check_granted(self._words[0])
         ended = programs.run(self._words, self._timeout)
         if ended.timed_out and not self._notice.wants(_FAILED, _RECOVERED):
             raise CheckFailed(f"{self._words[0]} did not end within {self._timeout:g} s")

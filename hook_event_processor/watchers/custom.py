@@ -139,6 +139,7 @@ class _Once:
         self._failed = False
 
     def look(self, moment: Moment) -> list[Noticed]:
+        programs.check_granted(self._words[0])
         ended = programs.run(self._words, self._timeout)
         lines = ended.stdout.split(b"\n")
         noticed = self._lines.events(lines[:_MAX_LINES], moment)

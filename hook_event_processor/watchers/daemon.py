@@ -23,7 +23,7 @@ from hook_event_processor.stop import Stop
 from hook_event_processor.store.database import Database
 from hook_event_processor.telemetry import journal
 from hook_event_processor.telemetry.watchdog import Progress, Watchdog
-from hook_event_processor.watchers import agent, kinds
+from hook_event_processor.watchers import agent, kinds, programs
 from hook_event_processor.watchers.check import rfc3339
 from hook_event_processor.watchers.envelope import Envelopes
 from hook_event_processor.watchers.leaving import leave
@@ -47,7 +47,7 @@ _LOOK_SECONDS = 2.0
 _LOCK_SECONDS = 1.0
 # What a daemon takes over while it runs.
 _AT_ONCE = (
-    *("log_level", "watch_batch", "watch_flush", "host_tags"),
+    *("log_level", "watch_batch", "watch_flush", "host_tags", "watch_exec"),
     *("spool_max_events", "spool_max_size", "spool_policy"),
 )
 
@@ -63,6 +63,7 @@ class Daemon:
         reread: Callable[[], Settings] = handover.reread,
     ) -> None:
         """`reread` is asked for the settings at SIGHUP."""
+        programs.grant(settings.watch_exec)
         self._settings = settings
         self._database = database
         self._types = tuple(types) if types else tuple(kinds.NAMES)
@@ -164,6 +165,7 @@ class Daemon:
             logging.getLogger().setLevel(self._settings.log_level)
             self._store.limits = Limits.of(self._settings)
             self._sender.reload(self._settings)
+            programs.grant(self._settings.watch_exec)
             logger.info("settings read again; changed: %s", ", ".join(taken).upper() or "nothing")
         self._watchdog.ready()
 

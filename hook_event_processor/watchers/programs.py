@@ -12,6 +12,7 @@ from time import perf_counter
 from hook_event_processor import child
 from hook_event_processor.child import Command, Ended
 from hook_event_processor.lua.host.privacy import shut_to_programs
+from hook_event_processor.lua.host.programs import find_program, is_granted
 from hook_event_processor.watchers import leaving
 from hook_event_processor.watchers.check import CheckFailed
 
@@ -21,6 +22,27 @@ leaving.at_end(_STOPPING.set)
 
 _PASSED_ON = ("HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 _MAX_WORDS = 200
+
+
+class _Granted:
+    """Which programs watchers may run for somebody: none, all, or these."""
+
+    programs: bool | tuple[str, ...] = False
+
+
+def grant(programs: bool | tuple[str, ...]) -> None:
+    """Let the watchers of this process run these programs: that is for the host to decide, not for the database."""
+    _Granted.programs = programs
+
+
+def check_granted(name: str) -> None:
+    """Raise CheckFailed unless the program of that name may be run."""
+    granted = _Granted.programs
+    if granted is True or (granted and is_granted(find_program(name), name, granted)):
+        return
+    raise CheckFailed(
+        f"{name} is not granted to watchers: WATCH_EXEC names the programs that they may run on this host"
+    )
 
 
 def words(line: str) -> tuple[str, ...]:

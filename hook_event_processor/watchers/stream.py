@@ -44,6 +44,7 @@ class Stream:
     def __init__(self, words: Sequence[str]) -> None:
         """Raises CheckFailed when it cannot be started."""
         mark = uuid.uuid4().hex
+        programs.check_granted(words[0])
         program = programs.find(words[0])
         try:
             shut_to_programs()
