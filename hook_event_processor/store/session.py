@@ -29,7 +29,8 @@ def _sending(generator: Generator[Wait, Ready, Any], connection: PGconn) -> Gene
         wants = next(generator)
         while True:
             if wants == Wait.R and connection.flush():  # some of it is left
-                wants = generator.send(Ready((yield Wait.RW) & Ready.R))
+                ready = yield Wait.RW  # None after Ctrl-C: psycopg cancels the query, and waits on
+                wants = generator.send(Ready.R if ready and ready & Ready.R else Ready.NONE)
             else:
                 wants = generator.send((yield wants))
     except StopIteration as end:
