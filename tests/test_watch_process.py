@@ -176,7 +176,10 @@ def test_a_process_is_found_by_its_command_line(start: Start) -> None:
     watched = Watched("process", match=rf"^sh -c .*{mark}\b")
     watched.look()
     process = start(f"read {mark.replace('-', '_')} # {mark}", name="sh")
-    (started,) = watched.look()
+    noticed, deadline = watched.look(), time.monotonic() + 10
+    while not noticed and time.monotonic() < deadline:  # it may not have become sh yet
+        noticed = watched.look()
+    (started,) = noticed
     assert started.data["pid"] == process.pid
 
 
