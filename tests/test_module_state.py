@@ -325,7 +325,7 @@ def test_a_lost_database_is_nil_and_a_reason(server: EmbeddedServer) -> None:
     began = time.monotonic()
     body = 'print(state.get("k", 5)) print(state.set("k", 1)) print(state.with_lock("l", 1, print))'
     reason = "nil\tthe database cannot be reached in time"
-    assert hooks.said(body, timeout=10) == "\n".join([reason] * 3)
+    assert hooks.said(body, timeout=5) == "\n".join([reason] * 3)
     assert time.monotonic() - began < 10
 
 
