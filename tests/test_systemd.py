@@ -41,8 +41,7 @@ return {
 @pytest.fixture(scope="module")
 def machine(box: Box) -> Box:
     """The machine, with an account for the units and one hook; the units are not there yet."""
-    box.run("install", "-m", "644", str(UNITS / "sysusers.conf"), "/etc/sysusers.d/hook-event-processor.conf")
-    box.run("systemd-sysusers")
+    box.run("systemd-sysusers", str(UNITS / "sysusers.conf"))
     box.write("/root/greet.lua", HOOK)
     box.hep("hook", "add", "/root/greet.lua")
     return box

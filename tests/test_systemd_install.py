@@ -72,7 +72,7 @@ def scene(box: Box) -> dict[str, object]:
 def bare(box: Box) -> dict[str, object]:
     """The machine without anything that other tests put in place, as it was before it was installed here."""
     box.run("systemctl", "stop", "hook*", check=False)
-    box.shell(f"rm -rf {SYSTEM}/hook-* /etc/hook-event-processor /etc/credstore /etc/sysusers.d/hook-*")
+    box.shell(f"rm -rf {SYSTEM}/hook-* /etc/hook-event-processor /etc/credstore")
     box.run("userdel", "hep", check=False)
     box.run("systemctl", "daemon-reload")
     return scene(box)
@@ -331,6 +331,15 @@ def test_a_hook_may_restart_the_one_unit_that_polkit_lets_it(kept: Box) -> None:
     kept.run("rm", rules)
 
 
+def test_the_printed_function_speaks_to_the_services_database(installed: Box) -> None:
+    page = (REPOSITORY / "docs/operations.md").read_text()
+    function = re.search(r"^hep\(\) \{\n.*?^\}\n", page, re.MULTILINE | re.DOTALL)
+    assert function
+    said = installed.shell(f"{function[0]}\nhep db check\nhep events emit box.printed")
+    assert "published: box.printed" in said
+    assert installed.psql("SELECT count(*) FROM hook_events WHERE action = 'printed'") == "1"
+
+
 def test_the_manual_is_found_and_clean(installed: Box) -> None:
     assert "take events from PostgreSQL" in installed.run("man", "-k", "hep")
     pages = installed.shell("cd /usr/local/share/man; ls man?/*").split()
@@ -349,6 +358,16 @@ def test_bash_completes_commands(installed: Box) -> None:
         'printf "%s\\n" "${COMPREPLY[@]}"\n'
     )
     assert installed.shell(script).split() == ["events"]
+
+
+@pytest.mark.parametrize(
+    ("shell", "path"), [("zsh", "zsh/site-functions/_hep"), ("fish", "fish/vendor_completions.d/hep.fish")]
+)
+def test_other_shells_can_read_their_completions(installed: Box, shell: str, path: str) -> None:
+    if "CI" not in os.environ and installed.status("sh", "-c", f"command -v {shell}") != 0:
+        pytest.skip(f"{shell} is not installed")
+    finished = installed.finished(shell, "--no-execute" if shell == "fish" else "-n", f"/usr/local/share/{path}")
+    assert (finished.returncode, finished.stderr) == (0, "")
 
 
 def test_watchers_run_with_two_capabilities_and_no_more(installed: Box) -> None:
