@@ -109,11 +109,11 @@ def event(box: Box, condition: str) -> str:
 
 
 def hook(box: Box, action: str, *command: str) -> None:
-    """Add a hook for `box.ACTION` that runs a program, and fails as that does."""
+    """Add a hook for `host.ACTION` that runs a program, and fails as that does."""
     arguments = ", ".join(map(json.dumps, command))
     box.write(
         f"/root/{action}.lua",
-        f'return {{ name = "runs-{action}", event_type = "box.{action}", execute = function()\n'
+        f'return {{ name = "runs-{action}", event_type = "host.{action}", execute = function()\n'
         f'local result, reason = require("exec").run({{ {arguments} }})\n'
         "if not result then return false, reason end\n"
         "return result.success, result.stderr\nend }\n",
@@ -122,9 +122,9 @@ def hook(box: Box, action: str, *command: str) -> None:
 
 
 def outcome(box: Box, action: str) -> tuple[str, str]:
-    """Whether the hook of a new event `box.ACTION` succeeded, and what it says."""
+    """Whether the hook of a new event `host.ACTION` succeeded, and what it says."""
     event_id = str(uuid.uuid4())
-    box.psql(f"INSERT INTO hook_events (id, source, action) VALUES ('{event_id}', 'box', '{action}')")
+    box.psql(f"INSERT INTO hook_events (id, source, action) VALUES ('{event_id}', 'host', '{action}')")
     said = "coalesce(output, '') || coalesce(error, '')"
     query = f"SELECT success, {said} FROM event_hook_executions WHERE event_id = '{event_id}'"
     await_until(lambda: box.psql(query), 10, f"the hook of {action} has run")
@@ -249,8 +249,8 @@ def test_an_event_that_finds_no_database_is_an_error_in_the_journal_to_publish_l
 def test_the_retention_timer_removes_what_is_old(kept: Box) -> None:
     kept.psql(
         "INSERT INTO hook_events (source, action, processed, created_at, processed_at) VALUES"
-        " ('box', 'old', TRUE, now() - interval '32 days', now() - interval '31 days'),"
-        " ('box', 'young', TRUE, now() - interval '30 days', now() - interval '29 days')"
+        " ('host', 'old', TRUE, now() - interval '32 days', now() - interval '31 days'),"
+        " ('host', 'young', TRUE, now() - interval '30 days', now() - interval '29 days')"
     )
     assert kept.properties("ActiveState", unit="hook-retention.timer") == ["active"]
     often = "[Timer]\nOnCalendar=*:*:0/1\nRandomizedDelaySec=0\nAccuracySec=1ms\n"
@@ -335,8 +335,8 @@ def test_the_printed_function_speaks_to_the_services_database(installed: Box) ->
     page = (REPOSITORY / "docs/operations.md").read_text()
     function = re.search(r"^hep\(\) \{\n.*?^\}\n", page, re.MULTILINE | re.DOTALL)
     assert function
-    said = installed.shell(f"{function[0]}\nhep db check\nhep events emit box.printed")
-    assert "published: box.printed" in said
+    said = installed.shell(f"{function[0]}\nhep db check\nhep events emit host.printed")
+    assert "published: host.printed" in said
     assert installed.psql("SELECT count(*) FROM hook_events WHERE action = 'printed'") == "1"
 
 
@@ -389,7 +389,7 @@ def test_a_reboot_brings_everything_back(installed: Box) -> None:
     install(installed, "--watchers", "all")
     names = [f"{SERVICE}.service", "hook-watcher.service", "hook-retention.timer", f"{SERVICE}.target"]
     installed.run("systemctl", "stop", SERVICE)
-    installed.psql("INSERT INTO hook_events (source, action) VALUES ('box', 'before')")
+    installed.psql("INSERT INTO hook_events (source, action) VALUES ('host', 'before')")
     installed.reboot()
     for name in names:
         await_until(lambda name=name: installed.properties("ActiveState", unit=name) == ["active"], 20, f"{name} runs")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,7 +50,9 @@ class Places:
             data, config = _of_user()
             return frozenset({data, config, Path.home(), Path.home() / ".local", Path.home() / ".local/bin"})
         fixed = ("/usr/local/lib", "/usr/local/share", "/usr/local/bin", "/etc", "/var/lib")
-        return frozenset({*(Path(path) for path in fixed), self.man})
+        # Where zsh is installed, this is its package's.
+        of_zsh = {self.completions["zsh"].parent} if shutil.which("zsh") else set()
+        return frozenset({*(Path(path) for path in fixed), self.man, *of_zsh})
 
 
 def for_machine() -> Places:
