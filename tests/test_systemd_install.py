@@ -72,6 +72,9 @@ def scene(box: Box) -> dict[str, object]:
 def bare(box: Box) -> dict[str, object]:
     """The machine without anything that other tests put in place, as it was before it was installed here."""
     box.run("systemctl", "stop", "hook*", check=False)
+    # Users of other tests, whose processors would take events, after a reboot at the latest.
+    box.shell("for user in $(ls /var/lib/systemd/linger 2>/dev/null); do loginctl disable-linger $user; done")
+    box.shell("loginctl terminate-user $(loginctl list-users --no-legend | awk '{ print $2 }') 2>/dev/null || true")
     box.shell(f"rm -rf {SYSTEM}/hook-* /etc/hook-event-processor /etc/credstore")
     box.run("userdel", "hep", check=False)
     box.run("systemctl", "daemon-reload")
