@@ -76,6 +76,7 @@ def bare(box: Box) -> dict[str, object]:
     box.shell("for user in $(ls /var/lib/systemd/linger 2>/dev/null); do loginctl disable-linger $user; done")
     box.shell("loginctl terminate-user $(loginctl list-users --no-legend | awk '{ print $2 }') 2>/dev/null || true")
     box.shell(f"rm -rf {SYSTEM}/hook-* /etc/hook-event-processor /etc/credstore")
+    box.run("rm", "-rf", "/var/lib/hook-event-processor", "/srv/reports")  # the host may have had one, too
     box.run("userdel", "hep", check=False)
     box.run("systemctl", "daemon-reload")
     return scene(box)
