@@ -11,7 +11,7 @@ from time import perf_counter
 
 from hook_event_processor import child
 from hook_event_processor.child import Command, Ended
-from hook_event_processor.lua.host.privacy import shut_to_programs
+from hook_event_processor.lua.host.privacy import lend_no_capabilities, shut_to_programs
 from hook_event_processor.lua.host.programs import find_program, is_granted
 from hook_event_processor.watchers import leaving
 from hook_event_processor.watchers.check import CheckFailed
@@ -80,6 +80,7 @@ def run(arguments: Sequence[str], timeout: float, more: Mapping[str, str] | None
     ends_at = perf_counter() + timeout
     try:
         shut_to_programs()
+        lend_no_capabilities()
         return child.run(command, ends_at, ends_at + child.GRACE_SECONDS, _STOPPING)
     except OSError as fault:
         raise CheckFailed(f"{program} cannot be run: {(fault.strerror or '').lower()}") from None

@@ -13,7 +13,7 @@ from time import monotonic, sleep
 from typing import NamedTuple
 
 from hook_event_processor.child import no_signal_blocked
-from hook_event_processor.lua.host.privacy import shut_to_programs
+from hook_event_processor.lua.host.privacy import lend_no_capabilities, shut_to_programs
 from hook_event_processor.strays import kill_strays
 from hook_event_processor.watchers import leaving, programs
 from hook_event_processor.watchers.check import CheckFailed
@@ -48,6 +48,7 @@ class Stream:
         program = programs.find(words[0])
         try:
             shut_to_programs()
+            lend_no_capabilities()
             with no_signal_blocked():
                 self._process = subprocess.Popen(
                     list(words),
