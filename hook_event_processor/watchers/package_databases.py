@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -46,7 +47,7 @@ class PackageDatabase(Protocol):
         """What it holds, the same object until that changes; None when there is none. Raises CheckFailed."""
 
 
-class _Kept:
+class _Kept(ABC):
     """A reading and the stamps of the files that it was of."""
 
     def __init__(self, paths: Sequence[str]) -> None:
@@ -65,8 +66,9 @@ class _Kept:
                 self._stamp = stamp
             return self._packages
 
+    @abstractmethod
     def _read(self) -> Packages:
-        raise NotImplementedError
+        """What the files say now."""
 
 
 class Dpkg(_Kept):
