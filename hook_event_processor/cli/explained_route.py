@@ -67,7 +67,7 @@ class _Registered:
         self.__name__ = name
 
     def __call__(self, event: dict[str, Any]) -> HandlerResult:
-        raise AssertionError(f"{self.__name__} was called to be explained")
+        raise AssertionError(f"{self.__name__} was called for {event}, and was only to be explained")
 
 
 def _as_registered(hooks: Sequence[KnownHook]) -> EventHandlerRegistry:
