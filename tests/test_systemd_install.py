@@ -36,6 +36,10 @@ def install(box: Box, *arguments: str) -> list[str]:
     return box.run("env", f"DATABASE_URL={url(box)}", HEP, "install", *arguments).splitlines()
 
 
+HOME = "/var/lib/hook-event-processor"
+_REMOVED = "20000 0 0"  # how an overlay marks what the host has, and the box no longer
+
+
 def scene(box: Box) -> dict[str, object]:
     """All that an installation could leave: files, accounts, and what systemd knows."""
     # The program itself, the database's data, what tests write, and what every machine writes now and then.
@@ -48,6 +52,7 @@ def scene(box: Box) -> dict[str, object]:
         "/var/log",
         "/var/cache",
         "/var/lib/hep-database",
+        "/var/lib/postgresql",
         "/var/lib/systemd",
     )
     found = box.files(*beside)
@@ -61,7 +66,11 @@ def scene(box: Box) -> dict[str, object]:
         "/etc/.pwd.lock",
     )
     return {
-        "files": {path: what for path, what in found.items() if path.rstrip("-") not in accounts},
+        "files": {
+            path: what
+            for path, what in found.items()
+            if path.rstrip("-") not in accounts and not (path.startswith(HOME) and what.startswith(_REMOVED))
+        },
         "accounts": box.run("getent", "passwd") + box.run("getent", "group"),
         "unit files": box.run("systemctl", "list-unit-files", "--plain", "--no-legend"),
         "stamps": box.run("sh", "-c", "ls /var/lib/systemd/timers | grep hook || true"),
