@@ -11,8 +11,9 @@ from typing import Any
 import orjson
 import pytest
 
-from hook_event_processor.watchers import kinds, programs
+from hook_event_processor.watchers import kinds
 from hook_event_processor.watchers.check import Definition, Moment, WatcherRefused
+from hook_event_processor.watchers.host import programs
 
 _APART = 10.0  # seconds between two looks: nothing that was read for one serves the next
 _moments = count(1)

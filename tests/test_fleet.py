@@ -14,7 +14,7 @@ from hook_event_processor.processor import fleet
 from hook_event_processor.store import hosts
 from hook_event_processor.store.database import Database
 from hook_event_processor.store.hosts import Host
-from hook_event_processor.watchers import agent
+from hook_event_processor.watchers.daemon import agent
 
 pytestmark = pytest.mark.store
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from running import wait_for
 
-from hook_event_processor.watchers.changes import Changes
+from hook_event_processor.watchers.host.changes import Changes
 
 Watch = Callable[..., set[str]]
 

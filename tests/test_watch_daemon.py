@@ -19,11 +19,11 @@ from hook_event_processor.store import embedded, hosts, watchers
 from hook_event_processor.store.database import Database
 from hook_event_processor.store.migrate import migrate
 from hook_event_processor.store.watchers import NewWatcher
-from hook_event_processor.watchers import daemon, looks
 from hook_event_processor.watchers.check import Definition, Noticed
-from hook_event_processor.watchers.event_log import EventLog
-from hook_event_processor.watchers.faults import FaultLog
-from hook_event_processor.watchers.local_store import LocalStore
+from hook_event_processor.watchers.daemon import daemon, looks
+from hook_event_processor.watchers.daemon.event_log import EventLog
+from hook_event_processor.watchers.daemon.faults import FaultLog
+from hook_event_processor.watchers.daemon.local_store import LocalStore
 
 pytestmark = pytest.mark.store
 

@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 from watched import Watched
 
-from hook_event_processor.watchers import digests, file, kinds, tree
+from hook_event_processor.watchers import kinds
 from hook_event_processor.watchers.check import CheckFailed, WatcherRefused
+from hook_event_processor.watchers.host import digests, tree
+from hook_event_processor.watchers.kinds import file
 
 _NOBODY = 65534
 

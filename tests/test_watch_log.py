@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from watched import Watched
 
-from hook_event_processor.watchers import follow, log_reader
 from hook_event_processor.watchers.check import CheckFailed, WatcherRefused
-from hook_event_processor.watchers.line_pattern import LinePattern
+from hook_event_processor.watchers.host import follow, log_reader
+from hook_event_processor.watchers.host.line_pattern import LinePattern
 
 
 @pytest.fixture

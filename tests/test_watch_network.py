@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 from looks import Watched, define, refusal
 
-from hook_event_processor.watchers import connection, kinds, socket_diag, socket_tables, sockets
+from hook_event_processor.watchers import kinds
 from hook_event_processor.watchers.check import CheckFailed
-from hook_event_processor.watchers.socket_row import STATES, address
+from hook_event_processor.watchers.host import socket_diag, socket_tables, sockets
+from hook_event_processor.watchers.host.socket_row import STATES, address
+from hook_event_processor.watchers.kinds import connection
 
 TESTS = Path(__file__).parent
 

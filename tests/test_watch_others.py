@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from looks import Watched, await_events, refusal
 
-from hook_event_processor.watchers import logins, package_databases, programs, stream
 from hook_event_processor.watchers.check import CheckFailed
-from hook_event_processor.watchers.package_databases import Dpkg, Rpm
+from hook_event_processor.watchers.host import logins, package_databases, programs, stream
+from hook_event_processor.watchers.host.package_databases import Dpkg, Rpm
 
 STATUS = Path("/var/lib/dpkg/status")
 

@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 import pytest
 from looks import Watched, define, refusal
 
-from hook_event_processor.watchers import kinds, probe, sockets
+from hook_event_processor.watchers import kinds
 from hook_event_processor.watchers.check import CheckFailed, Moment
-from hook_event_processor.watchers.socket_row import STATES
+from hook_event_processor.watchers.host import probe, sockets
+from hook_event_processor.watchers.host.socket_row import STATES
 
 
 @contextmanager

@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 from watched import Watched
 
-from hook_event_processor.watchers import ending, process_choice, process_table, processes
 from hook_event_processor.watchers.check import CheckFailed, WatcherRefused
-from hook_event_processor.watchers.ending import End, Handle
+from hook_event_processor.watchers.host import ending, process_table, processes
+from hook_event_processor.watchers.host.ending import End, Handle
+from hook_event_processor.watchers.kinds import process_choice
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 

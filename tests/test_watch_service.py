@@ -21,7 +21,7 @@ _BEGINNING = f"""
 import json, os, subprocess, sys, time
 sys.path.insert(0, {str(REPOSITORY / "tests")!r})
 from looks import Watched, await_events
-from hook_event_processor.watchers import programs, units
+from hook_event_processor.watchers.host import programs, units
 from hook_event_processor.watchers.check import CheckFailed
 
 told = []

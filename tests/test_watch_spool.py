@@ -15,14 +15,14 @@ import pytest
 
 from hook_event_processor.settings import Settings
 from hook_event_processor.watchers.check import Definition, Moment, Noticed
-from hook_event_processor.watchers.crew import Crew
-from hook_event_processor.watchers.envelope import Envelopes, as_state
-from hook_event_processor.watchers.ledger import Ledger
-from hook_event_processor.watchers.local_store import LocalStore
-from hook_event_processor.watchers.schedule import Schedule
-from hook_event_processor.watchers.settling import Settling
-from hook_event_processor.watchers.spool import Limits, SpooledEvent, Total
-from hook_event_processor.watchers.watch import Outcome
+from hook_event_processor.watchers.daemon.crew import Crew
+from hook_event_processor.watchers.daemon.envelope import Envelopes, as_state
+from hook_event_processor.watchers.daemon.ledger import Ledger
+from hook_event_processor.watchers.daemon.local_store import LocalStore
+from hook_event_processor.watchers.daemon.schedule import Schedule
+from hook_event_processor.watchers.daemon.settling import Settling
+from hook_event_processor.watchers.daemon.spool import Limits, SpooledEvent, Total
+from hook_event_processor.watchers.daemon.watch import Outcome
 
 Open = Callable[..., LocalStore]
 

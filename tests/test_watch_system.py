@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from watched import Watched
 
-from hook_event_processor.watchers import mounts, proc
 from hook_event_processor.watchers.check import CheckFailed, WatcherRefused
-from hook_event_processor.watchers.mounts import Mount
+from hook_event_processor.watchers.host import mounts, proc
+from hook_event_processor.watchers.host.mounts import Mount
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from hook_event_processor.store.database import Database
 from hook_event_processor.store.watchers import NewWatcher, Watcher
 from hook_event_processor.watchers import kinds
 from hook_event_processor.watchers.check import CheckFailed, Definition, Kind, Moment, Noticed, Option, integer
-from hook_event_processor.watchers.daemon import serve
+from hook_event_processor.watchers.daemon.daemon import serve
 
 HOST = "web-1"
 _started: list[Running] = []
@@ -77,7 +77,7 @@ KINDS = (
 def add_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the types that count beside the others, in this process and those forked from it."""
     for kind in KINDS:
-        module = ModuleType(f"hook_event_processor.watchers.{kind.name}")
+        module = ModuleType(f"hook_event_processor.watchers.kinds.{kind.name}")
         module.KIND = kind  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(kinds, "NAMES", (*kinds.NAMES, *(kind.name for kind in KINDS)))

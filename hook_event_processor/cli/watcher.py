@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.errors import UsageError
     from hook_event_processor.watchers import kinds
     from hook_event_processor.watchers.check import WatcherRefused
-    from hook_event_processor.watchers.daemon import serve
+    from hook_event_processor.watchers.daemon.daemon import serve
 
     said = [name.strip() for text in arguments.type or () for name in text.split(",")]
     types = tuple(dict.fromkeys(name for name in said if name))

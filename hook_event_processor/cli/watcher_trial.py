@@ -29,8 +29,9 @@ class _Look:
 
 def test(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.output import document, line
-    from hook_event_processor.watchers import kinds, programs
+    from hook_event_processor.watchers import kinds
     from hook_event_processor.watchers.check import CheckFailed
+    from hook_event_processor.watchers.host import programs
 
     programs.grant(settings.watch_exec)
     definition = _definition(arguments, settings)

@@ -1,0 +1,89 @@
+"""What looks have left and is still to be written down: together, and again when the disk refuses it."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable
+from datetime import UTC, datetime
+from time import monotonic
+
+from hook_event_processor.watchers.check import Definition
+from hook_event_processor.watchers.daemon.envelope import Envelopes
+from hook_event_processor.watchers.daemon.local_store import LocalStore, State
+from hook_event_processor.watchers.daemon.spool import SpooledEvent
+from hook_event_processor.watchers.daemon.watch import Outcome
+
+logger = logging.getLogger("Watchers")
+
+_STATES_SECONDS = 0.5  # states without events wait for others
+_RETRY_SECONDS = 1.0
+_MAX_HELD = 10_000  # events in memory while the disk refuses them
+
+
+class Ledger:
+    """Not for several threads at once."""
+
+    def __init__(self, store: LocalStore, envelopes: Envelopes, spooled: Callable[[], None]) -> None:
+        self._store = store
+        self._envelopes = envelopes
+        self._spooled = spooled
+        self._states: dict[str, State] = {}
+        self._events: list[SpooledEvent] = []
+        self._write_at: float | None = None
+        self._fault = ""
+        self._lost = 0
+        self._dropping = False
+
+    def add(self, definition: Definition, outcome: Outcome) -> None:
+        """Take down what a look left; events are due to be written now."""
+        if outcome.state is not None:
+            self._states[definition.id] = (definition.id, definition.type, outcome.state)
+        self._events += outcome.events
+        if len(self._events) > _MAX_HELD:
+            self._lost += len(self._events) - _MAX_HELD
+            del self._events[:-_MAX_HELD]
+        if outcome.events and not self._fault:
+            self._write_at = 0.0
+        elif self._write_at is None and self._states:
+            self._write_at = monotonic() + _STATES_SECONDS
+
+    def forget(self, watcher_id: str) -> None:
+        """A state is not to be written: its watcher looks at something else."""
+        self._states.pop(watcher_id, None)
+
+    def next_due(self) -> float | None:
+        """When there is something to be written; None when there is nothing."""
+        return self._write_at
+
+    def write(self, now: float) -> None:
+        """Write what is due; what cannot be written is kept for the next time."""
+        if self._write_at is None or now < self._write_at:
+            return
+        try:
+            dropped = self._store.keep(list(self._states.values()), [*self._events, *self._warning()])
+        except sqlite3.Error as fault:
+            if str(fault) != self._fault:
+                logger.error("the spool cannot be written, trying again: %s", fault)
+            self._fault = str(fault)
+            self._write_at = monotonic() + _RETRY_SECONDS
+            return
+        if self._fault:
+            logger.info("the spool can be written again; %d events were lost", self._lost)
+        self._say_dropped(dropped)
+        if self._events:
+            self._spooled()
+        self._states, self._events, self._write_at, self._fault, self._lost = {}, [], None, "", 0
+
+    def _warning(self) -> list[SpooledEvent]:
+        if not self._lost:
+            return []
+        message = f"{self._lost} events were lost while the spool could not be written: {self._fault}"
+        data = {"component": "watcher", "message": message, "severity": "error", "lost": self._lost}
+        return [self._envelopes.own("system.warning", data, datetime.now(UTC))]
+
+    def _say_dropped(self, dropped: int) -> None:
+        if dropped and not self._dropping:
+            logger.warning("the spool is full: events are given up, and counted (SPOOL_MAX_EVENTS, SPOOL_MAX_MB)")
+        if dropped or self._events:
+            self._dropping = bool(dropped)

@@ -1,0 +1,189 @@
+"""What a host keeps of its watchers on its own disk: definitions, states, and events that wait to be sent."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hook_event_processor.watchers.daemon import spool
+from hook_event_processor.watchers.daemon.spool import Limits, SpooledEvent, Total
+
+logger = logging.getLogger("Watchers")
+
+_VERSION = 1
+_BUSY_MS = 5000  # for the daemon of other types of the same host
+_TABLES = """
+CREATE TABLE IF NOT EXISTS definitions (id TEXT PRIMARY KEY, type TEXT NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS states (id TEXT PRIMARY KEY, type TEXT NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+# A watcher's id and type, and its state as JSON.
+State = tuple[str, str, bytes]
+
+
+class LocalStore:
+    """An SQLite file in WAL mode. May be used by any thread, and by daemons of different types at once.
+
+    sqlite3's own errors pass through: a full disk, say.
+    """
+
+    def __init__(self, path: Path, types: Sequence[str], limits: Limits) -> None:
+        """Opens or makes the file; one that cannot be read is set aside, and said so."""
+        self._path = path
+        self._types = tuple(types)
+        self.limits = limits
+        self._lock = threading.Lock()
+        self._connection = self._opened()
+
+    def _opened(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            return _open(self._path)
+        except sqlite3.DatabaseError as fault:
+            if isinstance(fault, sqlite3.OperationalError):  # the disk, not the file
+                raise
+            aside = self._path.with_suffix(f".unreadable-{time.time_ns()}")
+            self._path.rename(aside)
+            for suffix in ("-wal", "-shm"):
+                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+            logger.error("%s cannot be read (%s): it is now %s, and all begins anew", self._path, fault, aside.name)
+            return _open(self._path)
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    def definitions(self) -> list[Mapping[str, Any]]:
+        """The copy of the definitions of the daemon's types."""
+        query = f"SELECT body FROM definitions WHERE type IN ({self._marks}) ORDER BY id"
+        with self._lock:
+            rows = self._connection.execute(query, self._types).fetchall()
+        return [json.loads(row[0]) for row in rows]
+
+    def keep_definitions(self, definitions: Sequence[Mapping[str, Any]]) -> None:
+        """Replace the copy of the definitions of the daemon's types.
+
+        The states of those that are gone, or that look at something else now, go too.
+        """
+        rows = {row["id"]: (row["id"], row["type"], json.dumps(row, sort_keys=True).encode()) for row in definitions}
+        with self._transaction(durable=True) as connection:
+            query = f"SELECT id, body FROM definitions WHERE type IN ({self._marks})"
+            old = dict(connection.execute(query, self._types).fetchall())
+            if old == {row[0]: row[2] for row in rows.values()}:
+                return
+            other = [
+                (watcher_id,)
+                for watcher_id, body in old.items()
+                if watcher_id not in rows or subject(json.loads(body)) != subject(json.loads(rows[watcher_id][2]))
+            ]
+            connection.executemany("DELETE FROM states WHERE id = ?", other)
+            connection.execute(f"DELETE FROM definitions WHERE type IN ({self._marks})", self._types)
+            connection.executemany("INSERT INTO definitions VALUES (?, ?, ?)", rows.values())
+
+    def states(self) -> dict[str, Any]:
+        """What the watchers of the daemon's types left for the next start, by id."""
+        query = f"SELECT id, body FROM states WHERE type IN ({self._marks})"
+        with self._lock:
+            return {row[0]: json.loads(row[1]) for row in self._connection.execute(query, self._types)}
+
+    def keep(self, states: Sequence[State], events: Sequence[SpooledEvent]) -> int:
+        """Write what looks left, states and events together; returns how many events were given up.
+
+        Events are on the disk when it returns. States alone reach it when the
+        system likes: what happened after an older one is noticed again.
+        """
+        with self._transaction(durable=bool(events)) as connection:
+            connection.executemany("INSERT OR REPLACE INTO states VALUES (?, ?, ?)", states)
+            return spool.append(connection, events, self.limits) if events else 0
+
+    def total(self) -> Total:
+        with self._lock:
+            return spool.total(self._connection)
+
+    def first(self, limit: int) -> list[tuple[int, str, bytes]]:
+        """The oldest events that this daemon sends: number, id and body of each."""
+        with self._lock:
+            return spool.first(self._connection, self._types, limit)
+
+    def remove(self, numbers: Sequence[int]) -> None:
+        """Remove events that the database has. Not durable: what comes back is sent again, and known there."""
+        with self._transaction(durable=False) as connection:
+            spool.remove(connection, numbers)
+
+    def tell_dropped(self, event: SpooledEvent, dropped: int) -> None:
+        """Spool the event that tells of so many given up."""
+        with self._transaction(durable=True) as connection:
+            spool.tell_dropped(connection, event, dropped)
+
+    def other_types(self) -> list[str]:
+        """The types of spooled events that are for daemons of other types to send."""
+        with self._lock:
+            return spool.other_types(self._connection, self._types)
+
+    def release(self, type_name: str) -> None:
+        """Let every daemon send the events of a type."""
+        with self._transaction(durable=False) as connection:
+            spool.release(connection, type_name)
+
+    def note(self, name: str) -> str | None:
+        """What was noted under a name."""
+        with self._lock:
+            row = self._connection.execute("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def keep_note(self, name: str, value: str) -> None:
+        with self._transaction(durable=False) as connection:
+            connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, value))
+
+    @property
+    def _marks(self) -> str:
+        return ", ".join("?" * len(self._types))
+
+    @contextmanager
+    def _transaction(self, *, durable: bool) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            # In WAL mode: whether a commit waits for the disk.
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+
+def subject(definition: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a state is of: when it is another one, the state says nothing any more."""
+    return definition["type"], definition["options"], definition["conditions"]
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    # Serialized by our own lock; transactions are begun by hand.
+    connection = sqlite3.connect(path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
+    try:
+        path.chmod(0o600)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA cache_size = -256")  # KB: it is written, and hardly read
+        [version] = connection.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {_TABLES} {spool.TABLES} PRAGMA user_version = {_VERSION}; COMMIT;"
+            )
+        elif version != _VERSION:
+            raise sqlite3.DatabaseError(f"it is of version {version}, this program works with {_VERSION}")
+        spool.total(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection

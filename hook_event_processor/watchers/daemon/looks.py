@@ -1,0 +1,267 @@
+"""The thread that looks: at what is due, and at once where something has changed."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Any
+
+from hook_event_processor.store.watchers import Looked
+from hook_event_processor.telemetry.watchdog import Progress
+from hook_event_processor.watchers import kinds
+from hook_event_processor.watchers.check import Moment
+from hook_event_processor.watchers.daemon.crew import Crew
+from hook_event_processor.watchers.daemon.envelope import Envelopes
+from hook_event_processor.watchers.daemon.faults import FaultLog
+from hook_event_processor.watchers.daemon.ledger import Ledger
+from hook_event_processor.watchers.daemon.local_store import LocalStore, subject
+from hook_event_processor.watchers.daemon.schedule import Schedule
+from hook_event_processor.watchers.daemon.settling import Settling
+from hook_event_processor.watchers.daemon.watch import Outcome, Watch
+from hook_event_processor.watchers.host.changes import Changes
+
+logger = logging.getLogger("Watchers")
+
+_LONGEST_WAIT_SECONDS = 5.0
+_STUCK_SECONDS = 60.0
+_MAX_STUCK = 56  # a dead file system, say, is many watchers' trouble, but not all others'
+_CREW = 8  # looks that wait, at a time
+_WRITE_AFTER = 100  # looks of one round
+
+
+class Looks:
+    """Owns the watches; all that changes them comes to its thread by its inbox."""
+
+    def __init__(
+        self, store: LocalStore, envelopes: Envelopes, spooled: Callable[[], None], faulty: Callable[[], None]
+    ) -> None:
+        """`spooled` is called when there are new events in the store, `faulty` when a fault has come or gone."""
+        self._store = store
+        self._envelopes = envelopes
+        self._ledger = Ledger(store, envelopes, spooled)
+        self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._watches: dict[str, Watch] = {}
+        self._rows: dict[str, Mapping[str, Any]] | None = None
+        self._schedule: Schedule[Watch] = Schedule()
+        self._settling: Settling[Watch] = Settling()
+        self._changes: Changes[Watch] = Changes(self._told)
+        self._crew: Crew[Watch] = Crew(_CREW, self._look_aside)
+        self._aside: dict[Watch, float] = {}  # since when they have been looking there
+        self._stuck: set[Watch] = set()
+        self._faulty = faulty
+        self._faults = FaultLog()
+        self._errors: dict[str, str] = {}
+        self._looked: dict[str, Looked] = {}
+        self._looked_lock = threading.Lock()
+        self._stopping = False
+
+    @property
+    def count(self) -> int:
+        """How many watchers there are."""
+        return len(self._watches)
+
+    @property
+    def failing(self) -> int:
+        """How many cannot look."""
+        return len(self._errors)
+
+    def define(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """From any thread: these are the watchers, as store.watchers has them; others are no more."""
+        self._inbox.put(lambda: self._define(rows))
+
+    def define_as_before(self) -> None:
+        """From any thread: the watchers are those of the copy, unless it is known already who they are."""
+        self._inbox.put(self._define_from_copy)
+
+    def take_looked(self) -> list[Looked]:
+        """From any thread: what is to be said of watchers that have looked since this was last asked."""
+        with self._looked_lock:
+            looked, self._looked = list(self._looked.values()), {}
+        return looked
+
+    def stop(self) -> None:
+        """From any thread: end soon, with everything written."""
+        self._stopping = True
+        self._inbox.put(lambda: None)
+
+    def run(self, progress: Progress) -> None:
+        """Look until stop()."""
+        while not self._stopping:
+            progress.mark()
+            self._receive(self._until_next())
+            self._round(monotonic(), progress)
+            self._see_to_stuck(monotonic())
+            self._ledger.write(monotonic())
+        self._changes.stop()
+        self._ledger.write(float("inf"))
+
+    def _until_next(self) -> float:
+        times = (self._schedule.next_due(), self._settling.next_due(), self._ledger.next_due())
+        due = min((at for at in times if at is not None), default=float("inf"))
+        return min(max(due - monotonic(), 0.0), _LONGEST_WAIT_SECONDS)
+
+    def _receive(self, seconds: float) -> None:
+        """Wait for the next message, or until the time is up; take all that there are."""
+        try:
+            self._inbox.get(timeout=seconds)() if seconds > 0 else self._inbox.get_nowait()()
+            while True:
+                self._inbox.get_nowait()()
+        except Empty:
+            pass
+
+    def _round(self, now: float, progress: Progress) -> None:
+        """All looks that are due, at one moment: they share what they read of the system."""
+        moment = Moment(datetime.now(UTC), now)
+        due = self._settling.take(now)
+        for turn in self._schedule.take(now):
+            settles = turn.item in self._settling  # it looks in a moment
+            if settles or not turn.item.aside:
+                self._schedule.again(turn, now)
+            if not settles:
+                due.append(turn.item)
+        for number, watch in enumerate(due, 1):
+            self._start(watch, moment)
+            progress.mark()
+            if number % _WRITE_AFTER == 0:
+                self._ledger.write(monotonic())
+
+    def _start(self, watch: Watch, moment: Moment) -> None:
+        if watch.busy:
+            self._settling.begin(watch, moment.monotonic)  # what was told meanwhile is for the next look
+        elif watch.aside:
+            watch.busy = True
+            self._aside[watch] = moment.monotonic
+            self._crew.submit(watch)
+        else:
+            self._ended(watch, watch.look(moment, self._envelopes))
+
+    def _look_aside(self, watch: Watch) -> None:
+        """On a thread of the crew."""
+        outcome = watch.look(Moment(datetime.now(UTC), monotonic()), self._envelopes)
+        self._inbox.put(lambda: self._came_back(watch, outcome))
+
+    def _see_to_stuck(self, now: float) -> None:
+        """Say of those that do not come back that they do not, and let others not wait for them."""
+        for watch, since in self._aside.items():
+            if now - since > _STUCK_SECONDS and watch not in self._stuck and len(self._stuck) < _MAX_STUCK:
+                self._stuck.add(watch)
+                self._crew.resize(1)
+                error = f"it has been looking for more than {_STUCK_SECONDS:.0f} s"
+                self._faults.say(logging.WARNING, "watcher %s: %s", watch.definition.id, error)
+                self._note(watch.definition.id, watch.checked_at, watch.event_at, error)
+
+    def _came_back(self, watch: Watch, outcome: Outcome) -> None:
+        watch.busy = False
+        del self._aside[watch]
+        if watch in self._stuck:
+            self._stuck.remove(watch)
+            self._crew.resize(-1)
+        if self._watches.get(watch.definition.id) is watch:
+            self._ended(watch, outcome)
+            if watch.turn is not None:
+                self._schedule.again(watch.turn, monotonic())
+
+    def _ended(self, watch: Watch, outcome: Outcome) -> None:
+        self._ledger.add(watch.definition, outcome)
+        self._note(watch.definition.id, watch.checked_at, watch.event_at, watch.error)
+
+    def _note(self, watcher_id: str, checked_at: datetime | None, event_at: datetime | None, error: str | None) -> None:
+        with self._looked_lock:
+            self._looked[watcher_id] = Looked(watcher_id, checked_at or datetime.now(UTC), event_at, error)
+        if error != self._errors.get(watcher_id):
+            self._errors.pop(watcher_id, None)
+            if error:
+                self._errors[watcher_id] = error
+            self._faulty()
+
+    def _told(self, watches: set[Watch]) -> None:
+        """On a thread of the changes."""
+        self._inbox.put(lambda: self._settle(watches))
+
+    def _settle(self, watches: set[Watch]) -> None:
+        now = monotonic()
+        for watch in watches:
+            if self._watches.get(watch.definition.id) is watch:
+                self._settling.begin(watch, now)
+
+    def _define(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        wanted = {row["id"]: row for row in rows}
+        if wanted == self._rows:
+            return
+        before = self._rows or {}
+        changed = {row_id for row_id, row in before.items() if wanted.get(row_id) != row}
+        left = {row_id: self._end(row_id, before[row_id], wanted.get(row_id)) for row_id in changed}
+        self._ledger.write(float("inf"))
+        self._keep(rows)
+        states = {**self._states(), **{row_id: state for row_id, state in left.items() if state is not None}}
+        new = [row for row_id, row in wanted.items() if row_id in changed or row_id not in before]
+        for row in new:
+            self._begin(row, states.get(row["id"]), row["id"] not in changed, len(new))
+        self._rows = wanted
+        self._changes.watch(
+            {watch: (paths, bool(watch.definition.options.get("recursive"))) for watch, paths in self._paths()}
+        )
+        logger.info("%d watchers are at work", len(self._watches))
+
+    def _define_from_copy(self) -> None:
+        if self._rows is not None:
+            return
+        try:
+            self._define(self._store.definitions())
+        except (sqlite3.Error, ValueError) as fault:
+            logger.error("the copy of the watchers cannot be read: %s", fault)
+
+    def _paths(self) -> list[tuple[Watch, Sequence[str]]]:
+        found = [(watch, watch.kind.paths(watch.definition)) for watch in self._watches.values()]
+        return [(watch, paths) for watch, paths in found if paths]
+
+    def _end(self, watcher_id: str, row: Mapping[str, Any], new: Mapping[str, Any] | None) -> Any:
+        """End a watch; returns the state that a new one of the same subject goes on from."""
+        self._errors.pop(watcher_id, None)
+        watch = self._watches.pop(watcher_id, None)
+        if watch is None:
+            return None
+        if watch.turn is not None:
+            self._schedule.remove(watch.turn)
+        self._settling.forget(watch)
+        if new is None or subject(new) != subject(row):
+            self._ledger.forget(watcher_id)
+            return None
+        # One that is looking goes on from what it had before: what this look sees is lost.
+        return None if watch.busy else watch.live_state()
+
+    def _begin(self, row: Mapping[str, Any], state: Any, is_late: bool, among: int) -> None:
+        try:
+            definition = kinds.read(
+                row["id"], row["type"], row["conditions"], row["options"], row["interval"],
+                name=row["name"], stack=row["stack"],
+            )  # fmt: skip
+            watch = Watch(definition, kinds.kind(definition.type), state)
+            watch.kind.paths(definition)
+        except Exception as fault:
+            # Written past the command line, or for another version of the program.
+            self._faults.say(logging.ERROR, "watcher %s makes no sense: %s", row["id"], fault)
+            self._note(row["id"], None, None, str(fault))
+            return
+        watch.late = watch.late and is_late
+        key = f"{definition.type} {definition.interval}" if watch.kind.together else definition.id
+        watch.turn = self._schedule.add(watch, definition.interval, key, monotonic(), among)
+        self._watches[definition.id] = watch
+
+    def _keep(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        try:
+            self._store.keep_definitions(rows)
+        except sqlite3.Error as fault:
+            logger.error("the copy of the watchers cannot be written: %s", fault)
+
+    def _states(self) -> dict[str, Any]:
+        try:
+            return self._store.states()
+        except (sqlite3.Error, ValueError) as fault:
+            logger.error("the watchers' states cannot be read, all begin anew: %s", fault)
+            return {}

@@ -1,0 +1,130 @@
+"""One watcher at work: its check, from the start on, and what is to be said of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from hook_event_processor.errors import EventRefused
+from hook_event_processor.watchers.check import Check, CheckFailed, Definition, Kind, Moment
+from hook_event_processor.watchers.daemon.envelope import Envelopes, as_state
+from hook_event_processor.watchers.daemon.event_log import EventLog
+from hook_event_processor.watchers.daemon.faults import FaultLog
+from hook_event_processor.watchers.daemon.schedule import Turn
+from hook_event_processor.watchers.daemon.spool import SpooledEvent
+
+# One for all watchers of the process.
+EVENT_LOG = EventLog(logging.getLogger("Watchers"))
+_FAULTS = FaultLog()
+_MAX_ERROR = 500  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a look leaves: the watcher's state as JSON, None when it is as it was, and its events."""
+
+    state: bytes | None = None
+    events: Sequence[SpooledEvent] = ()
+
+
+_NOTHING = Outcome()
+
+
+@dataclass(eq=False, slots=True)
+class Watch:
+    """A watcher at work. Looked with by one thread at a time, which has set `busy`.
+
+    `kept` is the state that an earlier start left, None for none: the first
+    look is then at what changed meanwhile.
+    """
+
+    definition: Definition
+    kind: Kind
+    kept: Any = None
+    check: Check | None = None
+    late: bool = field(init=False)
+    aside: bool = field(init=False)  # it looks on a thread of its own
+    turn: Turn[Watch] | None = None
+    busy: bool = False
+    error: str | None = None
+    checked_at: datetime | None = None
+    event_at: datetime | None = None
+    state_mark: int = 0  # of the state that was written last
+
+    def __post_init__(self) -> None:
+        self.late = self.kept is not None
+        self.aside = self.kind.blocks or self.kind.slow(self.definition)
+
+    def look(self, moment: Moment, envelopes: Envelopes) -> Outcome:
+        """Look once; a fault is logged when it is another one than before, and never raised."""
+        self.checked_at = moment.time
+        try:
+            outcome = self._look(moment, envelopes)
+        except CheckFailed as fault:
+            outcome = _NOTHING
+            self._say(str(fault))
+        except Exception as fault:
+            outcome = self._broken(fault, moment, envelopes)
+        if outcome.events:
+            self.event_at = moment.time
+        return outcome
+
+    def live_state(self) -> Any:
+        """What a check of the same options can go on from; None when there has been no look."""
+        return self.kept if self.check is None else json.loads(as_state(self.check.state()))
+
+    def _look(self, moment: Moment, envelopes: Envelopes) -> Outcome:
+        if self.check is None:
+            self.check = self.kind.start(self.definition, self.kept)
+            self.kept = None
+        if self.late:
+            moment = Moment(moment.time, moment.monotonic, late=True)
+        noticed = self.check.look(moment)
+        self.late = False
+        events: list[SpooledEvent] = []
+        refused = None
+        for one in noticed:
+            try:
+                told = envelopes.of(self.definition, one, moment)
+                EVENT_LOG.say(self.definition, one, told[0].id)
+                events += told
+            except EventRefused as fault:
+                refused = f"an event was refused: {fault}"
+        self._say(refused)
+        state = self._new_state()
+        return Outcome(state, events) if events or state is not None else _NOTHING
+
+    def _new_state(self) -> bytes | None:
+        """The state as JSON when it is another one than before."""
+        assert self.check is not None  # noqa: S101 - it has just looked
+        text = as_state(self.check.state())
+        mark = hash(text)
+        if mark == self.state_mark:
+            return None
+        self.state_mark = mark
+        return text
+
+    def _broken(self, fault: Exception, moment: Moment, envelopes: Envelopes) -> Outcome:
+        """A fault of the check's own: said with where it is, and told as an event once."""
+        text = f"{type(fault).__name__}: {fault}"
+        events: Sequence[SpooledEvent] = ()
+        if text[:_MAX_ERROR] != self.error:
+            _FAULTS.say(logging.ERROR, "watcher %s is broken", self.definition.id, fault=fault)
+            data = {"component": f"watcher/{self.definition.type}", "error": text, "severity": "error"}
+            events = [envelopes.own("system.error", {**data, "watcher_id": self.definition.id}, moment.time)]
+        self.error = text[:_MAX_ERROR]
+        return Outcome(None, events)
+
+    def _say(self, error: str | None) -> None:
+        error = error and error[:_MAX_ERROR]
+        if error == self.error:
+            return
+        if error:
+            _FAULTS.say(logging.WARNING, "watcher %s cannot look: %s", self.definition.id, error)
+        elif self.error:
+            _FAULTS.say(logging.INFO, "watcher %s looks again", self.definition.id)
+        self.error = error

@@ -1,0 +1,1 @@
+"""What this machine tells of itself: its files, processes, sockets, units, packages and users."""

@@ -1,0 +1,293 @@
+"""process: processes of a name: that they start, stop and crash, and what they use."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hook_event_processor.watchers import parsers
+from hook_event_processor.watchers.check import (
+    Definition,
+    Kind,
+    Moment,
+    Noticed,
+    Option,
+    WatcherRefused,
+    integer,
+    number,
+    rfc3339,
+)
+from hook_event_processor.watchers.host import ending, line_pattern, processes
+from hook_event_processor.watchers.host.ending import End, Handle
+from hook_event_processor.watchers.host.processes import Identity, Process
+from hook_event_processor.watchers.kinds import level
+from hook_event_processor.watchers.kinds.edge import THRESHOLD_OPTIONS
+from hook_event_processor.watchers.kinds.level import Level, Levels
+from hook_event_processor.watchers.kinds.process_choice import Numbered, chosen
+from hook_event_processor.watchers.notice import Notice
+
+logger = logging.getLogger("Watchers")
+
+_STARTED, _STOPPED, _CRASHED = "process.started", "process.stopped", "process.crashed"
+_HIGH, _NORMAL = "system.resource_high", "system.resource_normal"
+_LEVELS = level.conditions(_HIGH, _NORMAL)
+_CONDITIONS = {
+    "changed": (_STARTED, _STOPPED, _CRASHED, _HIGH, _NORMAL),
+    "started": (_STARTED,),
+    "stopped": (_STOPPED,),
+    "crashed": (_CRASHED,),
+    "failed": (_CRASHED,),
+    "created": (_STARTED,),
+    "exists": (_STARTED,),
+    "deleted": (_STOPPED,),
+    **{name: _LEVELS[name] for name in ("above", "below", "high", "normal")},
+}
+_CHOICES = ("name", "match", "pid", "pidfile")
+_MAX_PIDS = 100  # in one event
+
+
+class _Seen:
+    """A process that is watched, with what is known of it: no `process` before the first look since the start."""
+
+    __slots__ = ("cpu_percent", "handle", "identity", "process", "unit")
+
+    def __init__(self, identity: Identity, unit: str | None = None) -> None:
+        self.identity = identity
+        self.unit = unit  # of the system's
+        self.process: Process | None = None
+        self.handle: Handle | None = None
+        self.cpu_percent = 0.0
+
+    def end(self) -> End | None:
+        """How it ended, now that it has; None when nobody tells."""
+        if self.handle is not None:
+            return self.handle.end()
+        return ending.told_by_systemd(self.unit, self.identity[0])
+
+
+class _Processes:
+    """The processes that are meant: all together, of which the oldest stands for all, or each by itself."""
+
+    def __init__(self, definition: Definition, state: object) -> None:
+        kept: Mapping[str, Any] = state if isinstance(state, dict) else {}
+        here = kept.get("boot") == processes.boot_id()
+        start = kept.get("start") if here else (-1 if kept.get("start") is not None else None)
+        self._choice = chosen(definition, start)
+        self._notice = Notice(definition, _CONDITIONS)
+        self._each = bool(definition.options.get("each"))
+        self._primed = "processes" in kept
+        # Those of an earlier start of the machine have all ended.
+        seen = [
+            _Seen((pid, began), unit) if here else _Seen((pid, -1)) for pid, began, unit in kept.get("processes", ())
+        ]
+        self._known = {each.identity: each for each in seen}
+        self._levels = _levels(definition, self._use, kept.get("levels") or {})
+        self._looked_at: float | None = None
+        self._boot = processes.boot_id()
+
+    def look(self, moment: Moment) -> list[Noticed]:
+        found = {process.identity: process for process in self._choice.find(moment.monotonic) if not process.ended}
+        now = time.monotonic()
+        noticed: list[Noticed] = []
+        if self._primed:
+            noticed = self._compare(moment, found, now)
+        else:
+            self._primed = True
+            self._take(found, now)
+        self._looked_at = now
+        for levels in self._levels.values():
+            noticed += levels.look(moment)
+        return noticed
+
+    def state(self) -> dict[str, Any] | None:
+        """Which processes there were, at which start of the machine, and what they used too much of."""
+        if not self._primed:
+            return None
+        kept: dict[str, Any] = {
+            "boot": self._boot,
+            "processes": sorted([*seen.identity, seen.unit] for seen in self._known.values()),
+        }
+        if isinstance(self._choice, Numbered):
+            kept["start"] = self._choice.start
+        if self._levels:
+            kept["levels"] = {name: levels.state() for name, levels in self._levels.items()}
+        return kept
+
+    def _compare(self, moment: Moment, found: Mapping[Identity, Process], now: float) -> list[Noticed]:
+        known = self._known
+        gone = [seen for identity, seen in known.items() if identity not in found]
+        begun = [identity for identity in found if identity not in known]
+        # All of them others than before: they were started anew between two looks.
+        stopped = bool(gone) and len(gone) == len(known)
+        started = bool(begun) and len(begun) == len(found)
+        for seen in gone:
+            del known[seen.identity]
+        self._take(found, now)
+        noticed: list[Noticed] = []
+        if self._each:
+            for seen in gone:
+                noticed += self._stopped(moment, [seen])
+            for identity in begun:
+                noticed += self._started(moment, [known[identity]])
+        else:
+            noticed += self._stopped(moment, gone) if stopped else []
+            noticed += self._started(moment, list(known.values())) if started else []
+        for seen in gone:
+            if seen.handle is not None:
+                seen.handle.close()
+        return noticed
+
+    def _take(self, found: Mapping[Identity, Process], now: float) -> None:
+        """Know these processes, as they are now, and hold on to those whose end will be asked for."""
+        known = self._known
+        for identity, process in found.items():
+            seen = known.get(identity)
+            if seen is None:
+                seen = known[identity] = _Seen(identity)
+            seen.cpu_percent = self._share(seen.process, process, now)
+            seen.process = process
+        oldest = min(found.values(), key=lambda process: process.start, default=None)
+        for process in found.values() if self._each else [oldest] if oldest else []:
+            seen = known[process.identity]
+            if seen.handle is None:
+                seen.handle = Handle(process)
+                seen.unit = seen.handle.unit
+
+    def _share(self, before: Process | None, process: Process, now: float) -> float:
+        """Percent of one processor, since the last look or, at the first, since it started."""
+        if before is None or self._looked_at is None:
+            return _percent(process.ticks, processes.age(process))
+        return _percent(process.ticks - before.ticks, now - self._looked_at)
+
+    def _use(self, name: str) -> Level | None:
+        """What the processes that run use of the processors or of memory."""
+        running = [seen for seen in self._known.values() if seen.process is not None]
+        if not running:
+            return None
+        data = {"resource": f"process_{name}", **self._data(running)}
+        if name == "cpu":
+            return Level(sum(seen.cpu_percent for seen in running), "cpu_percent", data, self._choice.label)
+        return Level(data["rss_bytes"], "rss_bytes", data, self._choice.label)
+
+    def _started(self, moment: Moment, begun: Sequence[_Seen]) -> list[Noticed]:
+        return self._notice.of(moment, _STARTED, self._choice.label, self._data(begun))
+
+    def _stopped(self, moment: Moment, gone: Sequence[_Seen]) -> list[Noticed]:
+        leader = _leader(gone)
+        end = leader.end()
+        if end is None and self._notice.wants(_CRASHED):
+            logger.warning("how %s (process %d) ended, nobody tells", self._choice.label, leader.identity[0])
+        data = {
+            **self._data(gone),
+            "unit": leader.unit,
+            "exit_code": end.exit_code if end else None,
+            "signal": end.signal_name if end else None,
+            "core_dumped": end.core_dumped if end else None,
+            "told_by": end.source if end else None,
+            "crash": "unknown" if end is None else "yes" if end.crashed else "no",
+        }
+        crashed = self._notice.of(moment, _CRASHED, self._choice.label, data) if end and end.crashed else []
+        return self._notice.of(moment, _STOPPED, self._choice.label, data) + crashed
+
+    def _data(self, of: Sequence[_Seen]) -> dict[str, Any]:
+        leader = _leader(of)
+        last = [seen.process for seen in of if seen.process is not None]
+        data = {
+            "process": self._choice.label,
+            "pid": leader.identity[0],
+            "pids": sorted(pid for pid, _ in (seen.identity for seen in of))[:_MAX_PIDS],
+            "count": len(of),
+        }
+        if last and leader.process is not None:
+            data |= {
+                "program": leader.process.comm,
+                "start_time": rfc3339(processes.started_at(leader.process)),
+                "cpu_percent": round(sum(seen.cpu_percent for seen in of), 2),
+                "rss_bytes": sum(process.pages for process in last) * processes.PAGE_BYTES,
+            }
+        return data
+
+
+def _leader(of: Sequence[_Seen]) -> _Seen:
+    """The oldest; of those of one time, the one whose end can be asked for."""
+    return min(of, key=lambda seen: (seen.identity[1], seen.handle is None, seen.identity[0]))
+
+
+def _percent(ticks: int, seconds: float) -> float:
+    return max(0.0, 100.0 * ticks / processes.TICKS_PER_SECOND / max(seconds, 1 / processes.TICKS_PER_SECOND))
+
+
+def _levels(definition: Definition, use: Any, kept: Mapping[str, Any]) -> dict[str, Levels]:
+    """What is compared with thresholds: the use of the processors, of memory, or nothing."""
+
+    def measure(name: str) -> level.Measure:
+        def measured(_: Moment) -> dict[str, Level]:
+            used = use(name)
+            return {} if used is None else {name: used}
+
+        return measured
+
+    limits = {"cpu": definition.options.get("cpu"), "memory": definition.options.get("rss")}
+    return {
+        name: Levels(definition, kept.get(name), measure(name), _CONDITIONS, limit)
+        for name, limit in limits.items()
+        if limit is not None
+    }
+
+
+def _validate(definition: Definition) -> None:
+    options = definition.options
+    given = [name for name in _CHOICES if name in options]
+    if len(given) != 1:
+        named = " and ".join(f"--{name}" for name in given) or "nothing"
+        raise WatcherRefused(f"a process watcher takes one of --name, --match, --pid and --pidfile, not {named}")
+    if "pid" in options and {"started", "created", "exists"} & set(definition.conditions):
+        raise WatcherRefused("the process of a --pid has started already: take stopped or crashed, or --name")
+    limits = [options[name] for name in ("cpu", "rss") if name in options]
+    if limits:
+        _validate_margin(definition, limits)
+        return
+    for condition in definition.conditions:
+        if condition in ("above", "below", "high", "normal"):
+            raise WatcherRefused(f"--when {condition} takes --cpu or --rss, which say beyond what")
+    for name in THRESHOLD_OPTIONS:
+        if name in options:
+            raise WatcherRefused(f"--{name.replace('_', '-')} goes with --cpu or --rss")
+
+
+def _validate_margin(definition: Definition, limits: Sequence[float]) -> None:
+    if len(limits) == 1:
+        level.validate_margin(definition, limits[0])
+    elif "until_normal" in definition.options:
+        raise WatcherRefused("--until-normal goes with one of --cpu and --rss: make two watchers")
+
+
+def _target(definition: Definition) -> str:
+    return " ".join(f"{name}: {definition.options[name]}" for name in _CHOICES if name in definition.options)
+
+
+KIND = Kind(
+    name="process",
+    summary="processes: started, stopped, crashed, or using too much",
+    interval=10.0,
+    conditions=_CONDITIONS,
+    options={
+        "name": Option(parsers.name, "a program's name", "processes whose program is called so"),
+        "match": Option(line_pattern.parse, "a regular expression (RE2)", "processes whose command line matches"),
+        "pid": Option(integer(1, 1 << 22), f"a process id from 1 to {1 << 22}", "the process that has this id now"),
+        "pidfile": Option(parsers.absolute_path, "an absolute path", "the process whose id is in this file"),
+        "each": parsers.flag("tell of each process, not of the first that starts and the last that stops"),
+        "cpu": Option(number(0, 1e6), "a percentage", "too much of the processors, in percent of one"),
+        "rss": Option(parsers.size, "a size such as 1G", "too much memory"),
+        **THRESHOLD_OPTIONS,
+        "until_normal": Option(
+            parsers.margin, "a percentage, or a size such as 100M", "how far use must come back from its threshold"
+        ),
+    },
+    start=_Processes,
+    together=True,
+    target=_target,
+    validate=_validate,
+)

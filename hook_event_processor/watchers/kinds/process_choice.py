@@ -1,0 +1,99 @@
+"""Which processes a watcher means: those of a name, with a command line, of an id, of a file with an id."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Protocol
+
+from hook_event_processor.watchers.check import CheckFailed, Definition
+from hook_event_processor.watchers.host.line_pattern import LinePattern
+from hook_event_processor.watchers.host.process_table import TABLE
+from hook_event_processor.watchers.host.processes import Process, read_process, started_at
+
+_WRITTEN_BEFORE_SECONDS = 2.0  # how much later than its file a process may seem to have started
+_PIDFILE_BYTES = 64
+
+
+class Choice(Protocol):
+    """Finds the processes that are meant."""
+
+    label: str
+
+    def find(self, monotonic: float) -> list[Process]:
+        """Those that are there at this time, as they are now. Raises CheckFailed."""
+
+
+class Named:
+    """The processes whose program has this name, with or without its directory."""
+
+    def __init__(self, name: str) -> None:
+        self.label = name.rsplit("/", 1)[-1]
+
+    def find(self, monotonic: float) -> list[Process]:
+        return TABLE.at(monotonic).named(self.label)
+
+
+class Matching:
+    """The processes whose command line matches, but not the one that looks."""
+
+    def __init__(self, pattern: str) -> None:
+        self.label = pattern
+        self._pattern = LinePattern(pattern)
+
+    def find(self, monotonic: float) -> list[Process]:
+        return [process for process in TABLE.at(monotonic).matching(self._pattern) if process.pid != os.getpid()]
+
+
+class Numbered:
+    """The process that had this id at first: another one that is given it later is not meant."""
+
+    def __init__(self, pid: int, start: int | None) -> None:
+        self.label = str(pid)
+        self._pid = pid
+        self.start = start
+
+    def find(self, _: float) -> list[Process]:
+        process = read_process(self._pid)
+        if self.start is None:
+            if process is None or process.ended:
+                raise CheckFailed(f"there is no process with the id {self._pid}")
+            self.start = process.start
+        return [process] if process is not None and process.start == self.start else []
+
+
+class Filed:
+    """The process whose id stands in a file."""
+
+    def __init__(self, path: str) -> None:
+        self.label = os.path.basename(path).removesuffix(".pid")
+        self._path = path
+
+    def find(self, _: float) -> list[Process]:
+        try:
+            with open(self._path, "rb") as file:
+                text = file.read(_PIDFILE_BYTES)
+                written = os.fstat(file.fileno()).st_mtime
+        except FileNotFoundError:
+            return []
+        except OSError as fault:
+            raise CheckFailed(f"cannot read {self._path}: {fault.strerror}") from fault
+        words = text.split()
+        if not words or not words[0].isdigit():
+            raise CheckFailed(f"there is no process id in {self._path}")
+        process = read_process(int(words[0]))
+        # One that started after its id was written was given the id of one that has ended.
+        if process is None or started_at(process) > written + _WRITTEN_BEFORE_SECONDS:
+            return []
+        return [process]
+
+
+def chosen(definition: Definition, start: int | None) -> Choice:
+    """What the definition means; `start` is that of the process whose id it names, if it was seen before."""
+    options: Any = definition.options
+    if "name" in options:
+        return Named(options["name"])
+    if "match" in options:
+        return Matching(options["match"])
+    if "pid" in options:
+        return Numbered(options["pid"], start)
+    return Filed(options["pidfile"])
