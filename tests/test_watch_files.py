@@ -198,7 +198,7 @@ def test_always_hash_finds_a_change_that_sets_its_traces_back(tmp_path: Path) ->
     watched = Watched("file", path=path, check_hash=True, always_hash=True)
     watched.look()
     path.write_text("two")
-    known = watched._check._known  # type: ignore[attr-defined]
+    known = watched.check._known  # type: ignore[attr-defined]
     known.update(tree.files_at(str(path), tree.Bounds()).records)
     assert watched.told() == [("file.modified", str(path))]
 

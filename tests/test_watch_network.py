@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from looks import Watched, define, refusal
+from watched import Watched, define, refusal
 
 from hook_event_processor.watchers import kinds
 from hook_event_processor.watchers.check import CheckFailed
@@ -27,7 +27,7 @@ TESTS = Path(__file__).parent
 _BEGINNING = f"""
 import json, subprocess, sys, time
 sys.path.insert(0, {str(TESTS)!r})
-from looks import Watched
+from watched import Watched
 
 told = []
 
@@ -44,7 +44,7 @@ def state(name):
         return file.read().strip()
 
 def look(watched, **how):
-    told.append(watched.look(**how))
+    told.append(watched.events(**how))
 
 # Two ends of a cable.
 ip("link add left type veth peer name right"); ip("link set left up"); ip("link set right up", left="up", right="up")
@@ -145,8 +145,8 @@ def test_a_host_is_there_when_it_takes_or_refuses_a_connection() -> None:
     with server() as listener:
         port = listener.getsockname()[1]
         watched = Watched("network", host="127.0.0.1", port=port)
-        assert watched.look() == []
-    assert watched.look() == []  # refused: somebody is there
+        assert watched.events() == []
+    assert watched.events() == []  # refused: somebody is there
 
 
 def test_a_host_that_does_not_answer_is_down() -> None:
@@ -157,16 +157,16 @@ def test_a_host_that_does_not_answer_is_down() -> None:
         listener.listen(0)
         port = listener.getsockname()[1]
         watched = Watched("network", host="127.0.0.1", port=port, timeout="50ms", latency="40ms")
-        assert watched.look() == []
+        assert watched.events() == []
         accepted = listener.accept()[0]
         for _ in range(4):
             client = held.enter_context(socket.socket())
             client.setblocking(False)
             client.connect_ex(("127.0.0.1", port))
-        [(event_type, data)] = watched.look()
+        [(event_type, data)] = watched.events()
         assert (event_type, data.pop("last_successful_ping")[-1]) == ("network.down", "Z")
         assert data == {"remote_host": "127.0.0.1", "port": port, "reason": "no answer within 0.05 s"}
-        assert watched.look() == []
+        assert watched.events() == []
         accepted.close()
     assert watched.types() == ["network.up"]
 
@@ -174,8 +174,8 @@ def test_a_host_that_does_not_answer_is_down() -> None:
 def test_a_host_that_answers_slowly_is_told_of() -> None:
     with server() as listener:
         watched = Watched("network", host="127.0.0.1", port=listener.getsockname()[1], latency="0.001ms")
-        assert watched.look() == []
-        [(event_type, data)] = watched.look()
+        assert watched.events() == []
+        [(event_type, data)] = watched.events()
         assert (event_type, data["threshold"]) == ("network.latency_high", 0.001)
         assert data["latency"] > 0.001
 
@@ -184,19 +184,19 @@ def test_an_address_that_connects_and_leaves_is_told_of_once_each() -> None:
     with server() as listener:
         port = listener.getsockname()[1]
         watched = Watched("connection", local_port=port)
-        assert watched.look() == []
+        assert watched.events() == []
         with socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.3", 0)):
-            [(event_type, data)] = watched.look()
+            [(event_type, data)] = watched.events()
             with socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.3", 0)):
-                assert watched.look() == []
-            assert watched.resumed().look(late=True) == []
+                assert watched.events() == []
+            assert watched.resumed().events(late=True) == []
         assert data.pop("remote_port") > 0
         assert (event_type, data) == (
             "connection.opened",
             {"state": "ESTABLISHED", "local_port": port, "remote_address": "127.0.0.3", "count": 1},
         )
         closed = {"state": "ESTABLISHED", "local_port": port, "remote_address": "127.0.0.3"}
-        assert watched.look() == [("connection.closed", closed)]
+        assert watched.events() == [("connection.closed", closed)]
 
 
 def test_connections_are_counted_against_a_threshold() -> None:
@@ -210,12 +210,12 @@ def test_connections_are_counted_against_a_threshold() -> None:
         # Each of them is in the table from both of its ends.
         watched = Watched("connection", "above", "normal", port=port, threshold=3, until_normal=1)
         idle = Watched("connection", "below", remote_port=port, threshold=2)
-        assert watched.look() == idle.look() == []
+        assert watched.events() == idle.events() == []
         assert (watched.types(), idle.types()) == ([], ["connection.count_low"])
         connect(3)
-        assert watched.look() == []
+        assert watched.events() == []
         connect(1)
-        [(event_type, data)] = watched.look()
+        [(event_type, data)] = watched.events()
         assert (event_type, data) == (
             "connection.count_high",
             {
@@ -226,7 +226,7 @@ def test_connections_are_counted_against_a_threshold() -> None:
                 "remotes": [{"remote_address": "127.0.0.1", "count": 4}],
             },
         )
-        assert (watched.look(), idle.look()) == ([], [])
+        assert (watched.events(), idle.events()) == ([], [])
         held.close()
         assert watched.types() == ["connection.count_normal"]
 
@@ -240,7 +240,7 @@ def test_connections_are_chosen_by_the_other_end_s_network(remote: str, is_there
         port = listener.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.4", 0)):
             watched = Watched("connection", remote=remote, local_port=port)
-            watched.look()
+            watched.events()
             assert bool(watched.check.state()) is is_there
 
 
@@ -249,11 +249,11 @@ def test_connections_are_chosen_by_their_state() -> None:
         port = listener.getsockname()[1]
         waiting = Watched("connection", "above", state="close-wait", port=port, threshold=0)
         any_state = Watched("connection", "above", state="any", local_port=port, threshold=0)
-        assert waiting.look() == waiting.look() == []
+        assert waiting.events() == waiting.events() == []
         with socket.create_connection(("127.0.0.1", port)):
             accepted = listener.accept()[0]
         assert waiting.types() == ["connection.count_high"]
-        assert any_state.look() == []
+        assert any_state.events() == []
         assert any_state.types() == ["connection.count_high"]
         accepted.close()
 
@@ -266,7 +266,7 @@ def test_more_other_ends_than_can_be_kept_apart_are_refused(monkeypatch: pytest.
             source = (f"127.0.0.{last}", 0)
             held.enter_context(socket.create_connection(("127.0.0.1", port), source_address=source))
         with pytest.raises(CheckFailed, match="connections with 2 addresses, at most 1 are kept apart"):
-            Watched("connection", local_port=port).look()
+            Watched("connection", local_port=port).events()
 
 
 def test_addresses_are_shown_as_people_write_them() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from looks import Watched, await_events, refusal
+from watched import Watched, await_events, refusal
 
 from hook_event_processor.watchers.check import CheckFailed
 from hook_event_processor.watchers.host import logins, package_databases, programs, stream
@@ -56,51 +56,51 @@ def edit(path: Path, old: str, new: str) -> None:
 
 def test_packages_that_are_installed_upgraded_removed_and_purged_are_told_of(status: Path) -> None:
     watched = Watched("package")
-    assert watched.look() == watched.look() == []
+    assert watched.events() == watched.events() == []
     with_curl = status.read_text() + stanza("curl", "install ok installed", "7.88", "amd64")
     status.write_text(with_curl)
     curl = {"package": "curl", "arch": "amd64", "manager": "dpkg"}
-    assert watched.look() == [("package.installed", {**curl, "version": "7.88"})]
+    assert watched.events() == [("package.installed", {**curl, "version": "7.88"})]
     edit(status, "Version: 7.88", "Version: 8.0")
-    assert watched.look() == [("package.upgraded", {**curl, "version": "8.0", "old_version": "7.88"})]
+    assert watched.events() == [("package.upgraded", {**curl, "version": "8.0", "old_version": "7.88"})]
     edit(
         status,
         stanza("curl", "install ok installed", "8.0", "amd64"),
         stanza("curl", "x x config-files", "8.0", "amd64"),
     )
-    assert watched.look() == [("package.removed", {**curl, "old_version": "8.0"})]
+    assert watched.events() == [("package.removed", {**curl, "old_version": "8.0"})]
     edit(status, stanza("curl", "x x config-files", "8.0", "amd64"), "")
-    assert watched.look() == [("package.purged", {**curl, "old_version": "8.0"})]
+    assert watched.events() == [("package.purged", {**curl, "old_version": "8.0"})]
     edit(status, stanza("old", "deinstall ok config-files", "0.9"), stanza("old", "install ok installed", "1.0"))
     assert watched.types() == ["package.installed"]
-    assert watched.look() == []
+    assert watched.events() == []
 
 
 def test_packages_are_chosen_by_name_and_condition_and_told_of_by_architecture(status: Path) -> None:
     libraries, removals = Watched("package", "upgraded", name="lib*"), Watched("package", "removed")
-    assert libraries.look() == removals.look() == []
+    assert libraries.events() == removals.events() == []
     edit(status, "2.36", "2.37")
     edit(status, stanza("nginx", "install ok installed", "1.22-1"), "")
-    assert [data["arch"] for _, data in libraries.look()] == ["amd64", "i386"]
-    assert [data["package"] for _, data in removals.look()] == ["nginx"]
+    assert [data["arch"] for _, data in libraries.events()] == ["amd64", "i386"]
+    assert [data["package"] for _, data in removals.events()] == ["nginx"]
 
 
 def test_a_package_that_dpkg_still_works_on_is_as_it_was(status: Path) -> None:
     watched = Watched("package")
-    watched.look()
+    watched.events()
     edit(
         status, stanza("nginx", "install ok installed", "1.22-1"), stanza("nginx", "install ok half-configured", "1.24")
     )
-    assert watched.look() == []
+    assert watched.events() == []
     edit(status, "install ok half-configured", "install ok triggers-pending")
     assert watched.types() == ["package.upgraded"]
 
 
 def test_packages_that_changed_while_the_daemon_was_away_are_seen_late(status: Path) -> None:
     watched = Watched("package", name="nginx")
-    watched.look()
+    watched.events()
     edit(status, "1.22-1", "1.24-1")
-    [(event_type, data)] = watched.resumed().look(late=True)
+    [(event_type, data)] = watched.resumed().events(late=True)
     assert (event_type, data["old_version"], data["seen_late"]) == ("package.upgraded", "1.22-1", True)
 
 
@@ -110,11 +110,11 @@ def test_the_database_is_read_again_only_when_it_was_written(status: Path, monke
     monkeypatch.setattr(Dpkg, "_read", lambda self: reads.append(1) or read(self))
     watched, other = Watched("package"), Watched("package", name="bash")
     for _ in range(5):
-        assert watched.look() == other.look() == []
+        assert watched.events() == other.events() == []
     assert len(reads) == 1
     status.unlink()
     with pytest.raises(CheckFailed, match="there is no database of packages"):
-        watched.look()
+        watched.events()
 
 
 def test_a_database_that_cannot_be_read_hides_nothing_of_another(
@@ -125,7 +125,7 @@ def test_a_database_that_cannot_be_read_hides_nothing_of_another(
     monkeypatch.setattr(package_databases, "DATABASES", (Rpm([str(tmp_path)]), Dpkg(str(status))))
     watched = Watched("package")
     with pytest.raises(CheckFailed, match="there is no program rpm"):
-        watched.look()
+        watched.events()
     edit(status, "1.22-1", "1.24-1")
     assert watched.types() == ["package.upgraded"]
 
@@ -179,30 +179,30 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Record]:
 def test_logins_and_logouts_are_told_of(record: Record) -> None:
     record("root", "tty1")
     watched = Watched("user", "login", "logout")
-    assert watched.look() == []
+    assert watched.events() == []
     record("alice", "pts/3", "192.0.2.7")
-    [(event_type, login)] = watched.look()
+    [(event_type, login)] = watched.events()
     assert login.pop("login_time").endswith("Z")
     alice = {"user": "alice", "ip_address": "192.0.2.7", "remote_host": "192.0.2.7", "session_id": "pts/3"}
     assert (event_type, login) == ("security.login_success", {**alice, "terminal": "pts/3", "pid": os.getpid()})
-    assert watched.look() == []
+    assert watched.events() == []
     again = watched.resumed()
     record("", "pts/3", ends=True)
-    [(event_type, logout)] = watched.look()
+    [(event_type, logout)] = watched.events()
     assert (event_type, logout["user"]) == ("security.logout", "alice")
     assert 50 < logout["duration"] < 120
-    [(event_type, logout)] = again.look(late=True)
+    [(event_type, logout)] = again.events(late=True)
     assert (event_type, logout["seen_late"]) == ("security.logout", True)
 
 
 def test_logins_are_chosen_by_name_and_end_with_their_process(record: Record) -> None:
     watched = Watched("user", "changed", username="svc-*")
-    watched.look()
+    watched.events()
     with open("/proc/sys/kernel/pid_max") as file:
         no_process = int(file.read()) - 1
     record("bob", "pts/4")
     record("svc-backup", "pts/5", "backup.example")
-    [(event_type, data)] = watched.look()
+    [(event_type, data)] = watched.events()
     assert (event_type, data["user"], data["remote_host"]) == ("security.login_success", "svc-backup", "backup.example")
     assert "ip_address" not in data
     record("svc-backup", "pts/5", "backup.example", pid=no_process)
@@ -216,13 +216,13 @@ def test_logins_that_logind_keeps_are_read_where_there_is_no_utmp(
     monkeypatch.setattr(logins, "SESSIONS", str(tmp_path / "sessions"))
     watched = Watched("user", "login")
     with pytest.raises(CheckFailed, match="nobody records logins here"):
-        watched.look()
+        watched.events()
     (tmp_path / "sessions").mkdir()
-    assert watched.look() == []
+    assert watched.events() == []
     session = f"USER=carol\nCLASS=user\nSTATE=active\nTTY=pts/9\nREMOTE_HOST=2001:db8::1\nLEADER={os.getpid()}\n"
     (tmp_path / "sessions" / "4").write_text(f"{session}REALTIME=1700000000000000\n")
     (tmp_path / "sessions" / "c1").write_text("USER=carol\nCLASS=manager\nLEADER=1\n")
-    [(_, data)] = watched.look()
+    [(_, data)] = watched.events()
     assert (data["user"], data["ip_address"]) == ("carol", "2001:db8::1")
     assert data["login_time"] == "2023-11-14T22:13:20Z"
 
@@ -232,13 +232,13 @@ def test_accounts_that_come_and_go_are_told_of_by_name_alone(tmp_path: Path, mon
     passwd.write_text("root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1::/:/bin/false\n")
     monkeypatch.setattr(logins, "PASSWD", str(passwd))
     watched = Watched("user", "created", "deleted")
-    assert watched.look() == []
+    assert watched.events() == []
     passwd.write_text("root:x:0:0:root:/root:/bin/bash\nmallory:x:0:0::/:/bin/sh\n")
     again = watched.resumed()
     told = [("user.created", {"user": "mallory"}), ("user.deleted", {"user": "daemon"})]
-    assert watched.look() == told
-    assert watched.look() == []
-    assert again.look(late=True) == [(event_type, {**data, "seen_late": True}) for event_type, data in told]
+    assert watched.events() == told
+    assert watched.events() == []
+    assert again.events(late=True) == [(event_type, {**data, "seen_late": True}) for event_type, data in told]
 
 
 def test_accounts_are_told_of_where_nobody_records_logins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,9 +247,9 @@ def test_accounts_are_told_of_where_nobody_records_logins(tmp_path: Path, monkey
         monkeypatch.setattr(logins, name, str(tmp_path / name.lower()))
     watched = Watched("user")
     with pytest.raises(CheckFailed, match="nobody records logins here"):
-        watched.look()
+        watched.events()
     (tmp_path / "passwd").write_text("")
-    assert watched.look() == [("user.deleted", {"user": "root"})]
+    assert watched.events() == [("user.deleted", {"user": "root"})]
 
 
 def is_alive(number: int) -> bool:
@@ -267,17 +267,17 @@ def test_a_command_s_output_that_changes_is_told_of(tmp_path: Path) -> None:
     output = tmp_path / "output"
     output.write_text("one\n")
     watched = Watched("command", command=printing(output))
-    assert watched.look() == watched.look() == []
+    assert watched.events() == watched.events() == []
     output.write_text("two\n")
-    [(event_type, data)] = watched.look()
+    [(event_type, data)] = watched.events()
     assert data.pop("duration_ms") >= 0
     assert (event_type, data) == (
         "command.output_changed",
         {"command": f"cat {output}", "old_output": "one", "new_output": "two", "exit_code": 0},
     )
-    assert watched.look() == []
+    assert watched.events() == []
     output.write_text("three")
-    [(_, data)] = watched.resumed().look(late=True)
+    [(_, data)] = watched.resumed().events(late=True)
     assert (data["old_output"], data["seen_late"]) == ("two", True)
 
 
@@ -285,9 +285,9 @@ def test_a_long_output_is_compared_whole_and_told_of_in_part(tmp_path: Path) -> 
     output = tmp_path / "output"
     output.write_text("x" * 100_000)
     watched = Watched("command", command=printing(output))
-    watched.look()
+    watched.events()
     output.write_text("x" * 99_999 + "y")
-    [(_, data)] = watched.look()
+    [(_, data)] = watched.events()
     assert data["new_output"] == data["old_output"] == "x" * 4096 + "\n[output cut]"
 
 
@@ -296,13 +296,13 @@ def test_a_command_that_fails_is_told_of_until_it_succeeds(tmp_path: Path) -> No
     watched = Watched("command", "failed", "recovered", command=f"ls {flag}", **{"for": 2})
     assert [watched.types() for _ in range(3)] == [[], [], ["command.failed"]]
     flag.touch()
-    [(event_type, data)] = watched.look()
+    [(event_type, data)] = watched.events()
     assert (event_type, data["exit_code"], data["expected_exit"]) == ("command.recovered", 0, 0)
     expected = Watched("command", "failed", command="false", expect_exit=1)
     assert [expected.types() for _ in range(2)] == [[], []]
     failing = Watched("command", "failed", command=f"ls {tmp_path}/none")
-    failing.look()
-    [(_, data)] = failing.look()
+    failing.events()
+    [(_, data)] = failing.events()
     assert (data["exit_code"], data["timed_out"], data["output"]) == (2, False, "")
     assert "none" in data["error"]
 
@@ -311,12 +311,12 @@ def test_a_command_that_takes_too_long_is_killed_with_all_that_it_started(tmp_pa
     number = tmp_path / "number"
     slow = f"sh -c 'sleep 60 & echo $! > {number}; wait'"
     watched = Watched("command", "failed", command=slow, timeout="300ms")
-    watched.look()
-    [(event_type, data)] = watched.look()
+    watched.events()
+    [(event_type, data)] = watched.events()
     assert (event_type, data["timed_out"]) == ("command.failed", True)
     assert not is_alive(int(number.read_text()))
     with pytest.raises(CheckFailed, match=r"sh did not end within 0\.3 s"):
-        Watched("command", command=slow, timeout="300ms").look()
+        Watched("command", command=slow, timeout="300ms").events()
 
 
 def test_an_output_that_begins_to_match_is_told_of_once(tmp_path: Path) -> None:
@@ -324,15 +324,15 @@ def test_an_output_that_begins_to_match_is_told_of_once(tmp_path: Path) -> None:
     output.write_text("all is well\n")
     matches = Watched("command", "matches", command=printing(output), pattern=r"^degraded: (\d+)")
     contains = Watched("command", "contains", command=printing(output), pattern="(2")
-    assert matches.look() == matches.look() == contains.look() == []
+    assert matches.events() == matches.events() == contains.events() == []
     output.write_text("pool\ndegraded: 2 (2 disks)\n")
-    [(event_type, data)] = matches.look()
+    [(event_type, data)] = matches.events()
     assert (event_type, data["line"]) == ("command.output_matched", "degraded: 2 (2 disks)")
     assert data["output"] == "pool\ndegraded: 2 (2 disks)"
-    assert matches.look() == []
+    assert matches.events() == []
     assert contains.types() == ["command.output_matched"]
     output.write_text("all is well again\n")
-    assert matches.look() == []
+    assert matches.events() == []
     output.write_text("degraded: 1\n")
     assert matches.types() == ["command.output_matched"]
 
@@ -342,24 +342,24 @@ def test_a_number_in_the_output_is_compared(tmp_path: Path) -> None:
     output.write_text("queue: 3 mails\n")
     watched = Watched("command", "above", "normal", command=printing(output), threshold=10, until_normal=5)
     low = Watched("command", "below", command=printing(output), threshold=4)
-    assert watched.look() == watched.look() == low.look() == []
+    assert watched.events() == watched.events() == low.events() == []
     assert low.types() == ["command.value_low"]
     output.write_text("queue: 12.5 mails\n")
-    [(event_type, data)] = watched.look()
+    [(event_type, data)] = watched.events()
     assert (event_type, data["value"], data["threshold"]) == ("command.value_high", 12.5, 10)
     output.write_text("queue: 7 mails\n")
-    assert watched.look() == []
+    assert watched.events() == []
     output.write_text("queue: 1e0 mails\n")
     assert watched.types() == ["command.value_normal"]
     output.write_text("no queue\n")
     with pytest.raises(CheckFailed, match="printed no number"):
-        watched.look()
+        watched.events()
 
 
 def test_commands_see_nothing_of_the_daemon_s_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPASSWORD", "s3same")
     watched = Watched("command", command="env", timeout="5s")
-    watched.look()
+    watched.events()
     output = watched.check.state()["output"]["text"]  # type: ignore[index]
     assert "PATH=/" in output
     assert "s3same" not in output
@@ -367,14 +367,14 @@ def test_commands_see_nothing_of_the_daemon_s_environment(monkeypatch: pytest.Mo
 
 def test_a_command_that_is_not_there_cannot_be_run() -> None:
     with pytest.raises(CheckFailed, match="there is no program no-such-program"):
-        Watched("command", command="no-such-program --at all").look()
+        Watched("command", command="no-such-program --at all").events()
     with pytest.raises(CheckFailed, match="depends on the working directory"):
-        Watched("command", command="./script").look()
+        Watched("command", command="./script").events()
 
 
 def test_no_shell_reads_a_command() -> None:
     watched = Watched("command", command="echo '$HOME' `id` > x; ls")
-    watched.look()
+    watched.events()
     assert watched.check.state()["output"]["text"] == "$HOME `id` > x; ls"  # type: ignore[index]
 
 
@@ -409,7 +409,7 @@ def test_each_line_of_a_running_program_is_an_event(tmp_path: Path) -> None:
         ("sensor.cold", {"celsius": -3}),
         ("custom.triggered", {"value": 17}),
     ]
-    assert watched.look() == []
+    assert watched.events() == []
 
 
 def test_what_a_program_says_while_nobody_looks_waits_for_the_next_look(tmp_path: Path) -> None:
@@ -434,8 +434,8 @@ def test_a_line_that_is_no_event_is_said_and_the_others_are_told(tmp_path: Path)
     watched = Watched("custom", command=script(tmp_path / "run", text))
     assert await_events(watched, bool) == [("custom.triggered", {"n": 1})]
     with pytest.raises(CheckFailed, match="its type is 'no type'"):
-        watched.look()
-    assert watched.look() == []
+        watched.events()
+    assert watched.events() == []
 
 
 def test_a_line_that_is_too_long_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -447,7 +447,7 @@ def test_a_line_that_is_too_long_is_left_out(tmp_path: Path, monkeypatch: pytest
     while not (told and said):
         assert time.monotonic() < deadline
         try:
-            told += watched.look()
+            told += watched.events()
         except CheckFailed as failed:
             said.append(str(failed))
         time.sleep(0.01)
@@ -475,7 +475,7 @@ def test_a_program_that_prints_faster_than_it_is_read_holds_no_look_up(
     def look() -> None:
         for _ in range(2):
             with suppress(CheckFailed):
-                watched.look()
+                watched.events()
         ended.set()
 
     threading.Thread(target=look, daemon=True).start()
@@ -494,7 +494,7 @@ def test_a_program_ends_with_its_watcher_and_so_does_what_it_started(tmp_path: P
 _LEAVING = """
 import os, sys, threading, time
 sys.path.insert(0, {tests!r})
-from looks import Watched, await_events
+from watched import Watched, await_events
 from hook_event_processor.watchers.leaving import leave
 kept = Watched("custom", command="sh {kept}")
 await_events(kept, bool)
@@ -523,15 +523,15 @@ def test_a_program_that_is_run_once_a_look_tells_by_its_lines_and_its_failure(tm
     watched = Watched("custom", command=script(tmp_path / "run", text), once=True)
     triggered = ("custom.triggered", {"n": 1})
     ended = ("custom.ended", {"command": f"sh {tmp_path}/run", "exit_code": 4, "error": "no flag"})
-    assert watched.look() == [triggered, ended]
-    assert watched.look() == [triggered]
+    assert watched.events() == [triggered, ended]
+    assert watched.events() == [triggered]
     flag.touch()
-    assert watched.look() == [triggered]
+    assert watched.events() == [triggered]
     flag.unlink()
     only_ends = Watched("custom", "ended", command=f"sh {tmp_path}/run", once=True)
-    assert only_ends.look() == [ended]
+    assert only_ends.events() == [ended]
     with pytest.raises(CheckFailed, match="sh ended with 4: no flag"):
-        only_ends.look()
+        only_ends.events()
 
 
 @pytest.mark.parametrize(("type_name", "options"), [("command", {}), ("custom", {}), ("custom", {"once": True})])
@@ -539,18 +539,18 @@ def test_only_what_the_host_grants_is_run(tmp_path: Path, type_name: str, option
     watched = Watched(type_name, command=script(tmp_path / "run", f"touch {tmp_path}/ran\n"), **options)
     programs.grant(("true", "/bin/echo"))
     with pytest.raises(CheckFailed, match="sh is not granted to watchers: WATCH_EXEC names the programs"):
-        watched.look()
+        watched.events()
     assert not (tmp_path / "ran").exists()
     programs.grant(("sh",))
-    watched.look()
+    watched.events()
 
 
 _STATUS = """
 import sys
 sys.path.insert(0, {tests!r})
-from looks import Watched, await_events
+from watched import Watched, await_events
 (_, kept), *_ = await_events(Watched("custom", command="sh {script}"), bool)
-(_, once), *_ = Watched("custom", command="sh {script}", once=True).look()
+(_, once), *_ = Watched("custom", command="sh {script}", once=True).events()
 print(open("/proc/self/status").read().split("CapAmb:")[1].split()[0], kept["ambient"], once["ambient"])
 """
 

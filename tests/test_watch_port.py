@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
-from looks import Watched, define, refusal
+from watched import Watched, define, refusal
 
 from hook_event_processor.watchers import kinds
 from hook_event_processor.watchers.check import CheckFailed, Moment
@@ -67,22 +67,22 @@ def free_port(kind: int = socket.SOCK_STREAM) -> int:
 def test_a_port_that_closes_and_opens_is_told_of_once_each() -> None:
     with server() as port:
         watched = Watched("port", port=port)
-        assert watched.look() == watched.look() == []
+        assert watched.events() == watched.events() == []
     closed = {"port": port, "protocol": "tcp", "host": "127.0.0.1", "reason": "connection refused"}
-    assert watched.look() == [("port.closed", closed)]
-    assert watched.look() == []
+    assert watched.events() == [("port.closed", closed)]
+    assert watched.events() == []
     with server(port):
-        [(event_type, data)] = watched.look()
+        [(event_type, data)] = watched.events()
         assert (event_type, data["port"]) == ("port.opened", port)
         assert 0 <= data["latency_ms"] < 1000
         assert 0 <= data["downtime_duration"] < 60
-        assert watched.look() == []
+        assert watched.events() == []
 
 
 def test_only_what_the_conditions_stand_for_is_told() -> None:
     with server() as port:
         opened, closed = Watched("port", "opened", port=port), Watched("port", "closed", port=port)
-        assert opened.look() == closed.look() == []
+        assert opened.events() == closed.events() == []
     assert (opened.types(), closed.types()) == ([], ["port.closed"])
     with server(port):
         assert (opened.types(), closed.types()) == (["port.opened"], [])
@@ -91,20 +91,20 @@ def test_only_what_the_conditions_stand_for_is_told() -> None:
 def test_what_changed_while_the_daemon_was_away_is_seen_late() -> None:
     with server() as port:
         watched = Watched("port", port=port)
-        watched.look()
+        watched.events()
     again = watched.resumed()
-    [(event_type, data)] = again.look(late=True)
+    [(event_type, data)] = again.events(late=True)
     assert (event_type, data["seen_late"]) == ("port.closed", True)
-    assert again.look() == []
+    assert again.events() == []
 
 
 def test_a_port_is_closed_once_so_many_looks_in_a_row_say_so() -> None:
     with server() as port:
         watched = Watched("port", port=port, **{"for": 3})
-        watched.look()
-    assert watched.look() == watched.look() == []
+        watched.events()
+    assert watched.events() == watched.events() == []
     with server(port):
-        assert watched.look() == []
+        assert watched.events() == []
     assert [watched.types() for _ in range(4)] == [[], [], ["port.closed"], []]
 
 
@@ -121,7 +121,7 @@ def test_a_name_stands_for_the_first_of_its_addresses_that_answers() -> None:
 
 def test_a_host_that_nobody_knows_cannot_be_looked_at() -> None:
     with pytest.raises(CheckFailed, match=r"cannot find the address of no-such-host\.invalid"):
-        Watched("port", port=80, host="no-such-host.invalid").look()
+        Watched("port", port=80, host="no-such-host.invalid").events()
 
 
 def test_a_socket_that_is_connected_to_itself_is_no_open_port(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +143,7 @@ def test_a_latency_over_the_threshold_is_told_of_until_it_is_normal(monkeypatch:
     with server() as port:
         monkeypatch.setattr(probe, "_connect", lambda *_: next(taken))
         watched = Watched("port", port=port, latency="200ms", until_normal="50ms")
-        told = [watched.look() for _ in range(6)]
+        told = [watched.events() for _ in range(6)]
     assert [[event_type for event_type, _ in events] for events in told] == [
         *([], ["port.latency_high"], [], [], ["port.latency_normal"], [])
     ]
@@ -159,10 +159,10 @@ def test_a_latency_over_the_threshold_is_told_of_until_it_is_normal(monkeypatch:
 def test_the_latency_of_a_real_connect_is_compared() -> None:
     with server() as port:
         watched = Watched("port", "above", port=port, latency="0.001ms", average=2)
-        assert watched.look() == []  # the baseline
+        assert watched.events() == []  # the baseline
         assert watched.types() == ["port.latency_high"]
-        assert watched.look() == []
-        assert watched.resumed().look(late=True) == []
+        assert watched.events() == []
+        assert watched.resumed().events(late=True) == []
 
 
 def test_a_port_of_this_host_is_looked_up_without_connecting() -> None:
@@ -170,7 +170,7 @@ def test_a_port_of_this_host_is_looked_up_without_connecting() -> None:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
         watched = Watched("port", port=port, listen=True)
-        assert watched.look() == []  # bound, but it does not listen
+        assert watched.events() == []  # bound, but it does not listen
         listener.listen()
         listener.setblocking(False)
         assert watched.types() == ["port.opened"]
@@ -204,14 +204,14 @@ def test_a_connection_on_a_port_is_nothing_that_listens() -> None:
 def test_what_listens_is_looked_up_by_address(bound: str, family: int, host: str, is_there: bool) -> None:
     with server(0, bound, family) as port:
         watched = Watched("port", port=port, listen=True, host=host)
-        watched.look()
+        watched.events()
         assert watched.check.state()["open"] is is_there  # type: ignore[index]
 
 
 def test_a_udp_port_of_this_host_is_looked_up() -> None:
     with udp_server() as port:
         watched = Watched("port", port=port, protocol="udp")
-        assert watched.look() == []
+        assert watched.events() == []
     assert watched.types() == ["port.closed"]
     with udp_server(port):
         assert watched.types() == ["port.opened"]
@@ -226,7 +226,7 @@ def test_a_udp_client_is_no_open_port() -> None:
 def test_a_udp_port_elsewhere_is_closed_when_it_refuses_and_open_when_it_answers() -> None:
     port = free_port(socket.SOCK_DGRAM)
     watched = Watched("port", port=port, protocol="udp", host="127.0.0.1", send=r"hello\x00", timeout="3s")
-    assert watched.look() == []
+    assert watched.events() == []
     with udp_server(port, answers=True):
         assert watched.types() == ["port.opened"]
     assert watched.types() == ["port.closed"]
@@ -235,11 +235,11 @@ def test_a_udp_port_elsewhere_is_closed_when_it_refuses_and_open_when_it_answers
 def test_the_silence_of_a_udp_port_says_nothing() -> None:
     with udp_server() as port:
         watched = Watched("port", port=port, protocol="udp", host="127.0.0.1", timeout="20ms")
-        assert watched.look() == watched.look() == []
+        assert watched.events() == watched.events() == []
         assert watched.check.state()["open"] is None  # type: ignore[index]
-    assert watched.look() == []  # nothing was known before: this is the baseline
+    assert watched.events() == []  # nothing was known before: this is the baseline
     with udp_server(port):
-        assert watched.look() == []
+        assert watched.events() == []
 
 
 def test_definitions_that_make_no_sense_are_refused() -> None:

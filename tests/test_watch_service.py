@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from box import REPOSITORY, Box
-from looks import Watched, define, refusal
+from watched import Watched, define, refusal
 
 from hook_event_processor.watchers import kinds
 from hook_event_processor.watchers.check import CheckFailed
@@ -20,7 +20,7 @@ from hook_event_processor.watchers.check import CheckFailed
 _BEGINNING = f"""
 import json, os, subprocess, sys, time
 sys.path.insert(0, {str(REPOSITORY / "tests")!r})
-from looks import Watched, await_events
+from watched import Watched, await_events
 from hook_event_processor.watchers.host import programs, units
 from hook_event_processor.watchers.check import CheckFailed
 
@@ -34,7 +34,7 @@ def unit(name, *lines):
         file.write("\\n".join(["[Service]", *lines, ""]))
 
 def look(watched, **how):
-    events = watched.look(**how)
+    events = watched.events(**how)
     told.append([[event_type.removeprefix("service."), data] for event_type, data in events])
 
 def await_next(watched):
@@ -214,7 +214,7 @@ def test_a_unit_that_is_not_there_yet_is_named_and_told_of_when_it_starts(box: B
         box,
         """
 watched = Watched("service", name="soon")
-try: watched.look()
+try: watched.events()
 except CheckFailed as failed: told.append([[str(failed), {}]])
 unit("soon.service", "ExecStart=/bin/sleep 1000")
 systemctl("daemon-reload"); systemctl("start", "soon")
@@ -238,12 +238,12 @@ def counted(arguments, *more):
 programs.run = counted
 many = [Watched("service", name=f"many{number}") for number in range(3)]
 for _ in range(5):
-    for watched in many: watched.look()
+    for watched in many: watched.events()
 quiet = len(runs)
 del many[2], watched
 systemctl("restart", "many1")
 time.sleep(0.2)
-for watched in many: watched.look()
+for watched in many: watched.events()
 told.append([["counts", {"quiet": quiet, "first": sorted(runs[0]), "last": runs[-1], "all": len(runs)}]])
 """,
     )
@@ -267,7 +267,7 @@ def test_where_systemd_does_not_run_the_check_says_so() -> None:
     if Path("/run/systemd/system").is_dir():
         pytest.skip("systemd runs here")
     with pytest.raises(CheckFailed, match="systemd does not run here"):
-        Watched("service", name="nginx").look()
+        Watched("service", name="nginx").events()
 
 
 def test_a_name_without_a_type_is_a_service_s() -> None:
