@@ -1,4 +1,4 @@
-"""A processor as a process of its own, forked from one that has imported everything: it is up in a blink."""
+"""Processes forked from one that has imported everything, up in a blink: processors, and whatever else a test runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,14 +61,9 @@ class Running:
             self.wait(10)
 
 
-def start(
-    database: Database,
-    folder: Path,
-    register: Callable[[EventHandlerRegistry], None] = lambda _: None,
-    **settings: Any,
-) -> Running:
-    """Fork a processor; `register` may add handlers, `settings` are fields of Settings."""
-    log_path = folder / f"processor-{time.monotonic_ns()}.log"
+def fork(name: str, folder: Path, run: Callable[[], int]) -> Running:
+    """Fork a process that ends with the status of `run`; what it writes is in a log in `folder`."""
+    log_path = folder / f"{name}-{time.monotonic_ns()}.log"
     log = os.open(log_path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
     sys.stdout.flush()
     pid = os.fork()
@@ -78,7 +73,7 @@ def start(
         sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
         status = 70
         try:
-            status = _run(database, register, {"home": folder, "conninfo": database.conninfo, **settings})
+            status = run()
         except BaseException:
             traceback.print_exc()
         finally:
@@ -88,6 +83,17 @@ def start(
     return Running(pid, log_path)
 
 
+def start(
+    database: Database,
+    folder: Path,
+    register: Callable[[EventHandlerRegistry], None] = lambda _: None,
+    **settings: Any,
+) -> Running:
+    """Fork a processor; `register` may add handlers, `settings` are fields of Settings."""
+    values = {"home": folder, "conninfo": database.conninfo, **settings}
+    return fork("processor", folder, lambda: _run(database, register, values))
+
+
 def _run(database: Database, register: Callable[[EventHandlerRegistry], None], settings: dict[str, Any]) -> int:
     processor = HookEventProcessor(Settings(**settings), database)
     register(processor.handler_registry)
@@ -95,20 +101,24 @@ def _run(database: Database, register: Callable[[EventHandlerRegistry], None], s
 
 
 @contextmanager
-def running(database: Database, folder: Path, **settings: Any) -> Iterator[Running]:
-    """A processor that is ready, and drains at the end; it must end well."""
-    process = start(database, folder, **settings)
+def ends_well(process: Running, ready: str, seconds: float = 30) -> Iterator[Running]:
+    """A process that says these words when it is ready; at the end it is told to stop, and must end well."""
     try:
-        wait_for(lambda: "ready" in process.log, 10)
+        wait_for(lambda: bool(process.said(ready)), 10)
         yield process
         process.signal(signal.SIGCONT)
         process.signal(signal.SIGTERM)
-        assert process.wait(30) == 0, "\n".join(process.log)
+        assert process.wait(seconds) == 0, "\n".join(process.log)
     except BaseException:
         print("\n".join(process.log[-60:]))
         raise
     finally:
         process.kill()
+
+
+def running(database: Database, folder: Path, **settings: Any) -> AbstractContextManager[Running]:
+    """A processor that is ready, and drains at the end; it must end well."""
+    return ends_well(start(database, folder, **settings), "ready")
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> None:

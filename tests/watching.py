@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import time
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +12,7 @@ from typing import Any
 
 import pytest
 from psycopg import Connection
-from running import Running, wait_for
+from running import Running, ends_well, fork
 
 from hook_event_processor.settings import Settings
 from hook_event_processor.store import watchers
@@ -97,27 +94,14 @@ def start(
     **settings: Any,
 ) -> Running:
     """Fork a daemon whose home is `folder`; `before` is run in it first, `settings` are fields of Settings."""
-    log_path = folder / f"daemon-{time.monotonic_ns()}.log"
-    log = os.open(log_path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
-    sys.stdout.flush()
-    pid = os.fork()
-    if pid == 0:
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
-        status = 70
-        try:
-            before()
-            values = {"home": folder, "conninfo": database.conninfo, "host_name": HOST, "watch_flush": 0.05, **settings}
-            read = Settings(**values)
-            status = serve(read, database, types, lambda: replace(read, host_tags=("read", "again"), log_level="DEBUG"))
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
-    os.close(log)
-    _started.append(Running(pid, log_path))
+    values = {"home": folder, "conninfo": database.conninfo, "host_name": HOST, "watch_flush": 0.05, **settings}
+
+    def run() -> int:
+        before()
+        read = Settings(**values)
+        return serve(read, database, types, lambda: replace(read, host_tags=("read", "again"), log_level="DEBUG"))
+
+    _started.append(fork("daemon", folder, run))
     return _started[-1]
 
 
@@ -127,19 +111,9 @@ def kill_all() -> None:
         _started.pop().kill()
 
 
-@contextmanager
-def watching(database: Database, folder: Path, *arguments: Any, **settings: Any) -> Iterator[Running]:
+def watching(database: Database, folder: Path, *arguments: Any, **settings: Any) -> AbstractContextManager[Running]:
     """A daemon that is at work, and ends well."""
-    process = start(database, folder, *arguments, **settings)
-    try:
-        wait_for(lambda: bool(process.said("at work")), 10)
-        yield process
-        end(process)
-    except BaseException:
-        print("\n".join(process.log[-60:]))
-        raise
-    finally:
-        process.kill()
+    return ends_well(start(database, folder, *arguments, **settings), "at work", 15)
 
 
 def end(process: Running) -> None:
