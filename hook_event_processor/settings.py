@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from dotenv import dotenv_values
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from hook_event_processor.egress import parse_rule
+from hook_event_processor import setting_values as takes
 from hook_event_processor.errors import SettingsError
 from hook_event_processor.policy import Grants, Policy, read_policy
 
@@ -45,9 +44,6 @@ LIBPQ_VARIABLES: Mapping[str, str] = {
 }
 # Any of these names a server; the others only say how to reach one.
 _NAMES_A_SERVER = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
-_LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-_SPOOL_POLICIES = ("drop_oldest", "drop_newest")
-_SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,62}")
 
 
 @dataclass(frozen=True)
@@ -102,153 +98,42 @@ class Settings:
         return self.host_name or socket.gethostname()
 
 
-def _integer(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        value = int(text)
-        if not low <= value <= high:
-            raise ValueError
-        return value
-
-    parse.__doc__ = f"a whole number from {low} to {high}"
-    return parse
-
-
-def _seconds(low: float, high: float) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        value = float(text)
-        if not low <= value <= high:  # also refuses nan
-            raise ValueError
-        return value
-
-    parse.__doc__ = f"a number of seconds from {low:g} to {high:g}"
-    return parse
-
-
-def _megabytes(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        return _integer(low, high)(text) * 1024 * 1024
-
-    parse.__doc__ = f"a whole number of megabytes from {low} to {high}"
-    return parse
-
-
-def _names(text: str) -> tuple[str, ...]:
-    """names separated by commas; * stands for any characters"""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _programs(text: str) -> bool | tuple[str, ...]:
-    """off, on, or programs separated by commas: names or absolute paths"""
-    return {"on": True, "off": False}.get(text.lower(), _names(text))
-
-
-def _hosts(text: str) -> tuple[str, ...]:
-    """hosts (with * for any characters), addresses or networks, separated by commas, each with :port if need be"""
-    hosts = _names(text)
-    for host in hosts:
-        parse_rule(host)
-    return hosts
-
-
-def _paths(text: str) -> tuple[Path, ...]:
-    """absolute paths separated by colons"""
-    paths = tuple(Path(path) for path in text.split(":") if path)
-    if not all(path.is_absolute() for path in paths):
-        raise ValueError
-    return paths
-
-
-def _path(text: str) -> Path:
-    """an absolute path"""
-    return _paths(text)[0]
-
-
-def _switch(text: str) -> bool:
-    """on or off"""
-    return {"on": True, "off": False}[text.lower()]
-
-
-def _log_level(text: str) -> str:
-    """DEBUG, INFO, WARNING or ERROR"""
-    return _LOG_LEVELS[_LOG_LEVELS.index(text.upper())]
-
-
-def _schema(text: str) -> str:
-    """the name of a schema: letters, digits, _ and $, at most 63"""
-    if text and not _SCHEMA.fullmatch(text):
-        raise ValueError
-    return text
-
-
-def _instance(text: str) -> str:
-    """a name of at most 64 letters, digits and -_.@"""
-    if not re.fullmatch(r"[\w.@-]{0,64}", text, re.ASCII):
-        raise ValueError
-    return text
-
-
-def _host_name(text: str) -> str:
-    """a name of at most 253 letters, digits and -_. that begins with a letter or digit"""
-    if text and not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,252}", text, re.ASCII):
-        raise ValueError
-    return text
-
-
-def _tags(text: str) -> tuple[str, ...]:
-    """labels separated by commas"""
-    return _names(text)
-
-
-def _spool_policy(text: str) -> str:
-    """drop_oldest or drop_newest"""
-    return _SPOOL_POLICIES[_SPOOL_POLICIES.index(text.lower())]
-
-
-def _retention(text: str) -> timedelta | None:
-    """a number of hours or days, such as 720h or 30d, or off"""
-    if text.lower() == "off":
-        return None
-    if not re.fullmatch(r"\d{1,6}[hd]", text, re.ASCII):
-        raise ValueError
-    return timedelta(hours=int(text[:-1]) * (24 if text[-1] == "d" else 1))
-
-
 # Variable -> (field, parser). A parser's docstring says what the variable accepts.
 VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
-    "DB_SCHEMA": ("schema", _schema),
-    "POLL_INTERVAL": ("poll_interval", _seconds(0.01, 3600)),
-    "BATCH_SIZE": ("batch_size", _integer(1, 10_000)),
-    "LANES": ("lanes", _integer(1, 16)),
-    "WORKERS": ("workers", _integer(1, 10_000)),
-    "MAX_IN_FLIGHT": ("max_in_flight", _integer(1, 100_000)),
-    "MAX_RETRY_COUNT": ("max_retry_count", _integer(1, 10)),
-    "RETRY_DELAY": ("retry_delay", _seconds(0, 3600)),
-    "RETRY_MAX_DELAY": ("retry_max_delay", _seconds(0, 86_400)),
-    "HOOK_TIMEOUT": ("hook_timeout", _seconds(0.01, 3600)),
-    "HOOK_MEMORY_MB": ("hook_memory", _megabytes(2, 1024)),
-    "HOOK_MEMORY_TOTAL_MB": ("hook_memory_total", _megabytes(8, 65_536)),
-    "HOOK_MAX_PAYLOAD_SIZE": ("max_payload_size", _integer(2, 100_000_000)),
-    "LISTEN": ("listen", _switch),
-    "HEP_INSTANCE": ("instance", _instance),
-    "LOG_LEVEL": ("log_level", _log_level),
-    "HOOK_EXEC": ("hook_exec", _programs),
-    "HOOK_HTTP_ALLOW": ("hook_http_allow", _hosts),
-    "HOOK_HTTP_DENY": ("hook_http_deny", _hosts),
-    "HOOK_FILE_ROOTS": ("hook_file_roots", _paths),
-    "HOOK_ENV": ("hook_env", _names),
-    "HOOK_SECRETS": ("hook_secrets", _names),
-    "HOOK_SECRET_KEY_FILE": ("hook_secret_key_file", _path),
-    "HOOK_POLICY": ("hook_policy", _path),
-    "WATCH_EXEC": ("watch_exec", _programs),
-    "HOST_NAME": ("host_name", _host_name),
-    "HOST_TAGS": ("host_tags", _tags),
-    "WATCH_BATCH": ("watch_batch", _integer(1, 1000)),
-    "WATCH_FLUSH": ("watch_flush", _seconds(0, 3600)),
-    "SPOOL_MAX_EVENTS": ("spool_max_events", _integer(1, 100_000_000)),
-    "SPOOL_MAX_MB": ("spool_max_size", _megabytes(1, 1_000_000)),
-    "SPOOL_POLICY": ("spool_policy", _spool_policy),
-    "RETENTION": ("retention", _retention),
-    "OWN_EVENTS": ("own_events", _switch),
+    "DB_SCHEMA": ("schema", takes.schema),
+    "POLL_INTERVAL": ("poll_interval", takes.seconds(0.01, 3600)),
+    "BATCH_SIZE": ("batch_size", takes.integer(1, 10_000)),
+    "LANES": ("lanes", takes.integer(1, 16)),
+    "WORKERS": ("workers", takes.integer(1, 10_000)),
+    "MAX_IN_FLIGHT": ("max_in_flight", takes.integer(1, 100_000)),
+    "MAX_RETRY_COUNT": ("max_retry_count", takes.integer(1, 10)),
+    "RETRY_DELAY": ("retry_delay", takes.seconds(0, 3600)),
+    "RETRY_MAX_DELAY": ("retry_max_delay", takes.seconds(0, 86_400)),
+    "HOOK_TIMEOUT": ("hook_timeout", takes.seconds(0.01, 3600)),
+    "HOOK_MEMORY_MB": ("hook_memory", takes.megabytes(2, 1024)),
+    "HOOK_MEMORY_TOTAL_MB": ("hook_memory_total", takes.megabytes(8, 65_536)),
+    "HOOK_MAX_PAYLOAD_SIZE": ("max_payload_size", takes.integer(2, 100_000_000)),
+    "LISTEN": ("listen", takes.switch),
+    "HEP_INSTANCE": ("instance", takes.instance),
+    "LOG_LEVEL": ("log_level", takes.log_level),
+    "HOOK_EXEC": ("hook_exec", takes.programs),
+    "HOOK_HTTP_ALLOW": ("hook_http_allow", takes.hosts),
+    "HOOK_HTTP_DENY": ("hook_http_deny", takes.hosts),
+    "HOOK_FILE_ROOTS": ("hook_file_roots", takes.paths),
+    "HOOK_ENV": ("hook_env", takes.names),
+    "HOOK_SECRETS": ("hook_secrets", takes.names),
+    "HOOK_SECRET_KEY_FILE": ("hook_secret_key_file", takes.path),
+    "HOOK_POLICY": ("hook_policy", takes.path),
+    "WATCH_EXEC": ("watch_exec", takes.programs),
+    "HOST_NAME": ("host_name", takes.host_name),
+    "HOST_TAGS": ("host_tags", takes.tags),
+    "WATCH_BATCH": ("watch_batch", takes.integer(1, 1000)),
+    "WATCH_FLUSH": ("watch_flush", takes.seconds(0, 3600)),
+    "SPOOL_MAX_EVENTS": ("spool_max_events", takes.integer(1, 100_000_000)),
+    "SPOOL_MAX_MB": ("spool_max_size", takes.megabytes(1, 1_000_000)),
+    "SPOOL_POLICY": ("spool_policy", takes.spool_policy),
+    "RETENTION": ("retention", takes.retention),
+    "OWN_EVENTS": ("own_events", takes.switch),
 }
 
 
