@@ -1,0 +1,55 @@
+"""The end of a processor: nothing more is claimed, runs end and are recorded, the rest is handed back."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+
+from hook_event_processor.service.machinery import Machinery
+from hook_event_processor.store.watch import LANE_ROLE
+
+logger = logging.getLogger("HookEventProcessor")
+
+DRAIN_SECONDS = 25.0
+
+
+def drain(machinery: Machinery, threads: Sequence[threading.Thread]) -> None:
+    """Let runs end and be recorded, for DRAIN_SECONDS at most; hand back what goes on past that."""
+    logger.info("draining: %d leased events are running", machinery.leases.leased)
+    machinery.condition.draining = True
+    machinery.watchdog.stopping()
+    machinery.lookout.stop()
+    machinery.leases.stop()
+    ends = time.monotonic() + DRAIN_SECONDS
+    while time.monotonic() < ends and not _drained(machinery, threads):
+        machinery.watchdog.tick()
+        time.sleep(0.02)
+    machinery.leases.end()
+    machinery.housekeeping.stop()
+    _say_goodbye(machinery, threads)
+    machinery.run_log.close()
+    logger.info("%s", machinery.metrics.line())
+    logger.info("stopped")
+
+
+def _drained(machinery: Machinery, threads: Sequence[threading.Thread]) -> bool:
+    lanes = [thread for thread in threads if thread.name.startswith(LANE_ROLE)]
+    return machinery.leases.idle and not any(thread.is_alive() for thread in lanes)
+
+
+def _say_goodbye(machinery: Machinery, threads: Sequence[threading.Thread]) -> None:
+    """Hand back what still runs; the leases end by themselves if the database is away."""
+    away = machinery.outage.seconds
+    if away is not None:
+        logger.warning("leaving without a word to the database, which has been away for %.0f s", away)
+        return
+    for thread in threads:
+        if thread.name in ("leases", "housekeeping"):
+            thread.join(1.0)  # the one may have something to tell, the other uses its connection
+    try:
+        machinery.leases.release()
+        machinery.housekeeping.write_stopped()
+    except Exception as fault:
+        logger.warning("leaving without a word to the database: %s", fault)

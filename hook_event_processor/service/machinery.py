@@ -1,0 +1,132 @@
+"""What works in a processor, and how its parts hold together."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from importlib.metadata import version
+
+from psycopg import Connection
+
+from hook_event_processor.event_handlers import EventHandlerRegistry
+from hook_event_processor.lua.door import Library, Services
+from hook_event_processor.lua.memory import MemoryBudget
+from hook_event_processor.processor import routing
+from hook_event_processor.processor.attempt import Attempts
+from hook_event_processor.processor.executor import Executor
+from hook_event_processor.processor.hooks import HookRunner
+from hook_event_processor.processor.housekeeping import Housekeeping
+from hook_event_processor.processor.lane import Lane, Parts
+from hook_event_processor.processor.leases import Leases
+from hook_event_processor.processor.lookout import Lookout
+from hook_event_processor.processor.outage import Outage
+from hook_event_processor.processor.own_events import OwnEvents
+from hook_event_processor.processor.pace import Paces
+from hook_event_processor.processor.report import Report
+from hook_event_processor.registry import Registry
+from hook_event_processor.retry import RetryPolicy
+from hook_event_processor.service.condition import Condition
+from hook_event_processor.settings import Settings
+from hook_event_processor.store.database import Database
+from hook_event_processor.store.watch import LANE_ROLE
+from hook_event_processor.telemetry.metrics import Metrics
+from hook_event_processor.telemetry.runs import RunLog
+from hook_event_processor.telemetry.watchdog import Watchdog
+
+logger = logging.getLogger("HookEventProcessor")
+
+
+class Machinery:
+    """Everything but the threads and the signals. `node` names the processor; it uses the handlers of `handlers`."""
+
+    def __init__(self, settings: Settings, database: Database, node: str, handlers: EventHandlerRegistry) -> None:
+        self._settings = settings
+        self._handlers = handlers
+        self._registry = Registry()
+        self.outage = Outage()
+        self.watchdog = Watchdog()
+        self.metrics = Metrics()
+        self.run_log = RunLog(logging.getLogger("HookRun"))
+        self.library = Library(Services(settings, database))
+        self._make_executors()
+        origin = {"host": socket.gethostname(), "instance": settings.instance, "version": own_version()}
+        policy = RetryPolicy(settings.max_retry_count, settings.retry_delay, settings.retry_max_delay)
+        attempts = Attempts(policy, origin, OwnEvents(origin) if settings.own_events else None)
+        paces = Paces()
+        report = Report(self.metrics, self.run_log, paces)
+        self._make_workers(database, node, attempts, paces, report)
+        self.condition = Condition(self, settings, node)
+        self.housekeeping = Housekeeping(database, report, self.outage, self.condition.describe, self._floor, settings)
+
+    def _make_executors(self) -> None:
+        settings = self._settings
+        # Claims never wait for memory: their threads have theirs set aside.
+        threads = settings.lanes + 1
+        aside = threads * settings.hook_memory
+        for_chunks = MemoryBudget(aside, settings.hook_memory)
+        for_slots = MemoryBudget(settings.hook_memory_total - aside, settings.hook_memory)
+        self.chunks = Executor("chunk", threads, lambda: self._start_run(for_chunks))
+        self.slots = Executor("worker", settings.workers, lambda: self._start_run(for_slots))
+
+    def _make_workers(self, database: Database, node: str, attempts: Attempts, paces: Paces, report: Report) -> None:
+        settings = self._settings
+        self.lookout = Lookout(
+            database,
+            self.outage,
+            poll_interval=settings.poll_interval,
+            may_listen=settings.listen,
+            floor=self._floor,
+            free_slots=lambda: self.leases.free > 0,
+            reload=self._reload,
+            full_pass=self._full_pass,
+        )
+        self.leases = Leases(
+            database,
+            node,
+            min(settings.workers, settings.max_in_flight),
+            self.slots,
+            attempts,
+            report,
+            self.outage,
+            slots_freed=self.lookout.slots_freed,
+            due_in=self.lookout.due_in,
+            may_prepare=lambda: self.lookout.may_prepare,
+        )
+        parts = Parts(
+            settings,
+            database,
+            node,
+            lambda: self._registry,
+            self.chunks,
+            self.leases,
+            self.lookout,
+            attempts,
+            paces,
+            report,
+            self.outage,
+        )
+        self.lanes = [Lane(f"{LANE_ROLE} {number}", parts) for number in range(1, settings.lanes + 1)]
+
+    def _start_run(self, budget: MemoryBudget) -> HookRunner:
+        return HookRunner(self._settings.hook_memory, self._settings.max_payload_size, budget, self.library)
+
+    def _reload(self, connection: Connection) -> None:
+        self._registry = routing.load(connection, self._handlers)
+        logger.info("%d Lua hooks are enabled", len(self._registry.hooks))
+
+    def _floor(self) -> int:
+        return min(lane.floor for lane in self.lanes)
+
+    def _full_pass(self) -> None:
+        for lane in self.lanes:
+            lane.full_pass()
+
+    @property
+    def stuck(self) -> int:
+        """Threads that do not come back from a run that was given up."""
+        return self.chunks.stuck + self.slots.stuck
+
+
+def own_version() -> str:
+    """The version of this program."""
+    return version("hook-event-processor")
