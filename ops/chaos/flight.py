@@ -59,7 +59,7 @@ class Flight:
         self._effects.collect()
         candidates = [self._numbering.id(number) for number, _ in self._effects.since(time.time() - _LOOK_BACK_SECONDS)]
         with suppress(psycopg.Error), connect(self._conninfo()) as connection:
-            connection.execute("SET statement_timeout = '5s'")
+            connection.execute("SET statement_timeout = '5s'; SET lock_timeout = '200ms'")
             leased = connection.execute(_LEASED).fetchall()
             recorded = connection.execute(_RECORDED, (candidates,)).fetchall()
             pending = connection.execute(_PENDING).fetchone()

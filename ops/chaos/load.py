@@ -72,7 +72,7 @@ class Load:
     def _send(self, numbers: range) -> None:
         try:
             if self._connection is None:
-                self._connection = connect(self._conninfo())
+                self._connection = connect(self._conninfo(), "chaos-writer")
             self._insert(self._connection, numbers)
         except psycopg.Error:
             self._close()

@@ -114,6 +114,8 @@ def running(home: Path) -> Iterator[Embedded]:
         server.close()
 
 
-def connect(conninfo: str) -> Connection:
+def connect(conninfo: str, application_name: str = "chaos") -> Connection:
     """A session in autocommit that does not wait long for a server that is away."""
-    return psycopg.connect(make_conninfo(conninfo, connect_timeout=3, application_name="chaos"), autocommit=True)
+    return psycopg.connect(
+        make_conninfo(conninfo, connect_timeout=3, application_name=application_name), autocommit=True
+    )

@@ -30,8 +30,7 @@ from ops.chaos.scenario import Scenario
 WARM_UP_SECONDS = 5.0  # of load before the first blow
 COOL_DOWN_SECONDS = 7.0  # of load after the last
 _START_SECONDS = 60.0
-# Until all is processed, once the load has stopped: leases end in nine seconds, retries come after one.
-_DRAIN_SECONDS = 90.0
+_FLAT = 0.9  # of the rate before
 # Leased events hold a token; those that wait for good are dead letters.
 _UNPROCESSED = "SELECT count(*) FROM hook_events WHERE NOT processed AND failed_at IS NULL AND source = 'chaos'"
 
@@ -151,11 +150,11 @@ class Trial:
     def _drain(self, context: Context) -> float:
         """Wait until all is processed; the auditor finds what is not."""
         began = time.monotonic()
-        while time.monotonic() < began + _DRAIN_SECONDS:
+        while time.monotonic() < began + self._scenario.drain_seconds:
             try:
                 with context.database() as connection:
                     while (row := connection.execute(_UNPROCESSED).fetchone()) and row[0]:
-                        if time.monotonic() > began + _DRAIN_SECONDS:
+                        if time.monotonic() > began + self._scenario.drain_seconds:
                             break
                         time.sleep(0.2)
                     else:
@@ -173,6 +172,8 @@ class Trial:
         findings = account.findings() + context.findings
         if self._scenario.judge_recovery:
             findings += measured.findings()
+        if self._scenario.stays_flat and measured.after < measured.before * _FLAT:
+            findings.append(f"the rate fell from {measured.before:.0f} to {measured.after:.0f} events/s")
         self._keep_logs(context, findings)
         return Result(
             self._scenario.name,
