@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
 import re2
@@ -128,11 +128,31 @@ class Hook:
         return any(pattern.matches(source, action) for pattern in self.patterns)
 
 
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """What is paused: the ids of pauses, by source and by the name of the hook.
+
+    `ends_in` says in how many seconds the next one ends by itself; `left`
+    whether one has ended whose events have not all been let go.
+    """
+
+    everything: bool = False
+    sources: Mapping[str, int] = field(default_factory=dict)
+    hooks: Mapping[str, int] = field(default_factory=dict)
+    ends_in: float | None = None
+    left: bool = False
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:
-    """What runs for one kind of event: stages by priority; the hooks of one stage run side by side."""
+    """What runs for one kind of event: stages by priority; the hooks of one stage run side by side.
+
+    `pauses` has the ids of hooks that are to run as well, once the pause of
+    the other id has ended; 0 stands for all of them, when the source is paused.
+    """
 
     stages: tuple[tuple[Hook, ...], ...]
+    pauses: tuple[tuple[int, int], ...] = ()
 
     @property
     def hooks(self) -> list[Hook]:
@@ -168,9 +188,15 @@ class Routes:
 class Registry:
     """The hooks that are enabled, as of one revision. Immutable but for its cache; used by many threads."""
 
-    def __init__(self, hooks: Iterable[Hook] = (), handler: Callable[[str, str], Hook | None] | None = None) -> None:
+    def __init__(
+        self,
+        hooks: Iterable[Hook] = (),
+        handler: Callable[[str, str], Hook | None] | None = None,
+        pauses: Pauses = Pauses(),
+    ) -> None:
         """`handler` gives the one Python handler that serves a (source, action), the unknown handler included."""
         self.hooks = tuple(hooks)
+        self.pauses = pauses
         self._handler = handler or (lambda *_: None)
         self._cache: dict[tuple[bytes, bytes], Routes] = {}
 
@@ -185,6 +211,8 @@ class Registry:
         return routes
 
     def _find(self, source: str, action: str) -> Routes:
+        if source in self.pauses.sources:
+            return Routes({None: Route((), ((0, self.pauses.sources[source]),))})
         matching = [hook for hook in self.hooks if hook.matches(source, action)]
         stacks = {hook.stack for hook in matching} | {None}
         return Routes({stack: self._route(source, action, stack, matching) for stack in stacks})
@@ -194,15 +222,19 @@ class Registry:
         handler = self._handler(source, action)
         if handler is not None and not (handler.name == UNKNOWN_HANDLER and (running or _is_record(source, action))):
             running.append(handler)
-        return route_of(running)
+        paused = self.pauses.hooks
+        return route_of(
+            [hook for hook in running if hook.name not in paused],
+            [(hook.id, paused[hook.name]) for hook in running if hook.name in paused],
+        )
 
 
 def _is_record(source: str, action: str) -> bool:
     return join_type(source, action) in OWN_TYPES
 
 
-def route_of(hooks: Iterable[Hook]) -> Route:
-    """The route that runs these hooks."""
+def route_of(hooks: Iterable[Hook], pauses: Iterable[tuple[int, int]] = ()) -> Route:
+    """The route that runs these hooks; `pauses` are those of others."""
     in_order = sorted(hooks, key=lambda hook: (hook.priority, hook.name))
     stages = groupby(in_order, key=lambda hook: hook.priority)
-    return Route(tuple(tuple(stage) for _, stage in stages))
+    return Route(tuple(tuple(stage) for _, stage in stages), tuple(pauses))

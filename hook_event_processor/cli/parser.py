@@ -15,6 +15,7 @@ _GROUPS = (
     "run",
     "reload",
     "status",
+    "pause",
     "config",
     "hook",
     "events",

@@ -13,6 +13,7 @@ from hook_event_processor.processor.pace import Paces
 from hook_event_processor.registry import Hook, Registry, Route, route_of
 from hook_event_processor.store.ack import Failure
 from hook_event_processor.store.claim import Claim, Row
+from hook_event_processor.store.pauses import Held
 from hook_event_processor.store.record import Child, Runs
 
 _LAST_GOOD = 96 + GOOD
@@ -35,6 +36,8 @@ class Batch:
     pure_rows: list[Row] = field(default_factory=list)
     to_lease: list[ToLease] = field(default_factory=list)
     to_park: list[Row] = field(default_factory=list)
+    to_hold: list[Held] = field(default_factory=list)  # only hooks that are paused are left
+    held: dict[bytes, Held] = field(default_factory=dict)  # pure rows that wait for paused hooks once the others ran
     token: UUID = field(default_factory=uuid4)
 
 
@@ -54,7 +57,7 @@ class Sorter:
         # waits for more slots than are free, nobody else takes those.
         for route, rows in self._by_route(claim.for_slots, succeeded):
             if not route.stages:
-                batch.pure_rows += rows  # nothing is left to run: acknowledged as it is
+                self._run_or_hold(batch, route, rows)  # nothing is left to run: acknowledged as it is
                 continue
             left = self._lease(batch, route, rows, free_slots, park=False)
             free_slots = left if free_slots - left == len(rows) * self._slots_of(route) else 0
@@ -62,11 +65,20 @@ class Sorter:
             if self._needs_lease(route):
                 free_slots = self._lease(batch, route, rows, free_slots)
             else:
-                batch.pure_rows += rows
+                self._run_or_hold(batch, route, rows)
                 for hook in route.hooks:
                     groups.setdefault(hook.id, (hook, []))[1].extend(rows)
         batch.pure = sorted(groups.values(), key=lambda group: (group[0].priority, group[0].name))
         return batch
+
+    def _run_or_hold(self, batch: Batch, route: Route, rows: list[Row]) -> None:
+        if route.pauses:
+            held = [held_for(row, route) for row in rows]
+            if not route.stages:
+                batch.to_hold += held
+                return
+            batch.held.update((event.event_id, event) for event in held)
+        batch.pure_rows += rows
 
     def _by_route(self, rows: Iterable[Row], succeeded: set[tuple[bytes, int]]) -> Iterable[tuple[Route, list[Row]]]:
         groups: dict[Route, list[Row]] = {}
@@ -75,7 +87,10 @@ class Sorter:
             routes = self._registry.routes(row.source, row.action)
             route = routes.common or routes.of(stack_of(row))
             if row.id in events_with_success:
-                route = route_of(hook for hook in route.hooks if (row.id, hook.id) not in succeeded)
+                route = route_of(
+                    (hook for hook in route.hooks if (row.id, hook.id) not in succeeded),
+                    [pause for pause in route.pauses if (row.id, pause[0]) not in succeeded],
+                )
             group = groups.get(route)
             if group is None:
                 groups[route] = [row]
@@ -109,6 +124,7 @@ class Verdict:
     children: list[tuple[bytes, Child]] = field(default_factory=list)  # with the event that they come from
     to_park: list[Row] = field(default_factory=list)  # an unfinished run: in a slot from now on
     to_postpone: list[Row] = field(default_factory=list)  # not begun: to be claimed again as they are
+    to_hold: list[Held] = field(default_factory=list)  # done but for hooks that are paused
 
     def part(self, rows: Iterable[Row]) -> Verdict:
         """What is written about these events, of those that are done or have failed."""
@@ -118,6 +134,7 @@ class Verdict:
             [row for row in self.done if row.id in ids],
             [failure for failure in self.failures if failure.event_id in ids],
             [(parent, child) for parent, child in self.children if parent in ids],
+            to_hold=[held for held in self.to_hold if held.event_id in ids],
         )
 
     def add(self, part: Verdict) -> None:
@@ -136,6 +153,7 @@ class Verdict:
         self.done += part.done
         self.failures += part.failures
         self.children += part.children
+        self.to_hold += part.to_hold
 
 
 def judge(
@@ -146,6 +164,21 @@ def judge(
     The runs that finished are recorded in any case; an event with one that
     overran, or did not begin, is left to a later claim.
     """
+    verdict = _judged(batch, finished, overran, unbegun, attempts)
+    if batch.held:
+        verdict.to_hold = [batch.held[row.id] for row in verdict.done if row.id in batch.held]
+        verdict.done = [row for row in verdict.done if row.id not in batch.held]
+    return verdict
+
+
+def held_for(row: Row, route: Route) -> Held:
+    """The row as it waits for the pauses of its route."""
+    return Held(row.id, row.seq, tuple(pause_id for _, pause_id in route.pauses))
+
+
+def _judged(
+    batch: Batch, finished: Sequence[Chunk], overran: Sequence[Chunk], unbegun: Sequence[Chunk], attempts: Attempts
+) -> Verdict:
     verdict = Verdict()
     failed: dict[bytes, list[tuple[Hook, bytes]]] = {}
     by_id: dict[bytes, Row] = {}

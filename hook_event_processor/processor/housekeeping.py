@@ -12,6 +12,7 @@ from psycopg import Connection
 from hook_event_processor.processor import fleet
 from hook_event_processor.processor.outage import Outage, reconnect_delay
 from hook_event_processor.processor.report import Report
+from hook_event_processor.processor.resumption import Resumption
 from hook_event_processor.settings import Settings
 from hook_event_processor.store import handlers, own_events, processors, state
 from hook_event_processor.store.database import Database
@@ -42,6 +43,8 @@ class Housekeeping:
         self._describe = describe
         self._floor = floor
         self._stopping = threading.Event()
+        self._bell = threading.Event()
+        self.resumption = Resumption(self.hurry)
         self._connection: Connection | None = None
         self._run_counts: dict[int, int] = {}
         self._failures = 0
@@ -53,19 +56,26 @@ class Housekeeping:
         """Write every few seconds until stop()."""
         while not self._stopping.is_set():
             progress.mark()
-            wait = _INTERVAL_SECONDS
             try:
                 self.write()
+                self._see_to_pauses()
                 self._see_to_hosts()
                 self._sweep()
                 self._failures = 0
+                wait = self.resumption.due_in(_INTERVAL_SECONDS)
             except Exception as fault:
                 self._outage.notice(fault, "the processor's row could not be written", self._connection, self._ended)
                 wait = self._lost()
-            self._stopping.wait(wait)
+            self._bell.wait(wait)
+            self._bell.clear()
 
     def stop(self) -> None:
         self._stopping.set()
+        self._bell.set()
+
+    def hurry(self) -> None:
+        """From any thread: write soon."""
+        self._bell.set()
 
     def write_stopped(self) -> None:
         """Write the last time, when nothing else of the processor runs any more."""
@@ -97,6 +107,10 @@ class Housekeeping:
         if self._run_counts:
             handlers.count_runs(self._connection, self._run_counts)
             self._run_counts = {}
+
+    def _see_to_pauses(self) -> None:
+        if self._connection is not None:
+            self.resumption.step(self._connection)
 
     def _see_to_hosts(self) -> None:
         now = time.monotonic()

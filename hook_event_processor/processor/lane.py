@@ -138,6 +138,8 @@ class Lane:
         return self._claims, self._recorder
 
     def _round(self) -> bool:
+        if self._parts.registry().pauses.everything:
+            return False
         claims, recorder = self._connect()
         assert self._connection is not None  # noqa: S101 - _connect has set it
         if self._full_pass.is_set():

@@ -11,11 +11,12 @@ from psycopg import Connection
 
 from hook_event_processor.event import Outcome
 from hook_event_processor.processor.attempt import Attempts
+from hook_event_processor.processor.batch import held_for
 from hook_event_processor.processor.executor import Chunk
 from hook_event_processor.processor.recording import DATA_ERRORS
 from hook_event_processor.registry import Hook, Route
 from hook_event_processor.run import ChunkResult
-from hook_event_processor.store import ack, record
+from hook_event_processor.store import ack, pauses, record
 from hook_event_processor.store.ack import Failure
 from hook_event_processor.store.claim import Row
 from hook_event_processor.store.database import one_line
@@ -140,7 +141,9 @@ class LeaseRecorder:
         failures = [self._failure(event, children if tell else []) for event in over if event.failed]
         record.record(connection, runs, self._node, statement=record.BEGAN_EARLIER)
         record.dispatch(connection, children)
-        ack.finished(connection, [event.row.id for event in over if not event.failed])
+        done = [event for event in over if not event.failed]
+        ack.finished(connection, [event.row.id for event in done if not event.route.pauses])
+        pauses.hold(connection, [held_for(event.row, event.route) for event in done if event.route.pauses])
         ack.failed(connection, failures)
         written.locked |= locked
         written.lost |= {one.event.row.id for one in finished if (one.event.row.id, one.hook.id) not in known}

@@ -226,7 +226,7 @@ class Leases:
 
     def _count(self, event: LeasedEvent) -> None:
         if not event.failed:
-            self._report.metrics.add(succeeded=1)
+            self._report.metrics.add(succeeded=0 if event.route.pauses else 1)
         elif self._attempts.exhausted(event.row, event.failed):
             self._report.metrics.add(failed=1)
         else:

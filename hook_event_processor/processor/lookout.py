@@ -57,8 +57,12 @@ class Lookout:
         free_slots: Callable[[], bool],
         reload: Callable[[Connection], None],
         full_pass: Callable[[], None],
+        paused: Callable[[], bool],
     ) -> None:
-        """`reload` reads the hooks anew; `full_pass` lets lanes look for rows behind the floor."""
+        """`reload` reads the hooks anew; `full_pass` lets lanes look for rows behind the floor.
+
+        While it is `paused` no lane is woken: none would claim.
+        """
         self._database = database
         self._outage = outage
         self._poll_interval = poll_interval
@@ -67,6 +71,7 @@ class Lookout:
         self._free_slots = free_slots
         self._reload = reload
         self._full_pass = full_pass
+        self._paused = paused
         self._idlers = Idlers()
         self._connection: Connection | None = None
         self._table = ""
@@ -219,6 +224,10 @@ class Lookout:
             self._peers_at = now + _PEERS_SECONDS
         if now >= self._look_at:
             self._look(connection)
+        if self._paused():
+            self._let_go(connection)  # inserts need not notify
+            self._sleep(connection, self._until_next(now))
+            return
         self._wake_if_due(now)
         if not self._idlers.any:
             self._while_busy(connection, now)
@@ -287,7 +296,7 @@ class Lookout:
         if look.revision != self._revision:
             self._reload(connection)
             self._revision = look.revision
-        if look.fresh:
+        if look.fresh and not self._paused():
             if full:
                 self._full_pass()
             self._idlers.wake(remember=False)
@@ -314,6 +323,8 @@ class Lookout:
     def _until_next(self, now: float) -> float:
         """Seconds until something is to be done if nobody rings and nothing is notified."""
         times = [self._look_at, self._peers_at]
+        if self._paused():
+            return max(min(times) - now, 0.0)
         if self._due_at is not None:
             times.append(self._due_at)
         if self._slot_due_at is not None and self._free_slots():

@@ -16,7 +16,7 @@ from hook_event_processor.processor.attempt import Attempts
 from hook_event_processor.processor.batch import Batch, Verdict
 from hook_event_processor.registry import Hook
 from hook_event_processor.run import storable
-from hook_event_processor.store import ack, record
+from hook_event_processor.store import ack, pauses, record
 from hook_event_processor.store.claim import Row
 from hook_event_processor.store.database import one_line
 
@@ -76,11 +76,13 @@ class Recorder:
         )
         record.dispatch(self._connection, [child for _, child in verdict.children])
         ack.failed(self._connection, verdict.failures)
+        pauses.hold(self._connection, verdict.to_hold)
 
     def _settle(self, batch: Batch, verdict: Verdict) -> None:
         """What cannot fail for a reason that lies in an event."""
         ack.parked(self._connection, [row.id for row in batch.to_park + verdict.to_park])
         ack.postponed(self._connection, [row.id for row in verdict.to_postpone])
+        pauses.hold(self._connection, batch.to_hold)
         ack.leased(self._connection, [item.row.id for item in batch.to_lease], batch.token, self._node)
 
     def _in_parts(self, rows: Sequence[Row], verdict: Verdict) -> Verdict:

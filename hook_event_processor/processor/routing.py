@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +13,11 @@ from psycopg import Connection
 from hook_event_processor.errors import PatternRefused
 from hook_event_processor.event_handlers import EventHandlerRegistry
 from hook_event_processor.lua.loader import program
-from hook_event_processor.registry import Hook, Pattern, Registry, parse_pattern
-from hook_event_processor.store import handlers, hooks, libraries
+from hook_event_processor.registry import Hook, Pattern, Pauses, Registry, parse_pattern
+from hook_event_processor.store import handlers, hooks, libraries, pauses
 from hook_event_processor.store.handlers import HandlerRow
 from hook_event_processor.store.hooks import StoredHook
+from hook_event_processor.store.pauses import StoredPause
 
 logger = logging.getLogger("EventHandlerRegistry")
 _MAX_DELAY = 86_400.0
@@ -33,8 +34,8 @@ def register(connection: Connection, registered: EventHandlerRegistry) -> None:
     handlers.register(connection, rows)
 
 
-def load(connection: Connection, registered: EventHandlerRegistry) -> Registry:
-    """The hooks that are enabled now, and the handlers whose rows are."""
+def load(connection: Connection, registered: EventHandlerRegistry, *, heeds_pauses: bool = True) -> Registry:
+    """The hooks that are enabled now, and the handlers whose rows are; what is paused, unless nobody is to heed it."""
     stored = hooks.enabled(connection)
     shared = libraries.texts_in_use(connection) if any(hook.libraries for hook in stored) else {}
     rows = {hook.name: hook for hook in stored if hook.kind == "python"}
@@ -55,7 +56,19 @@ def load(connection: Connection, registered: EventHandlerRegistry) -> Registry:
                 return _own_retry(hook, row.retry)
         return None
 
-    return Registry([_lua_hook(hook, shared) for hook in stored if hook.kind == "lua"], handler)
+    paused = _pauses(pauses.stored(connection)) if heeds_pauses else Pauses()
+    return Registry([_lua_hook(hook, shared) for hook in stored if hook.kind == "lua"], handler, paused)
+
+
+def _pauses(stored: Sequence[StoredPause]) -> Pauses:
+    held = [pause for pause in stored if pause.in_force]
+    return Pauses(
+        any(pause.scope == "all" for pause in held),
+        {pause.name: pause.id for pause in held if pause.scope == "source"},
+        {pause.name: pause.id for pause in held if pause.scope == "hook"},
+        min((pause.ends_in for pause in held if pause.ends_in is not None), default=None),
+        len(held) < len(stored),
+    )
 
 
 def _lua_hook(stored: StoredHook, shared: Mapping[tuple[str, int], str]) -> Hook:

@@ -79,6 +79,7 @@ class Machinery:
             free_slots=lambda: self.leases.free > 0,
             reload=self._reload,
             full_pass=self._full_pass,
+            paused=lambda: self._registry.pauses.everything,
         )
         self.leases = Leases(
             database,
@@ -112,6 +113,7 @@ class Machinery:
 
     def _reload(self, connection: Connection) -> None:
         self._registry = routing.load(connection, self._handlers)
+        self.housekeeping.resumption.set(self._registry.pauses)
         logger.info("%d Lua hooks are enabled", len(self._registry.hooks))
 
     def _floor(self) -> int:

@@ -1,0 +1,192 @@
+"""`hep pause` and `hep resume`: nothing is processed for a while, or nothing of a source, or by a hook."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hook_event_processor.cli.parser import add_command, add_format
+from hook_event_processor.cli.spans import duration
+from hook_event_processor.errors import NotFound, UsageError
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+    from hook_event_processor.settings import Settings
+    from hook_event_processor.store.pauses import Pause
+
+_MAX_NAME = 255
+
+
+def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
+    command = add_command(
+        commands,
+        "pause",
+        pause,
+        "keep events from being processed, for maintenance, or list what is paused",
+        "hep pause --source deploy --for 30m --reason 'database move'",
+        "--all: processors claim nothing. --source: its events wait. --hook: its part of events waits, while their"
+        " other hooks run.\nRuns that are under way end. Nothing is lost and no attempt is counted: what has come"
+        " meanwhile is processed after 'hep resume', in its order, and so is what waited for a hook, by that hook"
+        " alone. Every processor knows it within a second, and after a restart."
+        "\n\nWithout any of the three it lists what is paused.",
+    )
+    _add_scope(command)
+    command.add_argument("--reason", metavar="TEXT", default="", help="why; 'hep status' and 'hep health' show it")
+    command.add_argument(
+        "--for", dest="lasts", type=duration, metavar="DURATION", help="30s, 10m, 7d: it ends by itself after that"
+    )
+    add_format(command)
+    command = add_command(
+        commands,
+        "resume",
+        resume,
+        "end a pause: what waited is processed",
+        "hep resume --source deploy",
+        "--all ends the pause of everything; sources and hooks that are paused stay so.",
+    )
+    _add_scope(command)
+    add_format(command)
+
+
+def _add_scope(command: argparse.ArgumentParser) -> None:
+    scope = command.add_mutually_exclusive_group()
+    scope.add_argument("--all", action="store_true", help="everything")
+    scope.add_argument("--source", metavar="SOURCE", help="events of this source, as the first part of a type")
+    scope.add_argument("--hook", metavar="NAME", help="what this hook does, or this Python handler")
+
+
+def _scope(arguments: argparse.Namespace) -> tuple[str, str] | None:
+    """The scope and its name; None without one. Raises UsageError."""
+    if arguments.all:
+        return "all", ""
+    for scope in ("source", "hook"):
+        name = getattr(arguments, scope)
+        if name is not None:
+            if not 0 < len(name) <= _MAX_NAME or "\0" in name:
+                raise UsageError(f"--{scope} takes a name of 1 to {_MAX_NAME} characters")
+            return scope, name
+    return None
+
+
+def pause(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.cli.connect import session
+    from hook_event_processor.cli.output import result
+    from hook_event_processor.store import hooks, own_events, pauses
+
+    scope = _scope(arguments)
+    if scope is None and (arguments.reason or arguments.lasts):
+        raise UsageError("--reason and --for say how --all, --source or --hook is paused: name one of these")
+    with session(settings) as connection:
+        if scope is None:
+            _list(arguments.format, pauses.known(connection))
+            return 0
+        if scope[0] == "hook":
+            hooks.get(connection, scope[1])
+        pauses.pause(connection, *scope, reason=arguments.reason, paused_by=own_events.actor(), lasts=arguments.lasts)
+        [made] = [each for each in pauses.known(connection) if (each.scope, each.name) == scope]
+    result(arguments.format, f"paused: {pause_line(made)}", pause_document(made))
+    return 0
+
+
+def _list(form: str, known: Sequence[Pause]) -> None:
+    from hook_event_processor.cli.output import document, line, local_time, table
+
+    if form == "json":
+        document([pause_document(each) for each in known])
+    elif not known:
+        line("Nothing is paused.")
+    else:
+        headers = ("Paused", "Since", "By", "Until", "Events", "Reason")
+        rows = [
+            (subject(each), local_time(each.paused_at), each.paused_by, _until(each), _events(each), each.reason or "-")
+            for each in known
+        ]
+        table(headers, rows, right=("Events",), wrapped=("Reason",))
+
+
+def resume(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.cli.connect import session
+    from hook_event_processor.cli.output import counted, result
+    from hook_event_processor.store import pauses
+
+    scope = _scope(arguments)
+    if scope is None:
+        raise UsageError("name what to resume: --all, --source SOURCE or --hook NAME; 'hep pause' lists what is paused")
+    with session(settings) as connection:
+        freed = _end(connection, *scope)
+        left = pauses.known(connection)
+    text = f"resumed: {_named(*scope)}"
+    if freed:
+        text += f"; {counted(freed, 'event')} let go"
+    for each in left:
+        text += f"; still paused: {subject(each)}"
+    document = {"scope": scope[0], "name": scope[1], "events": freed, "paused": [pause_document(each) for each in left]}
+    result(arguments.format, text, document)
+    return 0
+
+
+def _end(connection: Connection, scope: str, name: str) -> int:
+    """End a pause and let its events go; returns how many. Raises NotFound."""
+    from hook_event_processor.store import pauses
+
+    with connection.transaction():
+        if not pauses.resume(connection, scope, name):
+            raise NotFound(f"{_named(scope, name)} is not paused: 'hep pause' lists what is")
+        # In one transaction: as far as these go, nothing that comes now is processed before them.
+        freed = step = pauses.let_go(connection)
+    while step:
+        step = pauses.let_go(connection)
+        freed += step
+    return freed
+
+
+def subject(paused: Pause) -> str:
+    """What is paused: `everything`, `the source deploy`, `the hook notify`."""
+    return _named(paused.scope, paused.name)
+
+
+def _named(scope: str, name: str) -> str:
+    return "everything" if scope == "all" else f"the {scope} {name}"
+
+
+def pause_line(paused: Pause) -> str:
+    """A pause in a line."""
+    from hook_event_processor.cli.output import local_time
+
+    parts = [f"{subject(paused)} since {local_time(paused.paused_at)} by {paused.paused_by}"]
+    if paused.ends_at:
+        parts.append(f"until {local_time(paused.ends_at)}")
+    if paused.events:
+        parts.append(f"{_events(paused)} event{'s' * (paused.events != 1)} wait{'s' * (paused.events == 1)}")
+    if paused.reason:
+        parts.append(paused.reason)
+    return ", ".join(parts)
+
+
+def _until(paused: Pause) -> str:
+    from hook_event_processor.cli.output import local_time
+
+    return local_time(paused.ends_at) if paused.ends_at else "resumed"
+
+
+def _events(paused: Pause) -> str:
+    from hook_event_processor.store.pauses import COUNT_LIMIT
+
+    return f"{'at least ' if paused.events >= COUNT_LIMIT else ''}{paused.events:,}"
+
+
+def pause_document(paused: Pause) -> dict[str, Any]:
+    """A pause for JSON."""
+    from hook_event_processor.cli.output import iso_time
+
+    return {
+        "scope": paused.scope,
+        "name": paused.name,
+        "reason": paused.reason,
+        "paused_by": paused.paused_by,
+        "paused_at": iso_time(paused.paused_at),
+        "ends_at": iso_time(paused.ends_at),
+        "events": paused.events,
+    }

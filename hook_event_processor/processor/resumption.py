@@ -1,0 +1,49 @@
+"""The end of pauses: by themselves, when their time is up, and what is done with the events that waited."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+
+from psycopg import Connection
+
+from hook_event_processor.registry import Pauses
+from hook_event_processor.store import pauses as store
+
+_MAX_STEPS = 20  # at a time: others have their turn
+
+
+class Resumption:
+    """What a processor does for the end of pauses. `set` and `due_in` may be called from any thread."""
+
+    def __init__(self, hurry: Callable[[], None]) -> None:
+        """`hurry` is called when step() may have something to do sooner than was known."""
+        self._hurry = hurry
+        self._pauses = Pauses()
+        self._ends_at: float | None = None
+
+    def set(self, pauses: Pauses) -> None:
+        """These are the pauses now."""
+        self._pauses = pauses
+        self._ends_at = None if pauses.ends_in is None else monotonic() + pauses.ends_in
+        if self._ends_at is not None or pauses.left:
+            self._hurry()
+
+    def due_in(self, seconds: float) -> float:
+        """Seconds until the next step(), `seconds` at most."""
+        if self._ends_at is None:
+            return seconds
+        return min(seconds, max(self._ends_at - monotonic(), 0.0) + 0.01)
+
+    def step(self, connection: Connection) -> None:
+        """End what is to end, and let events go; other processors may do the same meanwhile."""
+        pauses = self._pauses
+        if not (pauses.everything or pauses.sources or pauses.hooks or pauses.left):
+            return
+        if self._ends_at is not None and monotonic() >= self._ends_at:
+            self._ends_at = None
+        store.end_by_themselves(connection)
+        for _ in range(_MAX_STEPS):
+            if not store.let_go(connection):
+                return
+        self._hurry()

@@ -1,0 +1,195 @@
+"""Pauses: what is not to be processed for a while, and the events that wait until it is.
+
+An event waits with available_at = 'infinity', and with a row in
+hook_paused_events for each pause that it waits for. Pausing is a deferral:
+it never touches retry_count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from psycopg import Connection
+from psycopg.rows import class_row
+
+from hook_event_processor.store import arrays
+
+SCOPES = ("all", "source", "hook")
+_STEP_EVENTS = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A pause as operators see it; `events` wait for its end, counted up to COUNT_LIMIT."""
+
+    id: int
+    scope: str
+    name: str
+    reason: str
+    paused_by: str
+    paused_at: datetime
+    ends_at: datetime | None
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPause:
+    """A pause as processors read it; it ends by itself in `ends_in` seconds."""
+
+    id: int
+    scope: str
+    name: str
+    in_force: bool
+    ends_in: float | None
+
+
+COUNT_LIMIT = 10_000  # a count ends here: it must stay quick
+_IN_FORCE = "resumed_at IS NULL AND (ends_at IS NULL OR ends_at > now())"
+
+
+def known(connection: Connection) -> list[Pause]:
+    """The pauses that are in force, the oldest first."""
+    with connection.cursor(row_factory=class_row(Pause)) as cursor:
+        return cursor.execute(
+            f"""
+            SELECT id, scope, name, reason, paused_by, paused_at, ends_at,
+                   (SELECT count(*) FROM (SELECT FROM hook_paused_events w WHERE w.pause_id = p.id LIMIT %s) AS few)
+                       AS events
+            FROM hook_pauses p WHERE {_IN_FORCE} ORDER BY paused_at, id
+            """,
+            (COUNT_LIMIT,),
+        ).fetchall()
+
+
+def of_event(connection: Connection, event_id: object) -> list[Pause]:
+    """The pauses that an event waits for."""
+    with connection.cursor(row_factory=class_row(Pause)) as cursor:
+        return cursor.execute(
+            """
+            SELECT id, scope, name, reason, paused_by, paused_at, ends_at, 0 AS events
+            FROM hook_pauses JOIN hook_paused_events ON pause_id = id WHERE event_id = %s ORDER BY paused_at, id
+            """,
+            (event_id,),
+        ).fetchall()
+
+
+def stored(connection: Connection) -> list[StoredPause]:
+    """Every pause as processors read it, those that have ended included."""
+    with connection.cursor(row_factory=class_row(StoredPause)) as cursor:
+        return cursor.execute(
+            f"SELECT id, scope, name, {_IN_FORCE} AS in_force, extract(epoch FROM ends_at - now())::float8 AS ends_in"
+            " FROM hook_pauses"
+        ).fetchall()
+
+
+def pause(
+    connection: Connection, scope: str, name: str, *, reason: str, paused_by: str, lasts: timedelta | None
+) -> None:
+    """Pause something, for a while if `lasts` says so; what is paused already goes on as this says."""
+    connection.execute(
+        """
+        INSERT INTO hook_pauses (scope, name, reason, paused_by, ends_at)
+        VALUES (%(scope)s, %(name)s, %(reason)s, %(paused_by)s, now() + %(lasts)s)
+        ON CONFLICT (scope, name) DO UPDATE SET
+            reason = excluded.reason, paused_by = excluded.paused_by, ends_at = excluded.ends_at,
+            paused_at = CASE WHEN hook_pauses.resumed_at IS NULL AND (hook_pauses.ends_at > now()) IS NOT FALSE
+                             THEN hook_pauses.paused_at ELSE excluded.paused_at END,
+            resumed_at = NULL
+        """,
+        {"scope": scope, "name": name, "reason": reason, "paused_by": paused_by, "lasts": lasts},
+    )
+
+
+def resume(connection: Connection, scope: str, name: str) -> bool:
+    """End a pause, if there is one; its events wait until let_go() has seen to them."""
+    return (
+        connection.execute(
+            "UPDATE hook_pauses SET resumed_at = now() WHERE scope = %s AND name = %s AND resumed_at IS NULL",
+            (scope, name),
+        ).rowcount
+        == 1
+    )
+
+
+def end_by_themselves(connection: Connection) -> None:
+    """End the pauses whose time is up, and those of hooks that are no more."""
+    connection.execute(
+        """
+        UPDATE hook_pauses SET resumed_at = now()
+        WHERE resumed_at IS NULL AND (
+            ends_at <= now() OR scope = 'hook' AND NOT EXISTS (SELECT FROM hooks WHERE hooks.name = hook_pauses.name))
+        """
+    )
+
+
+# A resumed pause holds nothing: whoever still knows it as one makes the event due in a moment.
+# FOR SHARE: resume() waits for a transaction that holds events, and comes before or after all of it.
+HOLD = """
+WITH wanted (event_id, seq, pause_id) AS (
+    SELECT * FROM unnest(%b, %s::bigint[], %s::bigint[])
+), held AS MATERIALIZED (
+    SELECT id FROM hook_pauses
+    WHERE id IN (SELECT pause_id FROM wanted) AND resumed_at IS NULL ORDER BY id FOR SHARE
+), noted AS (
+    INSERT INTO hook_paused_events (pause_id, event_id, seq)
+    SELECT pause_id, event_id, seq FROM wanted WHERE pause_id IN (SELECT id FROM held)
+    ON CONFLICT DO NOTHING
+)
+UPDATE hook_events e SET lease_token = NULL, available_at =
+    CASE WHEN waiting.held THEN timestamptz 'infinity' ELSE clock_timestamp() + interval '0.2 s' END
+FROM (
+    SELECT event_id, bool_or(pause_id IN (SELECT id FROM held)) AS held FROM wanted GROUP BY event_id
+) AS waiting
+WHERE e.id = waiting.event_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An event that is to wait for the end of each of these pauses."""
+
+    event_id: bytes
+    seq: int
+    pauses: tuple[int, ...]
+
+
+def hold(connection: Connection, events: Sequence[Held]) -> None:
+    """The events, locked by this transaction, wait; their attempt does not count."""
+    if events:
+        pairs = [(event.event_id, event.seq, pause_id) for event in events for pause_id in event.pauses]
+        ids, seqs, pauses = zip(*pairs, strict=True)
+        connection.execute(HOLD, (arrays.uuids(ids), arrays.integers(seqs), arrays.integers(pauses)))
+
+
+# By their time, in their order: where they lay before, claims look no more.
+_LET_GO = """
+WITH gone AS (
+    DELETE FROM hook_paused_events WHERE (event_id, pause_id) IN (
+        SELECT event_id, pause_id FROM hook_paused_events WHERE pause_id = %(pause)s
+        ORDER BY seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    RETURNING event_id, seq
+), placed AS (
+    SELECT event_id, row_number() OVER (ORDER BY seq) * interval '1 microsecond' AS later FROM gone
+), freed AS (
+    UPDATE hook_events e SET available_at = statement_timestamp() + placed.later
+    FROM placed WHERE e.id = placed.event_id AND e.available_at = 'infinity' AND NOT e.processed
+)
+SELECT count(*) FROM gone
+"""
+
+
+def let_go(connection: Connection) -> int:
+    """Let the next few thousand events go whose pause has ended; returns how many, 0 when none is left.
+
+    The connection is in autocommit: each step is a transaction. Whoever is
+    interrupted leaves the rest to the next caller, any processor for one.
+    """
+    ended = connection.execute("SELECT id FROM hook_pauses WHERE resumed_at IS NOT NULL ORDER BY id").fetchall()
+    for (pause_id,) in ended:
+        row = connection.execute(_LET_GO, {"pause": pause_id, "limit": _STEP_EVENTS}).fetchone()
+        if row and row[0]:
+            return int(row[0])
+        connection.execute("DELETE FROM hook_pauses WHERE id = %s AND resumed_at IS NOT NULL", (pause_id,))
+    return 0
