@@ -209,7 +209,7 @@ def test_every_file_can_run_twice_and_by_psql(seeded: Connection, empty_database
 
 
 def _run_by_psql(database: Database) -> None:
-    files = [f"--file={file}" for file in sorted(_folder().glob("*.sql"))]
+    files = [f"--file={file}" for file in sorted(_folder().glob("0*.sql"))]
     psql(Database(make_conninfo(database.conninfo, options="-c client_min_messages=warning")), *files)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -49,8 +50,11 @@ def session(settings: Settings) -> Iterator[Connection]:
     from psycopg import OperationalError
 
     from hook_event_processor.store import own_events
+    from hook_event_processor.store.audit import COMMAND_OF
 
-    with open_database(settings).session("command") as connection:
+    # The audit has it from the session's name, which poolers keep with each transaction.
+    role = f"{COMMAND_OF}{own_events.actor()}@{socket.gethostname()}"
+    with open_database(settings).session(role) as connection:
         own_events.attach(connection, settings, "hep")
         try:
             yield connection

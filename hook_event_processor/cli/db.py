@@ -1,4 +1,4 @@
-"""`hep db`: migrations, and the way into the database."""
+"""`hep db`: migrations, roles, and the way into the database."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
+from hook_event_processor.cli.db_roles import add_role_commands
 from hook_event_processor.cli.parser import add_command, add_format, add_group
 from hook_event_processor.errors import HookEventProcessorError
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
-    group = add_group(commands, "db", "migrate the database, check it, and get into it")
+    group = add_group(commands, "db", "migrate the database, check it, say who may do what, and get into it")
     command = add_command(group, "migrate", migrate, "apply the migrations that the database lacks", "hep db migrate")
     command.add_argument("--sql", action="store_true", help="print what would be run, for psql, and change nothing")
     add_format(command)
@@ -27,6 +28,7 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         group, "check", check, "fail unless the schema is exactly this program's", "hep db check && hep run"
     )
     add_format(command)
+    add_role_commands(group)
     command = add_command(group, "url", url, "print the address of the database", 'psql "$(hep db url)"')
     command.add_argument("--with-password", action="store_true", help="print the password in it, where there is one")
     _add_psql(group)

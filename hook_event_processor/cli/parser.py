@@ -24,6 +24,7 @@ _GROUPS = (
     "hosts",
     "state",
     "secret",
+    "audit",
     "db",
     "install",
     "completion",

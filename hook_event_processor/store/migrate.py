@@ -55,6 +55,11 @@ def migrations() -> list[Migration]:
     return sorted(found, key=lambda migration: migration.version)
 
 
+def text_of(name: str) -> str:
+    """The text of one file of sql/."""
+    return (_folder() / name).read_text(encoding="utf-8")
+
+
 def _folder() -> Path:
     """sql/ as installed inside the package, or beside it in a checkout."""
     package = Path(__file__).parent.parent

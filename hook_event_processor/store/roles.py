@@ -1,0 +1,104 @@
+"""Roles with no more than each needs, and what single ones of them may do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from psycopg import Connection, errors
+from psycopg.rows import class_row
+
+from hook_event_processor.errors import HookEventProcessorError, NotFound
+from hook_event_processor.store import migrate
+
+_FILE = "roles.sql"
+NAMES = (
+    *("hook_owner", "hook_processor", "hook_watcher", "hook_publisher"),
+    *("hook_author", "hook_reader", "hook_retention"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """One of the roles, and the names of those that belong to it."""
+
+    name: str
+    members: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a role may do: `kind` is source, stack or host."""
+
+    role: str
+    kind: str
+    value: str
+
+
+def script(schema: str = "") -> str:
+    """What `apply` runs, as text for psql."""
+    path = f'SET LOCAL search_path TO "{schema}";\n' if schema else ""
+    return f"BEGIN;\n{path}{migrate.text_of(_FILE)}COMMIT;\n"
+
+
+def apply(connection: Connection) -> list[Role]:
+    """Make the roles that the server lacks, and grant each what it needs in this schema; returns them.
+
+    Raises SchemaError when the schema is not this program's, and
+    HookEventProcessorError when the connection's role may not do it.
+    """
+    migrate.check(connection)
+    try:
+        with connection.transaction():
+            connection.execute(migrate.text_of(_FILE).encode())
+    except errors.InsufficientPrivilege as refusal:
+        raise HookEventProcessorError(
+            f"the role {connection.info.user!r} may not do that ({refusal.diag.message_primary}):"
+            " as a superuser, run what 'hep db roles --print' prints"
+        ) from None
+    with connection.cursor(row_factory=class_row(Role)) as cursor:
+        return cursor.execute(_ROLES, (list(NAMES),)).fetchall()
+
+
+_ROLES = """
+SELECT wanted.name, ARRAY(
+    SELECT m.member::regrole::text FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid
+    WHERE r.rolname = wanted.name GROUP BY m.member ORDER BY 1) AS members
+FROM unnest(%s::text[]) WITH ORDINALITY AS wanted (name, place) ORDER BY place
+"""
+
+
+def grant(connection: Connection, grants: Sequence[Grant]) -> int:
+    """Allow what is not allowed yet; returns how much that was. Raises NotFound for a role that there is not."""
+    for role in {wanted.role for wanted in grants}:
+        if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", (role,)).rowcount == 0:
+            raise NotFound(f"the database server has no role {role!r}")
+    # In one statement: each makes the trigger anew that limits publishers.
+    return connection.execute(
+        "INSERT INTO hook_grants (role, kind, value) SELECT * FROM unnest(%s::text[], %s::text[], %s::text[])"
+        " ON CONFLICT DO NOTHING",
+        _columns(grants),
+    ).rowcount
+
+
+def revoke(connection: Connection, role: str, grants: Sequence[Grant] = ()) -> int:
+    """Take back these grants of a role, or all; returns how many it had."""
+    if not grants:
+        return connection.execute("DELETE FROM hook_grants WHERE role = %s", (role,)).rowcount
+    return connection.execute(
+        "DELETE FROM hook_grants"
+        " WHERE (role, kind, value) IN (SELECT * FROM unnest(%s::text[], %s::text[], %s::text[]))",
+        _columns(grants),
+    ).rowcount
+
+
+def _columns(grants: Sequence[Grant]) -> tuple[list[str], list[str], list[str]]:
+    return [g.role for g in grants], [g.kind for g in grants], [g.value for g in grants]
+
+
+def granted(connection: Connection) -> list[Grant]:
+    """All grants, by role."""
+    with connection.cursor(row_factory=class_row(Grant)) as cursor:
+        return cursor.execute(
+            "SELECT role::text AS role, kind, value FROM hook_grants ORDER BY role, kind, value"
+        ).fetchall()

@@ -1,0 +1,205 @@
+-- Roles with no more than each needs, for the schema that is first on the search_path.
+-- Run it as a superuser, or as a role with CREATEROLE that owns the tables: hep db roles, or
+--     PGOPTIONS='-c search_path=public' psql -1 -v ON_ERROR_STOP=1 -f roles.sql
+-- after hep db migrate, and again after each one that applied something. What
+-- these roles had on the product's tables before is taken back first, so that
+-- this file says all. Nothing of the product depends on it.
+--
+-- They do not log in; those that do become members: GRANT hook_processor TO hep;
+
+SET LOCAL client_min_messages = warning;
+
+DO $$
+DECLARE
+    wanted text;
+BEGIN
+    FOREACH wanted IN ARRAY ARRAY[
+        'hook_owner', 'hook_processor', 'hook_watcher', 'hook_publisher', 'hook_author', 'hook_reader', 'hook_retention']
+    LOOP
+        -- Roles are the whole server's: another database may have made them.
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
+            EXECUTE format('CREATE ROLE %I NOLOGIN', wanted);
+        END IF;
+    END LOOP;
+END $$;
+
+-- hook_owner owns what the product made, and so may migrate it. Who owned it
+-- before becomes a member, so that what works goes on working: to lower that
+-- role, GRANT it another one of these and then REVOKE hook_owner FROM it.
+DO $$
+DECLARE
+    home regnamespace := (SELECT relnamespace FROM pg_class WHERE oid = 'hook_events'::regclass);
+    former regrole := (SELECT relowner FROM pg_class WHERE oid = 'hook_events'::regclass);
+    superuser boolean := (SELECT rolsuper FROM pg_roles WHERE rolname = current_user);
+    thing record;
+BEGIN
+    -- A table may be given to a role only by one of its members, and to one that may create there.
+    EXECUTE format('GRANT USAGE, CREATE ON SCHEMA %s TO hook_owner', home);
+    IF NOT superuser AND NOT pg_has_role('hook_owner', 'MEMBER') THEN
+        EXECUTE format('GRANT hook_owner TO %I', current_user);
+    END IF;
+    IF NOT pg_has_role(former, 'hook_owner', 'MEMBER') THEN
+        EXECUTE format('GRANT hook_owner TO %s', former);
+    END IF;
+    -- Also what migrations have added since, which belongs to whoever ran them.
+    FOR thing IN
+        SELECT c.oid::regclass::text AS name, CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind
+        FROM pg_class c
+        WHERE c.relnamespace = home AND c.relkind IN ('r', 'v', 'p') AND c.relowner <> 'hook_owner'::regrole
+          AND (c.relname ~ '^hook_' OR c.relname IN (
+              'hooks', 'events', 'event_hook_executions', 'event_types', 'hosts', 'watchers', 'watcher_registry'))
+          AND pg_has_role(c.relowner, 'USAGE')
+        UNION ALL
+        SELECT p.oid::regprocedure::text, 'FUNCTION' FROM pg_proc p
+        WHERE p.pronamespace = home AND p.proowner <> 'hook_owner'::regrole
+          AND p.proname ~ '^(hook_|hooks_changed$|watchers_changed$)' AND pg_has_role(p.proowner, 'USAGE')
+    LOOP
+        EXECUTE format('ALTER %s %s OWNER TO hook_owner', thing.kind, thing.name);
+    END LOOP;
+END $$;
+
+-- What the others had, columns included; and nobody else makes objects beside
+-- the product's, which functions that run as their owner would find.
+DO $$
+DECLARE
+    home regnamespace := (SELECT relnamespace FROM pg_class WHERE oid = 'hook_events'::regclass);
+    members text := 'hook_processor, hook_watcher, hook_publisher, hook_author, hook_reader, hook_retention';
+    ours record;
+BEGIN
+    FOR ours IN SELECT oid::regclass AS name FROM pg_class
+        WHERE relnamespace = home AND relowner = 'hook_owner'::regrole AND relkind IN ('r', 'v', 'p', 'S')
+    LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM %s', ours.name, members);
+    END LOOP;
+    EXECUTE format('REVOKE CREATE ON SCHEMA %s FROM PUBLIC, %s', home, members);
+    EXECUTE format('GRANT USAGE ON SCHEMA %s TO %s', home, members);
+END $$;
+
+-- hook_publisher: writes events, and reads nothing. Whoever processes, watches or
+-- writes hooks may, too: what they do is told by events.
+GRANT INSERT (id, source, action, resource, resource_id, payload, metadata, created_at, priority, occurred_at,
+              available_at)
+    ON hook_events TO hook_publisher, hook_processor, hook_watcher, hook_author;
+
+-- hook_processor: claims, runs and acknowledges. It changes the states of
+-- events, and neither what they say nor the hooks that it runs.
+GRANT SELECT ON hook_events, events, event_hook_executions, hooks, hook_versions, hook_libraries, hook_library_versions,
+                hook_registry, hook_secrets, event_types, hook_migrations, hook_grants, watchers, watcher_registry
+    TO hook_processor;
+GRANT SELECT ON SEQUENCE hook_events_seq_seq TO hook_processor;
+GRANT UPDATE (processed, processed_at, processing_errors, retry_count, available_at, needs_slot, lease_token,
+              claimed_by, failed_at)
+    ON hook_events TO hook_processor;
+GRANT INSERT ON event_hook_executions TO hook_processor;
+-- Python handlers, which processors register themselves, and counters.
+GRANT INSERT (name, kind, event_types, description), UPDATE (event_types, description, run_count, last_run)
+    ON hooks TO hook_processor;
+GRANT SELECT, INSERT, UPDATE, DELETE ON hook_processors, hook_state, hook_state_locks TO hook_processor;
+-- That a host is silent, or of another version.
+GRANT SELECT, UPDATE (status, mismatches) ON hosts TO hook_processor;
+
+-- hook_watcher: what a host's daemon reads, and says of its host and its watchers.
+GRANT SELECT ON watchers, watcher_registry, hosts, hook_migrations, hook_grants TO hook_watcher;
+GRANT INSERT (name, address, tags, version, system_info),
+      UPDATE (address, tags, version, system_info, status, last_seen, mismatches) ON hosts TO hook_watcher;
+GRANT UPDATE (last_check, last_event, last_error) ON watchers TO hook_watcher;
+
+-- hook_author: adds and changes hooks, and sees how they ran.
+GRANT SELECT ON hooks, hook_versions, hook_libraries, hook_library_versions, hook_registry, event_hook_executions,
+                event_types, hook_migrations, hook_grants
+    TO hook_author;
+GRANT SELECT (id, type) ON events TO hook_author;
+GRANT INSERT (name, description, event_types, stack, priority, timeout_seconds, retry, enabled, version, file_path,
+              modules, params, param_defaults, libraries, overrides, source),
+      UPDATE (description, event_types, stack, priority, timeout_seconds, retry, enabled, version, file_path, modules,
+              params, param_defaults, libraries, overrides, source, updated_at),
+      DELETE
+    ON hooks TO hook_author;
+GRANT INSERT ON hook_versions TO hook_author;
+GRANT SELECT, INSERT, UPDATE, DELETE ON hook_state TO hook_author;
+
+-- hook_reader: everything but secrets, and what hooks remember, where tokens may lie.
+GRANT SELECT ON hook_events, events, event_hook_executions, hooks, hook_versions, hook_libraries, hook_library_versions,
+                hook_registry, hook_processors, hook_migrations, event_types, hosts, watchers, watcher_registry,
+                hook_audit, hook_grants
+    TO hook_reader;
+GRANT SELECT (name, key_id, created_at, updated_at) ON hook_secrets TO hook_reader;
+GRANT SELECT (stack, scope, name, key, expires_at, updated_at) ON hook_state TO hook_reader;
+GRANT SELECT ON SEQUENCE hook_events_seq_seq TO hook_reader;
+
+-- hook_retention: removes what is old. For the account that runs hook-retention.timer.
+GRANT SELECT (id, processed, created_at, processed_at, failed_at), DELETE ON hook_events TO hook_retention;
+GRANT SELECT (event_id, executed_at), DELETE ON event_hook_executions TO hook_retention;
+GRANT SELECT (id, at), DELETE ON hook_audit TO hook_retention;
+
+-- The same for what not every schema has yet.
+DO $$
+DECLARE
+    later record;
+BEGIN
+    FOR later IN
+        SELECT * FROM (VALUES
+            ('hook_events', 'dequeued', 'UPDATE (dequeued)', 'hook_processor'),
+            ('hook_events_floor', 'seq', 'SELECT, UPDATE (seq, patrolled_at)', 'hook_processor'),
+            ('hook_events_floor', 'seq', 'SELECT', 'hook_reader'),
+            ('hook_pauses', 'resumed_at', 'SELECT, UPDATE (resumed_at), DELETE', 'hook_processor'),
+            ('hook_pauses', 'resumed_at', 'SELECT', 'hook_reader'),
+            ('hook_paused_events', 'event_id', 'SELECT, INSERT, DELETE', 'hook_processor'),
+            ('hook_paused_events', 'event_id', 'SELECT', 'hook_reader'),
+            ('hook_suspects', 'event_id', 'SELECT, INSERT, UPDATE, DELETE', 'hook_processor'),
+            ('hook_suspects', 'event_id', 'SELECT', 'hook_reader'),
+            ('hosts', 'health', 'INSERT (health), UPDATE (health)', 'hook_watcher')) AS known (rel, col, rights, role)
+        WHERE EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(known.rel) AND attname = known.col)
+    LOOP
+        EXECUTE format('GRANT %s ON %I TO %I', later.rights, later.rel, later.role);
+    END LOOP;
+END $$;
+
+-- Authors see and change the hooks of their stacks only, and so the versions,
+-- executions and keys of those; watchers with grants of the kind host, those
+-- hosts only. A restrictive policy binds the role that it names; everybody else
+-- has what the grants above say: TRUE costs a statement nothing. The owner is
+-- not asked at all.
+ALTER TABLE hooks ENABLE ROW LEVEL SECURITY;
+ALTER TABLE hook_versions ENABLE ROW LEVEL SECURITY;
+ALTER TABLE event_hook_executions ENABLE ROW LEVEL SECURITY;
+ALTER TABLE hook_state ENABLE ROW LEVEL SECURITY;
+ALTER TABLE watchers ENABLE ROW LEVEL SECURITY;
+ALTER TABLE hosts ENABLE ROW LEVEL SECURITY;
+
+DROP POLICY IF EXISTS as_granted ON hooks;
+DROP POLICY IF EXISTS as_granted ON hook_versions;
+DROP POLICY IF EXISTS as_granted ON event_hook_executions;
+DROP POLICY IF EXISTS as_granted ON hook_state;
+DROP POLICY IF EXISTS as_granted ON watchers;
+DROP POLICY IF EXISTS as_granted ON hosts;
+CREATE POLICY as_granted ON hooks USING (TRUE);
+CREATE POLICY as_granted ON hook_versions USING (TRUE);
+CREATE POLICY as_granted ON event_hook_executions USING (TRUE);
+CREATE POLICY as_granted ON hook_state USING (TRUE);
+CREATE POLICY as_granted ON watchers USING (TRUE);
+CREATE POLICY as_granted ON hosts USING (TRUE);
+
+DROP POLICY IF EXISTS own_stacks ON hooks;
+DROP POLICY IF EXISTS own_stacks ON hook_versions;
+DROP POLICY IF EXISTS own_stacks ON event_hook_executions;
+DROP POLICY IF EXISTS own_stacks ON hook_state;
+CREATE POLICY own_stacks ON hooks AS RESTRICTIVE TO hook_author USING (stack = ANY ((SELECT hook_granted('stack'))::text[]));
+-- Through hooks, whose own policy shows an author no others.
+CREATE POLICY own_stacks ON hook_versions AS RESTRICTIVE TO hook_author
+    USING (hook_id IN (SELECT id FROM hooks));
+CREATE POLICY own_stacks ON event_hook_executions AS RESTRICTIVE TO hook_author
+    USING (hook_id IN (SELECT id FROM hooks));
+CREATE POLICY own_stacks ON hook_state AS RESTRICTIVE TO hook_author
+    USING (stack = ANY ((SELECT hook_granted('stack'))::text[]));
+
+-- A processor adds no hooks but its own handlers.
+DROP POLICY IF EXISTS own_handlers ON hooks;
+CREATE POLICY own_handlers ON hooks AS RESTRICTIVE FOR INSERT TO hook_processor WITH CHECK (kind = 'python');
+
+DROP POLICY IF EXISTS own_hosts ON watchers;
+DROP POLICY IF EXISTS own_hosts ON hosts;
+CREATE POLICY own_hosts ON watchers AS RESTRICTIVE TO hook_watcher
+    USING ((SELECT hook_granted('host')) IS NULL OR host = ANY ((SELECT hook_granted('host'))::text[]));
+CREATE POLICY own_hosts ON hosts AS RESTRICTIVE TO hook_watcher
+    USING ((SELECT hook_granted('host')) IS NULL OR name = ANY ((SELECT hook_granted('host'))::text[]));
