@@ -10,6 +10,8 @@ from ops.chaos import result_table
 from ops.chaos.scenario import Scenario, scenarios
 from ops.chaos.trial import Result, Trial, quiet
 
+_SKIPPED = 77  # as Automake's test drivers have it
+
 
 def main() -> None:
     arguments = _parser().parse_args()
@@ -23,15 +25,22 @@ def main() -> None:
     if unknown or not chosen:
         sys.exit(f"which scenario? {', '.join(unknown) or 'none'} is not one of: {', '.join(found)}")
     with quiet():
-        results = [_run(found[name], arguments) for name in chosen]
+        runs = [_run(found[name], arguments) for name in chosen]
+    results = [result for result in runs if result is not None]
     if len(results) > 1:
         result_table.show(results)
         print(result_table.markdown(results))
     print(result_table.conditions())
-    sys.exit(any(result.findings for result in results))
+    if any(result.findings for result in results):
+        sys.exit(1)
+    sys.exit(0 if len(results) == len(runs) else _SKIPPED)
 
 
-def _run(scenario: type[Scenario], arguments: argparse.Namespace) -> Result:
+def _run(scenario: type[Scenario], arguments: argparse.Namespace) -> Result | None:
+    missing = scenario().missing()
+    if missing is not None:
+        print(f"{scenario.name}: skipped: {missing}", flush=True)
+        return None
     seed = random.randrange(1, 10_000) if arguments.seed is None else arguments.seed
     print(f"{scenario.name}, seed {seed}: {scenario.about}", flush=True)
     trial = Trial(scenario(), seed, seconds=arguments.seconds, rate=arguments.rate, processors=arguments.processors)
@@ -45,7 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ops/chaos/run",
         description="Strike processors and PostgreSQL while a load runs, then account for every event."
-        " Exit status 1 when something was found. CHAOS_KEEP=DIRECTORY keeps logs and ledgers of what was found.",
+        " Exit status 1 when something was found, 77 when nothing was"
+        " but something was skipped. CHAOS_KEEP=DIRECTORY keeps logs and ledgers of what was found.",
     )
     parser.add_argument("scenario", nargs="*", help="what to do (see --list)")
     parser.add_argument("--list", action="store_true", help="list the scenarios")

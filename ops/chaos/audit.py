@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -69,9 +69,9 @@ class Account:
         "lost", "torn", "unfinished", "dead", "not_run", "recorded_twice", "children", "effect_missing", "unexplained",
     )  # fmt: skip
 
-    def findings(self) -> list[str]:
-        """What must not be, in words."""
-        counts = ((name, getattr(self, name)) for name in self.WRONG)
+    def findings(self, forgiven: Collection[str] = ()) -> list[str]:
+        """What must not be, in words, but for some of WRONG."""
+        counts = ((name, getattr(self, name)) for name in self.WRONG if name not in forgiven)
         found = [
             f"{name.replace('_', ' ')}: {count.total} ({'; '.join(count.samples)})"
             for name, count in counts

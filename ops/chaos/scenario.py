@@ -31,6 +31,11 @@ class Scenario:
     judge_recovery: ClassVar[bool] = True  # whether it is a finding that the rate does not come back in time
     stays_flat: ClassVar[bool] = False  # whether it is a finding that the rate at the end is a tenth below that before
     drain_seconds: ClassVar[float] = 90.0  # until all is processed, once the load has stopped
+    forgives: ClassVar[frozenset[str]] = frozenset()  # of Account.WRONG, what may be; it is noted
+
+    def missing(self) -> str | None:
+        """What it needs and this machine does not have; it is skipped then."""
+        return None
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -130,6 +130,7 @@ class Trial:
                 time.sleep(0.05)
 
     def _strike(self, context: Context) -> Result:
+        context.supervisor.start()
         began = time.time()
         context.load.start()
         time.sleep(WARM_UP_SECONDS)
@@ -169,7 +170,9 @@ class Trial:
             measured = rates.rates(
                 connection, (began, ended), context.faults, self._rate * self._numbering.events_a_number
             )
-        findings = account.findings() + context.findings
+        findings = account.findings(self._scenario.forgives) + context.findings
+        for name in sorted(self._scenario.forgives):
+            context.note(f"{name.replace('_', ' ')}, which is forgiven here: {getattr(account, name).total}")
         if self._scenario.judge_recovery:
             findings += measured.findings()
         if self._scenario.stays_flat and measured.after < measured.before * _FLAT:
