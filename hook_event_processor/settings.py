@@ -256,6 +256,7 @@ def _home(values: Mapping[str, str]) -> Path:
     if "HEP_HOME" in values:
         return Path(values["HEP_HOME"]).expanduser().absolute()
     if os.geteuid() == 0:
-        return Path("/var/lib/hook-event-processor")
+        # Not what an installation's units have: systemd makes all of that their account's, a database too.
+        return Path("/var/lib/hook-event-processor-root")
     data = values.get("XDG_DATA_HOME")
     return (Path(data) if data else Path.home() / ".local/share") / "hook-event-processor"

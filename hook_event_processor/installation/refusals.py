@@ -28,6 +28,7 @@ def check(places: Places, *, database_is_given: bool | None) -> None:
     if database_is_given is None:
         return
     _check_program(places)
+    _check_state(places)
     if not database_is_given and not names_a_database(places):
         raise InstallationRefused(
             "no database is named: give it, as in DATABASE_URL='postgresql:///hep?host=/run/postgresql' hep install,"
@@ -73,6 +74,16 @@ def _check_program(places: Places) -> None:
     if not _may_enter(interpreter) or not _may_enter(package):
         raise InstallationRefused(
             f"the service's account cannot enter {sys.prefix}: it must be open to all (chmod a+rX)"
+        )
+
+
+def _check_state(places: Places) -> None:
+    # StateDirectory= gives all that is there to the service's account, and PostgreSQL refuses what is not its own.
+    database = places.state / "postgresql"
+    if not places.of_user and database.is_dir():
+        raise InstallationRefused(
+            f"{database} holds the data of an embedded PostgreSQL, and {places.state} is to be the service's alone:"
+            f" move all of {places.state} elsewhere, and let HEP_HOME name that place for 'hep up'"
         )
 
 
