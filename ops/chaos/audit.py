@@ -9,7 +9,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from ops.chaos.effects import Effects
+from ops.chaos.effects import Effect, Effects
 from ops.chaos.events import Kind, Numbering
 from ops.chaos.flight import Blow
 from ops.chaos.ledger import ACKNOWLEDGED, Ledger
@@ -25,6 +25,10 @@ FROM event_hook_executions GROUP BY event_id, hook_name
 _CHILDREN = """
 SELECT (metadata ->> 'causation_id')::uuid, count(*), count(*) FILTER (WHERE processed)
 FROM hook_events WHERE source = 'chaos' AND action = 'child' GROUP BY 1
+"""
+_STORY = """
+SELECT attempt, node, extract(epoch FROM executed_at)::float8, duration_ms
+FROM event_hook_executions WHERE event_id = %s AND hook_name IN ('http', 'file') ORDER BY id
 """
 _FETCHED = 10_000
 _SAMPLES = 5
@@ -186,17 +190,23 @@ class Audit:
             account.allowed += len(blow.in_flight)
             for number in blow.in_flight:
                 in_flight[number] = in_flight.get(number, 0) + 1
-        begun: Mapping[int, Sequence[Any]] = self._effects.runs()
+        begun: Mapping[int, Sequence[Effect]] = self._effects.runs()
         for number, effects in begun.items():
             extra = len(effects) - self._runs.get(number, (0, 0))[1]
             if extra > 0:
                 account.extra += extra
             if extra > in_flight.get(number, 0):
-                times = ", ".join(f"{effect.label} at {effect.began_at:.3f}" for effect in effects)
-                account.unexplained.add(f"{self._numbering.kind(number).name} {_name(number)}: {times}")
+                account.unexplained.add(self._story(number, effects))
         for number, (successes, _) in self._runs.items():
             if successes and not begun.get(number):
                 account.effect_missing.add(f"{self._numbering.kind(number).name} {_name(number)}")
+
+    def _story(self, number: int, effects: Sequence[Effect]) -> str:
+        """When its effects began, and what is recorded."""
+        seen = ", ".join(f"{effect.label} at {effect.began_at:.3f}" for effect in effects)
+        runs = self._connection.execute(_STORY, (self._numbering.id(number),)).fetchall()
+        recorded = ", ".join(f"attempt {run[0]} by {run[1]} at {run[2]:.3f} for {run[3]:.0f} ms" for run in runs)
+        return f"{self._numbering.kind(number).name} {_name(number)}: seen {seen}; recorded {recorded or 'nothing'}"
 
     def _with(self, bit: int) -> Iterable[int]:
         return (number for number, known in enumerate(self._known) if known & bit)

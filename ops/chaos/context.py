@@ -15,7 +15,8 @@ from ops.chaos.effects import Effects
 from ops.chaos.flight import Blow, Flight
 from ops.chaos.load import Load
 from ops.chaos.postgres import Server, connect
-from ops.chaos.processors import Processor, Supervisor
+from ops.chaos.processors import Processor
+from ops.chaos.supervisor import Supervisor
 
 
 @dataclass(slots=True)
@@ -48,7 +49,7 @@ class Context:
         self.server = server
         self.processors = processors
         self.load = load
-        self.supervisor = Supervisor()
+        self.supervisor = Supervisor(place, self._ended)  # watches no processor unless told to
         self.blows: list[Blow] = []
         self.faults: list[Fault] = []
         self.findings: list[str] = []
@@ -79,10 +80,17 @@ class Context:
         labels = self._labels()
         struck = {processor.label for processor in hit or self.processors}
         before = self._flight.view()
-        blow = Blow(name, time.time())
+        blow = Blow(name, time.time(), struck)
         self.faults.append(Fault(name, blow.at))
         yield blow
-        self._flight.note(blow, before, labels, struck)
+        self._flight.note(blow, before, labels)
+        self.blows.append(blow)
+
+    def _ended(self, processor: Processor, label: str, status: int) -> None:
+        """A processor has ended by itself: a blow that nobody dealt from outside."""
+        blow = Blow(f"{processor.name} ended with status {status}", time.time(), {label})
+        self.faults.append(Fault(blow.name, blow.at))
+        self._flight.note(blow, None, self._labels())
         self.blows.append(blow)
 
     def mended(self) -> None:

@@ -33,6 +33,7 @@ class Blow:
 
     name: str
     at: float  # Unix time
+    struck: set[str] = field(default_factory=set)  # labels of the starts of processors that it hit
     in_flight: set[int] = field(default_factory=set)
     pending: int | None = None  # events that were not processed, None when the database could not say
 
@@ -74,21 +75,24 @@ class Flight:
             )
         return None
 
-    def note(self, blow: Blow, before: View | None, labels: Mapping[int, str], hit: set[str]) -> None:
+    def note(self, blow: Blow, before: View | None, labels: Mapping[int, str]) -> None:
         """Fill in what was in flight at a blow that has just been dealt.
 
         `before` was seen right before it; the database's word from after it
-        counts where there is one. `labels` names the starts by their process,
-        `hit` those that were struck.
+        counts where there is one. `labels` names the starts by their process.
         """
         time.sleep(_SETTLE_SECONDS)
         self._effects.collect()
-        begun = {number for number, effect in self._effects.since(blow.at - _LOOK_BACK_SECONDS) if effect.label in hit}
+        begun = {
+            number
+            for number, effect in self._effects.since(blow.at - _LOOK_BACK_SECONDS)
+            if effect.label in blow.struck
+        }
         view = self.view() or before
         if view is None:
             blow.in_flight = begun
             return
-        leased = {number for number, pid in view.leased.items() if labels.get(pid) in hit}
+        leased = {number for number, pid in view.leased.items() if labels.get(pid) in blow.struck}
         blow.in_flight = begun - view.recorded | leased
         blow.pending = view.pending
 

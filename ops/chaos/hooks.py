@@ -5,7 +5,7 @@ from __future__ import annotations
 from psycopg import Connection
 
 _FRAME = """\
-local hook = {{ name = "{name}", event_type = "chaos.{event}" }}
+local hook = {{ name = "{name}", event_type = "{event_type}" }}
 {body}
 return hook
 """
@@ -61,7 +61,7 @@ def add_hooks(connection: Connection, url: str) -> None:
 
 def add_hook(connection: Connection, name: str, event_type: str, body: str) -> None:
     """Store one hook; `body` sets hook.execute."""
-    text = _FRAME.format(name=name, event=event_type.partition(".")[2], body=body)
+    text = _FRAME.format(name=name, event_type=event_type, body=body)
     connection.execute(
         "WITH hook AS (INSERT INTO hooks (name, event_types) VALUES (%s, %s) RETURNING id)"
         " INSERT INTO hook_versions (hook_id, version, source_text, sha256) SELECT id, 1, %s, '' FROM hook",

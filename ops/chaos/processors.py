@@ -6,16 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ops.chaos.effects import Effects
 
 # Of the caller's environment only this: his settings and his database are not what is tested.
-_PASSED = ("PATH", "HOME", "LANG", "TMPDIR")
+_PASSED = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH")
 _END_SECONDS = 45.0  # a drain takes up to 25
-_POLL_SECONDS = 0.2
 
 
 class Processor:
@@ -116,37 +114,3 @@ class Processor:
             self.terminate()
         except subprocess.TimeoutExpired:
             self.kill()
-
-
-class Supervisor:
-    """What systemd does: a processor that ends by itself is started again, and that it ended is kept.
-
-    It looks only at those that it was told to watch.
-    """
-
-    def __init__(self, delay_seconds: float = 1.0) -> None:
-        self._delay = delay_seconds
-        self._watched: list[Processor] = []
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
-        self.ends: list[tuple[str, int]] = []  # label and exit status
-
-    def watch(self, processor: Processor) -> None:
-        self._watched.append(processor)
-        if not self._thread.is_alive():
-            self._thread.start()
-
-    def _run(self) -> None:
-        while not self._stopping.wait(_POLL_SECONDS):
-            for processor in self._watched:
-                status = processor.status
-                if status is not None:
-                    self.ends.append((processor.label, status))
-                    self._stopping.wait(self._delay)
-                    if not self._stopping.is_set():
-                        processor.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(10)
