@@ -66,7 +66,15 @@ class Cluster:
         """Make the data directory, with these settings."""
         given = {"wal_level": "replica", "hot_standby": "on", **settings}
         options = [f"--set={name}={value}" for name, value in given.items()]
-        self._run("initdb", f"--pgdata={self.data}", f"--username={SUPERUSER}", "--auth=peer", "--no-locale", *options)
+        self._run(
+            "initdb",
+            f"--pgdata={self.data}",
+            f"--username={SUPERUSER}",
+            "--auth=peer",
+            "--no-locale",
+            "--encoding=UTF8",
+            *options,
+        )
 
     def copy_of(self, primary: Cluster) -> None:
         """Make this a streaming standby of a running primary."""

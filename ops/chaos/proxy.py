@@ -87,9 +87,7 @@ class Proxy:
 
     def conninfo(self, conninfo: str) -> str:
         """The connection string of the server with the proxy in its place."""
-        return make_conninfo(
-            conninfo, host="127.0.0.1", port=self.port, sslmode="disable", gssencmode="disable", connect_timeout=5
-        )
+        return make_conninfo(conninfo, host="127.0.0.1", port=self.port, sslmode="disable", gssencmode="disable")
 
     def names(self) -> list[str]:
         """The application_name of each connection."""
