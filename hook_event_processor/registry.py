@@ -132,13 +132,15 @@ class Hook:
 class Pauses:
     """What is paused: the ids of pauses, by source and by the name of the hook.
 
-    `ends_in` says in how many seconds the next one ends by itself; `left`
-    whether one has ended whose events have not all been let go.
+    `told` names each with its reason; `ends_in` says in how many seconds the
+    next one ends by itself; `left` whether one has ended whose events have
+    not all been let go.
     """
 
     everything: bool = False
     sources: Mapping[str, int] = field(default_factory=dict)
     hooks: Mapping[str, int] = field(default_factory=dict)
+    told: tuple[str, ...] = ()
     ends_in: float | None = None
     left: bool = False
 

@@ -100,7 +100,7 @@ def _list(form: str, known: Sequence[Pause]) -> None:
     else:
         headers = ("Paused", "Since", "By", "Until", "Events", "Reason")
         rows = [
-            (subject(each), local_time(each.paused_at), each.paused_by, _until(each), _events(each), each.reason or "-")
+            (each.subject, local_time(each.paused_at), each.paused_by, _until(each), _events(each), each.reason or "-")
             for each in known
         ]
         table(headers, rows, right=("Events",), wrapped=("Reason",))
@@ -117,11 +117,11 @@ def resume(arguments: argparse.Namespace, settings: Settings) -> int:
     with session(settings) as connection:
         freed = _end(connection, *scope)
         left = pauses.known(connection)
-    text = f"resumed: {_named(*scope)}"
+    text = f"resumed: {pauses.subject(*scope)}"
     if freed:
         text += f"; {counted(freed, 'event')} let go"
     for each in left:
-        text += f"; still paused: {subject(each)}"
+        text += f"; still paused: {each.subject}"
     document = {"scope": scope[0], "name": scope[1], "events": freed, "paused": [pause_document(each) for each in left]}
     result(arguments.format, text, document)
     return 0
@@ -133,7 +133,7 @@ def _end(connection: Connection, scope: str, name: str) -> int:
 
     with connection.transaction():
         if not pauses.resume(connection, scope, name):
-            raise NotFound(f"{_named(scope, name)} is not paused: 'hep pause' lists what is")
+            raise NotFound(f"{pauses.subject(scope, name)} is not paused: 'hep pause' lists what is")
         # In one transaction: as far as these go, nothing that comes now is processed before them.
         freed = step = pauses.let_go(connection)
     while step:
@@ -142,20 +142,11 @@ def _end(connection: Connection, scope: str, name: str) -> int:
     return freed
 
 
-def subject(paused: Pause) -> str:
-    """What is paused: `everything`, `the source deploy`, `the hook notify`."""
-    return _named(paused.scope, paused.name)
-
-
-def _named(scope: str, name: str) -> str:
-    return "everything" if scope == "all" else f"the {scope} {name}"
-
-
 def pause_line(paused: Pause) -> str:
     """A pause in a line."""
     from hook_event_processor.cli.output import local_time
 
-    parts = [f"{subject(paused)} since {local_time(paused.paused_at)} by {paused.paused_by}"]
+    parts = [f"{paused.subject} since {local_time(paused.paused_at)} by {paused.paused_by}"]
     if paused.ends_at:
         parts.append(f"until {local_time(paused.ends_at)}")
     if paused.events:

@@ -9,6 +9,7 @@ from typing import Any
 
 from psycopg import Connection
 
+from hook_event_processor.processor.degraded import service_of
 from hook_event_processor.store import hosts, own_events, processors
 from hook_event_processor.store.hosts import KnownHost, Silent
 from hook_event_processor.store.insert import Publisher
@@ -51,8 +52,12 @@ def tell_health(connection: Connection) -> None:
 
 
 def _health(event_type: str, processor: Health, more: Mapping[str, Any]) -> OwnEvent:
-    service = f"hook-event-processor{f'@{processor.instance}' if processor.instance else ''}"
-    payload = {"service": service, "check_name": "heartbeat", **more, "processor": processor.node}
+    payload = {
+        "service": service_of(processor.instance),
+        "check_name": "heartbeat",
+        **more,
+        "processor": processor.node,
+    }
     return OwnEvent(event_type, {**payload, "host": processor.host}, ("processor", processor.node))
 
 

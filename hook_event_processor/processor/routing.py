@@ -66,6 +66,7 @@ def _pauses(stored: Sequence[StoredPause]) -> Pauses:
         any(pause.scope == "all" for pause in held),
         {pause.name: pause.id for pause in held if pause.scope == "source"},
         {pause.name: pause.id for pause in held if pause.scope == "hook"},
+        tuple(pause.told for pause in held),
         min((pause.ends_in for pause in held if pause.ends_in is not None), default=None),
         len(held) < len(stored),
     )

@@ -33,6 +33,11 @@ class Pause:
     ends_at: datetime | None
     events: int
 
+    @property
+    def subject(self) -> str:
+        """What is paused."""
+        return subject(self.scope, self.name)
+
 
 @dataclass(frozen=True, slots=True)
 class StoredPause:
@@ -41,8 +46,19 @@ class StoredPause:
     id: int
     scope: str
     name: str
+    reason: str
     in_force: bool
     ends_in: float | None
+
+    @property
+    def told(self) -> str:
+        """What is paused, and why."""
+        return subject(self.scope, self.name) + (f" ({self.reason})" if self.reason else "")
+
+
+def subject(scope: str, name: str) -> str:
+    """What is paused: `everything`, `the source deploy`, `the hook notify`."""
+    return "everything" if scope == "all" else f"the {scope} {name}"
 
 
 COUNT_LIMIT = 10_000  # a count ends here: it must stay quick
@@ -79,8 +95,8 @@ def stored(connection: Connection) -> list[StoredPause]:
     """Every pause as processors read it, those that have ended included."""
     with connection.cursor(row_factory=class_row(StoredPause)) as cursor:
         return cursor.execute(
-            f"SELECT id, scope, name, {_IN_FORCE} AS in_force, extract(epoch FROM ends_at - now())::float8 AS ends_in"
-            " FROM hook_pauses"
+            f"SELECT id, scope, name, reason, {_IN_FORCE} AS in_force,"
+            " extract(epoch FROM ends_at - now())::float8 AS ends_in FROM hook_pauses ORDER BY paused_at, id"
         ).fetchall()
 
 

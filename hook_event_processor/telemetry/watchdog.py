@@ -62,6 +62,10 @@ class Watchdog:
         self._parts.append(part)
         return part
 
+    def still(self) -> dict[str, float]:
+        """Seconds since the last mark of each part, by its name."""
+        return {part.name: part.still_seconds() for part in tuple(self._parts)}
+
     def remove(self, part: Progress) -> None:
         """Forget a part that has ended its work."""
         self._parts.remove(part)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import select
-import socket
 import sqlite3
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
@@ -21,7 +19,7 @@ from hook_event_processor.errors import HookEventProcessorError, SchemaError
 from hook_event_processor.retry import wait_after
 from hook_event_processor.settings import Settings
 from hook_event_processor.store import hosts, migrate, watchers
-from hook_event_processor.store.database import Database, one_line
+from hook_event_processor.store.database import Database, cut, one_line
 from hook_event_processor.store.watchers import Looked, Watcher
 from hook_event_processor.telemetry.watchdog import Progress
 from hook_event_processor.watchers import kinds
@@ -103,11 +101,7 @@ class Sender:
 
     def cut(self) -> None:
         """From any thread: end the connection under a wait for a server that no longer answers."""
-        connection = self._connection
-        with suppress(OSError, psycopg.Error):
-            if connection is not None:
-                with closing(socket.socket(fileno=os.dup(connection.fileno()))) as duplicate:
-                    duplicate.shutdown(socket.SHUT_RDWR)
+        cut(self._connection)
 
     def stop(self, seconds: float) -> None:
         """From any thread: send what there is, for so many seconds, then end."""
