@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from uuid import UUID
 
 import psycopg
 
@@ -19,7 +20,7 @@ WHERE NOT processed AND available_at IS NOT NULL AND failed_at IS NULL AND lease
 """
 _PENDING = "SELECT count(*) FROM hook_events WHERE NOT processed AND failed_at IS NULL"
 _RECORDED = """
-SELECT event_id FROM event_hook_executions WHERE event_id = ANY(%s) AND hook_name IN ('http', 'file')
+SELECT event_id, node FROM event_hook_executions WHERE event_id = ANY(%s) AND hook_name IN ('http', 'file')
 """
 # What began this long ago is recorded, or its blow has been noted before.
 _LOOK_BACK_SECONDS = 60.0
@@ -40,10 +41,10 @@ class Blow:
 
 @dataclass(slots=True)
 class View:
-    """What the database says: leased events with the processor's process, and recorded ones; None when it is away."""
+    """What the database says: leased and recorded runs, each an event's number and a processor's process."""
 
-    leased: Mapping[int, int]
-    recorded: set[int]
+    leased: set[tuple[int, int]]
+    recorded: set[tuple[int, int]]
     pending: int
 
 
@@ -64,16 +65,12 @@ class Flight:
             leased = connection.execute(_LEASED).fetchall()
             recorded = connection.execute(_RECORDED, (candidates,)).fetchall()
             pending = connection.execute(_PENDING).fetchone()
-            return View(
-                {
-                    number: _pid(node)
-                    for event_id, node in leased
-                    if (number := self._numbering.number(event_id)) is not None
-                },
-                {number for (event_id,) in recorded if (number := self._numbering.number(event_id)) is not None},
-                pending[0] if pending else 0,
-            )
+            return View(self._runs(leased), self._runs(recorded), pending[0] if pending else 0)
         return None
+
+    def _runs(self, rows: Iterable[tuple[UUID, str]]) -> set[tuple[int, int]]:
+        numbered = ((self._numbering.number(event_id), _pid(node)) for event_id, node in rows)
+        return {(number, pid) for number, pid in numbered if number is not None}
 
     def note(self, blow: Blow, before: View | None, labels: Mapping[int, str]) -> None:
         """Fill in what was in flight at a blow that has just been dealt.
@@ -84,16 +81,18 @@ class Flight:
         time.sleep(_SETTLE_SECONDS)
         self._effects.collect()
         begun = {
-            number
+            (number, effect.label)
             for number, effect in self._effects.since(blow.at - _LOOK_BACK_SECONDS)
             if effect.label in blow.struck
         }
         view = self.view() or before
         if view is None:
-            blow.in_flight = begun
+            blow.in_flight = {number for number, _ in begun}
             return
-        leased = {number for number, pid in view.leased.items() if labels.get(pid) in blow.struck}
-        blow.in_flight = begun - view.recorded | leased
+        # What another processor has recorded since leaves the run of the one that was struck as it is.
+        recorded = {(number, labels.get(pid)) for number, pid in view.recorded}
+        leased = {number for number, pid in view.leased if labels.get(pid) in blow.struck}
+        blow.in_flight = {number for number, _ in begun - recorded} | leased
         blow.pending = view.pending
 
 

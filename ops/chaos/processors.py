@@ -58,7 +58,7 @@ class Processor:
         passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
         environment = {
             **passed,
-            "LOG_LEVEL": "WARNING",
+            "LOG_LEVEL": os.environ.get("CHAOS_LOG_LEVEL", "WARNING"),
             "HEP_INSTANCE": self.name,
             "HOOK_ENV": "CHAOS_LABEL",
             "CHAOS_LABEL": self.label,

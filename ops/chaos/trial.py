@@ -31,8 +31,10 @@ WARM_UP_SECONDS = 5.0  # of load before the first blow
 COOL_DOWN_SECONDS = 7.0  # of load after the last
 _START_SECONDS = 60.0
 _FLAT = 0.9  # of the rate before
-# Leased events hold a token; those that wait for good are dead letters.
-_UNPROCESSED = "SELECT count(*) FROM hook_events WHERE NOT processed AND failed_at IS NULL AND source = 'chaos'"
+# The load's events, and those of hooks that misbehave; dead letters wait for good.
+_UNPROCESSED = """
+SELECT count(*) FROM hook_events WHERE NOT processed AND failed_at IS NULL AND source IN ('chaos', 'bad')
+"""
 
 
 @dataclass(slots=True)

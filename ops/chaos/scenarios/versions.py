@@ -60,7 +60,7 @@ class Versions(Scenario):
         last.extra_environment["PYTHONPATH"] = str(self._old)
         last.start()
         try:
-            status = last.wait(10)
+            status = last.wait(30)
             context.note(f"the older program says: {last.log.strip().splitlines()[-1]}")
         except subprocess.TimeoutExpired:
             status = last.terminate()
