@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -13,12 +14,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from hook_event_processor.store.embedded.program import copied
 
 REPOSITORY = Path(__file__).parent.parent
 UNITS = REPOSITORY / "systemd"
 INSTALLED = "/opt/hook-event-processor"
+WHEELS = "/opt/wheels-of-tests"
 SERVICE = "hook-event-processor"
 PASSWORD = "s3same/open'" + secrets.token_hex(4)
 
@@ -129,12 +132,45 @@ class Box:
         self.run("mkdir", "-p", str(Path(path).parent))
         self.run("install", "-m", f"{mode:o}", "/dev/stdin", path, text=content)
 
-    def install_product(self) -> None:
-        """Build the wheel, and install it into a fresh environment."""
+    def install_product(self, kept: Path) -> None:
+        """Build the wheel, and install it into a fresh environment; both are left in the file `kept` for other boxes.
+
+        Where another box has left them there, they are taken from it.
+        """
+        assert self._disk is not None
+        with kept.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not kept.exists():
+                self._install_product()
+                # The overlay's own directory, which has what the box has otherwise than the host.
+                below = [path.lstrip("/") for path in (INSTALLED, WHEELS)]
+                packed = kept.with_suffix(".new")
+                subprocess.run(["tar", "-C", self._disk / "upper", "-cf", packed, *below], check=True)
+                packed.rename(kept)
+                return
+        with kept.open("rb") as packed_before:
+            # From stdin: what the host writes after the box has booted, the box may not see.
+            command = [str(REPOSITORY / "tests/systemd-box"), "exec", "tar", "-C", "/", "-x"]
+            subprocess.run(command, stdin=packed_before, env=self._environment, timeout=110, check=True)
+
+    def _install_product(self) -> None:
         pip = [f"{INSTALLED}/bin/pip", "--quiet", "--disable-pip-version-check"]
         self.run("/usr/bin/python3", "-m", "venv", INSTALLED)
-        self.run(*pip, "wheel", "--no-deps", "--wheel-dir", "/root/wheels", str(REPOSITORY))
-        self.run(*pip, "install", self.run("sh", "-c", "ls /root/wheels/*.whl").strip())
+        self.run(*pip, "wheel", "--no-deps", "--wheel-dir", WHEELS, str(REPOSITORY))
+        self.run(*pip, "install", self.run("sh", "-c", f"ls {WHEELS}/*.whl").strip())
+
+    def clear(self) -> None:
+        """Take away what tests have put in place of units, accounts and settings, as if it had never been there."""
+        self.run("systemctl", "stop", "hook*", check=False)
+        # Users of other tests, whose processors would take events, after a reboot at the latest.
+        self.shell("for user in $(ls /var/lib/systemd/linger 2>/dev/null); do loginctl disable-linger $user; done")
+        self.shell(
+            "loginctl terminate-user $(loginctl list-users --no-legend | awk '{ print $2 }') 2>/dev/null || true"
+        )
+        self.shell("rm -rf /etc/systemd/system/hook-* /etc/hook-event-processor /etc/credstore")
+        self.run("rm", "-rf", "/var/lib/hook-event-processor", "/srv/reports")  # the host may have had one, too
+        self.run("userdel", "hep", check=False)
+        self.run("systemctl", "daemon-reload")
 
     def start_postgresql(self) -> None:
         """A server on 127.0.0.1 whose role and database `hep` need PASSWORD, as the unit postgresql.service."""
@@ -155,6 +191,11 @@ class Box:
     def _administer(self, sql: str, *, check: bool = True) -> str:
         psql = f"{self._binaries}/psql -X -h /run/hep-database -p {self.port} -d postgres -c"
         return self.run("runuser", "-u", "hep-database", "--", *psql.split(), sql, check=check)
+
+    @property
+    def url(self) -> str:
+        """The connection string of the role hep, with its password."""
+        return f"postgresql://hep:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/hep"
 
     def answers(self) -> bool:
         """Whether PostgreSQL does."""
@@ -192,8 +233,11 @@ class Box:
 
 
 @contextmanager
-def booted() -> Iterator[Box]:
-    """A machine with PostgreSQL and the product's schema, the product installed from its wheel, and no unit of it."""
+def booted(kept: Path) -> Iterator[Box]:
+    """A machine with PostgreSQL and the product's schema, the product installed from its wheel, and no unit of it.
+
+    `kept` is a file for the installation: the first box makes it, others take it from there.
+    """
     # Not below /tmp, which the units do not see, nor below pytest's own directory, which is root's alone.
     with tempfile.TemporaryDirectory(prefix="hep-box-", dir="/var/lib") as directory:
         Path(directory).chmod(0o755)
@@ -205,7 +249,7 @@ def booted() -> Iterator[Box]:
         try:
             box.start()
             box.start_postgresql()
-            box.install_product()
+            box.install_product(kept)
             box.hep("db", "migrate")
             yield box
         finally:

@@ -25,6 +25,14 @@ from hook_event_processor.store.embedded.cluster import ROLE
 from hook_event_processor.store.migrate import migrate
 
 _TEMPLATE = "template_migrated"
+_LONGEST = (
+    "test_systemd.py",
+    "test_systemd_install.py",
+    "test_up.py",
+    "test_processor.py",
+    "test_processor_faults.py",
+    "test_watch_daemon.py",
+)
 _numbers = itertools.count(1)
 
 
@@ -43,6 +51,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and "server" in item.fixturenames:
             item.add_marker("store")
+    # With files side by side, one that takes minutes and comes last is waited for alone.
+    items.sort(key=lambda item: _LONGEST.index(item.path.name) if item.path.name in _LONGEST else len(_LONGEST))
 
 
 @pytest.fixture(scope="session")
@@ -127,7 +137,9 @@ def offline_hep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 
 @pytest.fixture(scope="session")
-def box() -> Iterator[Box]:
-    """A machine with systemd, PostgreSQL and the product, as box.booted() has it; it takes half a minute."""
-    with booted() as machine:
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    """A machine with systemd, PostgreSQL and the product, as box.booted() has it; the first takes half a minute."""
+    # What xdist's workers share lies above the directory of each.
+    run = tmp_path_factory.getbasetemp()
+    with booted((run.parent if "PYTEST_XDIST_WORKER" in os.environ else run) / "installation.tar") as machine:
         yield machine

@@ -7,7 +7,6 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
-from urllib.parse import quote
 
 import pytest
 from box import INSTALLED, PASSWORD, REPOSITORY, SERVICE, UNITS, Box, await_until
@@ -27,13 +26,9 @@ SHELTERED = (f"{SERVICE}.service", f"{SERVICE}@1.service", "hook-emit@a.b:c.serv
 WATCHERS = ("hook-watcher.service", "hook-watcher@cpu.service")
 
 
-def url(box: Box) -> str:
-    return f"postgresql://hep:{quote(PASSWORD, safe='')}@127.0.0.1:{box.port}/hep"
-
-
 def install(box: Box, *arguments: str) -> list[str]:
     """The lines that `hep install` prints; the database is given."""
-    return box.run("env", f"DATABASE_URL={url(box)}", HEP, "install", *arguments).splitlines()
+    return box.run("env", f"DATABASE_URL={box.url}", HEP, "install", *arguments).splitlines()
 
 
 HOME = "/var/lib/hook-event-processor"
@@ -80,14 +75,7 @@ def scene(box: Box) -> dict[str, object]:
 @pytest.fixture(scope="module")
 def bare(box: Box) -> dict[str, object]:
     """The machine without anything that other tests put in place, as it was before it was installed here."""
-    box.run("systemctl", "stop", "hook*", check=False)
-    # Users of other tests, whose processors would take events, after a reboot at the latest.
-    box.shell("for user in $(ls /var/lib/systemd/linger 2>/dev/null); do loginctl disable-linger $user; done")
-    box.shell("loginctl terminate-user $(loginctl list-users --no-legend | awk '{ print $2 }') 2>/dev/null || true")
-    box.shell(f"rm -rf {SYSTEM}/hook-* /etc/hook-event-processor /etc/credstore")
-    box.run("rm", "-rf", "/var/lib/hook-event-processor", "/srv/reports")  # the host may have had one, too
-    box.run("userdel", "hep", check=False)
-    box.run("systemctl", "daemon-reload")
+    box.clear()
     return scene(box)
 
 
@@ -155,6 +143,9 @@ def test_nothing_is_touched_without_a_database_a_right_or_a_systemd(box: Box, ba
     box.run("userdel", "--remove", "nobodys")
     hide = "mount -t tmpfs none /run/systemd && exec"
     assert "no systemd runs here" in refusal(box, "unshare", "--mount", "sh", "-c", f"{hide} {HEP} install")
+    box.run("mkdir", "-p", f"{HOME}/postgresql")
+    assert "embedded PostgreSQL" in refusal(box, "env", f"DATABASE_URL={box.url}", HEP, "install")
+    box.run("rm", "-r", HOME)
     dry = install(box, "--dry-run")
     assert dry
     assert all(line.startswith("would ") for line in dry)
@@ -257,6 +248,21 @@ def test_an_event_that_finds_no_database_is_an_error_in_the_journal_to_publish_l
     kept.hep("events", "emit", "--jsonl", "/root/lost.jsonl")
     query = "SELECT count(*), min(payload->>'result') FROM hook_events WHERE resource_id = 'lost.service'"
     assert kept.psql(query) == "1|exit-code"
+
+
+def test_the_example_tells_of_every_unit_that_fails_but_of_itself(kept: Box) -> None:
+    example = UNITS / "examples/tell-failures.conf"
+    kept.run("install", "-D", "-m", "644", str(example), f"{SYSTEM}/service.d/tell-failures.conf")
+    leave_out = re.findall(r"^#   (.+)$", example.read_text(), re.MULTILINE)
+    assert len(leave_out) == 2
+    kept.shell("\n".join(leave_out))
+    unit(kept, "any.service", "[Service]\nType=oneshot\nExecStart=false\n")
+    emit = "hook-emit@service.failed:any.service.service"
+    assert kept.properties("OnFailure", unit="any.service") == [emit]
+    assert kept.properties("OnFailure", unit=emit) == [""]
+    kept.status("systemctl", "start", "any")
+    await_until(lambda: event(kept, "resource_id = 'any.service'"), 10, "the event is there")
+    kept.shell(f"rm -r {SYSTEM}/service.d {SYSTEM}/any.service {SYSTEM}/hook-emit@.service.d; systemctl daemon-reload")
 
 
 def test_the_retention_timer_removes_what_is_old(kept: Box) -> None:
@@ -419,7 +425,7 @@ def test_a_user_installs_for_themselves_and_takes_it_away(installed: Box) -> Non
     installed.shell("mkdir -p ~/.config ~/.local/share ~/.local/bin", "owner")
     listing = "find ~ -printf '%p %m %l\\n' | sort; systemctl --user list-unit-files --plain --no-legend"
     before = installed.shell(listing, "owner")
-    said = installed.shell(f"DATABASE_URL='{url(installed)}' {HEP} install --user", "owner")
+    said = installed.shell(f"DATABASE_URL='{installed.url}' {HEP} install --user", "owner")
     assert "processing" in said.splitlines()[-1]
     query = "SELECT count(*) FROM hook_processors WHERE state = 'running'"
     await_until(lambda: installed.psql(query) >= "2", 10, "two processors run")
