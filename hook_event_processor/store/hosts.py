@@ -150,23 +150,37 @@ def register(connection: Connection, host: Host) -> Before | None:
         return Before(*row) if row else None
 
 
-def beat(connection: Connection, name: str) -> bool:
-    """A heartbeat. False when the host must register: it is not known, or was taken for gone."""
+ALL = "all"  # the daemon that has all types; no other is beside it
+
+
+def beat(connection: Connection, name: str, daemon: str = ALL, health: Mapping[str, Any] | None = None) -> bool:
+    """A heartbeat of one of its daemons, with the facts of its health.
+
+    False when the host must register: it is not known, or was taken for gone.
+    """
+    values = {"name": name, "daemon": daemon, "all": ALL, "facts": None if health is None else Jsonb(health)}
     return (
         connection.execute(
-            "UPDATE hosts SET last_seen = clock_timestamp(), status = 'connected'"
-            " WHERE name = %s AND status <> 'disconnected'",
-            (name,),
+            """
+            UPDATE hosts SET last_seen = clock_timestamp(), status = 'connected',
+                health = CASE WHEN %(facts)s::jsonb IS NULL THEN health ELSE
+                    CASE WHEN %(daemon)s = %(all)s THEN '{}' ELSE health - %(all)s END
+                    || jsonb_build_object(%(daemon)s::text,
+                                          jsonb_build_object('at', clock_timestamp(), 'facts', %(facts)s::jsonb)) END
+            WHERE name = %(name)s AND status <> 'disconnected'
+            """,
+            values,
         ).rowcount
         == 1
     )
 
 
-def say_stopped(connection: Connection, name: str) -> None:
-    """The host's daemon ends in order: that its heartbeats end is no failure."""
+def say_stopped(connection: Connection, name: str, daemon: str = ALL) -> None:
+    """One of the host's daemons ends in order: that its heartbeats end is no failure."""
     connection.execute(
-        "UPDATE hosts SET last_seen = clock_timestamp(), status = 'stopped' WHERE name = %s AND status = 'connected'",
-        (name,),
+        "UPDATE hosts SET last_seen = clock_timestamp(), status = 'stopped', health = health - %s::text"
+        " WHERE name = %s AND status = 'connected'",
+        (daemon, name),
     )
 
 

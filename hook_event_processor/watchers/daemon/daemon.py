@@ -22,16 +22,18 @@ from hook_event_processor.settings import Settings
 from hook_event_processor.stop import Stop
 from hook_event_processor.store.database import Database
 from hook_event_processor.telemetry import journal
+from hook_event_processor.telemetry.findings import in_a_line
 from hook_event_processor.telemetry.watchdog import Progress, Watchdog
 from hook_event_processor.watchers import kinds
 from hook_event_processor.watchers.check import rfc3339
-from hook_event_processor.watchers.daemon import agent
+from hook_event_processor.watchers.daemon import agent, health
 from hook_event_processor.watchers.daemon.envelope import Envelopes
+from hook_event_processor.watchers.daemon.health import Facts, HealthFile
 from hook_event_processor.watchers.daemon.local_store import LocalStore
 from hook_event_processor.watchers.daemon.locks import TypeLocks
 from hook_event_processor.watchers.daemon.looks import Looks
 from hook_event_processor.watchers.daemon.sender import Sender
-from hook_event_processor.watchers.daemon.spool import Limits
+from hook_event_processor.watchers.daemon.spool import Limits, Total
 from hook_event_processor.watchers.daemon.watch import EVENT_LOG
 from hook_event_processor.watchers.host import programs
 from hook_event_processor.watchers.leaving import leave
@@ -77,6 +79,8 @@ class Daemon:
         self._watchdog = Watchdog()
         self._folder = settings.home / "watchers"
         self._locks = TypeLocks(self._folder, settings.host)
+        self._wrong: set[str] = set()
+        self._health_at = 0.0
 
     def run(self) -> int:
         """Watch until SIGTERM or SIGINT; returns the exit status. Raises HookEventProcessorError without a store."""
@@ -117,8 +121,16 @@ class Daemon:
         self._envelopes = Envelopes(settings.host, self._version, settings.max_payload_size)
         self._looks = Looks(self._store, self._envelopes, lambda: self._sender.spooled(), lambda: self._sender.faulty())
         self._sender = Sender(
-            settings, self._database, self._store, self._looks, self._envelopes, self._types, self._version
+            settings,
+            self._database,
+            self._store,
+            self._looks,
+            self._envelopes,
+            self._types,
+            self._version,
+            lambda: health.document(self._facts()),
         )
+        self._health_file = HealthFile(self._folder, settings.host, health.name_of(self._types))
         for name in self._store.other_types():
             # Left by a daemon of other types; if there is none any more, they are ours to send.
             if self._locks.take([name]) is None:
@@ -131,16 +143,61 @@ class Daemon:
         self._threads = [_thread("looks", self._looks.run, looking), _thread("sender", self._sender.run, self._sending)]
         for thread in self._threads:
             thread.start()
+        self._main = self._watchdog.part("main thread", _STILL_SECONDS)
+        self._health_file.begin(self._facts())
 
     def _loop(self) -> None:
         while not self._stop.wait(self._watchdog.interval_seconds) and not self._sender.fatal:
-            self._watchdog.status(self._status_line())
+            self._main.mark()
+            self._see_to_health()
             self._watchdog.tick()
             EVENT_LOG.summarize()
             if self._sending.still_seconds() > _SILENT_SECONDS:
                 self._sender.cut()
             if self._stop.take_reload():
                 self._reload()
+
+    def _facts(self) -> Facts:
+        """What its health is judged by."""
+        limits, unwritable = self._store.limits, self._looks.fault
+        try:
+            total = self._store.total()
+        except sqlite3.Error as fault:
+            total, unwritable = Total(0, 0, 0), str(fault)
+        away, sent = self._sender.away_seconds, self._sender.taken_seconds
+        return Facts(
+            still={name: round(seconds, 1) for name, seconds in self._watchdog.still().items()},
+            away=None if away is None else round(away, 1),
+            sent=None if sent is None else round(sent, 1),
+            spooled=total.rows,
+            spool_limit=limits.rows,
+            spool_bytes=total.bytes,
+            spool_max_bytes=limits.bytes,
+            dropped=total.dropped,
+            unwritable=unwritable,
+            watchers=self._looks.count,
+            failing=self._looks.failing,
+            stuck=self._looks.stuck,
+        )
+
+    def _see_to_health(self) -> None:
+        """Say it to systemd; to the file and the database every few seconds, and at once when it changes."""
+        facts = self._facts()
+        findings = health.judge(facts)
+        wrong = {finding.fact: finding for finding in findings if not finding.is_healthy}
+        changes = wrong.keys() != self._wrong
+        if changes:
+            if new := wrong.keys() - self._wrong:
+                logger.warning("unhealthy: %s", in_a_line(wrong[fact] for fact in sorted(new)))
+            elif not wrong:
+                logger.info("healthy again")
+            self._wrong = set(wrong)
+            self._sender.hurry()
+        if changes or time.monotonic() >= self._health_at:
+            self._health_file.write(facts)
+            self._health_at = time.monotonic() + health.WRITE_SECONDS
+        told = in_a_line(findings)
+        self._watchdog.status(f"{told}; {self._status_line()}" if told else self._status_line())
 
     def _status_line(self) -> str:
         watching = f"{self._looks.count} watchers"
@@ -214,6 +271,7 @@ class Daemon:
         self._say_stopped()
         self._sender.stop(_SEND_SECONDS)
         sender.join(_SEND_SECONDS + 1)
+        self._health_file.remove()
         waiting = self._store.total().rows
         logger.info("stopped; %d events were sent, %d wait on the disk", self._sender.sent, waiting)
         if not looks.is_alive() and not sender.is_alive():

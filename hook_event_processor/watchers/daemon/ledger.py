@@ -48,6 +48,11 @@ class Ledger:
         elif self._write_at is None and self._states:
             self._write_at = monotonic() + _STATES_SECONDS
 
+    @property
+    def fault(self) -> str:
+        """Why nothing can be written; empty while it can."""
+        return self._fault
+
     def forget(self, watcher_id: str) -> None:
         """A state is not to be written: its watcher looks at something else."""
         self._states.pop(watcher_id, None)

@@ -70,6 +70,16 @@ class Looks:
         """How many cannot look."""
         return len(self._errors)
 
+    @property
+    def stuck(self) -> int:
+        """How many do not come back from looking."""
+        return len(self._stuck)
+
+    @property
+    def fault(self) -> str:
+        """Why what they leave cannot be written; empty while it can."""
+        return self._ledger.fault
+
     def define(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """From any thread: these are the watchers, as store.watchers has them; others are no more."""
         self._inbox.put(lambda: self._define(rows))

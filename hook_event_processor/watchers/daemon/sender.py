@@ -6,7 +6,7 @@ import logging
 import os
 import select
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
@@ -24,7 +24,7 @@ from hook_event_processor.store.watchers import Looked, Watcher
 from hook_event_processor.telemetry.watchdog import Progress
 from hook_event_processor.watchers import kinds
 from hook_event_processor.watchers.check import WatcherRefused
-from hook_event_processor.watchers.daemon import agent
+from hook_event_processor.watchers.daemon import agent, health
 from hook_event_processor.watchers.daemon.envelope import Envelopes
 from hook_event_processor.watchers.daemon.local_store import LocalStore
 from hook_event_processor.watchers.daemon.looks import Looks
@@ -51,7 +51,9 @@ class Sender:
         envelopes: Envelopes,
         types: Sequence[str],
         version: str,
+        facts: Callable[[], Mapping[str, Any]],
     ) -> None:
+        """`facts` are those of the daemon's health, for the host's row."""
         self.settings = settings
         self._database = database
         self._store = store
@@ -59,6 +61,8 @@ class Sender:
         self._envelopes = envelopes
         self._types = types
         self._version = version
+        self._facts = facts
+        self._taken_at: float | None = None
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._connection: Connection | None = None
         self._failures = 0
@@ -78,6 +82,17 @@ class Sender:
         """How long the database has been away; None when it is there."""
         since = self._away_since
         return None if since is None else monotonic() - since
+
+    @property
+    def taken_seconds(self) -> float | None:
+        """How long ago the database last took something; None if it never has."""
+        taken_at = self._taken_at
+        return None if taken_at is None else monotonic() - taken_at
+
+    def hurry(self) -> None:
+        """From any thread: the host's health is to be said soon."""
+        self._beat_at = 0.0
+        self.ring()
 
     def spooled(self) -> None:
         """From any thread: there are new events in the store."""
@@ -146,14 +161,17 @@ class Sender:
         host = agent.describe(self.settings, self._version, agent.address_of(connection))
         self._is_registered = True
         agent.register(connection, host)
-        self._beat_at = monotonic() + hosts.HEARTBEAT_SECONDS
+        self._beat_at = 0.0  # the health comes with it
 
     def _step(self, connection: Connection, now: float, progress: Progress) -> None:
         if now >= self._revision_at or self._revision is None:
             self._refresh(connection)
         if now >= self._beat_at:
             self._beat_at = now + hosts.HEARTBEAT_SECONDS
-            self._is_registered = self._is_registered and hosts.beat(connection, self.settings.host)
+            self._is_registered = self._is_registered and hosts.beat(
+                connection, self.settings.host, health.name_of(self._types), self._facts()
+            )
+            self._taken_at = monotonic()
         if not self._is_registered:
             self._register(connection)
         if now >= self._looked_at:
@@ -201,6 +219,7 @@ class Sender:
                 return
             self._send_at = now + self.settings.watch_flush
             self._insert(connection, batch)
+            self._taken_at = monotonic()
             self._store.remove([seq for seq, _, _ in batch])
             self.sent += len(batch)
             progress.mark()
@@ -276,7 +295,7 @@ class Sender:
             return
         try:
             self._say_looked(self._connection)
-            hosts.say_stopped(self._connection, self.settings.host)
+            hosts.say_stopped(self._connection, self.settings.host, health.name_of(self._types))
         except (psycopg.Error, sqlite3.Error) as fault:
             logger.warning("leaving without a word to the database: %s", one_line(fault))
         self.close()

@@ -1,0 +1,168 @@
+"""The health of a daemon of watchers: its facts, what they come to, and where they are told.
+
+They go to the host's row while the database is there, and to a file of the
+daemon's own every few seconds, whether it is there or not.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from hook_event_processor.store.hosts import ALL
+from hook_event_processor.telemetry.findings import Finding
+from hook_event_processor.watchers import kinds
+
+# Seconds after which a thread counts as standing still, and the database as away for long.
+STILL_SECONDS, AWAY_SECONDS = 9.0, 10.0
+WRITE_SECONDS = 5.0
+SILENT_SECONDS = 12.0  # without a word in the file
+_FULL_SOON = 0.8  # of what the spool may hold
+_SUFFIX = ".health"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is known of a daemon at one moment; times in seconds, None where there is nothing to measure.
+
+    still: of each thread, since it last got on.
+    away: since the database was lost.
+    sent: since the database last took something.
+    spooled, spool_limit: events on the disk; spool_bytes, spool_max_bytes: what their bodies take.
+    dropped: events that were given up since that was last told.
+    unwritable: why the spool cannot be written.
+    watchers, failing, stuck: how many there are, cannot look, and do not come back from looking.
+    """
+
+    still: Mapping[str, float] = field(default_factory=dict)
+    away: float | None = None
+    sent: float | None = None
+    spooled: int = 0
+    spool_limit: int = 1
+    spool_bytes: int = 0
+    spool_max_bytes: int = 1
+    dropped: int = 0
+    unwritable: str = ""
+    watchers: int = 0
+    failing: int = 0
+    stuck: int = 0
+
+
+def judge(facts: Facts) -> list[Finding]:
+    """What is not as it should be, and what is to be told."""
+    return list(_findings(facts))
+
+
+def _findings(facts: Facts) -> Iterator[Finding]:
+    for part, seconds in facts.still.items():
+        if seconds > STILL_SECONDS:
+            yield Finding(part, round(seconds, 1), STILL_SECONDS, f"{part} has stood still for {seconds:.0f} s")
+    if facts.away is not None and facts.away > AWAY_SECONDS:
+        meaning = f"the database has been away for {facts.away:.0f} s: {facts.spooled:,} events wait on the disk"
+        yield Finding("database", round(facts.away, 1), AWAY_SECONDS, meaning)
+    if facts.unwritable:
+        meaning = f"the spool cannot be written: {facts.unwritable}"
+        yield Finding("spool", facts.unwritable, None, meaning)
+    yield from _of_the_spool(facts)
+    if facts.stuck:
+        meaning = f"{facts.stuck} watchers do not come back from looking"
+        yield Finding("stuck", facts.stuck, 0, meaning, is_healthy=True)
+    if facts.failing:
+        meaning = f"{facts.failing} of {facts.watchers} watchers cannot look"
+        yield Finding("failing", facts.failing, 0, meaning, is_healthy=True)
+
+
+def _of_the_spool(facts: Facts) -> Iterator[Finding]:
+    filled = max(facts.spooled / facts.spool_limit, facts.spool_bytes / facts.spool_max_bytes)
+    if filled >= 1.0 or facts.dropped:
+        meaning = f"the spool is full: {facts.dropped:,} events have been given up"
+        yield Finding("spool", round(filled, 2), 1.0, meaning)
+    elif filled >= _FULL_SOON:
+        yield Finding("spool", round(filled, 2), 1.0, f"the spool is {filled:.0%} full", is_healthy=True)
+
+
+def document(facts: Facts) -> dict[str, Any]:
+    """The facts for JSON."""
+    return {name: value for name, value in asdict(facts).items() if value is not None}
+
+
+def read(stored: Mapping[str, Any]) -> Facts:
+    """The facts out of a document, of other versions, too."""
+    known = {each.name for each in fields(Facts)}
+    return Facts(**{name: value for name, value in stored.items() if name in known})
+
+
+def silence(age_seconds: float, limit: float = SILENT_SECONDS) -> Finding | None:
+    """What it means that a daemon was last heard of so long ago: a frozen one cannot say how it is."""
+    if age_seconds <= limit:
+        return None
+    return Finding("heartbeat", round(age_seconds, 1), limit, f"silent for {age_seconds:.0f} s")
+
+
+def name_of(types: Sequence[str]) -> str:
+    """What the daemon of these types is called."""
+    return ALL if set(types) >= set(kinds.NAMES) else "+".join(sorted(types))
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a daemon of this host wrote `age_seconds` ago; `name` is that of its types."""
+
+    name: str
+    host: str
+    pid: int
+    facts: Facts
+    age_seconds: float
+
+
+class HealthFile:
+    """A daemon's file below `folder`; there from its start to its end in order."""
+
+    def __init__(self, folder: Path, host: str, name: str) -> None:
+        self._folder = folder
+        self._path = folder / f"{host}.{name}{_SUFFIX}"
+        self._about = {"host": host, "name": name, "pid": os.getpid()}
+
+    def begin(self, facts: Facts) -> None:
+        """Write it the first time: files of daemons that cannot be there beside this one go."""
+        host, name = self._about["host"], self._about["name"]
+        for path in self._folder.glob(f"*{_SUFFIX}"):
+            if path.name == f"{host}.{ALL}{_SUFFIX}" or (name == ALL and path.name.startswith(f"{host}.")):
+                with suppress(OSError):
+                    path.unlink()
+        self.write(facts)
+
+    def write(self, facts: Facts) -> None:
+        """Replace it. A disk that is full lets it grow old, which tells, too."""
+        # The clock that goes on while the machine sleeps, and that nobody sets.
+        told = {**self._about, "at": time.clock_gettime(time.CLOCK_BOOTTIME), "facts": document(facts)}
+        new = self._path.with_suffix(".new")
+        with suppress(OSError):
+            new.write_bytes(orjson.dumps(told))
+            new.replace(self._path)
+
+    def remove(self) -> None:
+        with suppress(OSError):
+            self._path.unlink()
+
+
+def said(folder: Path) -> Sequence[Said]:
+    """What the daemons of this host last wrote, but for those that ended in order. Raises OSError."""
+    found = []
+    for path in sorted(folder.glob(f"*{_SUFFIX}")) if folder.is_dir() else ():
+        try:
+            told = orjson.loads(path.read_bytes())
+            age = time.clock_gettime(time.CLOCK_BOOTTIME) - told["at"]
+            # It was written before the machine last started: by a daemon that is no more.
+            age = age if age >= 0 else time.time() - path.stat().st_mtime
+            found.append(Said(told["name"], told["host"], told["pid"], read(told["facts"]), age))
+        except (ValueError, KeyError, TypeError, FileNotFoundError):
+            continue
+    return found
