@@ -356,6 +356,19 @@ def test_a_number_in_the_output_is_compared(tmp_path: Path) -> None:
         watched.events()
 
 
+def test_a_failure_is_told_although_there_is_no_number_to_compare(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    output.write_text("1\n")
+    watched = Watched("command", "above", "failed", "recovered", command=f"cat {output}", threshold=10)
+    assert watched.events() == watched.events() == []
+    output.unlink()
+    assert watched.types() == ["command.failed"]
+    with pytest.raises(CheckFailed, match="printed no number"):
+        watched.events()
+    output.write_text("1\n")
+    assert watched.types() == ["command.recovered"]
+
+
 def test_commands_see_nothing_of_the_daemon_s_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPASSWORD", "s3same")
     watched = Watched("command", command="env", timeout="5s")

@@ -78,7 +78,13 @@ class _Check:
         noticed = self._compare_exit(ended, moment)
         if ended.timed_out:
             return noticed  # what was printed until then says nothing
-        return noticed + self._compare_output(ended, moment) + self._match(ended, moment) + self._measure(ended, moment)
+        noticed += self._compare_output(ended, moment) + self._match(ended, moment)
+        try:
+            return noticed + self._measure(ended, moment)
+        except CheckFailed:
+            if not noticed:  # else the next look raises it
+                raise
+            return noticed
 
     def _compare_exit(self, ended: Ended, moment: Moment) -> list[Noticed]:
         failed = ended.timed_out or ended.exit_code != self._expected
