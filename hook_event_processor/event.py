@@ -47,6 +47,7 @@ class Outcome(enum.StrEnum):
     MEMORY = "memory"
     REFUSED = "refused"
     STUCK = "stuck"
+    DIED = "died"
 
 
 # Runs report their outcome as one byte: 97 ("a") and on, in this order; the first GOOD are no failures.

@@ -94,7 +94,8 @@ GRANT INSERT ON event_hook_executions TO hook_processor;
 -- Python handlers, which processors register themselves, and counters.
 GRANT INSERT (name, kind, event_types, description), UPDATE (event_types, description, run_count, last_run)
     ON hooks TO hook_processor;
-GRANT SELECT, INSERT, UPDATE, DELETE ON hook_processors, hook_state, hook_state_locks TO hook_processor;
+GRANT SELECT, INSERT, UPDATE, DELETE ON hook_processors, hook_state, hook_state_locks, hook_suspects
+    TO hook_processor;
 -- That a host is silent, or of another version.
 GRANT SELECT, UPDATE (status, mismatches) ON hosts TO hook_processor;
 
@@ -121,7 +122,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON hook_state TO hook_author;
 -- hook_reader: everything but secrets, and what hooks remember, where tokens may lie.
 GRANT SELECT ON hook_events, events, event_hook_executions, hooks, hook_versions, hook_libraries, hook_library_versions,
                 hook_registry, hook_processors, hook_migrations, event_types, hosts, watchers, watcher_registry,
-                hook_audit, hook_grants
+                hook_audit, hook_grants, hook_suspects
     TO hook_reader;
 GRANT SELECT (name, key_id, created_at, updated_at) ON hook_secrets TO hook_reader;
 GRANT SELECT (stack, scope, name, key, expires_at, updated_at) ON hook_state TO hook_reader;

@@ -69,7 +69,7 @@ def test_a_new_database_gets_every_migration_once(empty: Connection) -> None:
 def test_each_file_is_reported_as_it_is_applied(empty: Connection) -> None:
     reported: list[Migration] = []
     migrate(empty, report=reported.append)
-    assert [migration.version for migration in reported] == list(range(1, len(migrations()) + 1))
+    assert [migration.version for migration in reported] == [migration.version for migration in migrations()]
 
 
 def test_an_adopted_table_keeps_every_value(seeded: Connection) -> None:

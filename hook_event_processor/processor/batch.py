@@ -55,13 +55,13 @@ class Sorter:
         groups: dict[int, tuple[Hook, list[Row]]] = {}
         # What waits for slots is older than what has just come. While it
         # waits for more slots than are free, nobody else takes those.
-        for route, rows in self._by_route(claim.for_slots, succeeded):
+        for route, rows in self.by_route(claim.for_slots, succeeded):
             if not route.stages:
                 self._run_or_hold(batch, route, rows)  # nothing is left to run: acknowledged as it is
                 continue
             left = self._lease(batch, route, rows, free_slots, park=False)
             free_slots = left if free_slots - left == len(rows) * self._slots_of(route) else 0
-        for route, rows in self._by_route(claim.fresh + claim.due, succeeded):
+        for route, rows in self.by_route(claim.fresh + claim.due, succeeded):
             if self._needs_lease(route):
                 free_slots = self._lease(batch, route, rows, free_slots)
             else:
@@ -80,7 +80,8 @@ class Sorter:
             batch.held.update((event.event_id, event) for event in held)
         batch.pure_rows += rows
 
-    def _by_route(self, rows: Iterable[Row], succeeded: set[tuple[bytes, int]]) -> Iterable[tuple[Route, list[Row]]]:
+    def by_route(self, rows: Iterable[Row], succeeded: set[tuple[bytes, int]]) -> Iterable[tuple[Route, list[Row]]]:
+        """The rows of each route, which is what is left of it for them."""
         groups: dict[Route, list[Row]] = {}
         events_with_success = {event_id for event_id, _ in succeeded}
         for row in rows:

@@ -10,6 +10,7 @@ from typing import Any
 
 from hook_event_processor.event import Outcome
 from hook_event_processor.processor.pool import Pool
+from hook_event_processor.processor.quarantine.in_flight import Slots
 from hook_event_processor.registry import Hook
 from hook_event_processor.run import ChunkResult
 
@@ -40,9 +41,13 @@ class Chunk:
 class Executor:
     """Runs chunks on a pool of threads."""
 
-    def __init__(self, name: str, size: int, start_run: Callable[[], RunFunction]) -> None:
-        """`start_run` is called once on each thread, and gives the function that runs hooks there."""
+    def __init__(self, name: str, size: int, start_run: Callable[[], RunFunction], places: Slots) -> None:
+        """`start_run` is called once on each thread, and gives the function that runs hooks there.
+
+        What runs is written to `places`, for those who come after a death.
+        """
         self._start_run = start_run
+        self._places = places
         self._pool: Pool[Chunk] = Pool(name, size, self._start_worker)
 
     def submit(self, chunk: Chunk) -> None:
@@ -70,15 +75,19 @@ class Executor:
 
     def _start_worker(self) -> Callable[[Chunk], None]:
         run = self._start_run()
+        place = self._places.take()
 
         def work(chunk: Chunk) -> None:
             chunk.began = monotonic()
+            place.began(chunk.hook.id, chunk.hook.version, chunk.rows)
             try:
                 chunk.result = run(chunk.hook, chunk.rows, chunk.cancelled)
             except Exception as fault:
                 chunk.result = ChunkResult.refused(Outcome.FAILED, f"the processor failed: {fault!r}", len(chunk.rows))
-                chunk.done(chunk)
                 raise
-            chunk.done(chunk)
+            finally:
+                place.ended()
+                if chunk.result is not None:
+                    chunk.done(chunk)
 
         return work

@@ -50,6 +50,7 @@ class Housekeeping:
         self._failures = 0
         self._ended = 0
         self._sweep_at = self._fleet_at = 0.0
+        self.adopt: Callable[[Connection], None] = lambda _: None  # what processors that died have left
         self.backlog: int | None = None  # of the whole database, as it was a few seconds ago, up to COUNT_LIMIT
 
     def run(self, progress: Progress) -> None:
@@ -60,6 +61,8 @@ class Housekeeping:
                 self.write()
                 self._see_to_pauses()
                 self._see_to_hosts()
+                if self._connection is not None:
+                    self.adopt(self._connection)
                 self._sweep()
                 self._failures = 0
                 wait = self.resumption.due_in(_INTERVAL_SECONDS)

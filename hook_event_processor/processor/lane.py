@@ -16,12 +16,13 @@ from hook_event_processor.processor.leases import Leases
 from hook_event_processor.processor.lookout import Lookout
 from hook_event_processor.processor.outage import Outage, reconnect_delay
 from hook_event_processor.processor.pace import Paces, Stride
+from hook_event_processor.processor.quarantine.quarantine import Picked, Quarantine
 from hook_event_processor.processor.recording import Recorder
 from hook_event_processor.processor.report import Report
 from hook_event_processor.registry import Registry
 from hook_event_processor.settings import Settings
-from hook_event_processor.store import arrays
-from hook_event_processor.store.claim import Claim, Claims, succeeded
+from hook_event_processor.store import arrays, suspects
+from hook_event_processor.store.claim import Claim, Claims
 from hook_event_processor.store.database import PREPARE_AFTER, Database
 from hook_event_processor.telemetry.watchdog import Progress
 
@@ -43,6 +44,7 @@ class Parts:
     registry: Callable[[], Registry]
     executor: Executor
     leases: Leases
+    quarantine: Quarantine
     lookout: Lookout
     attempts: Attempts
     paces: Paces
@@ -152,6 +154,7 @@ class Lane:
             claim = claims.take(self._stride.limit, slots, monotonic())
             # An event of ours whose lease ran out is still running here: it only needs its lease back.
             parts.leases.keep_out(claim)
+            parts.quarantine.leases.keep_out(claim)
             if not claim.rows:
                 self._connection.rollback()
                 return False
@@ -160,7 +163,8 @@ class Lane:
             self._stride.claimed(len(claim.rows), size)
             if claim.again:
                 parts.lookout.help()
-            batch = self._sort(claim, slots)
+            batch, picked = self._sort(claim, slots)
+            parts.quarantine.write(self._connection, picked)
             leased = sum(item.slots for item in batch.to_lease)
             chunks = self._run(batch)
             verdict = recorder.commit(batch, judge(batch, *chunks, parts.attempts))
@@ -170,17 +174,21 @@ class Lane:
         finally:
             parts.leases.give_back(slots - leased)
         parts.leases.start(batch)
+        parts.quarantine.start(picked)
         self._tell(claim, batch, verdict, chunks[0])
         return claim.again
 
-    def _sort(self, claim: Claim, slots: int) -> Batch:
+    def _sort(self, claim: Claim, slots: int) -> tuple[Batch, Picked]:
+        """What runs here, and what runs in cells."""
         parts = self._parts
-        done: set[tuple[bytes, int]] = set()
+        past = suspects.NO_PAST
         seasoned = claim.due + claim.for_slots
         if seasoned:
             assert self._connection is not None  # noqa: S101 - it has claimed
-            done = succeeded(self._connection, arrays.uuids([row.id for row in seasoned]))
-        return Sorter(parts.registry(), parts.paces, parts.leases.slots).sort(claim, done, slots)
+            past = suspects.past(self._connection, arrays.uuids([row.id for row in seasoned]))
+        sorter = Sorter(parts.registry(), parts.paces, parts.leases.slots)
+        picked = parts.quarantine.pick(claim, past, sorter)
+        return sorter.sort(picked.rest, past.succeeded, slots), picked
 
     def _run(self, batch: Batch) -> tuple[list[Chunk], list[Chunk], list[Chunk]]:
         """Run what is pure; returns the chunks that finished, those that overran, and those that never began."""

@@ -48,6 +48,7 @@ class Leases:
         slots_freed: Callable[[], None],
         due_in: Callable[[float], None],
         may_prepare: Callable[[], bool],
+        recorder: LeaseRecorder | None = None,
     ) -> None:
         self.slots = slots
         self._may_prepare = may_prepare
@@ -62,7 +63,7 @@ class Leases:
         self._free = slots
         self._in_flight: dict[bytes, LeasedEvent] = {}
         self._finished: list[Finished] = []
-        self._recorder = LeaseRecorder(node, attempts)
+        self._recorder = recorder or LeaseRecorder(node, attempts)
         self._stopping = self._over = False
         self._connection: Connection | None = None
         self._heartbeat_at = self._long_runs_at = 0.0

@@ -22,13 +22,17 @@ def drain(machinery: Machinery, threads: Sequence[threading.Thread]) -> None:
     machinery.watchdog.stopping()
     machinery.lookout.stop()
     machinery.leases.stop()
+    machinery.quarantine.leases.stop()
     ends = time.monotonic() + DRAIN_SECONDS
     while time.monotonic() < ends and not _drained(machinery, threads):
         machinery.watchdog.tick()
         time.sleep(0.02)
     machinery.leases.end()
+    machinery.quarantine.leases.end()
     machinery.housekeeping.stop()
     _say_goodbye(machinery, threads)
+    machinery.keeper.close()
+    machinery.in_flight.close()
     machinery.run_log.close()
     logger.info("%s", machinery.metrics.line())
     logger.info("stopped")
@@ -36,7 +40,7 @@ def drain(machinery: Machinery, threads: Sequence[threading.Thread]) -> None:
 
 def _drained(machinery: Machinery, threads: Sequence[threading.Thread]) -> bool:
     lanes = [thread for thread in threads if thread.name.startswith(LANE_ROLE)]
-    return machinery.leases.idle and not any(thread.is_alive() for thread in lanes)
+    return machinery.leases.idle and machinery.quarantine.leases.idle and not any(thread.is_alive() for thread in lanes)
 
 
 def _say_goodbye(machinery: Machinery, threads: Sequence[threading.Thread]) -> None:
@@ -46,10 +50,11 @@ def _say_goodbye(machinery: Machinery, threads: Sequence[threading.Thread]) -> N
         logger.warning("leaving without a word to the database, which has been away for %.0f s", away)
         return
     for thread in threads:
-        if thread.name in ("leases", "housekeeping"):
+        if thread.name in ("leases", "quarantine", "housekeeping"):
             thread.join(1.0)  # the one may have something to tell, the other uses its connection
     try:
         machinery.leases.release()
+        machinery.quarantine.leases.release()
         machinery.housekeeping.write_stopped()
     except Exception as fault:
         logger.warning("leaving without a word to the database: %s", fault)

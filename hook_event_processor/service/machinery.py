@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from importlib.metadata import version
+from pathlib import Path
 
 from psycopg import Connection
 
@@ -13,6 +15,7 @@ from hook_event_processor.lua.door import Library, Services
 from hook_event_processor.lua.memory import MemoryBudget
 from hook_event_processor.processor import routing
 from hook_event_processor.processor.attempt import Attempts
+from hook_event_processor.processor.batch import Sorter
 from hook_event_processor.processor.executor import Executor
 from hook_event_processor.processor.hooks import HookRunner
 from hook_event_processor.processor.housekeeping import Housekeeping
@@ -22,6 +25,12 @@ from hook_event_processor.processor.lookout import Lookout
 from hook_event_processor.processor.outage import Outage
 from hook_event_processor.processor.own_events import OwnEvents
 from hook_event_processor.processor.pace import Paces
+from hook_event_processor.processor.quarantine import cell
+from hook_event_processor.processor.quarantine.adoption import Adoption
+from hook_event_processor.processor.quarantine.confined import ConfinedRunner
+from hook_event_processor.processor.quarantine.in_flight import InFlight
+from hook_event_processor.processor.quarantine.keeper import Keeper
+from hook_event_processor.processor.quarantine.quarantine import CELLS, ROOM, Quarantine
 from hook_event_processor.processor.report import Report
 from hook_event_processor.registry import Registry
 from hook_event_processor.retry import RetryPolicy
@@ -29,6 +38,7 @@ from hook_event_processor.service.condition import Condition
 from hook_event_processor.settings import Settings
 from hook_event_processor.store.database import Database
 from hook_event_processor.store.watch import LANE_ROLE
+from hook_event_processor.telemetry import journal
 from hook_event_processor.telemetry.metrics import Metrics
 from hook_event_processor.telemetry.runs import RunLog
 from hook_event_processor.telemetry.watchdog import Watchdog
@@ -48,13 +58,18 @@ class Machinery:
         self.metrics = Metrics()
         self.run_log = RunLog(logging.getLogger("HookRun"))
         self.library = Library(Services(settings, database))
-        self._make_executors()
+        self.in_flight = InFlight(database, node, chunks=settings.lanes + 1, workers=settings.workers, apart=CELLS)
+        cells = cell.Cell(settings, database, handlers)
+        self.keeper = Keeper(cell.prepare, cells.serve, journal.descriptors)
         origin = {"host": socket.gethostname(), "instance": settings.instance, "version": own_version()}
         policy = RetryPolicy(settings.max_retry_count, settings.retry_delay, settings.retry_max_delay)
         attempts = Attempts(policy, origin, OwnEvents(origin) if settings.own_events else None)
+        self.quarantine = Quarantine(node, attempts)
+        self._make_executors()
         paces = Paces()
         report = Report(self.metrics, self.run_log, paces)
         self._make_workers(database, node, attempts, paces, report)
+        self._make_quarantine(database, node, attempts, paces, report)
         self.condition = Condition(self, settings, node)
         self.housekeeping = Housekeeping(database, report, self.outage, self.condition.describe, self._floor, settings)
 
@@ -65,8 +80,9 @@ class Machinery:
         aside = threads * settings.hook_memory
         for_chunks = MemoryBudget(aside, settings.hook_memory)
         for_slots = MemoryBudget(settings.hook_memory_total - aside, settings.hook_memory)
-        self.chunks = Executor("chunk", threads, lambda: self._start_run(for_chunks))
-        self.slots = Executor("worker", settings.workers, lambda: self._start_run(for_slots))
+        self.chunks = Executor("chunk", threads, lambda: self._start_run(for_chunks), self.in_flight.chunks)
+        self.slots = Executor("worker", settings.workers, lambda: self._start_run(for_slots), self.in_flight.workers)
+        self.cells = Executor("cell", CELLS, self._start_confined, self.in_flight.apart)
 
     def _make_workers(self, database: Database, node: str, attempts: Attempts, paces: Paces, report: Report) -> None:
         settings = self._settings
@@ -100,6 +116,7 @@ class Machinery:
             lambda: self._registry,
             self.chunks,
             self.leases,
+            self.quarantine,
             self.lookout,
             attempts,
             paces,
@@ -107,6 +124,35 @@ class Machinery:
             self.outage,
         )
         self.lanes = [Lane(f"{LANE_ROLE} {number}", parts) for number in range(1, settings.lanes + 1)]
+
+    def _make_quarantine(self, database: Database, node: str, attempts: Attempts, paces: Paces, report: Report) -> None:
+        settings = self._settings
+        self.quarantine.leases = Leases(
+            database,
+            node,
+            ROOM,
+            self.cells,
+            attempts,
+            report,
+            self.outage,
+            slots_freed=lambda: None,
+            due_in=self.lookout.due_in,
+            may_prepare=lambda: self.lookout.may_prepare,
+            recorder=self.quarantine.recorder,
+        )
+        self.adoption = Adoption(
+            run_directory(settings) / "in-flight",
+            database,
+            self.quarantine,
+            self.keeper,
+            settings.max_payload_size,
+            lambda: Sorter(self._registry, paces, self.leases.slots),
+        )
+
+    def _start_confined(self) -> ConfinedRunner:
+        return ConfinedRunner(
+            self.keeper, self._settings.hook_memory, lambda: self.library.policy, self.quarantine.spent
+        )
 
     def _start_run(self, budget: MemoryBudget) -> HookRunner:
         return HookRunner(self._settings.hook_memory, self._settings.max_payload_size, budget, self.library)
@@ -127,6 +173,12 @@ class Machinery:
     def stuck(self) -> int:
         """Threads that do not come back from a run that was given up."""
         return self.chunks.stuck + self.slots.stuck
+
+
+def run_directory(settings: Settings) -> Path:
+    """Where files lie that need not outlive the host's next start: systemd's for this unit, or the home."""
+    given = os.environ.get("RUNTIME_DIRECTORY")
+    return Path(given.split(":")[0]) if given else settings.home
 
 
 def own_version() -> str:

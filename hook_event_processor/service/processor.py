@@ -20,7 +20,7 @@ from hook_event_processor.handover import change
 from hook_event_processor.processor import routing
 from hook_event_processor.processor.outage import reconnect_delay
 from hook_event_processor.service.drain import drain
-from hook_event_processor.service.machinery import Machinery
+from hook_event_processor.service.machinery import Machinery, run_directory
 from hook_event_processor.settings import Settings
 from hook_event_processor.stop import Stop
 from hook_event_processor.store import migrate
@@ -38,6 +38,8 @@ STILL_SECONDS = 25.0
 # So many threads that would not end are worth a restart, but not every minute.
 MAX_STUCK = 4
 MIN_UPTIME_SECONDS = 60.0
+# What was running as a predecessor died is tried apart before anything else begins, if it does not take long.
+VERDICT_SECONDS = 1.5
 EX_TEMPFAIL, EX_CONFIG = 75, 78  # sysexits.h
 
 HANDLERS = "hook_event_processor.handlers"  # entry points: functions that take an EventHandlerRegistry
@@ -114,6 +116,8 @@ class HookEventProcessor:
         """The lookout connects first: the lanes need its registry, and to know whether sessions are really ours."""
         self._connect_lookout()
         parts = self._machinery
+        quarantine = self._thread("quarantine", parts.quarantine.leases.run)
+        self._take_over(quarantine)
         self._threads = [
             self._thread("lookout", parts.lookout.run),
             self._thread("leases", parts.leases.run),
@@ -122,6 +126,20 @@ class HookEventProcessor:
         ]
         for thread in self._threads:
             thread.start()
+        self._threads.append(quarantine)
+
+    def _take_over(self, quarantine: threading.Thread) -> None:
+        """Make suspects of what processors were running that died, and wait a little for what comes of them."""
+        parts = self._machinery
+        parts.in_flight.open(run_directory(self.settings) / "in-flight")
+        try:
+            with self.database.session("adoption") as connection:
+                parts.adoption.prepare(connection)
+        except Exception as fault:
+            parts.outage.notice(fault, "what died processors were running is not known yet", None, 0)
+        parts.housekeeping.adopt = parts.adoption.look
+        quarantine.start()
+        parts.quarantine.await_verdicts(VERDICT_SECONDS, self._tick)
 
     def _connect_lookout(self) -> None:
         attempt = 0

@@ -87,6 +87,12 @@ def fields(
     return {"journal": {name: str(value) for name, value in given.items() if value not in (None, "")}}
 
 
+def descriptors() -> list[int]:
+    """What the log is written to: a process that is forked from this one keeps these, to log as well."""
+    handlers = logging.getLogger().handlers
+    return [handler.descriptor for handler in handlers if isinstance(handler, JournalHandler)]
+
+
 def stderr_is_the_journal() -> bool:
     """Whether stderr is the very stream that systemd connected to the journal (systemd.exec(5), $JOURNAL_STREAM)."""
     try:
@@ -114,6 +120,11 @@ class JournalHandler(logging.Handler):
         self._transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
         self._lost = 0
         self._paused_until = 0.0
+
+    @property
+    def descriptor(self) -> int:
+        """Of its socket."""
+        return int(self._transport.socket.fileno())
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send one record; never raises."""
