@@ -200,6 +200,8 @@ class Daemon:
         self._watchdog.status(f"{told}; {self._status_line()}" if told else self._status_line())
 
     def _status_line(self) -> str:
+        if self._sender.refused:
+            return f"waiting: another daemon of {self._settings.host} watches {self._sender.refused}"
         watching = f"{self._looks.count} watchers"
         if self._looks.failing:
             watching += f", {self._looks.failing} cannot look"

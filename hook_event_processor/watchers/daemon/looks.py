@@ -88,6 +88,10 @@ class Looks:
         """From any thread: the watchers are those of the copy, unless it is known already who they are."""
         self._inbox.put(self._define_from_copy)
 
+    def rest(self) -> None:
+        """From any thread: look no more until define(). What is known is kept: what changes meanwhile is seen late."""
+        self._inbox.put(self._rest)
+
     def take_looked(self) -> list[Looked]:
         """From any thread: what is to be said of watchers that have looked since this was last asked."""
         with self._looked_lock:
@@ -225,6 +229,17 @@ class Looks:
             self._define(self._store.definitions())
         except (sqlite3.Error, ValueError) as fault:
             logger.error("the copy of the watchers cannot be read: %s", fault)
+
+    def _rest(self) -> None:
+        if self._rows is None:
+            return
+        for watch in self._watches.values():
+            if watch.turn is not None:
+                self._schedule.remove(watch.turn)
+            self._settling.forget(watch)
+        self._ledger.write(float("inf"))
+        self._watches, self._rows, self._errors = {}, None, {}
+        self._changes.watch({})
 
     def _paths(self) -> list[tuple[Watch, Sequence[str]]]:
         found = [(watch, watch.kind.paths(watch.definition)) for watch in self._watches.values()]

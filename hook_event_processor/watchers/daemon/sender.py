@@ -28,6 +28,7 @@ from hook_event_processor.watchers.daemon import agent, health
 from hook_event_processor.watchers.daemon.envelope import Envelopes
 from hook_event_processor.watchers.daemon.local_store import LocalStore
 from hook_event_processor.watchers.daemon.looks import Looks
+from hook_event_processor.watchers.daemon.standing import Standing
 
 logger = logging.getLogger("Watchers")
 
@@ -36,6 +37,7 @@ _WAIT = wait_exponential_jitter(multiplier=0.25, max=10.0, jitter=0.25)
 _LOOKED_SECONDS = 5.0  # between two writings of when watchers have looked
 _FAULT_SECONDS = 0.5
 _REVISION_SECONDS = 2.0  # a notification that does not arrive is not missed
+_STANDING_SECONDS = 1.0  # between two questions for a lock that another daemon has
 _SENDING_SECONDS = 1.0  # of one batch after the other, before anything else has its turn
 
 
@@ -62,6 +64,7 @@ class Sender:
         self._types = types
         self._version = version
         self._facts = facts
+        self._standing = Standing(store, settings.host, types)
         self._taken_at: float | None = None
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._connection: Connection | None = None
@@ -93,6 +96,11 @@ class Sender:
         """From any thread: the host's health is to be said soon."""
         self._beat_at = 0.0
         self.ring()
+
+    @property
+    def refused(self) -> str | None:
+        """A type that another daemon of this host watches by the database's word; None: there is none."""
+        return self._standing.refused
 
     def spooled(self) -> None:
         """From any thread: there are new events in the store."""
@@ -129,8 +137,12 @@ class Sender:
             progress.mark()
             try:
                 connection = self._connected()
-                self._step(connection, monotonic(), progress)
-                self._wait(connection)
+                # Behind a transaction pooler, where nobody listens, a session's locks would be anybody's.
+                if not self.settings.listen or self._standing.is_ours(connection):
+                    self._step(connection, monotonic(), progress)
+                    self._wait(connection)
+                else:
+                    self._stand_by(progress)
             except (psycopg.Error, HookEventProcessorError, sqlite3.Error, OSError) as fault:
                 self._pause(self._failed(fault), progress)
         self._leave()
@@ -139,7 +151,8 @@ class Sender:
         ends_at = self._ends_at
         if ends_at is None:
             return False
-        return not self._more or self._away_since is not None or monotonic() >= ends_at
+        is_idle = not self._more or self._away_since is not None or self.refused is not None
+        return is_idle or monotonic() >= ends_at
 
     def _connected(self) -> Connection:
         if self._connection is None:
@@ -178,6 +191,14 @@ class Sender:
             self._say_looked(connection)
         if self._more:
             self._send(connection, progress)
+
+    def _stand_by(self, progress: Progress) -> None:
+        """Leave everything to the other daemon, if there is one, for a moment."""
+        if self.refused:
+            self._looks.rest()
+        self._revision = None
+        self._taken_at = monotonic()  # the database is there
+        self._pause(_STANDING_SECONDS, progress)
 
     def _refresh(self, connection: Connection) -> None:
         """Read the definitions if they are other ones than before."""
@@ -286,12 +307,13 @@ class Sender:
         if self._away_since is None:
             self._away_since = monotonic()
             logger.warning("events wait on the disk, trying again: %s", one_line(fault))
-            self._looks.define_as_before()
+            if self.refused is None:
+                self._looks.define_as_before()
         return wait_after(_WAIT, self._failures)
 
     def _leave(self) -> None:
         """Say goodbye, if anybody is there to hear it."""
-        if self._connection is None:
+        if self._connection is None or self.refused:
             return
         try:
             self._say_looked(self._connection)

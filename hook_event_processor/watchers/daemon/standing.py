@@ -1,0 +1,64 @@
+"""Whether this daemon is the one of its host and types: file locks say so for one store, and this for all."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+
+from psycopg import Connection, errors
+
+from hook_event_processor.store import watcher_locks
+from hook_event_processor.store.watcher_locks import Refused, Session
+from hook_event_processor.watchers.daemon.local_store import LocalStore
+
+logger = logging.getLogger("Watchers")
+
+
+class Standing:
+    """What the database says of it. A daemon that has its locks keeps them through an outage, if nobody else asks."""
+
+    def __init__(self, store: LocalStore, host: str, types: Sequence[str]) -> None:
+        self._store = store
+        self._host = host
+        self._types = types
+        self._note = f"session of {min(types)}"  # no other daemon of this store has that type
+        self._holds: Connection | None = None
+        self.refused: str | None = None
+
+    def is_ours(self, connection: Connection) -> bool:
+        """Whether this session has the locks of all our types now. False: `refused` is a type that another has."""
+        if connection is self._holds:
+            return True
+        refused = watcher_locks.take(connection, self._host, self._types)
+        if refused is not None and self._is_left_by_us(refused):
+            # Its connection broke, and the server waits for it still.
+            with suppress(errors.InsufficientPrivilege):
+                watcher_locks.end(connection, self._last_session())
+            return False
+        self._say(refused)
+        if refused is not None:
+            return False
+        self._store.keep_note(self._note, " ".join(map(str, watcher_locks.own_session(connection))))
+        self._holds = connection
+        return True
+
+    def _is_left_by_us(self, refused: Refused) -> bool:
+        return refused.holder is not None and refused.holder == self._last_session()
+
+    def _last_session(self) -> Session:
+        pid, _, started = (self._store.note(self._note) or "0 ").partition(" ")
+        return Session(int(pid), started)
+
+    def _say(self, refused: Refused | None) -> None:
+        now = refused.type if refused else None
+        if now and self.refused is None:
+            logger.warning(
+                "another daemon of %s watches %s, with another HEP_HOME or on a machine of the same HOST_NAME:"
+                " waiting until it ends",
+                self._host,
+                now,
+            )
+        elif self.refused and now is None:
+            logger.info("the other daemon of %s has ended", self._host)
+        self.refused = now
