@@ -22,7 +22,7 @@ LIMIT = 100
 # A block each for a row's page and its index entry, at the most, and a few for the way down the index.
 FEW_BLOCKS = 10
 TYPES = {"limit": "int", "after": "bigint", "max_payload": "int"}
-VALUES = {"limit": LIMIT, "after": 0, "max_payload": 100_000}
+VALUES = {"limit": LIMIT, "after": PROCESSED, "max_payload": 100_000}
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,7 @@ def _crowd(connection: Connection) -> None:
             " SELECT 'task', 'started', %s FROM generate_series(1, %s)",
             (priority, count),
         )
+    connection.execute("UPDATE hook_events_floor SET seq = (SELECT max(seq) FROM hook_events WHERE processed)")
     connection.execute("VACUUM ANALYZE hook_events")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -10,16 +11,20 @@ from typing import Any
 from psycopg import Connection
 
 from hook_event_processor.processor import fleet
+from hook_event_processor.processor.floors import Floors
 from hook_event_processor.processor.outage import Outage, reconnect_delay
 from hook_event_processor.processor.report import Report
 from hook_event_processor.processor.resumption import Resumption
 from hook_event_processor.settings import Settings
-from hook_event_processor.store import handlers, own_events, processors, state
+from hook_event_processor.store import handlers, own_events, processors, state, waiting
 from hook_event_processor.store.database import Database
 from hook_event_processor.telemetry.watchdog import Progress
 
+logger = logging.getLogger("HookEventProcessor")
+
 _INTERVAL_SECONDS = fleet.HEARTBEAT_SECONDS
 _FLEET_SECONDS = 10.0
+_PATROL_ROWS, _PATROL_SECONDS = 5_000, 600.0  # at a time; between two questions whether it is time for one
 _SWEEP_SECONDS = 60.0  # between two removals of keys of state that have expired; nobody sees them meanwhile
 
 
@@ -32,16 +37,16 @@ class Housekeeping:
         report: Report,
         outage: Outage,
         describe: Callable[[], Mapping[str, Any]],
-        floor: Callable[[], int],
+        floors: Floors,
         settings: Settings,
     ) -> None:
-        """`describe` gives the processor's row, as store.processors.say takes it; `floor` that of the lanes."""
+        """`describe` gives the processor's row, as store.processors.say takes it."""
         self._settings = settings
         self._database = database
         self._report = report
         self._outage = outage
         self._describe = describe
-        self._floor = floor
+        self._floors = floors
         self._stopping = threading.Event()
         self._bell = threading.Event()
         self.resumption = Resumption(self.hurry)
@@ -49,6 +54,9 @@ class Housekeeping:
         self._run_counts: dict[int, int] = {}
         self._failures = 0
         self._ended = 0
+        self._raised = 0
+        self._patrol = waiting.Patrol()
+        self._patrol_at = 0.0
         self._sweep_at = self._fleet_at = 0.0
         self.adopt: Callable[[Connection], None] = lambda _: None  # what processors that died have left
         self.backlog: int | None = None  # of the whole database, as it was a few seconds ago, up to COUNT_LIMIT
@@ -59,6 +67,7 @@ class Housekeeping:
             progress.mark()
             try:
                 self.write()
+                self._see_to_floor()
                 self._see_to_pauses()
                 self._see_to_hosts()
                 if self._connection is not None:
@@ -104,7 +113,7 @@ class Housekeeping:
             processors.forget(self._connection)
             self._fleet_at = time.monotonic() + fleet.GRACE_SECONDS
         processors.say(self._connection, {**self._describe(), **changed})
-        self.backlog = processors.waiting(self._connection, self._floor())
+        self.backlog = processors.waiting(self._connection, self._floors.lowest)
         for hook_id, count in self._report.take_run_counts().items():
             self._run_counts[hook_id] = self._run_counts.get(hook_id, 0) + count
         if self._run_counts:
@@ -114,6 +123,18 @@ class Housekeeping:
     def _see_to_pauses(self) -> None:
         if self._connection is not None:
             self.resumption.step(self._connection)
+
+    def _see_to_floor(self) -> None:
+        floor, now = self._floors.highest, time.monotonic()
+        if self._connection is None:
+            return
+        if floor > self._raised:
+            self._raised = waiting.raise_floor(self._connection, floor)
+        if now >= self._patrol_at:
+            found = self._patrol.step(self._connection, _PATROL_ROWS)
+            if found:
+                logger.warning("%d events waited where no claim looks for them, and are due now", found)
+            self._patrol_at = now + (0.0 if self._patrol.under_way else _PATROL_SECONDS)
 
     def _see_to_hosts(self) -> None:
         now = time.monotonic()

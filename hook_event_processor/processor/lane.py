@@ -12,6 +12,7 @@ from psycopg import Connection
 from hook_event_processor.processor.attempt import Attempts
 from hook_event_processor.processor.batch import Batch, Sorter, Verdict, judge
 from hook_event_processor.processor.executor import Chunk, Executor
+from hook_event_processor.processor.floors import Floors
 from hook_event_processor.processor.leases import Leases
 from hook_event_processor.processor.lookout import Lookout
 from hook_event_processor.processor.outage import Outage, reconnect_delay
@@ -50,6 +51,7 @@ class Parts:
     paces: Paces
     report: Report
     outage: Outage
+    floors: Floors
 
 
 class Latch:
@@ -82,11 +84,17 @@ class Lane:
         self._failures = self._outages = 0
         self._full_pass = threading.Event()
         self._stride = Stride(parts.settings.batch_size)
+        parts.floors.add(self)
 
     @property
     def floor(self) -> int:
         """The seq up to which no fresh row waits, as far as this lane knows."""
         return self._claims.floor if self._claims is not None else 0
+
+    @property
+    def reached(self) -> int:
+        """The highest seq that this lane has read."""
+        return self._claims.reached if self._claims is not None else 0
 
     def full_pass(self) -> None:
         """Look at all pending rows with the next claim."""
@@ -151,7 +159,7 @@ class Lane:
         slots = parts.leases.reserve()
         leased = 0
         try:
-            claim = claims.take(self._stride.limit, slots, monotonic())
+            claim = claims.take(self._stride.limit, slots, monotonic(), parts.floors.reached)
             # An event of ours whose lease ran out is still running here: it only needs its lease back.
             parts.leases.keep_out(claim)
             parts.quarantine.leases.keep_out(claim)

@@ -19,6 +19,7 @@ from time import monotonic
 
 from psycopg import Connection, Notify
 
+from hook_event_processor.processor.floors import Floors
 from hook_event_processor.processor.idlers import Idlers
 from hook_event_processor.processor.outage import Outage, reconnect_delay
 from hook_event_processor.store import watch
@@ -53,7 +54,7 @@ class Lookout:
         *,
         poll_interval: float,
         may_listen: bool,
-        floor: Callable[[], int],
+        floors: Floors,
         free_slots: Callable[[], bool],
         reload: Callable[[Connection], None],
         full_pass: Callable[[], None],
@@ -67,7 +68,7 @@ class Lookout:
         self._outage = outage
         self._poll_interval = poll_interval
         self._may_listen = may_listen
-        self._floor = floor
+        self._floors = floors
         self._free_slots = free_slots
         self._reload = reload
         self._full_pass = full_pass
@@ -289,7 +290,7 @@ class Lookout:
             # Before the look: what lanes say while it goes on is for the next.
             interval = self._poll_interval if self.listening else min(self._poll_interval, _REVISION_SECONDS)
             self._look_at = began + interval
-        look = watch.look(connection, 0 if full else self._floor())
+        look = watch.look(connection, 0 if full else self._floors.lowest)
         now = monotonic()
         self._due_at = None if look.due is None else now + look.due
         self._slot_due_at = None if look.slot_due is None else now + look.slot_due
@@ -300,6 +301,8 @@ class Lookout:
             if full:
                 self._full_pass()
             self._idlers.wake(remember=False)
+        elif not self._floors.settled:
+            self._idlers.wake(remember=False)  # to raise the floor: looks begin there
 
     def _wake_if_due(self, now: float) -> None:
         slot_due = self._slot_due_at is not None and now >= self._slot_due_at and self._free_slots()

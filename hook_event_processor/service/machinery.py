@@ -17,6 +17,7 @@ from hook_event_processor.processor import routing
 from hook_event_processor.processor.attempt import Attempts
 from hook_event_processor.processor.batch import Sorter
 from hook_event_processor.processor.executor import Executor
+from hook_event_processor.processor.floors import Floors
 from hook_event_processor.processor.hooks import HookRunner
 from hook_event_processor.processor.housekeeping import Housekeeping
 from hook_event_processor.processor.lane import Lane, Parts
@@ -53,6 +54,7 @@ class Machinery:
         self._settings = settings
         self._handlers = handlers
         self._registry = Registry()
+        self._floors = Floors()
         self.outage = Outage()
         self.watchdog = Watchdog()
         self.metrics = Metrics()
@@ -71,7 +73,7 @@ class Machinery:
         self._make_workers(database, node, attempts, paces, report)
         self._make_quarantine(database, node, attempts, paces, report)
         self.condition = Condition(self, settings, node)
-        self.housekeeping = Housekeeping(database, report, self.outage, self.condition.describe, self._floor, settings)
+        self.housekeeping = Housekeeping(database, report, self.outage, self.condition.describe, self._floors, settings)
 
     def _make_executors(self) -> None:
         settings = self._settings
@@ -91,7 +93,7 @@ class Machinery:
             self.outage,
             poll_interval=settings.poll_interval,
             may_listen=settings.listen,
-            floor=self._floor,
+            floors=self._floors,
             free_slots=lambda: self.leases.free > 0,
             reload=self._reload,
             full_pass=self._full_pass,
@@ -122,6 +124,7 @@ class Machinery:
             paces,
             report,
             self.outage,
+            self._floors,
         )
         self.lanes = [Lane(f"{LANE_ROLE} {number}", parts) for number in range(1, settings.lanes + 1)]
 
@@ -161,9 +164,6 @@ class Machinery:
         self._registry = routing.load(connection, self._handlers)
         self.housekeeping.resumption.set(self._registry.pauses)
         logger.info("%d Lua hooks are enabled", len(self._registry.hooks))
-
-    def _floor(self) -> int:
-        return min(lane.floor for lane in self.lanes)
 
     def _full_pass(self) -> None:
         for lane in self.lanes:

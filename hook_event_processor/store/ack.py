@@ -16,8 +16,10 @@ LEASE_SECONDS = 9.0
 HEARTBEAT_SECONDS = 3.0
 
 # By row address: a locked row stays where it is, and needs no index to be found.
+# Of a fresh row of the default priority no index entry changes either.
 PROCESSED = """
-UPDATE hook_events SET processed = TRUE, processed_at = greatest(clock_timestamp(), created_at)
+UPDATE hook_events SET processed = TRUE, processed_at = greatest(clock_timestamp(), created_at),
+       dequeued = priority <> 5 OR available_at IS NOT NULL
 WHERE ctid = ANY(%b)
 """
 
@@ -60,7 +62,8 @@ WHERE NOT processed AND (id, lease_token) IN (SELECT * FROM unnest(%b, %s::uuid[
 HELD = f"{_LEASED_ROWS} ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"
 
 FINISHED = """
-UPDATE hook_events SET processed = TRUE, processed_at = greatest(clock_timestamp(), created_at), lease_token = NULL
+UPDATE hook_events SET processed = TRUE, processed_at = greatest(clock_timestamp(), created_at), dequeued = TRUE,
+       lease_token = NULL
 WHERE id = ANY(%b)
 """
 

@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 
 from psycopg import Connection
 
+from hook_event_processor.store import waiting
 from hook_event_processor.store.arrays import UuidArray
 
 # A full pass repairs what no cursor can see: rows that a dead processor let go.
 FULL_PASS_SECONDS = 30.0
 # How long a cursor runs ahead before it looks again at what was committed behind it.
 PASS_SECONDS = 2.0
-_MARK_SECONDS = 0.25
+_MARK_SECONDS = 0.05
 
 
 class Row(NamedTuple):
@@ -61,22 +62,18 @@ _COLUMNS = f"""
     id, source, action, resource, resource_id, coalesce(occurred_at, created_at), {_PAYLOAD}, {_METADATA},
     retry_count + 1, priority, seq, ctid, greatest(created_at, available_at)
 """
-_FRESH_ROWS = "NOT processed AND available_at IS NULL AND failed_at IS NULL"
 # statement_timestamp(): the index can be searched by a STABLE value; of a volatile one every scheduled row is read.
-_DUE_ROWS = "NOT processed AND available_at IS NOT NULL AND failed_at IS NULL AND available_at <= statement_timestamp()"
+_DUE = f"{waiting.DUE} AND available_at <= statement_timestamp()"
 _LOCK = "LIMIT %(limit)s FOR UPDATE SKIP LOCKED"
 
-# Keyset, not a bare ORDER BY: under a held snapshot the dead index entries
-# before the cursor would be read again by every claim.
-FRESH = (
-    f"SELECT {_COLUMNS} FROM hook_events WHERE {_FRESH_ROWS} AND priority = 5 AND seq > %(after)s ORDER BY seq {_LOCK}"
-)
+# Keyset, not a bare ORDER BY: what is done lies before the cursor.
+FRESH = f"SELECT {_COLUMNS} FROM hook_events WHERE {waiting.FRESH} AND seq > %(after)s ORDER BY seq {_LOCK}"
 URGENT = f"""SELECT {_COLUMNS} FROM hook_events
-WHERE {_FRESH_ROWS} AND priority <> 5 AND priority < 5 ORDER BY priority, seq {_LOCK}"""
+WHERE {waiting.PRIORITIZED} AND priority < 5 ORDER BY priority, seq {_LOCK}"""
 UNHURRIED = f"""SELECT {_COLUMNS} FROM hook_events
-WHERE {_FRESH_ROWS} AND priority <> 5 AND priority > 5 ORDER BY priority, seq {_LOCK}"""
-DUE = f"SELECT {_COLUMNS} FROM hook_events WHERE NOT needs_slot AND {_DUE_ROWS} ORDER BY available_at {_LOCK}"
-DUE_FOR_SLOT = f"SELECT {_COLUMNS} FROM hook_events WHERE needs_slot AND {_DUE_ROWS} ORDER BY available_at {_LOCK}"
+WHERE {waiting.PRIORITIZED} AND priority > 5 ORDER BY priority, seq {_LOCK}"""
+DUE = f"SELECT {_COLUMNS} FROM hook_events WHERE NOT needs_slot AND {_DUE} ORDER BY available_at {_LOCK}"
+DUE_FOR_SLOT = f"SELECT {_COLUMNS} FROM hook_events WHERE needs_slot AND {_DUE} ORDER BY available_at {_LOCK}"
 
 _XMIN = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 _OWN_XID = "SELECT pg_current_xact_id()::text::bigint"
@@ -108,9 +105,9 @@ class Cursor:
         if self._mark is not None and self._mark[1] < xmin:
             self._candidate, self._mark = self._mark[0], None
 
-    def restart(self) -> None:
-        """Forget all: the next pass is a full one."""
-        self.position = self.floor = self.reached = 0
+    def restart(self, floor: int) -> None:
+        """Forget all but the floor of the table: the next pass is a full one."""
+        self.position = self.floor = self.reached = floor
         self._mark = self._candidate = None
 
     def advance(self, position: int, *, to_the_end: bool) -> None:
@@ -160,36 +157,48 @@ class Claims:
         """The seq up to which no fresh row waits, as far as this lane knows."""
         return self._cursor.floor
 
+    @property
+    def reached(self) -> int:
+        """The highest seq that was read."""
+        return self._cursor.reached
+
     def full_pass(self) -> None:
         """Let the next claim begin from the very start: rows behind the cursor may have been let go."""
         self._full_pass_at = 0.0
 
-    def take(self, limit: int, free_slots: int, now: float) -> Claim:
+    def take(self, limit: int, free_slots: int, now: float, reached: int = 0) -> Claim:
         """Lock the rows to run next, `limit` of them; `now` is monotonic, in seconds.
 
+        `reached` is the highest seq that another lane has read, if it is higher.
         Rows of priorities before 5 come first, those after it only when there
         is room; due rows get up to a tenth of a batch, and those that must run
         in a slot are no more than there are free ones. Does not commit.
         """
         due_limit = max(limit // 10, 1)
         starts_pass = self._starts_pass(now)
+        reached = max(reached, self._cursor.reached)
+        marks = reached > self._cursor.floor and self._cursor.wants_mark and now >= self._mark_at
         with self._connection.pipeline():
             xmin = self._send(_XMIN) if starts_pass else None
             urgent = self._send(URGENT, limit)
             normal = self._send(FRESH, limit, self._cursor.position)
             due = self._send(DUE, due_limit)
             for_slots = self._send(DUE_FOR_SLOT, free_slots) if free_slots > 0 else None
+            xid = self._send(_OWN_XID) if marks else None
         if xmin is not None:
             self._cursor.ended_before(xmin.fetchone()[0])
         claim = Claim(_rows(urgent), _rows(due), _rows(for_slots) if for_slots else [], again=False)
         claim.again = len(claim.fresh) == limit or len(claim.due) == due_limit
-        self._take_normal(claim, _rows(normal), limit, now)
+        self._take_normal(claim, _rows(normal), limit)
+        if xid is not None:
+            self._cursor.mark(reached, xid.fetchone()[0])
+            self._mark_at = now + _MARK_SECONDS
         return claim
 
     def _starts_pass(self, now: float) -> bool:
         full = now >= self._full_pass_at
         if full:
-            self._cursor.restart()
+            self._cursor.restart(waiting.floor(self._connection))
             self._full_pass_at = now + FULL_PASS_SECONDS
         if full or now >= self._pass_ends:
             self._cursor.start_pass()
@@ -197,13 +206,9 @@ class Claims:
             return True
         return False
 
-    def _take_normal(self, claim: Claim, rows: list[Row], limit: int, now: float) -> None:
+    def _take_normal(self, claim: Claim, rows: list[Row], limit: int) -> None:
         short = len(rows) < limit
-        reached = self._cursor.reached
         self._cursor.advance(rows[-1].seq if rows else 0, to_the_end=short)
-        if reached and rows and now >= self._mark_at and self._cursor.wants_mark:
-            self._cursor.mark(reached, self._send(_OWN_XID).fetchone()[0])
-            self._mark_at = now + _MARK_SECONDS
         claim.fresh += rows
         if short:
             self._pass_ends = 0.0

@@ -12,6 +12,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from hook_event_processor.errors import NotFound
+from hook_event_processor.store import waiting
 
 # How far back, in seq, a list looks before it looks at everything.
 _WINDOWS = (2_000, 20_000, 200_000)
@@ -122,10 +123,10 @@ _STATUSES = {
 STATUSES = tuple(_STATUSES)
 # Every event that is not completed lies in exactly one of these indexes.
 _UNFINISHED = (
-    f"{_OPEN} AND e.available_at IS NULL AND e.priority = 5",
-    f"{_OPEN} AND e.available_at IS NULL AND e.priority <> 5",
-    f"{_OPEN} AND e.available_at IS NOT NULL",
-    "NOT e.processed AND e.failed_at IS NOT NULL",
+    f"{waiting.FRESH} AND e.seq > {waiting.FLOOR}",
+    waiting.PRIORITIZED,
+    waiting.DUE,
+    waiting.DEAD,
 )
 
 
@@ -231,10 +232,10 @@ def retry_failed(connection: Connection) -> Iterator[int]:
     until = server_time(connection)
     while True:
         count = connection.execute(
-            """
+            f"""
             UPDATE hook_events SET retry_count = 0, processing_errors = NULL
             WHERE id IN (
-                SELECT id FROM hook_events WHERE NOT processed AND failed_at <= %s
+                SELECT id FROM hook_events WHERE {waiting.DEAD} AND failed_at <= %s
                 ORDER BY failed_at LIMIT %s FOR UPDATE SKIP LOCKED)
             """,
             (until, _STEP_EVENTS),

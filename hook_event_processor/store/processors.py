@@ -11,6 +11,8 @@ from psycopg import Connection
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from hook_event_processor.store import waiting as rows
+
 # A count ends here: it must stay quick on a table of any size.
 COUNT_LIMIT = 10_000
 # Processors write their row every few seconds.
@@ -82,26 +84,25 @@ def backlog(connection: Connection) -> Backlog:
     return row or Backlog(0, 0, 0, 0, 0, None)
 
 
-_OPEN = "NOT processed AND failed_at IS NULL"
-_WAITING = f"{_OPEN} AND available_at IS NOT NULL AND (lease_token IS NOT NULL AND available_at > now()) IS NOT TRUE"
+_WAITING = f"{rows.DUE} AND (lease_token IS NOT NULL AND available_at > now()) IS NOT TRUE"
 # Each part has an index of its own, and ends at the limit.
 _READY = f"""
 SELECT least(%(limit)s,
     (SELECT count(*) FROM (SELECT FROM hook_events
-        WHERE {_OPEN} AND available_at IS NULL AND priority = 5 AND seq > %(floor)s
+        WHERE {rows.FRESH} AND seq > greatest(%(floor)s, {rows.FLOOR})
         ORDER BY seq LIMIT %(limit)s) AS fresh)
     + (SELECT count(*) FROM (SELECT FROM hook_events
-        WHERE {_OPEN} AND available_at IS NULL AND priority <> 5 LIMIT %(limit)s) AS prioritized)
+        WHERE {rows.PRIORITIZED} LIMIT %(limit)s) AS prioritized)
     + (SELECT count(*) FROM (SELECT FROM hook_events
-        WHERE {_OPEN} AND available_at <= now() LIMIT %(limit)s) AS due))
+        WHERE {rows.DUE} AND available_at <= now() LIMIT %(limit)s) AS due))
 """
 _BACKLOG = f"""
 WITH fresh AS (
     SELECT created_at AS due_at FROM hook_events
-    WHERE {_OPEN} AND available_at IS NULL AND priority = 5 ORDER BY seq LIMIT %(limit)s
+    WHERE {rows.FRESH} AND seq > {rows.FLOOR} ORDER BY seq LIMIT %(limit)s
 ), prioritized AS (
     SELECT created_at AS due_at FROM hook_events
-    WHERE {_OPEN} AND available_at IS NULL AND priority <> 5 LIMIT %(limit)s
+    WHERE {rows.PRIORITIZED} LIMIT %(limit)s
 ), due AS (
     SELECT available_at AS due_at FROM hook_events
     WHERE {_WAITING} AND retry_count = 0 AND available_at <= now() LIMIT %(limit)s
@@ -118,9 +119,9 @@ SELECT
         WHERE {_WAITING} AND retry_count = 0 AND available_at > now() LIMIT %(limit)s) AS few) AS scheduled,
     (SELECT count(*) FROM retrying) AS retrying,
     (SELECT count(*) FROM (SELECT FROM hook_events
-        WHERE {_OPEN} AND lease_token IS NOT NULL AND available_at > now() LIMIT %(limit)s) AS few) AS processing,
+        WHERE {rows.DUE} AND lease_token IS NOT NULL AND available_at > now() LIMIT %(limit)s) AS few) AS processing,
     (SELECT count(*) FROM (SELECT FROM hook_events
-        WHERE NOT processed AND failed_at IS NOT NULL LIMIT %(limit)s) AS few) AS failed,
+        WHERE {rows.DEAD} LIMIT %(limit)s) AS few) AS failed,
     (SELECT extract(epoch FROM now() - min(due_at))::float8 FROM waiting) AS oldest_seconds
 """
 

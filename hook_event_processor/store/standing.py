@@ -11,6 +11,7 @@ from psycopg.rows import class_row
 
 from hook_event_processor.errors import NotFound
 from hook_event_processor.event import DEFAULT_PRIORITY
+from hook_event_processor.store import waiting
 
 # A count ends here: it must stay quick on a table of any size.
 COUNT_LIMIT = 10_000
@@ -39,12 +40,11 @@ def standing(connection: Connection, event_id: UUID) -> Standing:
     return found
 
 
-_FRESH = "NOT processed AND available_at IS NULL AND failed_at IS NULL"
 _AHEAD = f"""
 SELECT least(%(limit)s,
-    (SELECT count(*) FROM (SELECT FROM hook_events WHERE {_FRESH} AND priority = {DEFAULT_PRIORITY}
-        AND seq < %(default_until)s LIMIT %(limit)s) AS few)
-    + (SELECT count(*) FROM (SELECT FROM hook_events WHERE {_FRESH} AND priority <> {DEFAULT_PRIORITY}
+    (SELECT count(*) FROM (SELECT FROM hook_events WHERE {waiting.FRESH}
+        AND seq > {waiting.FLOOR} AND seq < %(default_until)s LIMIT %(limit)s) AS few)
+    + (SELECT count(*) FROM (SELECT FROM hook_events WHERE {waiting.PRIORITIZED}
         AND (priority, seq) < (%(priority)s, %(seq)s) LIMIT %(limit)s) AS few))
 """
 

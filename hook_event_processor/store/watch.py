@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from psycopg import Connection, sql
 
+from hook_event_processor.store import waiting
 from hook_event_processor.store.database import APPLICATION
 
 LANE_ROLE = "lane"
@@ -24,20 +25,20 @@ class Look:
 
 # ORDER BY and LIMIT, not EXISTS: of a table with many fresh rows PostgreSQL would
 # expect to meet one soon, and read all the history that lies before the first.
-LOOK = """
+LOOK = f"""
 SELECT (SELECT revision FROM hook_registry),
        (SELECT seq FROM hook_events
-        WHERE NOT processed AND available_at IS NULL AND failed_at IS NULL AND priority = 5 AND seq > %s
+        WHERE {waiting.FRESH} AND seq > greatest(%s, {waiting.FLOOR})
         ORDER BY seq LIMIT 1) IS NOT NULL
     OR (SELECT seq FROM hook_events
-        WHERE NOT processed AND available_at IS NULL AND failed_at IS NULL AND priority <> 5
+        WHERE {waiting.PRIORITIZED}
         ORDER BY priority, seq LIMIT 1) IS NOT NULL,
        extract(epoch FROM clock_timestamp() - (
            SELECT min(available_at) FROM hook_events
-           WHERE NOT needs_slot AND NOT processed AND available_at IS NOT NULL AND failed_at IS NULL))::float8,
+           WHERE NOT needs_slot AND {waiting.DUE}))::float8,
        extract(epoch FROM clock_timestamp() - (
            SELECT min(available_at) FROM hook_events
-           WHERE needs_slot AND NOT processed AND available_at IS NOT NULL AND failed_at IS NULL))::float8
+           WHERE needs_slot AND {waiting.DUE}))::float8
 """
 
 

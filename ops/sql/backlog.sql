@@ -3,12 +3,13 @@
 WITH waiting AS (
     SELECT source, action, created_at, available_at, lease_token, retry_count FROM hook_events
     WHERE NOT processed AND available_at IS NULL AND failed_at IS NULL AND priority = 5
+      AND seq > (SELECT seq FROM hook_events_floor)
     UNION ALL
     SELECT source, action, created_at, available_at, lease_token, retry_count FROM hook_events
-    WHERE NOT processed AND available_at IS NULL AND failed_at IS NULL AND priority <> 5
+    WHERE NOT processed AND NOT dequeued AND available_at IS NULL AND failed_at IS NULL AND priority <> 5
     UNION ALL
     SELECT source, action, created_at, available_at, lease_token, retry_count FROM hook_events
-    WHERE NOT processed AND available_at IS NOT NULL AND failed_at IS NULL
+    WHERE NOT processed AND NOT dequeued AND available_at IS NOT NULL AND failed_at IS NULL
 )
 SELECT
     source,

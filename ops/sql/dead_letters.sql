@@ -13,6 +13,7 @@ SELECT
     left(split_part(processing_errors[array_length(processing_errors, 1)], E'\n', 1), 100) AS last_error
 FROM hook_events
 WHERE NOT processed
+  AND NOT dequeued
   AND failed_at IS NOT NULL
 ORDER BY failed_at DESC
 LIMIT :limit;

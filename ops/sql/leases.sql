@@ -15,6 +15,7 @@ SELECT
 FROM hook_events e
 LEFT JOIN hook_processors p ON p.node = e.claimed_by
 WHERE NOT e.processed
+  AND NOT e.dequeued
   AND e.available_at IS NOT NULL
   AND e.failed_at IS NULL
   AND e.lease_token IS NOT NULL

@@ -1,0 +1,133 @@
+"""Where unfinished rows are found: the floor under the fresh ones, and what keeps each row in an index of its state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from factories import insert_event
+from psycopg import Connection
+from running import count, running, wait_for
+
+from hook_event_processor.store import ack, arrays, waiting
+from hook_event_processor.store.claim import Claims
+from hook_event_processor.store.database import Database
+
+pytestmark = pytest.mark.store
+
+
+def _seq(connection: Connection, event_id: UUID) -> int:
+    row = connection.execute("SELECT seq FROM hook_events WHERE id = %s", (event_id,)).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _found(connection: Connection, condition: str) -> bool:
+    return bool(count(connection, condition))
+
+
+def _set(connection: Connection, event_id: UUID, assignment: str) -> None:
+    connection.execute(f"UPDATE hook_events SET {assignment} WHERE id = %s", (event_id,))
+
+
+def test_acknowledging_writes_no_index_entry(database: Database) -> None:
+    with database.session("tests") as connection:
+        arrays.register(connection)
+        connection.execute(
+            "INSERT INTO hook_events (source, action) SELECT 'task', 'done' FROM generate_series(1, 500)"
+        )
+        with connection.transaction():
+            claim = Claims(connection, 1_000).take(500, 0, 1.0)
+            ack.processed(connection, [row.ctid for row in claim.rows])
+        connection.execute("SELECT pg_stat_force_next_flush()")
+        updated = connection.execute(
+            "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'hook_events'"
+        ).fetchone()
+    assert len(claim.rows) == 500
+    assert updated == (500, 500)
+
+
+def test_the_floor_rises_to_the_first_row_that_waits(connection: Connection) -> None:
+    events = [insert_event(connection) for _ in range(4)]
+    for event_id in (events[0], events[1], events[3]):
+        _set(connection, event_id, "processed = TRUE")
+    last = _seq(connection, events[3])
+    assert waiting.raise_floor(connection, last) == _seq(connection, events[1])
+    _set(connection, events[2], "processed = TRUE")
+    assert waiting.raise_floor(connection, last) == last == waiting.floor(connection)
+
+
+def test_the_floor_never_falls(connection: Connection) -> None:
+    last = _seq(connection, insert_event(connection, "completed"))
+    waiting.raise_floor(connection, last)
+    waiting.raise_floor(connection, last - 1)
+    assert waiting.floor(connection) == last
+
+
+@pytest.mark.parametrize(
+    ("state", "assignment"),
+    [
+        ("completed", "processed = FALSE"),
+        ("completed", "processed = FALSE, processed_at = NULL, retry_count = 0"),
+        ("scheduled", "available_at = NULL"),
+        ("retrying", "available_at = NULL"),
+        ("failed", "failed_at = NULL"),
+    ],
+)
+def test_what_is_made_pending_by_hand_is_due_at_once(connection: Connection, state: str, assignment: str) -> None:
+    """Its seq may lie below the floor: among the fresh rows nobody would look for it."""
+    event_id = insert_event(connection, state)
+    _set(connection, event_id, assignment)
+    assert _found(connection, f"{waiting.DUE} AND available_at <= clock_timestamp()")
+
+
+def test_a_row_that_takes_the_default_priority_is_due_at_once(connection: Connection) -> None:
+    event_id = insert_event(connection, priority=1)
+    assert _found(connection, waiting.PRIORITIZED)
+    _set(connection, event_id, "priority = 5")
+    assert _found(connection, waiting.DUE)
+
+
+@pytest.mark.parametrize(("state", "priority"), [("pending", 1), ("pending", 9), ("scheduled", 5), ("failed", 5)])
+def test_what_is_done_by_hand_leaves_the_indexes(connection: Connection, state: str, priority: int) -> None:
+    event_id = insert_event(connection, state, priority=priority)
+    _set(connection, event_id, "processed = TRUE, processed_at = now()")
+    assert _found(connection, "processed AND dequeued")
+
+
+def test_what_comes_in_as_done_is_in_no_index(connection: Connection) -> None:
+    connection.execute(
+        "INSERT INTO hook_events (source, action, priority, processed, processed_at) VALUES ('a', 'b', 1, TRUE, now())"
+    )
+    assert _found(connection, "processed AND dequeued")
+
+
+def test_an_emptied_table_may_count_anew(connection: Connection) -> None:
+    waiting.raise_floor(connection, _seq(connection, insert_event(connection, "completed")))
+    connection.execute("TRUNCATE hook_events RESTART IDENTITY")
+    assert waiting.floor(connection) == 0
+
+
+def test_a_patrol_finds_a_row_whose_writer_chose_an_old_seq(connection: Connection) -> None:
+    for _ in range(10):
+        insert_event(connection, "completed")
+    connection.execute("UPDATE hook_events_floor SET seq = (SELECT max(seq) FROM hook_events)")
+    connection.execute("INSERT INTO hook_events (source, action, seq) VALUES ('a', 'b', 0), ('a', 'c', 2)")
+    patrol = waiting.Patrol()
+    assert [patrol.step(connection, 4) for _ in range(5)] == [2, 0, 0, 0, 0]
+    assert count(connection, waiting.DUE) == 2
+    assert not patrol.under_way
+
+
+def test_a_processor_raises_the_floor_and_one_that_follows_begins_there(
+    database: Database, connection: Connection, tmp_path: Path
+) -> None:
+    connection.execute("INSERT INTO hook_events (source, action) SELECT 'task', 'done' FROM generate_series(1, 3000)")
+    with running(database, tmp_path):
+        wait_for(lambda: count(connection, "NOT processed") == 0, 20)
+        insert_event(connection)
+        wait_for(lambda: waiting.floor(connection) >= 3000, 20)
+    insert_event(connection)
+    with running(database, tmp_path):
+        wait_for(lambda: count(connection, "NOT processed") == 0, 20)
