@@ -32,17 +32,18 @@ class Cluster:
     """A data directory below `place` (whom everybody may enter), its socket, and the server while it runs.
 
     `environment` is what the server gets beside its own: for libfaketime.
+    `programs` is where PostgreSQL's programs are copied to, beside `place` if not given.
     """
 
-    def __init__(self, place: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, place: Path, *, environment: dict[str, str] | None = None, programs: Path | None = None) -> None:
         place.mkdir(exist_ok=True)
         place.chmod(0o755)
         self.place = place
         self.data, self.sockets, self.log = place / "data", place / "socket", place / "server.log"
         self.environment = environment or {}
         self._account = server_account()
-        programs = place.parent / "program"
-        self._programs = (installed() if self._account.is_caller else copied(programs)) / "bin"
+        where = programs or place.parent / "program"
+        self._programs = (installed() if self._account.is_caller else copied(where)) / "bin"
         self._process: subprocess.Popen[bytes] | None = None
         for directory in (self.data, self.sockets):
             self._account.make_directory(directory)
@@ -62,19 +63,11 @@ class Cluster:
     def for_administrator(self) -> str:
         return make_conninfo(self._session(SUPERUSER), dbname=DATABASE)
 
-    def initialise(self, **settings: str) -> None:
-        """Make the data directory, with these settings."""
-        given = {"wal_level": "replica", "hot_standby": "on", **settings}
-        options = [f"--set={name}={value}" for name, value in given.items()]
-        self._run(
-            "initdb",
-            f"--pgdata={self.data}",
-            f"--username={SUPERUSER}",
-            "--auth=peer",
-            "--no-locale",
-            "--encoding=UTF8",
-            *options,
-        )
+    def initialise(self, *options: str, **settings: str) -> None:
+        """Make the data directory, with these options of initdb and these settings."""
+        given = [f"--set={name}={value}" for name, value in settings.items()]
+        fixed = [f"--username={SUPERUSER}", "--auth=peer", "--no-locale", "--encoding=UTF8"]
+        self._run("initdb", f"--pgdata={self.data}", *fixed, *options, *given)
 
     def copy_of(self, primary: Cluster) -> None:
         """Make this a streaming standby of a running primary."""
@@ -189,5 +182,8 @@ class Cluster:
         self._process.send_signal(_SIGNALS[mode])
         self._process.wait(60)
 
+    def log_text(self) -> str:
+        return self.log.read_text(errors="replace")
+
     def log_tail(self) -> str:
-        return " / ".join(self.log.read_text(errors="replace").splitlines()[-4:])
+        return " / ".join(self.log_text().splitlines()[-4:])

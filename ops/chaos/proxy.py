@@ -144,7 +144,7 @@ class Proxy:
         return self._do(lambda: self._hit(match, strike))
 
     def _hit(self, match: Match, strike: Callable[[Link], object]) -> int:
-        hit = [link for link in self._links if match(link.name)]
+        hit = [link for link in self._links if match(link.name) and not (link.vanished or link.half_open)]
         for link in hit:
             strike(link)
         return len(hit)

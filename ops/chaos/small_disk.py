@@ -1,30 +1,43 @@
-"""A file system that is soon full: a tmpfs of a few megabytes, seen by this process and its children alone."""
+"""A file system that is soon full: a tmpfs of some megabytes, seen by this process and its children alone."""
 
 from __future__ import annotations
 
+import ctypes
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
-_MARK = "CHAOS_PRIVATE_MOUNTS"
+_CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000  # sched.h
+_MS_NOSUID, _MS_REC, _MS_PRIVATE = 2, 0x4000, 1 << 18  # sys/mount.h
+_MNT_DETACH = 2
+_PAGE_BYTES, _MARGIN_BYTES = 4096, 4 << 20
+_C = ctypes.CDLL(None, use_errno=True)
 
 
-def enter_private_mounts() -> None:
-    """Begin this program anew in a mount namespace of its own, unless it is in one; an ordinary user may, too.
+@cache
+def no_private_mounts() -> str | None:
+    """Give this process mounts of its own; the reason when that is refused.
 
-    Exits with a line that says so where the kernel does not let users make namespaces.
+    Threads that are there already do not get them. An ordinary user needs a
+    user namespace, and for that a process with a single thread.
     """
-    if os.environ.get(_MARK) == str(os.getppid()) or os.environ.get(_MARK) == "here":
-        return
-    ordinary = ["--user", "--map-current-user", "--keep-caps"] if os.geteuid() != 0 else []
-    command = ["unshare", *ordinary, "--mount", "--propagation", "private"]
-    tried = subprocess.run([*command, "true"], capture_output=True, text=True, check=False)
-    if tried.returncode != 0:
-        sys.exit(f"skipped: no mount namespace may be made here: {tried.stderr.strip()}")
-    os.execvpe("unshare", [*command, "--", sys.executable, *sys.orig_argv[1:]], {**os.environ, _MARK: "here"})
+    uid, gid = os.geteuid(), os.getegid()
+    if _C.unshare(_CLONE_NEWNS | (_CLONE_NEWUSER if uid else 0)) != 0:
+        return f"no mount namespace may be made here: {os.strerror(ctypes.get_errno())}"
+    if uid:
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+    _mount(None, Path("/"), None, _MS_REC | _MS_PRIVATE, "")
+    return None
+
+
+def _mount(source: str | None, target: Path, kind: str | None, flags: int, options: str) -> None:
+    arguments = [None if text is None else text.encode() for text in (source, str(target), kind)]
+    if _C.mount(*arguments, ctypes.c_ulong(flags), options.encode()) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(target))
 
 
 class SmallDisk:
@@ -34,12 +47,12 @@ class SmallDisk:
         self.path = path
         self._ballast = path / "ballast"
 
-    def fill(self, spare: int = 0) -> None:
-        """Leave `spare` bytes, or nothing."""
-        with self._ballast.open("ab") as file:
-            left = self.free - spare
-            if left > 0:
-                os.posix_fallocate(file.fileno(), file.tell(), left)
+    def fill(self) -> None:
+        """Leave nothing, whoever else writes meanwhile."""
+        with self._ballast.open("ab", buffering=0) as file, suppress(OSError):  # it is full
+            os.posix_fallocate(file.fileno(), 0, max(self.free - _MARGIN_BYTES, 1))
+            while True:
+                file.write(bytes(_PAGE_BYTES))
 
     def clear(self) -> None:
         """Give back what fill() took."""
@@ -54,11 +67,11 @@ class SmallDisk:
 
 @contextmanager
 def small_disk(path: Path, megabytes: int) -> Iterator[SmallDisk]:
-    """A file system of this size at `path`, which is made; after enter_private_mounts()."""
+    """A file system of this size at `path`, which is made; where no_private_mounts() is None."""
     path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}M,mode=755", "chaos", path], check=True)
+    _mount("chaos", path, "tmpfs", _MS_NOSUID, f"size={megabytes}M,mode=755")
     try:
         yield SmallDisk(path)
     finally:
         # Whoever still has a file there is about to end.
-        subprocess.run(["umount", "--lazy", path], check=True)
+        _C.umount2(str(path).encode(), _MNT_DETACH)
