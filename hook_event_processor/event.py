@@ -27,11 +27,12 @@ DEFAULT_PRIORITY = 5
 
 
 class State(enum.StrEnum):
-    """Where an event is; scheduled and retrying are kinds of pending."""
+    """Where an event is; scheduled, retrying and paused are kinds of pending."""
 
     PENDING = "pending"
     SCHEDULED = "scheduled"
     RETRYING = "retrying"
+    PAUSED = "paused"
     PROCESSING = "processing"
     COMPLETED = "completed"
     FAILED = "failed"

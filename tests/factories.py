@@ -18,7 +18,7 @@ def ago(**duration: float) -> datetime:
 
 
 def insert_event(connection: Connection, state: str = "pending", **columns: Any) -> UUID:
-    """Insert one event in `state` (pending, scheduled, retrying, processing, completed, failed); returns its id.
+    """Insert one event in `state` (pending, scheduled, retrying, paused, processing, completed, failed); returns its id.
 
     It was created a minute ago, and what its state needs follows from that;
     `columns` override single columns. A scheduled or retrying event lies a
@@ -50,6 +50,10 @@ def _retrying(created_at: datetime) -> dict[str, Any]:
     return {"retry_count": 1, "processing_errors": ["first attempt"], "available_at": ago(minutes=-1)}
 
 
+def _paused(created_at: datetime) -> dict[str, Any]:
+    return {"available_at": "infinity"}
+
+
 def _processing(created_at: datetime) -> dict[str, Any]:
     return {
         "lease_token": uuid4(),
@@ -75,6 +79,7 @@ _STATES = {
     "pending": _pending,
     "scheduled": _scheduled,
     "retrying": _retrying,
+    "paused": _paused,
     "processing": _processing,
     "completed": _completed,
     "failed": _failed,

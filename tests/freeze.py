@@ -1,4 +1,4 @@
-"""Freeze some threads of a process for as long as this program runs: freeze.py PID main|others (root only).
+"""Freeze some threads of a process for as long as this program runs: freeze.py PID main|others|NAME (root only).
 
 Unlike SIGSTOP, which stops all of them, ptrace(2) can hold a single thread.
 Prints `frozen` when they stand still; ends when the process does.
@@ -7,6 +7,7 @@ Prints `frozen` when they stand still; ends when the process does.
 import ctypes
 import os
 import sys
+from pathlib import Path
 
 SEIZE, INTERRUPT, CONTINUE = 0x4206, 0x4207, 7
 STOP_EVENT = 128  # PTRACE_EVENT_STOP
@@ -24,7 +25,9 @@ def ptrace(request: int, thread: int, data: int = 0) -> None:
 
 def freeze(pid: int, which: str) -> None:
     threads = {int(name) for name in os.listdir(f"/proc/{pid}/task")}
-    chosen = {pid} if which == "main" else threads - {pid}
+    chosen = {"main": {pid}, "others": threads - {pid}}.get(which) or {
+        thread for thread in threads if Path(f"/proc/{pid}/task/{thread}/comm").read_text().strip() == which
+    }
     for thread in chosen:
         ptrace(SEIZE, thread)
         ptrace(INTERRUPT, thread)

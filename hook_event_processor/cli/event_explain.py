@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hook_event_processor.settings import Settings
     from hook_event_processor.store.events import StoredEvent
     from hook_event_processor.store.executions import Execution
+    from hook_event_processor.store.pauses import Pause
     from hook_event_processor.store.processors import Processor
     from hook_event_processor.store.standing import Standing
 
@@ -36,7 +37,7 @@ def explain(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.explained_route import route_for
     from hook_event_processor.cli.explanation import verdicts
-    from hook_event_processor.store import event_ids, events, executions, hooks, processors
+    from hook_event_processor.store import event_ids, events, executions, hooks, pauses, processors
     from hook_event_processor.store.standing import ahead, standing
 
     with session(settings) as connection, connection.transaction():
@@ -50,7 +51,9 @@ def explain(arguments: argparse.Namespace, settings: Settings) -> int:
         known = hooks.known_hooks(connection)
         runs = executions.of_event(connection, event_id)
         found = route_for(connection, event, known, settings.max_payload_size)
-    why = _why(event, stands, running, before, has_runs=bool(runs))
+        paused = pauses.of_event(connection, event_id) if event.state == "paused" else []
+        everything = [each for each in pauses.known(connection) if each.scope == "all"]
+    why = _why(event, stands, running, before, [*paused, *everything], has_runs=bool(runs))
     judged = verdicts(event, known, found, runs, _next_attempt(event, stands, running), settings.policy)
     if arguments.format == "json":
         _print_document(event, why, found, judged)
@@ -59,7 +62,15 @@ def explain(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _why(event: StoredEvent, stands: Standing, running: Sequence[Processor], before: int, *, has_runs: bool) -> str:
+def _why(
+    event: StoredEvent,
+    stands: Standing,
+    running: Sequence[Processor],
+    before: int,
+    paused: Sequence[Pause],
+    *,
+    has_runs: bool,
+) -> str:
     """Why the event is in its state, in a sentence."""
     from hook_event_processor.cli.output import local_time
 
@@ -73,7 +84,8 @@ def _why(event: StoredEvent, stands: Standing, running: Sequence[Processor], bef
         )
     if event.state == "processing":
         return _why_leased(event, running)
-    return "; ".join(filter(None, (_why_waiting(event, stands, before), _nobody_runs(running))))
+    waits = _why_paused(paused) if paused or event.state == "paused" else _why_waiting(event, stands, before)
+    return "; ".join(filter(None, (waits, _nobody_runs(running))))
 
 
 def _why_leased(event: StoredEvent, running: Sequence[Processor]) -> str:
@@ -110,6 +122,14 @@ def _why_waiting(event: StoredEvent, stands: Standing, before: int) -> str:
     return f"it waits to be claimed; {many + counted(before, 'event') if before else 'nothing'} before it"
 
 
+def _why_paused(paused: Sequence[Pause]) -> str:
+    from hook_event_processor.cli.pause import pause_line
+
+    if not paused:
+        return "it is held: its available_at was set to infinity, and no pause is the reason"
+    return "; ".join(f"it waits for the end of a pause: {pause_line(each)}" for each in paused)
+
+
 def _nobody_runs(running: Sequence[Processor]) -> str:
     if any(processor.alive and processor.state == "running" for processor in running):
         return ""
@@ -121,6 +141,8 @@ def _next_attempt(event: StoredEvent, stands: Standing, running: Sequence[Proces
     from hook_event_processor.cli.output import local_time
 
     nobody = bool(_nobody_runs(running))
+    if event.state == "paused":
+        return "once it is resumed"
     if event.available_at is not None and event.available_at > stands.now:
         return f"at {local_time(event.available_at)}" + ", if a processor runs then" * nobody
     return "once a processor runs" if nobody else "as soon as a processor has room for it"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from hook_event_processor.store.events import Filter
 
-_STATUSES = ("pending", "processing", "completed", "failed", "scheduled", "retrying")
+_STATUSES = ("pending", "processing", "completed", "failed", "scheduled", "retrying", "paused")
 
 
 def add_filter(command: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def add_filter(command: argparse.ArgumentParser) -> None:
 
 
 def add_state_filter(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--status", choices=_STATUSES, help="scheduled and retrying are kinds of pending")
+    command.add_argument("--status", choices=_STATUSES, help="scheduled, retrying and paused are kinds of pending")
     command.add_argument("--since", type=since, metavar="WHEN", help="created since: 10m, 7d, or 2025-10-06T14:23:45Z")
 
 

@@ -41,7 +41,7 @@ def route_for(
     connection: Connection, event: StoredEvent, hooks: Sequence[KnownHook], max_payload_size: int
 ) -> ExplainedRoute:
     """The route that a processor finds for the event, given the handlers that processors have registered."""
-    registry = routing.load(connection, _as_registered(hooks))
+    registry = routing.load(connection, _as_registered(hooks), heeds_pauses=False)
     payload = event.data.encode()
     row = Row(
         event.id.bytes,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hook_event_processor.store.executions import Execution
     from hook_event_processor.store.hooks import KnownHook
 
-_UNFINISHED = ("pending", "scheduled", "retrying", "processing")
+_UNFINISHED = ("pending", "scheduled", "retrying", "processing", "paused")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ _STYLES = {
     "processing": "cyan",
     "retrying": "yellow",
     "scheduled": "blue",
+    "paused": "yellow",
     "enabled": "green",
     "disabled": "dim",
     "applied": "green",

@@ -15,6 +15,7 @@ _GROUPS = (
     "run",
     "reload",
     "status",
+    "health",
     "pause",
     "config",
     "hook",

@@ -12,7 +12,10 @@ from hook_event_processor.cli.parser import add_command, add_format
 if TYPE_CHECKING:
     from hook_event_processor.settings import Settings
     from hook_event_processor.store.hosts import Counts
+    from hook_event_processor.store.pauses import Pause
     from hook_event_processor.store.processors import Backlog, Processor
+    from hook_event_processor.store.suspects import Counts as Suspects
+    from hook_event_processor.telemetry.findings import Finding
 
 _COUNTERS = ("processed", "succeeded", "failed", "retried", "errors", "unrouted")
 _FEW_COUNTERS = ("processed", "failed")
@@ -33,13 +36,17 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
 def status(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.output import document
-    from hook_event_processor.store import hosts
+    from hook_event_processor.cli.pause import pause_document
+    from hook_event_processor.store import hosts, pauses
     from hook_event_processor.store import processors as store
+    from hook_event_processor.store.suspects import counts
 
     with session(settings) as connection:
         known = store.processors(connection)
         waiting = store.backlog(connection)
         fleet = hosts.counts(connection)
+        suspected = counts(connection)
+        paused = pauses.known(connection)
         database = _database(connection.info)
     if arguments.format == "json":
         document(
@@ -47,12 +54,24 @@ def status(arguments: argparse.Namespace, settings: Settings) -> int:
                 "database": database,
                 "backlog": _backlog_document(waiting),
                 "hosts": dataclasses.asdict(fleet),
+                "suspects": dataclasses.asdict(suspected),
+                "paused": [pause_document(each) for each in paused],
                 **_processors_document(known),
             }
         )
     else:
-        _show(database, known, waiting, fleet)
+        _show(database, known, waiting, fleet, paused)
+        _show_suspects(suspected)
     return 0
+
+
+def _show_suspects(suspected: Suspects) -> None:
+    from hook_event_processor.cli.output import line
+    from hook_event_processor.cli.suspicion import suspects_line
+
+    if said := suspects_line(suspected):
+        line()
+        line(said)
 
 
 def _database(info: Any) -> dict[str, str]:
@@ -68,18 +87,23 @@ def _backlog_document(waiting: Backlog) -> dict[str, Any]:
 
 def _processors_document(known: list[Processor]) -> dict[str, Any]:
     from hook_event_processor.cli.output import iso_time
+    from hook_event_processor.telemetry.findings import documents
 
     listed = []
     for processor in known:
         fields = {**dataclasses.asdict(processor), "alive": processor.alive}
+        fields["findings"] = documents(_findings(processor))
         fields["started_at"] = iso_time(processor.started_at)
         fields["heartbeat_at"] = iso_time(processor.heartbeat_at)
         listed.append(fields)
     return {"processors": listed}
 
 
-def _show(database: dict[str, str], known: list[Processor], waiting: Backlog, fleet: Counts) -> None:
+def _show(
+    database: dict[str, str], known: list[Processor], waiting: Backlog, fleet: Counts, paused: list[Pause]
+) -> None:
     from hook_event_processor.cli.output import fields, line
+    from hook_event_processor.cli.pause import pause_line
 
     alive = [processor for processor in known if processor.alive]
     fields(
@@ -93,11 +117,32 @@ def _show(database: dict[str, str], known: list[Processor], waiting: Backlog, fl
             "Since start": _totals(alive),
             "Failed": _failed(waiting),
             "Hosts": _hosts(fleet),
+            "Paused": "; ".join(map(pause_line, paused)) or None,
+            "Health": _health(known),
         }
     )
     if known:
         line()
         _show_processors(known)
+
+
+def _health(known: list[Processor]) -> str | None:
+    """What is wrong with processors that run; 'hep health' also tells of those that have fallen silent."""
+    from hook_event_processor.telemetry.findings import in_a_line
+
+    running = [processor for processor in known if processor.alive]
+    wrong = []
+    for processor in running:
+        told = [finding for finding in _findings(processor) if not finding.is_healthy]
+        wrong += [f"{processor.node}: {in_a_line(told)}"] if told else []
+    return "; ".join(wrong) or ("good" if running else None)
+
+
+def _findings(processor: Processor) -> list[Finding]:
+    from hook_event_processor.processor import health
+
+    facts = health.read(processor.health)
+    return health.judge(facts) if facts else []
 
 
 def _hosts(fleet: Counts) -> str | None:
@@ -131,9 +176,10 @@ def _backlog(waiting: Backlog) -> str:
 
     oldest = waiting.oldest_seconds
     due = f", the oldest due for {age(oldest)}" if oldest is not None else ""
+    paused = f", {_count(waiting.paused)} paused" if waiting.paused else ""
     return (
         f"{_count(waiting.pending)} pending{due}; {_count(waiting.retrying)} retrying,"
-        f" {_count(waiting.scheduled)} scheduled, {_count(waiting.processing)} processing"
+        f" {_count(waiting.scheduled)} scheduled, {_count(waiting.processing)} processing{paused}"
     )
 
 

@@ -11,13 +11,14 @@ from typing import Any
 from psycopg import Connection
 
 from hook_event_processor.processor import fleet
+from hook_event_processor.processor.degraded import Degraded
 from hook_event_processor.processor.floors import Floors
 from hook_event_processor.processor.outage import Outage, reconnect_delay
 from hook_event_processor.processor.report import Report
 from hook_event_processor.processor.resumption import Resumption
 from hook_event_processor.settings import Settings
 from hook_event_processor.store import handlers, own_events, processors, state, waiting
-from hook_event_processor.store.database import Database
+from hook_event_processor.store.database import Database, cut
 from hook_event_processor.telemetry.watchdog import Progress
 
 logger = logging.getLogger("HookEventProcessor")
@@ -58,6 +59,8 @@ class Housekeeping:
         self._patrol = waiting.Patrol()
         self._patrol_at = 0.0
         self._sweep_at = self._fleet_at = 0.0
+        self._degraded = Degraded()
+        self._oldest_at: float | None = None
         self.adopt: Callable[[Connection], None] = lambda _: None  # what processors that died have left
         self.backlog: int | None = None  # of the whole database, as it was a few seconds ago, up to COUNT_LIMIT
 
@@ -67,8 +70,8 @@ class Housekeeping:
             progress.mark()
             try:
                 self.write()
-                self._see_to_floor()
                 self._see_to_pauses()
+                self._see_to_floor()
                 self._see_to_hosts()
                 if self._connection is not None:
                     self.adopt(self._connection)
@@ -88,6 +91,10 @@ class Housekeeping:
     def hurry(self) -> None:
         """From any thread: write soon."""
         self._bell.set()
+
+    def cut(self) -> None:
+        """From another thread: end a wait for a server that no longer answers."""
+        cut(self._connection)
 
     def write_stopped(self) -> None:
         """Write the last time, when nothing else of the processor runs any more."""
@@ -112,17 +119,16 @@ class Housekeeping:
             own_events.attach(self._connection, self._settings, "processor")
             processors.forget(self._connection)
             self._fleet_at = time.monotonic() + fleet.GRACE_SECONDS
-        processors.say(self._connection, {**self._describe(), **changed})
+        row = {**self._describe(), **changed}
+        processors.say(self._connection, row)
+        self._degraded.tell(self._connection, row)
         self.backlog = processors.waiting(self._connection, self._floors.lowest)
+        self._measure(self._connection)
         for hook_id, count in self._report.take_run_counts().items():
             self._run_counts[hook_id] = self._run_counts.get(hook_id, 0) + count
         if self._run_counts:
             handlers.count_runs(self._connection, self._run_counts)
             self._run_counts = {}
-
-    def _see_to_pauses(self) -> None:
-        if self._connection is not None:
-            self.resumption.step(self._connection)
 
     def _see_to_floor(self) -> None:
         floor, now = self._floors.highest, time.monotonic()
@@ -135,6 +141,21 @@ class Housekeeping:
             if found:
                 logger.warning("%d events waited where no claim looks for them, and are due now", found)
             self._patrol_at = now + (0.0 if self._patrol.under_way else _PATROL_SECONDS)
+
+    def _measure(self, connection: Connection) -> None:
+        """How long the oldest event has waited that a claim would take now."""
+        oldest = processors.oldest_waiting(connection, self._floors.lowest) if self.backlog else None
+        self._oldest_at = None if oldest is None else time.monotonic() - oldest
+
+    @property
+    def waiting_seconds(self) -> float | None:
+        """How long the oldest event has been ready that needs no worker slot, if it still is."""
+        oldest_at = self._oldest_at
+        return None if oldest_at is None else time.monotonic() - oldest_at
+
+    def _see_to_pauses(self) -> None:
+        if self._connection is not None:
+            self.resumption.step(self._connection)
 
     def _see_to_hosts(self) -> None:
         now = time.monotonic()

@@ -24,7 +24,7 @@ from hook_event_processor.registry import Registry
 from hook_event_processor.settings import Settings
 from hook_event_processor.store import arrays, suspects
 from hook_event_processor.store.claim import Claim, Claims
-from hook_event_processor.store.database import PREPARE_AFTER, Database
+from hook_event_processor.store.database import PREPARE_AFTER, Database, cut
 from hook_event_processor.telemetry.watchdog import Progress
 
 # A claim waits no longer than this for its runs: what goes on is left to a lease.
@@ -85,6 +85,9 @@ class Lane:
         self._full_pass = threading.Event()
         self._stride = Stride(parts.settings.batch_size)
         parts.floors.add(self)
+        # When a round last ended well, and since when one is under way or is tried again and again.
+        self.claimed_at = monotonic()
+        self.trying_since: float | None = None
 
     @property
     def floor(self) -> int:
@@ -95,6 +98,10 @@ class Lane:
     def reached(self) -> int:
         """The highest seq that this lane has read."""
         return self._claims.reached if self._claims is not None else 0
+
+    def cut(self) -> None:
+        """From another thread: end a wait for a server that no longer answers."""
+        cut(self._connection)
 
     def full_pass(self) -> None:
         """Look at all pending rows with the next claim."""
@@ -112,12 +119,14 @@ class Lane:
 
     def _try_round(self) -> bool:
         """One round; whether another should follow at once."""
+        self.trying_since = self.trying_since or monotonic()
         try:
             again = self._round()
         except Exception as fault:
             self._lost(fault)
             return True
         self._failures = 0
+        self.claimed_at, self.trying_since = monotonic(), None
         return again
 
     def _lost(self, fault: Exception) -> None:

@@ -20,7 +20,7 @@ from hook_event_processor.processor.report import Report
 from hook_event_processor.run import ChunkResult
 from hook_event_processor.store import ack, arrays
 from hook_event_processor.store.claim import Claim
-from hook_event_processor.store.database import PREPARE_AFTER, Database
+from hook_event_processor.store.database import PREPARE_AFTER, Database, cut
 from hook_event_processor.telemetry.watchdog import Progress
 
 logger = logging.getLogger("HookEventProcessor")
@@ -242,6 +242,10 @@ class Leases:
         with self._changed:
             self._over = True
             self._changed.notify()
+
+    def cut(self) -> None:
+        """From another thread: end a wait for a server that no longer answers."""
+        cut(self._connection)
 
     @property
     def idle(self) -> bool:

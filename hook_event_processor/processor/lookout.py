@@ -10,7 +10,6 @@ before; whatever comes later notifies.
 from __future__ import annotations
 
 import logging
-import os
 import select
 import threading
 from collections import deque
@@ -20,16 +19,16 @@ from time import monotonic
 from psycopg import Connection, Notify
 
 from hook_event_processor.processor.floors import Floors
+from hook_event_processor.processor.hearing import Hearing
 from hook_event_processor.processor.idlers import Idlers
 from hook_event_processor.processor.outage import Outage, reconnect_delay
 from hook_event_processor.store import watch
 from hook_event_processor.store.claim import FULL_PASS_SECONDS
-from hook_event_processor.store.database import PREPARE_AFTER, Database
+from hook_event_processor.store.database import PREPARE_AFTER, Database, cut
 from hook_event_processor.telemetry.watchdog import Progress
 
 logger = logging.getLogger("HookEventProcessor")
 
-_PROBE_SECONDS = 2.0
 _PEERS_SECONDS = 2.0
 _REVISION_SECONDS = 0.5  # without LISTEN: hooks change within a second all the same
 _FROZEN_SECONDS = 6.0
@@ -67,7 +66,7 @@ class Lookout:
         self._database = database
         self._outage = outage
         self._poll_interval = poll_interval
-        self._may_listen = may_listen
+        self.hearing = Hearing(database, may_listen=may_listen, otherwise=f"polling every {poll_interval:g} s")
         self._floors = floors
         self._free_slots = free_slots
         self._reload = reload
@@ -76,7 +75,6 @@ class Lookout:
         self._idlers = Idlers()
         self._connection: Connection | None = None
         self._table = ""
-        self.listening = False
         self._revision: int | None = None
         self._peers: frozenset[int] = frozenset()
         self._failures = self._outages = 0
@@ -86,7 +84,6 @@ class Lookout:
     def _forget(self) -> None:
         """What holds for one connection only."""
         self._is_lookout = self._holding = False
-        self._probed: str | None = None
         self._busy_since: float | None = None
         self._nap = _NAP_SECONDS
         self._found = False
@@ -100,6 +97,15 @@ class Lookout:
     @property
     def stopping(self) -> bool:
         return self._idlers.stopping
+
+    @property
+    def listening(self) -> bool:
+        """Whether notifications arrive; otherwise it polls."""
+        return self.hearing.listening
+
+    def cut(self) -> None:
+        """From another thread: end a wait for a server that no longer answers."""
+        cut(self._connection)
 
     @property
     def may_prepare(self) -> bool:
@@ -169,6 +175,7 @@ class Lookout:
         """Give the session up; what it was is learned anew with the next."""
         self._outage.notice(fault, "the lookout failed", self._connection, self._outages)
         self.close()
+        self.hearing.lost()
         self._failures += 1
 
     def connected(self) -> Connection:
@@ -179,37 +186,18 @@ class Lookout:
             connection.add_notify_handler(self._notified)
             self._connection = connection
             self._table = watch.qualified_table(connection)
-            self.listening = self._may_listen and self._probe(connection)
+            self.hearing.begin(connection, self._table, self._sleep)
             connection.prepare_threshold = PREPARE_AFTER if self.listening else None
             self._outages = self._outage.end()
             self._revision = None
             self._look(connection)
         return self._connection
 
-    def _probe(self, connection: Connection) -> bool:
-        """Whether notifications arrive here. Behind a transaction pooler they do not.
-
-        The notification comes from another session: the pooler may lend the
-        same server session to one client again and again, and a session hears
-        itself at once.
-        """
-        watch.listen(connection, self._table)
-        message = f"probe {os.getpid()} {id(self)} {monotonic()}"
-        with self._database.session("probe") as other:
-            watch.notify(other, self._table, message)
-        ends = monotonic() + _PROBE_SECONDS
-        while self._probed != message and (left := ends - monotonic()) > 0:
-            self._sleep(connection, left)
-        if self._probed != message:
-            logger.warning("no notification arrives (a transaction pooler?): polling every %g s", self._poll_interval)
-            watch.release_keys(connection)
-        return self._probed == message
-
     def _notified(self, notification: Notify) -> None:
         message = notification.payload
-        if message.startswith("probe"):
-            self._probed = message
-        elif message == "hooks":
+        if self.hearing.heard(message):
+            return
+        if message == "hooks":
             self._look_by(0.0)
         else:
             now = monotonic()
@@ -223,8 +211,10 @@ class Lookout:
         if now >= self._peers_at:
             self._check_peers(connection)
             self._peers_at = now + _PEERS_SECONDS
-        if now >= self._look_at:
+        if now >= min(self._look_at, self.hearing.ask_at):
             self._look(connection)
+        if self.hearing.is_worth_another_try(now):
+            self.hearing.begin(connection, self._table, self._sleep)
         if self._paused():
             self._let_go(connection)  # inserts need not notify
             self._sleep(connection, self._until_next(now))
@@ -290,7 +280,8 @@ class Lookout:
             # Before the look: what lanes say while it goes on is for the next.
             interval = self._poll_interval if self.listening else min(self._poll_interval, _REVISION_SECONDS)
             self._look_at = began + interval
-        look = watch.look(connection, 0 if full else self._floors.lowest)
+        question = self.hearing.question(began)
+        look = watch.look(connection, 0 if full else self._floors.lowest, self._table if question else "", question)
         now = monotonic()
         self._due_at = None if look.due is None else now + look.due
         self._slot_due_at = None if look.slot_due is None else now + look.slot_due
@@ -325,7 +316,7 @@ class Lookout:
 
     def _until_next(self, now: float) -> float:
         """Seconds until something is to be done if nobody rings and nothing is notified."""
-        times = [self._look_at, self._peers_at]
+        times = [self._look_at, self._peers_at, self.hearing.ask_at]
         if self._paused():
             return max(min(times) - now, 0.0)
         if self._due_at is not None:

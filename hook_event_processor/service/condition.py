@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Mapping
 from importlib.metadata import version
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from hook_event_processor.processor.health import Facts, document, judge
 from hook_event_processor.settings import Settings
 from hook_event_processor.store import processors
+from hook_event_processor.telemetry.findings import in_a_line
 
 if TYPE_CHECKING:
     from hook_event_processor.service.machinery import Machinery
+
+
+logger = logging.getLogger("Health")
 
 
 class Condition:
@@ -22,10 +29,41 @@ class Condition:
         self._machinery = machinery
         self._settings = settings
         self._node = node
+        self._wrong: set[str] = set()
         self.draining = False
 
-    def status_line(self) -> str:
-        """What `systemctl status` shows."""
+    def facts(self) -> Facts:
+        """What its health is judged by."""
+        parts = self._machinery
+        now = monotonic()
+        pauses = parts.pauses
+        trying = [since for lane in parts.lanes if (since := lane.trying_since) is not None]
+        return Facts(
+            still={name: round(seconds, 1) for name, seconds in parts.watchdog.still().items()},
+            away=_rounded(parts.outage.seconds),
+            claiming=_rounded(now - min(trying)) if trying else None,
+            claimed=_rounded(now - max(lane.claimed_at for lane in parts.lanes)),
+            waiting=None if pauses.everything else _rounded(parts.housekeeping.waiting_seconds),
+            listen=_rounded(parts.lookout.hearing.seconds),
+            stuck=parts.stuck,
+            paused=pauses.told,
+        )
+
+    def look(self) -> str:
+        """How it is, where that is not as it should be, and what it does, in a line; what changes is told at once."""
+        findings = judge(self.facts())
+        wrong = {finding.fact: finding for finding in findings if not finding.is_healthy}
+        if wrong.keys() != self._wrong:
+            if new := wrong.keys() - self._wrong:
+                logger.warning("unhealthy: %s", in_a_line(wrong[fact] for fact in sorted(new)))
+            elif not wrong:
+                logger.info("healthy again")
+            self._wrong = set(wrong)
+            self._machinery.housekeeping.hurry()
+        told = in_a_line(findings)
+        return f"{told}; {self._activity()}" if told else self._activity()
+
+    def _activity(self) -> str:
         parts = self._machinery
         away = parts.outage.seconds
         if away is not None:
@@ -52,7 +90,12 @@ class Condition:
             "busy": parts.slots.busy,
             "stuck": parts.stuck,
             "stats": {**parts.metrics.snapshot(), "leased": parts.leases.leased},
+            "health": document(self.facts()),
         }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
 
 
 def _backlog(events: int | None) -> str:

@@ -25,6 +25,7 @@ def drain(machinery: Machinery, threads: Sequence[threading.Thread]) -> None:
     machinery.quarantine.leases.stop()
     ends = time.monotonic() + DRAIN_SECONDS
     while time.monotonic() < ends and not _drained(machinery, threads):
+        machinery.main.mark()
         machinery.watchdog.tick()
         time.sleep(0.02)
     machinery.leases.end()

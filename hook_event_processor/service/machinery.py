@@ -18,6 +18,7 @@ from hook_event_processor.processor.attempt import Attempts
 from hook_event_processor.processor.batch import Sorter
 from hook_event_processor.processor.executor import Executor
 from hook_event_processor.processor.floors import Floors
+from hook_event_processor.processor.health import RESTART_SECONDS
 from hook_event_processor.processor.hooks import HookRunner
 from hook_event_processor.processor.housekeeping import Housekeeping
 from hook_event_processor.processor.lane import Lane, Parts
@@ -33,7 +34,7 @@ from hook_event_processor.processor.quarantine.in_flight import InFlight
 from hook_event_processor.processor.quarantine.keeper import Keeper
 from hook_event_processor.processor.quarantine.quarantine import CELLS, ROOM, Quarantine
 from hook_event_processor.processor.report import Report
-from hook_event_processor.registry import Registry
+from hook_event_processor.registry import Pauses, Registry
 from hook_event_processor.retry import RetryPolicy
 from hook_event_processor.service.condition import Condition
 from hook_event_processor.settings import Settings
@@ -57,6 +58,7 @@ class Machinery:
         self._floors = Floors()
         self.outage = Outage()
         self.watchdog = Watchdog()
+        self.main = self.watchdog.part("main thread", RESTART_SECONDS)
         self.metrics = Metrics()
         self.run_log = RunLog(logging.getLogger("HookRun"))
         self.library = Library(Services(settings, database))
@@ -168,6 +170,11 @@ class Machinery:
     def _full_pass(self) -> None:
         for lane in self.lanes:
             lane.full_pass()
+
+    @property
+    def pauses(self) -> Pauses:
+        """What is paused."""
+        return self._registry.pauses
 
     @property
     def stuck(self) -> int:

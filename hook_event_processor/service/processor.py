@@ -9,7 +9,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import entry_points
+from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict
 
@@ -18,6 +20,7 @@ from hook_event_processor.errors import SchemaError, SettingsError, StoreUnavail
 from hook_event_processor.event_handlers import EventHandlerRegistry
 from hook_event_processor.handover import change
 from hook_event_processor.processor import routing
+from hook_event_processor.processor.health import MAX_STUCK, RESTART_SECONDS
 from hook_event_processor.processor.outage import reconnect_delay
 from hook_event_processor.service.drain import drain
 from hook_event_processor.service.machinery import Machinery, run_directory
@@ -32,12 +35,10 @@ from hook_event_processor.telemetry.watchdog import Progress
 logger = logging.getLogger("HookEventProcessor")
 
 METRICS_SECONDS = 60.0
-# A part that stands still for longer than this is not fed to the watchdog.
-# Connecting may take ten seconds, and a connection that is cut off ten more.
-STILL_SECONDS = 25.0
-# So many threads that would not end are worth a restart, but not every minute.
-MAX_STUCK = 4
+# Threads that would not end are worth a restart, but not every minute.
 MIN_UPTIME_SECONDS = 60.0
+# A server that says nothing for so long is taken for gone; what the lookout asks never takes long.
+LOOKOUT_CUT_SECONDS, CUT_SECONDS = 9.0, 20.0
 # What was running as a predecessor died is tried apart before anything else begins, if it does not take long.
 VERDICT_SECONDS = 1.5
 EX_TEMPFAIL, EX_CONFIG = 75, 78  # sysexits.h
@@ -155,8 +156,15 @@ class HookEventProcessor:
 
     def _thread(self, name: str, target: Callable[[Progress], None]) -> threading.Thread:
         # From now on it can stand still, and not before.
-        progress = self._watchdog.part(name, STILL_SECONDS)
-        return threading.Thread(target=target, args=(progress,), name=name, daemon=True)
+        progress = self._watchdog.part(name, RESTART_SECONDS)
+
+        def run() -> None:
+            with suppress(OSError):  # where top and gdb show it
+                Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(name)
+            target(progress)
+            self._watchdog.remove(progress)
+
+        return threading.Thread(target=run, name=name, daemon=True)
 
     def _loop(self) -> None:
         """What the main thread does: it feeds the watchdog, and sees to the log."""
@@ -195,9 +203,23 @@ class HookEventProcessor:
         self._watchdog.ready()
 
     def _tick(self) -> None:
-        self._watchdog.status(self._machinery.condition.status_line())
+        self._machinery.main.mark()
+        self._cut_the_silent()
+        self._watchdog.status(self._machinery.condition.look())
         self._watchdog.tick()
         self._machinery.run_log.summarize()
+
+    def _cut_the_silent(self) -> None:
+        """Cut off the threads that wait for a server that says nothing: they connect anew."""
+        parts = self._machinery
+        still = self._watchdog.still()
+        lanes = {f"{LANE_ROLE} {number}": lane.cut for number, lane in enumerate(parts.lanes, 1)}
+        others = {"leases": parts.leases.cut, "housekeeping": parts.housekeeping.cut, **lanes}
+        if still.get("lookout", 0.0) > LOOKOUT_CUT_SECONDS:
+            parts.lookout.cut()
+        for name, cut in others.items():
+            if still.get(name, 0.0) > CUT_SECONDS:
+                cut()
 
 
 def serve(

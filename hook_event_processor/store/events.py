@@ -42,7 +42,10 @@ class ListedEvent:
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """Everything about an event. `data` and `metadata` are JSON text: jsonb holds what Python cannot."""
+    """Everything about an event. `data` and `metadata` are JSON text: jsonb holds what Python cannot.
+
+    `available_at` is None for one that is held, too.
+    """
 
     id: UUID
     type: str
@@ -112,13 +115,15 @@ _KINDS = "(e.source, e.action) IN (SELECT * FROM unnest(%(sources)s::text[], %(a
 # The states of the view `events`, said so that the partial indexes can answer.
 _LEASED = "(e.lease_token IS NOT NULL AND e.available_at > now())"
 _OPEN = "NOT e.processed AND e.failed_at IS NULL"
+_HELD = "e.available_at = 'infinity'"
 _STATUSES = {
     "completed": "e.processed",
     "failed": "NOT e.processed AND e.failed_at IS NOT NULL",
     "processing": f"{_OPEN} AND {_LEASED}",
     "pending": f"{_OPEN} AND {_LEASED} IS NOT TRUE",
-    "retrying": f"{_OPEN} AND {_LEASED} IS NOT TRUE AND e.retry_count > 0",
-    "scheduled": f"{_OPEN} AND {_LEASED} IS NOT TRUE AND e.retry_count = 0 AND e.available_at > now()",
+    "retrying": f"{_OPEN} AND {_LEASED} IS NOT TRUE AND e.retry_count > 0 AND {_HELD} IS NOT TRUE",
+    "scheduled": f"{_OPEN} AND {_LEASED} IS NOT TRUE AND e.retry_count = 0 AND e.available_at > now() AND NOT {_HELD}",
+    "paused": f"{_OPEN} AND {_LEASED} IS NOT TRUE AND {_HELD}",
 }
 STATUSES = tuple(_STATUSES)
 # Every event that is not completed lies in exactly one of these indexes.
@@ -204,7 +209,8 @@ def get(connection: Connection, event_id: UUID) -> StoredEvent:
         event = cursor.execute(
             """
             SELECT id, type, source, action, resource, resource_id, data::text, metadata::text, status, state, error,
-                   processing_errors, timestamp, created_at, available_at, processed_at, failed_at, stack, agent_id,
+                   processing_errors, timestamp, created_at, nullif(available_at, 'infinity') AS available_at,
+                   processed_at, failed_at, stack, agent_id,
                    session_id, correlation_id, priority, retry_count, claimed_by, seq
             FROM events WHERE id = %s
             """,

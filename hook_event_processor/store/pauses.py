@@ -131,13 +131,18 @@ def resume(connection: Connection, scope: str, name: str) -> bool:
 
 def end_by_themselves(connection: Connection) -> None:
     """End the pauses whose time is up, and those of hooks that are no more."""
-    connection.execute(
+    due = connection.execute(
         """
-        UPDATE hook_pauses SET resumed_at = now()
+        SELECT id FROM hook_pauses
         WHERE resumed_at IS NULL AND (
             ends_at <= now() OR scope = 'hook' AND NOT EXISTS (SELECT FROM hooks WHERE hooks.name = hook_pauses.name))
         """
-    )
+    ).fetchall()
+    if due:  # an UPDATE of nothing would have every processor reload, too
+        connection.execute(
+            "UPDATE hook_pauses SET resumed_at = now() WHERE id = ANY(%s) AND resumed_at IS NULL",
+            ([row[0] for row in due],),
+        )
 
 
 # A resumed pause holds nothing: whoever still knows it as one makes the event due in a moment.

@@ -16,7 +16,7 @@ from hook_event_processor.store import waiting as rows
 # A count ends here: it must stay quick on a table of any size.
 COUNT_LIMIT = 10_000
 # Processors write their row every few seconds.
-FRESH_SECONDS = 15
+FRESH_SECONDS = 12
 _FORGOTTEN_HOURS = 1
 
 
@@ -37,6 +37,7 @@ class Processor:
     started_at: datetime
     heartbeat_at: datetime
     stats: Mapping[str, Any]
+    health: Mapping[str, Any]
     age_seconds: float
 
     @property
@@ -52,6 +53,7 @@ class Backlog:
     scheduled: int
     retrying: int
     processing: int
+    paused: int
     failed: int
     oldest_seconds: float | None
 
@@ -62,7 +64,7 @@ def processors(connection: Connection) -> list[Processor]:
         return cursor.execute(
             """
             SELECT node, host, instance, pid, version, state, wake, workers, busy, stuck, started_at, heartbeat_at,
-                   stats, extract(epoch FROM clock_timestamp() - heartbeat_at)::float8 AS age_seconds
+                   stats, health, extract(epoch FROM clock_timestamp() - heartbeat_at)::float8 AS age_seconds
             FROM hook_processors
             WHERE state <> 'stopped' AND heartbeat_at > now() - make_interval(hours => %s)
             ORDER BY node
@@ -77,11 +79,17 @@ def waiting(connection: Connection, floor: int = 0) -> int:
     return int(row[0]) if row else 0
 
 
+def oldest_waiting(connection: Connection, floor: int = 0) -> float | None:
+    """How long, in seconds, the first event has been ready that needs no worker slot; None when there is none."""
+    row = connection.execute(_OLDEST, {"floor": floor}).fetchone()
+    return row[0] if row else None
+
+
 def backlog(connection: Connection) -> Backlog:
     """What waits, runs, and was given up."""
     with connection.cursor(row_factory=class_row(Backlog)) as cursor:
         row = cursor.execute(_BACKLOG, {"limit": COUNT_LIMIT}).fetchone()
-    return row or Backlog(0, 0, 0, 0, 0, None)
+    return row or Backlog(0, 0, 0, 0, 0, 0, None)
 
 
 _WAITING = f"{rows.DUE} AND (lease_token IS NOT NULL AND available_at > now()) IS NOT TRUE"
@@ -96,6 +104,14 @@ SELECT least(%(limit)s,
     + (SELECT count(*) FROM (SELECT FROM hook_events
         WHERE {rows.DUE} AND available_at <= now() LIMIT %(limit)s) AS due))
 """
+_OLDEST = f"""
+SELECT extract(epoch FROM clock_timestamp() - least(
+    (SELECT created_at FROM hook_events
+        WHERE {rows.FRESH} AND seq > greatest(%(floor)s, {rows.FLOOR}) ORDER BY seq LIMIT 1),
+    (SELECT created_at FROM hook_events WHERE {rows.PRIORITIZED} ORDER BY priority, seq LIMIT 1),
+    (SELECT available_at FROM hook_events
+        WHERE NOT needs_slot AND {rows.DUE} AND available_at <= now() ORDER BY available_at LIMIT 1)))::float8
+"""
 _BACKLOG = f"""
 WITH fresh AS (
     SELECT created_at AS due_at FROM hook_events
@@ -107,7 +123,8 @@ WITH fresh AS (
     SELECT available_at AS due_at FROM hook_events
     WHERE {_WAITING} AND retry_count = 0 AND available_at <= now() LIMIT %(limit)s
 ), retrying AS (
-    SELECT available_at AS due_at FROM hook_events WHERE {_WAITING} AND retry_count > 0 LIMIT %(limit)s
+    SELECT available_at AS due_at FROM hook_events
+    WHERE {_WAITING} AND retry_count > 0 AND available_at < 'infinity' LIMIT %(limit)s
 ), waiting AS (
     TABLE fresh UNION ALL TABLE prioritized UNION ALL TABLE due UNION ALL
     SELECT due_at FROM retrying WHERE due_at <= now()
@@ -116,7 +133,10 @@ SELECT
     least(%(limit)s, (SELECT count(*) FROM fresh) + (SELECT count(*) FROM prioritized) + (SELECT count(*) FROM due))
         AS pending,
     (SELECT count(*) FROM (SELECT FROM hook_events
-        WHERE {_WAITING} AND retry_count = 0 AND available_at > now() LIMIT %(limit)s) AS few) AS scheduled,
+        WHERE {_WAITING} AND retry_count = 0 AND available_at > now() AND available_at < 'infinity'
+        LIMIT %(limit)s) AS few) AS scheduled,
+    (SELECT count(*) FROM (SELECT FROM hook_events
+        WHERE {rows.DUE} AND available_at = 'infinity' LIMIT %(limit)s) AS few) AS paused,
     (SELECT count(*) FROM retrying) AS retrying,
     (SELECT count(*) FROM (SELECT FROM hook_events
         WHERE {rows.DUE} AND lease_token IS NOT NULL AND available_at > now() LIMIT %(limit)s) AS few) AS processing,
@@ -128,19 +148,21 @@ SELECT
 
 _SAY = """
 INSERT INTO hook_processors
-    (node, host, instance, pid, version, state, wake, workers, busy, stuck, stats, started_at, heartbeat_at)
+    (node, host, instance, pid, version, state, wake, workers, busy, stuck, stats, health, started_at, heartbeat_at)
 VALUES (%(node)s, %(host)s, %(instance)s, %(pid)s, %(version)s, %(state)s, %(wake)s, %(workers)s, %(busy)s, %(stuck)s,
-        %(stats)s, clock_timestamp(), clock_timestamp())
+        %(stats)s, %(health)s, clock_timestamp(), clock_timestamp())
 ON CONFLICT (node) DO UPDATE SET
     state = excluded.state, wake = excluded.wake, busy = excluded.busy, stuck = excluded.stuck,
-    stats = excluded.stats, heartbeat_at = excluded.heartbeat_at
+    stats = excluded.stats, health = excluded.health, heartbeat_at = excluded.heartbeat_at
 """
 _FORGET = "DELETE FROM hook_processors WHERE heartbeat_at < now() - make_interval(hours => %s)"
 
 
 def say(connection: Connection, processor: Mapping[str, Any]) -> None:
-    """Write a processor's own row: the columns of Processor but for the times; `stats` is wrapped as JSON."""
-    connection.execute(_SAY, {**processor, "stats": Jsonb(processor["stats"])})
+    """Write a processor's own row: the columns of Processor but for the times; `stats` and `health` become JSON."""
+    connection.execute(
+        _SAY, {**processor, "stats": Jsonb(processor["stats"]), "health": Jsonb(processor.get("health", {}))}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +176,7 @@ class Health:
 
 
 # One that was started in its place: not before it fell silent.
-_SUCCESSOR = f"""
+SUCCESSOR = f"""
 SELECT FROM hook_processors q
 WHERE q.host = p.host AND q.instance = p.instance AND q.node <> p.node AND q.started_at > p.heartbeat_at
   AND q.state <> 'stopped' AND q.heartbeat_at > now() - interval '{FRESH_SECONDS} s'
@@ -162,14 +184,14 @@ WHERE q.host = p.host AND q.instance = p.instance AND q.node <> p.node AND q.sta
 _SILENT = f"""
 UPDATE hook_processors p SET lost_at = now()
 WHERE lost_at IS NULL AND state <> 'stopped' AND heartbeat_at < now() - interval '{FRESH_SECONDS} s'
-  AND NOT EXISTS ({_SUCCESSOR})
+  AND NOT EXISTS ({SUCCESSOR})
 RETURNING node, host, instance, extract(epoch FROM now() - heartbeat_at)::float8 AS seconds
 """
 _BACK = f"""
 WITH back AS (
     SELECT node, lost_at, CASE WHEN heartbeat_at > lost_at THEN NULL ELSE timestamptz 'infinity' END AS new
     FROM hook_processors p
-    WHERE lost_at < 'infinity' AND (heartbeat_at > lost_at OR EXISTS ({_SUCCESSOR}))
+    WHERE lost_at < 'infinity' AND (heartbeat_at > lost_at OR EXISTS ({SUCCESSOR}))
     FOR UPDATE
 )
 UPDATE hook_processors p SET lost_at = back.new FROM back WHERE p.node = back.node

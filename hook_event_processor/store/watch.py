@@ -23,6 +23,8 @@ class Look:
     slot_due: float | None
 
 
+# infinity is the time of what is held; PostgreSQL before 17 subtracts none.
+_SOME_DAY = "available_at < 'infinity'"
 # ORDER BY and LIMIT, not EXISTS: of a table with many fresh rows PostgreSQL would
 # expect to meet one soon, and read all the history that lies before the first.
 LOOK = f"""
@@ -35,18 +37,25 @@ SELECT (SELECT revision FROM hook_registry),
         ORDER BY priority, seq LIMIT 1) IS NOT NULL,
        extract(epoch FROM clock_timestamp() - (
            SELECT min(available_at) FROM hook_events
-           WHERE NOT needs_slot AND {waiting.DUE}))::float8,
+           WHERE NOT needs_slot AND {waiting.DUE} AND {_SOME_DAY}))::float8,
        extract(epoch FROM clock_timestamp() - (
            SELECT min(available_at) FROM hook_events
-           WHERE needs_slot AND {waiting.DUE}))::float8
+           WHERE needs_slot AND {waiting.DUE} AND {_SOME_DAY}))::float8
 """
 
 
-def look(connection: Connection, floor: int) -> Look:
-    """One look; fresh rows up to the seq `floor` are known to be taken."""
-    row = connection.execute(LOOK, (floor,)).fetchone()
+# In the same breath: a processor that has nothing to do sends no more queries for it.
+_LOOK_AND_NOTIFY = f"{LOOK.rstrip()}, pg_notify(%s, %s)"
+
+
+def look(connection: Connection, floor: int, channel: str = "", message: str | None = None) -> Look:
+    """One look; fresh rows up to the seq `floor` are known to be taken. A message is notified on the channel."""
+    if message is None:
+        row = connection.execute(LOOK, (floor,)).fetchone()
+    else:
+        row = connection.execute(_LOOK_AND_NOTIFY, (floor, channel, message)).fetchone()
     assert row is not None  # noqa: S101 - a SELECT without FROM has one row
-    due, slot_due = (None if age is None else -age for age in row[2:])
+    due, slot_due = (None if age is None else -age for age in row[2:4])
     return Look(row[0], row[1], due, slot_due)
 
 

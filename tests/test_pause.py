@@ -1,0 +1,258 @@
+"""Pauses: of everything, of a source, of a hook; nothing is lost, no attempt is counted, and the order is kept."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+import seed
+from commands import Hep
+from factories import ago, insert_event
+from psycopg import Connection
+from running import add_hook, all_processed, count, insert, running, state, wait_for
+
+from hook_event_processor.store import pauses, watch
+from hook_event_processor.store.database import Database
+
+pytestmark = pytest.mark.store
+
+NOTHING = "return {execute = function() end}"
+SLEEPS = 'return {execute = function(e) require("time").sleep(0.01) end}'
+FAILS = 'return {execute = function() error("no") end}'
+
+
+def _pause(connection: Connection, scope: str, name: str = "", **options: Any) -> None:
+    pauses.pause(connection, scope, name, **{"reason": "", "paused_by": "tests", "lasts": None, **options})
+
+
+def _runs(connection: Connection, event_id: UUID) -> list[str]:
+    rows = connection.execute(
+        "SELECT hook_name FROM event_hook_executions WHERE event_id = %s ORDER BY hook_name", (event_id,)
+    )
+    return [row[0] for row in rows]
+
+
+def _retries(connection: Connection) -> int:
+    return count(connection, "retry_count > 0 OR processing_errors IS NOT NULL")
+
+
+def test_nothing_is_claimed_while_everything_is_paused_and_all_of_it_once_it_is_resumed(
+    connection: Connection, database: Database, tmp_path: Path, hep: Hep
+) -> None:
+    """Runs under way end, events stay where they are, and a processor that starts heeds the pause."""
+    add_hook(connection, "slow", "slow.*", 'return {execute = function() require("time").sleep(1.0) end}')
+    with running(database, tmp_path):
+        [under_way] = insert(connection, "slow.one")
+        wait_for(lambda: state(connection, under_way) == "processing", 5)
+        hep("pause", "--all", "--reason", "database move")
+        wait_for(lambda: state(connection, under_way) == "completed", 5)
+        waiting = insert(connection, "quick.one", count=20)
+    with running(database, tmp_path):
+        with pytest.raises(AssertionError):
+            wait_for(lambda: count(connection, "processed AND id = ANY(%s)", waiting) > 0, 1.5)
+        assert {state(connection, event) for event in waiting} == {"pending"}
+        assert "database move" in hep("status")
+        assert "paused: everything (database move)" in hep("health")
+        assert "everything since" in hep("events", "explain", str(waiting[0]))
+        hep("resume", "--all")
+        wait_for(lambda: all_processed(connection), 3)
+    assert _retries(connection) == 0
+
+
+def test_events_of_a_paused_source_wait_and_are_processed_in_their_order(
+    connection: Connection, database: Database, tmp_path: Path, hep: Hep
+) -> None:
+    add_hook(connection, "any", "*", NOTHING)
+    hep("pause", "--source", "deploy")
+    with running(database, tmp_path, lanes=1):
+        held = insert(connection, "deploy.one", count=30)
+        [other] = insert(connection, "task.one")
+        wait_for(lambda: state(connection, other) == "completed", 5)
+        wait_for(lambda: {state(connection, event) for event in held} == {"paused"}, 5)
+        assert "it waits for the end of a pause: the source deploy" in hep("events", "explain", str(held[0]))
+        assert len(hep.document("events", "list", "--status", "paused", "--limit", "50", "--format", "json")) == 30
+        assert hep.document("events", "list", "--status", "scheduled", "--format", "json") == []
+        backlog = hep.document("status", "--format", "json")["backlog"]
+        assert (backlog["paused"], backlog["scheduled"], backlog["oldest_seconds"]) == (30, 0, None)
+        assert "30 events let go" in hep("resume", "--source", "deploy")
+        wait_for(lambda: all_processed(connection), 3)
+        ran = connection.execute(
+            "SELECT e.id FROM event_hook_executions x JOIN hook_events e ON e.id = x.event_id"
+            " WHERE e.source = 'deploy' ORDER BY x.id"
+        )
+        assert [row[0] for row in ran] == held
+    assert _retries(connection) == 0
+
+
+@pytest.mark.parametrize("text", [NOTHING, SLEEPS], ids=["pure", "effectful"])
+def test_a_paused_hooks_part_waits_while_the_others_run(
+    connection: Connection, database: Database, tmp_path: Path, hep: Hep, text: str
+) -> None:
+    """At resume exactly the missing hook runs, whatever way it and the others run."""
+    for name in ("first", "second"):
+        add_hook(connection, name, "task.*", text)
+    add_hook(connection, "alone", "alone.*", NOTHING)
+    hep("pause", "--hook", "second")
+    hep("pause", "--hook", "alone")
+    with running(database, tmp_path):
+        events = insert(connection, "task.one", count=5)
+        [alone] = insert(connection, "alone.one")
+        wait_for(lambda: {state(connection, event) for event in [*events, alone]} == {"paused"}, 5)
+        assert [_runs(connection, event) for event in [*events, alone]] == [["first"]] * 5 + [[]]
+        explained = hep.document("events", "explain", str(events[0]), "--format", "json")
+        assert [(each["hook"], each["verdict"]) for each in explained["hooks"][:2]] == [
+            ("first", "ran"), ("second", "will run")]  # fmt: skip
+        hep("resume", "--hook", "second")
+        wait_for(lambda: count(connection, "processed AND id = ANY(%s)", events) == 5, 3)
+        assert [_runs(connection, event) for event in events] == [["first", "second"]] * 5
+        assert state(connection, alone) == "paused"
+        hep("resume", "--hook", "alone")
+        wait_for(lambda: all_processed(connection), 3)
+    assert _runs(connection, alone) == ["alone"]
+    assert _retries(connection) == 0
+
+
+def test_an_event_that_waits_for_two_hooks_gets_each_as_it_is_resumed(
+    connection: Connection, database: Database, tmp_path: Path, hep: Hep
+) -> None:
+    for name in ("a", "b"):
+        add_hook(connection, name, "task.*", NOTHING)
+        hep("pause", "--hook", name)
+    with running(database, tmp_path):
+        [event] = insert(connection, "task.one")
+        wait_for(lambda: state(connection, event) == "paused", 5)
+        hep("resume", "--hook", "b")
+        wait_for(lambda: _runs(connection, event) == ["b"] and state(connection, event) == "paused", 5)
+        hep("resume", "--hook", "a")
+        wait_for(lambda: state(connection, event) == "completed", 5)
+    assert _runs(connection, event) == ["a", "b"]
+
+
+def test_a_failing_hook_is_retried_beside_a_paused_one(
+    connection: Connection, database: Database, tmp_path: Path, hep: Hep
+) -> None:
+    """An event whose attempts are used up is failed, and retried by hand it still has both to run."""
+    add_hook(connection, "fails", "task.*", FAILS)
+    add_hook(connection, "held", "task.*", NOTHING)
+    hep("pause", "--hook", "held")
+    with running(database, tmp_path, max_retry_count=2, retry_delay=0.05, retry_max_delay=0.05):
+        [event] = insert(connection, "task.one")
+        wait_for(lambda: state(connection, event) == "failed", 5)
+        assert _runs(connection, event) == ["fails", "fails"]
+        hep("resume", "--hook", "held")
+        hep("events", "retry", str(event))
+        wait_for(lambda: "held" in _runs(connection, event), 5)
+
+
+def test_a_pause_ends_by_itself(connection: Connection, database: Database, tmp_path: Path, hep: Hep) -> None:
+    add_hook(connection, "any", "*", NOTHING)
+    with running(database, tmp_path):
+        hep("pause", "--source", "deploy", "--for", "2s")
+        [event] = insert(connection, "deploy.one")
+        wait_for(lambda: state(connection, event) == "paused", 1.9)
+        wait_for(lambda: state(connection, event) == "completed", 5)
+        wait_for(lambda: not pauses.stored(connection), 5)
+    assert hep("pause") == "Nothing is paused.\n"
+
+
+def test_what_a_hook_that_is_removed_held_goes_on(
+    connection: Connection, database: Database, tmp_path: Path, hep: Hep
+) -> None:
+    add_hook(connection, "gone", "task.*", NOTHING)
+    hep("pause", "--hook", "gone")
+    with running(database, tmp_path):
+        [event] = insert(connection, "task.one")
+        wait_for(lambda: state(connection, event) == "paused", 5)
+        hep("hook", "remove", "gone")
+        wait_for(lambda: state(connection, event) == "completed", 10)
+
+
+def test_a_resume_that_was_interrupted_is_carried_on_by_a_processor(
+    connection: Connection, database: Database, tmp_path: Path, hep: Hep
+) -> None:
+    """Between the end of a pause and the release of its events a kill -9 loses nothing."""
+    add_hook(connection, "any", "*", NOTHING)
+    hep("pause", "--source", "deploy")
+    with running(database, tmp_path) as process:
+        events = insert(connection, "deploy.one", count=5)
+        wait_for(lambda: {state(connection, event) for event in events} == {"paused"}, 5)
+        process.signal(signal.SIGSTOP)
+        assert pauses.resume(connection, "source", "deploy")
+        process.signal(signal.SIGCONT)
+        wait_for(lambda: all_processed(connection), 12)
+
+
+def test_who_still_knows_a_pause_that_has_ended_holds_nothing(connection: Connection, database: Database) -> None:
+    """A processor that has not read the resume yet makes the event due in a moment: none waits for ever."""
+    from hook_event_processor.store import arrays
+
+    event = insert_event(connection)
+    _pause(connection, "source", "task")
+    [stored] = pauses.stored(connection)
+    assert pauses.resume(connection, "source", "task")
+    assert pauses.let_go(connection) == 0
+    with database.session("lane") as lane, lane.transaction():
+        arrays.register(lane)
+        pauses.hold(lane, [pauses.Held(event.bytes, 1, (stored.id,))])
+    assert state(connection, event) == "scheduled"
+    assert count(connection, "available_at < now() + interval '1 s'") == 1
+
+
+def test_a_large_backlog_is_let_go_in_steps_in_its_order(connection: Connection) -> None:
+    connection.execute(
+        "INSERT INTO hook_events (source, action, available_at)"
+        " SELECT 'a', 'b', 'infinity' FROM generate_series(1, 12000)"
+    )
+    _pause(connection, "source", "a")
+    connection.execute("INSERT INTO hook_paused_events SELECT p.id, e.id, e.seq FROM hook_pauses p, hook_events e")
+    assert pauses.resume(connection, "source", "a")
+    steps = list(iter(lambda: pauses.let_go(connection), 0))
+    assert steps == [5000, 5000, 2000]
+    assert connection.execute(
+        "SELECT bool_and(in_order) FROM (SELECT available_at >= lag(available_at) OVER (ORDER BY seq) IS NOT FALSE"
+        " AS in_order FROM hook_events) AS pairs"
+    ).fetchone() == (True,)
+    assert pauses.stored(connection) == []
+
+
+def test_an_event_that_its_writer_holds_for_ever_harms_no_look(connection: Connection, hep: Hep) -> None:
+    """infinity is a time like any other in SQL, and none in Python, nor in what PostgreSQL 16 subtracts."""
+    event = insert_event(connection, "paused")
+    assert watch.look(connection, 0).due is None
+    assert hep.document("events", "show", str(event), "--format", "json")["state"] == "paused"
+    assert "its available_at was set to infinity" in hep("events", "explain", str(event))
+
+
+def test_the_original_monitoring_counts_a_paused_event_as_unprocessed(connection: Connection) -> None:
+    insert_event(connection, "paused", created_at=ago(minutes=5))
+    insert_event(connection, "completed")
+    assert connection.execute(seed.COUNT_UNPROCESSED).fetchall() == [(1,)]
+    [(processed, pending, retried, _)] = connection.execute(seed.STATISTICS).fetchall()
+    assert (processed, pending, retried) == (1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (("pause", "--hook", "nothing"), "no hook has the name 'nothing'"),
+        (("pause", "--for", "1h"), "name one of these"),
+        (("pause", "--source", ""), "--source takes a name of 1 to 255 characters"),
+        (("resume",), "name what to resume"),
+        (("resume", "--source", "deploy"), "the source deploy is not paused"),
+    ],
+)
+def test_what_cannot_be_is_refused(hep: Hep, arguments: tuple[str, ...], fault: str) -> None:
+    assert fault in hep.fault(*arguments)
+
+
+def test_pausing_again_changes_reason_and_end(hep: Hep) -> None:
+    hep("pause", "--source", "deploy", "--reason", "first")
+    before = hep.document("pause", "--format", "json")
+    hep("pause", "--source", "deploy", "--reason", "second", "--for", "1h")
+    [after] = hep.document("pause", "--format", "json")
+    assert (after["reason"], after["paused_at"]) == ("second", before[0]["paused_at"])
+    assert after["ends_at"] is not None
+    assert after["paused_by"]
