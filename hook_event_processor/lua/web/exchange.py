@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from hook_event_processor.egress import Egress
-from hook_event_processor.lua.web.authorities import tls_context
+from hook_event_processor.lua.web.connections import Connections
 from hook_event_processor.lua.web.dial import Lost, Patience, Stream, dial
 
 if TYPE_CHECKING:  # imported when first used: most processors never send a request
@@ -26,8 +26,6 @@ if TYPE_CHECKING:  # imported when first used: most processors never send a requ
 MAX_BODY = 8 * 1024 * 1024 - 256 * 1024  # with the headers it must pass the door
 _MOST_DECOMPRESSED = 1024 * 1024  # at a time
 _PIECE = 64 * 1024
-_IDLE_SECONDS = 15.0
-_IDLE_CONNECTIONS = 20
 _MAX_POOLS = 8
 
 
@@ -80,18 +78,20 @@ def exchange(rules: Egress, request: Request, patience: Patience) -> Response:
                 raise
 
 
-def _once(pool: httpcore.ConnectionPool, request: Request, patience: Patience) -> Response:
+def _once(pool: Connections, request: Request, patience: Patience) -> Response:
     import httpcore
 
+    outgoing = _outgoing(request, patience)
     try:
-        response = pool.handle_request(_outgoing(request, patience))
-        try:
-            body = _body(response, patience)
-            headers = tuple((name.decode("latin-1").lower(), value) for name, value in response.headers)
-            reason = cast(bytes, response.extensions.get("reason_phrase", b""))
-            return Response(response.status, reason, headers, body, request.url)
-        finally:
-            response.close()
+        with pool.connection(outgoing.url.origin) as connection:
+            response = connection.handle_request(outgoing)
+            try:
+                body = _body(response, patience)
+                headers = tuple((name.decode("latin-1").lower(), value) for name, value in response.headers)
+                reason = cast(bytes, response.extensions.get("reason_phrase", b""))
+                return Response(response.status, reason, headers, body, request.url)
+            finally:
+                response.close()
     except (httpcore.RemoteProtocolError, httpcore.LocalProtocolError) as fault:
         if not patience.received:
             raise Lost("the server closed the connection without an answer") from None
@@ -184,31 +184,22 @@ class _Backend:
         return dial(self._rules, host, port, timeout)
 
 
-_pools: OrderedDict[Egress, httpcore.ConnectionPool] = OrderedDict()
+_pools: OrderedDict[Egress, Connections] = OrderedDict()
 _pools_lock = threading.Lock()
 
 
-def _pool(rules: Egress) -> httpcore.ConnectionPool:
+def _pool(rules: Egress) -> Connections:
     """The idle connections of all hooks that have these very rules.
 
     Nobody else's: a connection that one hook may use must not be there for
-    another that may not. How many are open needs no bound of its own: a run
-    sends one request at a time, and runs are bounded.
+    another that may not.
     """
-    import httpcore
-
     # Its debug lines hold whole headers: a hook's passwords are not for the journal.
     logging.getLogger("httpcore").setLevel(logging.WARNING)
     with _pools_lock:
         pool = _pools.get(rules)
         if pool is None:
-            pool = _pools[rules] = httpcore.ConnectionPool(
-                ssl_context=tls_context("http"),
-                max_connections=None,
-                max_keepalive_connections=_IDLE_CONNECTIONS,
-                keepalive_expiry=_IDLE_SECONDS,
-                network_backend=cast(Any, _Backend(rules)),
-            )
+            pool = _pools[rules] = Connections(_Backend(rules))
             if len(_pools) > _MAX_POOLS:
                 # Its idle connections close when the last request that uses it has ended.
                 _pools.popitem(last=False)
