@@ -126,6 +126,28 @@ def test_a_newer_schema_is_refused(connection: Connection) -> None:
             action(connection)
 
 
+def test_a_migration_that_this_program_lacks_among_those_it_knows_is_refused(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lacking = [migration for migration in migrations() if migration.version != 3]
+    monkeypatch.setattr(migrate_module, "migrations", lambda: lacking)
+    for action in (status, check, migrate):
+        with pytest.raises(SchemaError, match="has migration 0003 and this program does not know it: install"):
+            action(connection)
+
+
+def test_a_database_without_an_encoding_is_refused(server: EmbeddedServer) -> None:
+    with psycopg.connect(server.administration, autocommit=True) as administration:
+        administration.execute("CREATE DATABASE no_encoding TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'")
+        try:
+            with Database(make_conninfo(server.administration, dbname="no_encoding")).session("tests") as connection:
+                for action in (status, check, migrate):
+                    with pytest.raises(SchemaError, match="SQL_ASCII, and events are Unicode: create one with"):
+                        action(connection)
+        finally:
+            administration.execute("DROP DATABASE no_encoding WITH (FORCE)")
+
+
 def test_what_is_missing_is_pending(empty: Connection) -> None:
     with pytest.raises(SchemaError, match=r"lacks the migrations 0001, .*hep db migrate"):
         check(empty)

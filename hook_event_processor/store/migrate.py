@@ -69,6 +69,7 @@ def _folder() -> Path:
 
 def status(connection: Connection) -> list[Applied]:
     """Every known migration with its state in this database. Raises SchemaError when the schema is newer."""
+    _refuse_bytes(connection)
     recorded = _recorded(connection)
     known = migrations()
     _refuse_newer(recorded, known)
@@ -103,6 +104,7 @@ def migrate(connection: Connection, schema: str = "", report: Callable[[Migratio
     advisory lock, waits for table locks only briefly, and is tried again with
     backoff when it does not get them. `report` is called after each file.
     """
+    _refuse_bytes(connection)
     if schema:
         _create_schema(connection, schema)
     _stay_in_one_schema(connection)
@@ -223,10 +225,22 @@ def _recorded(connection: Connection) -> dict[int, str]:
         raise SchemaError(f"the schema's state cannot be read: {refusal.diag.message_primary}") from None
 
 
-def _refuse_newer(recorded: dict[int, str], known: list[Migration]) -> None:
-    newest = max(recorded, default=0)
-    if newest > known[-1].version:
+def _refuse_bytes(connection: Connection) -> None:
+    # There text is bytes of any encoding, and JSON no Unicode.
+    if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
         raise SchemaError(
-            f"the database has migration {newest:04d} and this program knows only up to"
-            f" {known[-1].version:04d}: install the program that the database was migrated with, or a newer one"
+            "the database has the encoding SQL_ASCII, and events are Unicode:"
+            " create one with TEMPLATE template0 ENCODING 'UTF8'"
         )
+
+
+def _refuse_newer(recorded: dict[int, str], known: list[Migration]) -> None:
+    unknown = max(recorded.keys() - {migration.version for migration in known}, default=0)
+    if not unknown:
+        return
+    newest = known[-1].version
+    knows = f"this program knows only up to {newest:04d}" if unknown > newest else "this program does not know it"
+    raise SchemaError(
+        f"the database has migration {unknown:04d} and {knows}:"
+        f" install the program that the database was migrated with, or a newer one"
+    )
