@@ -69,6 +69,7 @@ def rates(connection: Connection, load: tuple[float, float], faults: Sequence[Fa
     """`load` is when the load began and ended (Unix time), `offered` what it was meant to be, events a second."""
     began, ended = load
     histogram = Histogram(connection, began)
+    faults = [fault for fault in faults if fault.began_at < ended]  # later there is no rate to come back to
     first_blow = min((fault.began_at for fault in faults), default=began + 2 * _MEASURED_SECONDS)
     before = histogram.rate(first_blow - _MEASURED_SECONDS, first_blow)
     # What waited for the processors' start may have made it faster than it can stay.
