@@ -17,6 +17,7 @@ _GROUPS = (
     "status",
     "health",
     "pause",
+    "doctor",
     "config",
     "hook",
     "events",

@@ -1,0 +1,100 @@
+"""What an examination finds."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from psycopg import Connection
+
+from hook_event_processor.settings import Settings
+from hook_event_processor.store.database import Database
+
+
+class Level(StrEnum):
+    """How bad it is: events suffer; they will, or could; or it is good to know."""
+
+    PROBLEM = "problem"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One thing that can be found: its name, and what it means for whoever operates the product."""
+
+    name: str
+    level: Level
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is so now.
+
+    `mend` are commands for a shell, the first of them being the one to try
+    first; `fix` does what is safe and returns what it has done.
+    """
+
+    kind: Kind
+    what: str
+    mend: Sequence[str] = ()
+    fix: Callable[[], str] | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A database that answers; `connection` is in autocommit, and each of its statements ends in time."""
+
+    settings: Settings
+    database: Database
+    connection: Connection
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCheck:
+    """Looks at this host alone."""
+
+    run: Callable[[Settings], Iterable[Finding]]
+    kinds: Sequence[Kind]
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseCheck:
+    """Looks at the database, or at what is in it; in one transaction, unless it looks at what a session is."""
+
+    run: Callable[[Subject], Iterable[Finding]]
+    kinds: Sequence[Kind]
+    in_transaction: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """Checks that belong together, and what they look at, in a line."""
+
+    name: str
+    summary: str
+    checks: Sequence[LocalCheck | DatabaseCheck]
+
+    @property
+    def kinds(self) -> Iterator[Kind]:
+        """Everything that can be found here."""
+        for check in self.checks:
+            yield from check.kinds
+
+
+def psql(statement: str) -> str:
+    """The command that runs a statement as the product's own role."""
+    return f"hep db psql -c {shlex.quote(statement)}"
+
+
+def administer(statement: str, database: str) -> str:
+    """The command that runs a statement as somebody who may do more than the product's role."""
+    return f"psql -d {shlex.quote(database)} -c {shlex.quote(statement)}  # as a superuser"
+
+
+def fixed_by(area: str) -> str:
+    """The command that mends what has a fix."""
+    return f"hep doctor --fix {area}"

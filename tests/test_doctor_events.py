@@ -1,0 +1,220 @@
+"""`hep doctor` on events, hooks, processors and watchers: what goes wrong with them is told, and gone when mended."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clinic import Clinic
+from commands import Hep
+from factories import ago, insert_event
+from psycopg import Connection
+from running import all_processed, count, insert, running, start, wait_for
+
+from hook_event_processor.doctor.server import sessions_of_processor
+from hook_event_processor.settings import Settings
+from hook_event_processor.store import hosts, watchers
+from hook_event_processor.store.database import Database
+from hook_event_processor.store.embedded import EmbeddedServer
+from hook_event_processor.store.hosts import Host
+from hook_event_processor.store.watchers import Looked, NewWatcher
+
+HOOK = """
+return {{
+  name = "{name}",
+  event_type = "{event_type}",
+  timeout = 1,
+  retry = {{ attempts = 1 }},
+  execute = function(event)
+    {body}
+  end,
+}}
+"""
+
+
+@pytest.fixture
+def clinic(
+    offline_hep: Hep, shared_database: Database, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Clinic]:
+    """One database for all tests, emptied after each."""
+    monkeypatch.setenv("DATABASE_URL", shared_database.conninfo)
+    yield Clinic(offline_hep, shared_database, server)
+    with shared_database.session("tests") as connection:
+        connection.execute(
+            "TRUNCATE hook_events, event_hook_executions, hooks, hook_versions, hook_processors, hosts, watchers"
+        )
+
+
+@pytest.fixture
+def connection(clinic: Clinic) -> Iterator[Connection]:
+    with clinic.database.session("tests") as connection:
+        yield connection
+
+
+@pytest.fixture
+def hep(clinic: Clinic, offline_hep: Hep) -> Hep:
+    return offline_hep
+
+
+def _add(hep: Hep, folder: Path, name: str, event_type: str, body: str) -> None:
+    """Add a hook by its file, or its next version."""
+    file = folder / f"{name}.lua"
+    file.write_text(HOOK.format(name=name, event_type=event_type, body=body))
+    hep("hook", "add", str(file))
+
+
+def test_while_all_is_well_nothing_is_found(clinic: Clinic, hep: Hep, connection: Connection, tmp_path: Path) -> None:
+    """A processor that has just done something, and no more connections than the doctor reckons with."""
+    areas = ("server", "schema", "wake", "sessions", "growth", "processors", "events", "hooks", "watchers")
+    _add(hep, tmp_path, "greet", "task.*", 'require("state").set("a", 1) return true')
+    with running(clinic.database, tmp_path):
+        insert(connection, "task.done", count=50)
+        wait_for(lambda: all_processed(connection), 20)
+        wait_for(lambda: not clinic.findings("processors"), 20)
+        assert hep("doctor", *areas).splitlines()[-1] == "Nothing is wrong."
+        sessions = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'hook-event-processor%%'"
+            " AND datname = current_database() AND application_name NOT LIKE '%%tests'"
+        ).fetchone()
+    assert sessions is not None
+    assert 4 <= sessions[0] <= sessions_of_processor(Settings(home=tmp_path, conninfo=""))
+
+
+def test_leases_of_a_processor_that_was_killed_are_found_until_somebody_takes_them(
+    clinic: Clinic, hep: Hep, connection: Connection, tmp_path: Path
+) -> None:
+    """The fifteen seconds that a lease lasts, and some more, are taken off its end."""
+    _add(hep, tmp_path, "slow", "task.*", 'require("time").sleep(event.data.seconds) return true')
+    processor = start(clinic.database, tmp_path)
+    insert(connection, "task.slow", '{"seconds": 0.8}')
+    wait_for(lambda: count(connection, "lease_token IS NOT NULL") == 1, 20)
+    processor.kill()
+    assert clinic.findings("events", "leases-ended") == []
+    connection.execute("UPDATE hook_events SET available_at = available_at - interval '1 min'")
+    found = clinic.only("events", "leases-ended")
+    assert f":{processor.pid}" in found["what"]
+    with running(clinic.database, tmp_path):
+        wait_for(lambda: all_processed(connection), 20)
+    assert clinic.findings("events", "leases-ended") == []
+
+
+def test_events_that_nobody_takes_are_found(clinic: Clinic, connection: Connection, tmp_path: Path) -> None:
+    insert_event(connection, created_at=ago(seconds=5))
+    assert clinic.findings("events") == []
+    old = insert_event(connection, created_at=ago(minutes=5))
+    insert_event(connection, priority=1, created_at=ago(minutes=3))
+    insert_event(connection, "scheduled", available_at=ago(minutes=2))
+    found = clinic.only("events", "events-late")
+    assert found["what"].startswith("3 events have waited, the oldest for 3")
+    assert str(old) in found["mend"][-1]
+    with running(clinic.database, tmp_path):
+        wait_for(lambda: all_processed(connection), 20)
+    assert clinic.findings("events", "events-late") == []
+
+
+def test_types_that_nothing_is_for_are_noted_until_a_hook_is(
+    clinic: Clinic, hep: Hep, connection: Connection, tmp_path: Path
+) -> None:
+    with running(clinic.database, tmp_path):
+        insert(connection, "stray.cat", count=3)
+        insert(connection, "stray.dog", '{"stack": "kennel"}')
+        wait_for(lambda: all_processed(connection), 20)
+    cat, dog = clinic.findings("events", "unrouted")
+    assert cat["what"] == "3 events stray.cat in the last day"
+    assert dog["what"] == "1 events stray.dog of the stack kennel in the last day"
+    _add(hep, tmp_path, "cats", "stray.*", "return true")
+    assert clinic.findings("events", "unrouted") == []
+
+
+def test_failing_hooks_and_their_dead_letters_are_found_by_cause(
+    clinic: Clinic, hep: Hep, connection: Connection, tmp_path: Path
+) -> None:
+    _add(hep, tmp_path, "broken", "task.*", 'error("no order " .. event.data.order)')
+    with running(clinic.database, tmp_path):
+        for number in range(1, 5):
+            insert(connection, "task.failed", f'{{"order": {number}}}')
+        wait_for(lambda: count(connection, "failed_at IS NOT NULL") == 4, 20)
+        dead = clinic.only("events", "dead-letters")
+        assert dead["what"].startswith("4 failed, the newest task.failed: broken: ")
+        failing = clinic.only("hooks", "hook-failing")
+        assert failing["what"].startswith("broken failed in 4 of its last 4 runs: ")
+        assert "no order " in failing["what"]
+        clinic.mend(failing)  # it shows the runs
+        _add(hep, tmp_path, "broken", "task.*", "return true")
+        assert clinic.findings("hooks", "hook-failing") == []  # of this version nothing is known yet
+        clinic.mend(dead, 1)
+        wait_for(lambda: all_processed(connection), 20)
+    assert clinic.findings("events", "dead-letters") == []
+    assert clinic.findings("hooks") == []
+
+
+def test_hooks_that_take_nearly_all_their_time_are_found(
+    clinic: Clinic, hep: Hep, connection: Connection, tmp_path: Path
+) -> None:
+    _add(hep, tmp_path, "slow", "task.*", 'require("time").sleep(0.6) return true')
+    with running(clinic.database, tmp_path):
+        insert(connection, "task.done", count=3)
+        wait_for(lambda: all_processed(connection), 20)
+    found = clinic.mends("hooks", "hook-slow", 1)
+    assert "of the 1 s that it may" in found["what"]
+
+
+def test_a_processor_that_was_killed_is_found_until_another_is_in_its_place(
+    clinic: Clinic, connection: Connection, tmp_path: Path
+) -> None:
+    """The time in which it may be silent is taken off its last word."""
+    assert clinic.only("processors", "no-processor")
+    killed = start(clinic.database, tmp_path)
+    wait_for(lambda: not clinic.findings("processors"), 20)
+    killed.signal(signal.SIGKILL)
+    connection.execute("UPDATE hook_processors SET heartbeat_at = heartbeat_at - interval '20 s'")
+    found = clinic.findings("processors")
+    assert [one["kind"] for one in found] == ["processor-silent", "no-processor"]
+    assert f":{killed.pid} was last heard of" in found[0]["what"]
+    with running(clinic.database, tmp_path):
+        wait_for(lambda: not clinic.findings("processors"), 20)
+    killed.kill()
+
+
+def test_processors_of_another_version_and_stuck_threads_are_found(clinic: Clinic, connection: Connection) -> None:
+    """As an older processor on another host writes its row."""
+    connection.execute(
+        "INSERT INTO hook_processors (node, host, pid, version, state, wake, workers, stuck)"
+        " VALUES ('elsewhere:7', 'elsewhere', 7, '0.0.1', 'running', 'listen', 10, 2)"
+    )
+    assert "elsewhere:7 (0.0.1)" in clinic.only("processors", "versions-differ")["what"]
+    assert clinic.only("processors", "threads-stuck")["what"] == "elsewhere:7 has given up 2 threads"
+    connection.execute("UPDATE hook_processors SET state = 'stopped'")
+    assert {one["kind"] for one in clinic.findings("processors")} == {"no-processor"}
+
+
+def test_silent_hosts_and_watchers_are_found(clinic: Clinic, hep: Hep, connection: Connection) -> None:
+    hosts.register(connection, Host("web-1", "10.0.0.5", (), "1.0", {}))
+    cpu = watchers.add(connection, NewWatcher("web-1", "cpu", name="load"))
+    watchers.add(connection, NewWatcher("db-1", "cpu"))
+    assert [one["what"] for one in clinic.findings("watchers")] == ["nothing watches on db-1"]
+    assert clinic.only("watchers", "host-without-daemon")
+    hosts.register(connection, Host("db-1", "10.0.0.6", (), "1.0", {}))
+    assert clinic.findings("watchers") == []
+
+    connection.execute("UPDATE hosts SET last_seen = %s WHERE name = 'db-1'", (ago(seconds=50),))
+    hosts.find_silent(connection)
+    assert "db-1 was last heard of 5" in clinic.mends("watchers", "host-silent", 1)["what"]
+    hosts.register(connection, Host("db-1", "10.0.0.6", (), "1.0", {}))
+
+    watchers.say_looked(connection, [Looked(cpu.id, ago(), None, "no /proc")])
+    assert clinic.only("watchers", "watcher-failing")["what"] == "load (cpu) on web-1 cannot look: no /proc"
+    connection.execute("UPDATE hosts SET registered_at = %s", (ago(hours=2),))
+    watchers.say_looked(connection, [Looked(cpu.id, ago(minutes=30), None, None)])
+    connection.execute("UPDATE watchers SET updated_at = %s, last_check = now() WHERE host = 'db-1'", (ago(hours=2),))
+    assert "load (cpu) on web-1 last looked 1,8" in clinic.only("watchers", "watcher-silent")["what"]
+    clinic.mend(clinic.only("watchers", "watcher-silent"), 2)  # it is disabled
+    assert clinic.findings("watchers") == []
+
+
+def test_a_watcher_whose_row_makes_no_sense_is_found(clinic: Clinic, connection: Connection) -> None:
+    hosts.register(connection, Host("web-1", "10.0.0.5", (), "1.0", {}))
+    connection.execute("INSERT INTO watchers (id, type, host, name) VALUES ('w', 'clairvoyance', 'web-1', 'odd')")
+    assert "odd (clairvoyance) on web-1 cannot look: " in clinic.mends("watchers", "watcher-failing", 1)["what"]

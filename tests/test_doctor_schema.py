@@ -1,0 +1,203 @@
+"""`hep doctor schema`: what differs from the migrations is named, and brought back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from importlib.resources import files
+
+import psycopg
+import pytest
+import seed
+from clinic import Clinic
+from commands import Hep
+from psycopg import Connection
+
+from hook_event_processor.doctor.schema import DESCRIPTION, expected
+from hook_event_processor.store.checkup.objects import Object, objects
+from hook_event_processor.store.database import Database
+from hook_event_processor.store.embedded import EmbeddedServer
+from hook_event_processor.store.migrate import migrate
+
+pytestmark = pytest.mark.store
+
+
+@pytest.fixture
+def clinic(
+    offline_hep: Hep, shared_database: Database, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> Clinic:
+    """One database for all tests: each leaves it well."""
+    monkeypatch.setenv("DATABASE_URL", shared_database.conninfo)
+    return Clinic(offline_hep, shared_database, server)
+
+
+@pytest.fixture
+def connection(shared_database: Database) -> Iterator[Connection]:
+    with shared_database.session("tests") as connection:
+        yield connection
+
+
+def test_the_description_is_what_the_migrations_make(connection: Connection) -> None:
+    """Otherwise: ops/schema, and commit what it writes."""
+    made = {(one.kind, one.name): one for one in objects(connection)}
+    assert made.keys() == expected().keys()
+    for key, described in expected().items():
+        texts = {Object(*key, "", text, True).meaning for text in described["texts"].values()}
+        assert made[key].meaning in texts, "run ops/schema"
+
+
+def test_the_description_is_sorted_one_object_a_line() -> None:
+    text = files("hook_event_processor.doctor").joinpath(DESCRIPTION).read_text(encoding="utf-8")
+    keys = [(one["kind"], one["name"]) for one in json.loads(text)]
+    assert keys == sorted(keys)
+    assert len(text.splitlines()) == len(keys) + 2
+
+
+def test_a_schema_that_was_migrated_is_found_well(clinic: Clinic) -> None:
+    assert clinic.findings("schema") == []
+
+
+def test_an_adopted_table_is_found_well(
+    empty_database: Database, offline_hep: Hep, monkeypatch: pytest.MonkeyPatch, server: EmbeddedServer
+) -> None:
+    with empty_database.session("tests") as connection:
+        connection.execute(seed.TABLE)
+        migrate(connection)
+    monkeypatch.setenv("DATABASE_URL", empty_database.conninfo)
+    assert Clinic(offline_hep, empty_database, server).findings("schema") == []
+
+
+def test_a_schema_of_another_name_is_found_well(
+    empty_database: Database, offline_hep: Hep, monkeypatch: pytest.MonkeyPatch, server: EmbeddedServer
+) -> None:
+    database = Database(empty_database.conninfo, "Theirs")
+    with database.session("tests") as connection:
+        migrate(connection, "Theirs")
+    monkeypatch.setenv("DATABASE_URL", database.conninfo)
+    monkeypatch.setenv("DB_SCHEMA", "Theirs")
+    clinic = Clinic(offline_hep, database, server)
+    assert clinic.findings("schema") == []
+    with database.session("tests") as connection:
+        connection.execute("DROP FUNCTION hook_publish")
+    assert "hook_publish" in clinic.fixes("schema", "object-missing")["what"]
+
+
+def test_pending_migrations_are_found_and_applied(clinic: Clinic, connection: Connection) -> None:
+    connection.execute("DELETE FROM hook_migrations WHERE version = (SELECT max(version) FROM hook_migrations)")
+    assert clinic.mends("schema", "migrations-pending")["mend"] == ["hep db migrate"]
+
+
+def test_migrations_of_another_build_are_found(clinic: Clinic, connection: Connection) -> None:
+    """They cannot be mended but by the right program: here its hash is set back."""
+    kept = connection.execute("SELECT sha256 FROM hook_migrations WHERE version = 2").fetchone()
+    connection.execute("UPDATE hook_migrations SET sha256 = 'x' WHERE version = 2")
+    assert "0002" in clinic.only("schema", "migrations-changed")["what"]
+    connection.execute("UPDATE hook_migrations SET sha256 = %s WHERE version = 2", kept)
+    assert clinic.findings("schema") == []
+
+
+def test_a_newer_schema_is_found(clinic: Clinic, connection: Connection) -> None:
+    """It is mended by a newer program, which is not at hand."""
+    connection.execute("INSERT INTO hook_migrations (version, name, sha256) VALUES (9999, 'x', 'x')")
+    assert "9999" in clinic.only("schema", "schema-newer")["what"]
+    connection.execute("DELETE FROM hook_migrations WHERE version = 9999")
+    assert clinic.findings("schema") == []
+
+
+@pytest.mark.parametrize(
+    ("harm", "what"),
+    [
+        ("DROP INDEX hook_events_due", "the index hook_events_due is missing"),
+        ("DROP VIEW events", "the view events is missing"),
+        ("DROP FUNCTION hook_publish", "the function hook_publish("),
+        ("DROP TRIGGER hook_events_wake ON hook_events", "the trigger hook_events.hook_events_wake is missing"),
+    ],
+)
+def test_what_is_missing_is_made_again(clinic: Clinic, connection: Connection, harm: str, what: str) -> None:
+    connection.execute(harm)  # type: ignore[call-overload]
+    assert what in clinic.fixes("schema", "object-missing")["what"]
+    assert clinic.findings("schema") == []
+
+
+def test_a_function_that_is_not_for_everybody_comes_back_so(clinic: Clinic, connection: Connection) -> None:
+    connection.execute("DROP FUNCTION hook_audit_note")
+    clinic.fixes("schema", "object-missing")
+    connection.execute("GRANT EXECUTE ON FUNCTION hook_audit_note TO PUBLIC")
+    clinic.fixes("schema", "object-different")
+
+
+@pytest.mark.parametrize(
+    ("harm", "command"),
+    [
+        ("DROP INDEX hook_events_due", 1),
+        ("ALTER TABLE hook_processors DROP COLUMN stuck", 0),
+        ("ALTER TABLE hook_events DROP CONSTRAINT hook_events_priority_range", 0),
+        ("DROP TABLE hook_state_locks", 0),
+    ],
+)
+def test_what_is_missing_is_made_again_by_the_command(
+    clinic: Clinic, connection: Connection, harm: str, command: int
+) -> None:
+    connection.execute(harm)  # type: ignore[call-overload]
+    clinic.mends("schema", "object-missing", command)
+    assert clinic.findings("schema") == []
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "CREATE OR REPLACE FUNCTION hook_events_reset() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+        "CREATE OR REPLACE TRIGGER hook_events_reset BEFORE UPDATE ON hook_events EXECUTE FUNCTION hook_events_reset()",
+        "ALTER TABLE hook_events ALTER COLUMN priority SET DEFAULT 1",
+        "ALTER TABLE hook_events ALTER COLUMN priority DROP DEFAULT",
+    ],
+)
+def test_what_was_altered_is_made_as_it_was(clinic: Clinic, connection: Connection, harm: str) -> None:
+    connection.execute(harm)  # type: ignore[call-overload]
+    clinic.fixes("schema", "object-different")
+    assert clinic.findings("schema") == []
+
+
+def test_an_altered_index_is_for_somebody_to_build_again(clinic: Clinic, connection: Connection) -> None:
+    connection.execute("DROP INDEX hook_events_due")
+    connection.execute("CREATE INDEX hook_events_due ON hook_events (available_at)")
+    found = clinic.only("schema", "object-different")
+    assert not found["fixable"]
+    clinic.mend(found, 0)
+    clinic.mend(found, 1)
+    assert clinic.findings("schema") == []
+
+
+def test_a_disabled_trigger_is_enabled(clinic: Clinic, connection: Connection) -> None:
+    connection.execute("ALTER TABLE hook_events DISABLE TRIGGER hook_events_wake")
+    assert "hook_events_wake is disabled" in clinic.fixes("schema", "object-unsound")["what"]
+
+
+def test_an_index_that_was_left_half_built_is_built(clinic: Clinic, connection: Connection) -> None:
+    connection.execute("DROP INDEX watchers_name")
+    connection.execute(
+        "INSERT INTO watchers (id, type, host, name) VALUES ('a', 'cpu', 'h', 'n'), ('b', 'cpu', 'h', 'n')"
+    )
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        connection.execute("CREATE UNIQUE INDEX CONCURRENTLY watchers_name ON watchers (host, name) WHERE name <> ''")
+    failed = clinic.document("schema", "--fix")  # while two have one name
+    assert [one["done"] for one in failed["fixed"]] == [False]
+    connection.execute("DELETE FROM watchers WHERE id = 'b'")
+    for index in connection.execute("SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid").fetchall():
+        if index[0] != "watchers_name":  # what the failed attempt left
+            connection.execute(f"DROP INDEX {index[0]}")  # type: ignore[call-overload]
+    connection.execute("DELETE FROM watchers")
+    assert "watchers_name is not valid" in clinic.fixes("schema", "object-unsound")["what"]
+    assert clinic.findings("schema") == []
+
+
+def test_what_somebody_has_added_is_noted(clinic: Clinic, connection: Connection) -> None:
+    connection.execute("CREATE INDEX mine ON hook_events (resource)")
+    assert clinic.document("schema")["ok"]
+    assert "the index mine" in clinic.mends("schema", "object-extra")["what"]
+
+
+def test_the_trigger_that_limits_publishers_is_no_stranger(clinic: Clinic, connection: Connection) -> None:
+    connection.execute("INSERT INTO hook_grants (role, kind, value) VALUES ('hep', 'source', 'task')")
+    assert clinic.findings("schema") == []
+    connection.execute("DELETE FROM hook_grants")
