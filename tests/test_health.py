@@ -91,14 +91,20 @@ def _types(connection: Connection) -> list[str]:
 
 @root_only
 def test_a_frozen_lane_is_unhealthy_while_the_other_works(
-    connection: Connection, database: Database, tmp_path: Path, hep: Hep
+    connection: Connection, database: Database, tmp_path: Path, hep: Hep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is told by the command, by the status and as an event; and so is that it is over."""
-    with running(database, tmp_path) as process:
+    """It is told by the command, by the status, to systemd and as an event; and so is that it is over."""
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(str(tmp_path / "notify"))
+    manager.settimeout(5)
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    with manager, running(database, tmp_path) as process:
         wait_for(lambda: _healthy(hep), 5)
         with _frozen(process.pid, "lane 1"):
             wait_for(lambda: _unhealthy(hep, "lane 1 has stood still"), WITHIN)
             assert "lane 1 has stood still" in hep("status")
+            while not manager.recv(1000).startswith(b"STATUS=lane 1 has stood still"):
+                pass
             insert(connection, "task.one", count=5)
             wait_for(lambda: all_processed(connection), 5)
         wait_for(lambda: _healthy(hep), 3)
@@ -271,6 +277,8 @@ def test_a_full_spool_is_unhealthy_while_the_database_is_away(
         (Facts(claimed=60.0), []),
         (Facts(claimed=60.0, waiting=59.0), [("claim", False)]),
         (Facts(listen=3.0), [("listen", False)]),
+        (Facts(polls=True), [("listen", True)]),
+        (Facts(away=5.0, still={"lane 1": 12.0}), [("database", False)]),
         (Facts(stuck=1), [("stuck", True)]),
         (Facts(stuck=4), [("stuck", False)]),
         (Facts(paused=["everything"]), [("paused", True)]),

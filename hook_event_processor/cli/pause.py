@@ -73,7 +73,7 @@ def _scope(arguments: argparse.Namespace) -> tuple[str, str] | None:
 def pause(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.output import result
-    from hook_event_processor.store import hooks, own_events, pauses
+    from hook_event_processor.store import audit, hooks, own_events, pauses
 
     scope = _scope(arguments)
     if scope is None and (arguments.reason or arguments.lasts):
@@ -84,7 +84,9 @@ def pause(arguments: argparse.Namespace, settings: Settings) -> int:
             return 0
         if scope[0] == "hook":
             hooks.get(connection, scope[1])
-        pauses.pause(connection, *scope, reason=arguments.reason, paused_by=own_events.actor(), lasts=arguments.lasts)
+        with audit.because(connection, arguments.reason), connection.transaction():
+            options = {"reason": arguments.reason, "paused_by": own_events.actor(), "lasts": arguments.lasts}
+            pauses.pause(connection, *scope, **options)
         [made] = [each for each in pauses.known(connection) if (each.scope, each.name) == scope]
     result(arguments.format, f"paused: {pause_line(made)}", pause_document(made))
     return 0

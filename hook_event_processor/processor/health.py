@@ -32,6 +32,7 @@ class Facts:
     claimed: since any lane last claimed.
     waiting: how long the oldest event has been ready that needs no worker slot.
     listen: since a notification to itself last came back.
+    polls: it is to listen, and nothing has ever come back: a transaction pooler is in between, perhaps.
     stuck: threads in runs that do not end.
     paused: what is, each with its reason.
     """
@@ -42,6 +43,7 @@ class Facts:
     claimed: float | None = None
     waiting: float | None = None
     listen: float | None = None
+    polls: bool = False
     stuck: int = 0
     paused: Sequence[str] = ()
 
@@ -52,9 +54,10 @@ def judge(facts: Facts) -> list[Finding]:
 
 
 def _findings(facts: Facts) -> Iterator[Finding]:
+    limit = STILL_SECONDS if facts.away is None else RESTART_SECONDS  # trying to connect takes its time
     for part, seconds in facts.still.items():
-        if seconds > STILL_SECONDS:
-            yield Finding(part, round(seconds, 1), STILL_SECONDS, f"{part} has stood still for {seconds:.0f} s")
+        if seconds > limit:
+            yield Finding(part, round(seconds, 1), limit, f"{part} has stood still for {seconds:.0f} s")
     if facts.away is not None and facts.away > AWAY_SECONDS:
         meaning = f"the database has been away for {facts.away:.0f} s"
         yield Finding("database", round(facts.away, 1), AWAY_SECONDS, meaning)
@@ -69,6 +72,9 @@ def _findings(facts: Facts) -> Iterator[Finding]:
 
 
 def _of_the_database(facts: Facts) -> Iterator[Finding]:
+    if facts.polls:
+        meaning = "it polls: no notification arrives (a transaction pooler?)"
+        yield Finding("listen", None, LISTEN_SECONDS, meaning, is_healthy=True)
     if facts.listen is not None and facts.listen > LISTEN_SECONDS:
         meaning = f"no notification has come back for {facts.listen:.0f} s: it polls"
         yield Finding("listen", round(facts.listen, 1), LISTEN_SECONDS, meaning)

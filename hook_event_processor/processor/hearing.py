@@ -31,6 +31,7 @@ class Hearing:
         self._heard: str | None = None
         self._heard_at: float | None = None
         self._ask_at = 0.0
+        self._has_tried = False
         self.listening = False
 
     @property
@@ -38,6 +39,11 @@ class Hearing:
         """Since a notification last came back; None if none ever has, as behind a transaction pooler."""
         heard_at = self._heard_at
         return None if heard_at is None else monotonic() - heard_at
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether it was to listen, has tried, and nothing has ever come back."""
+        return self._may_listen and self._has_tried and self._heard_at is None
 
     def lost(self) -> None:
         """The session is gone."""
@@ -62,6 +68,7 @@ class Hearing:
         while self._heard != question and (left := ends - monotonic()) > 0:
             sleep(connection, left)
         self.listening = self._heard == question
+        self._has_tried = True
         self._ask_at = monotonic() + (_ASK_SECONDS if self.listening else _AGAIN_SECONDS)
         if not self.listening:
             logger.warning("no notification arrives (a transaction pooler?): %s", self._otherwise)

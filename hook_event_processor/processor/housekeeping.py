@@ -81,6 +81,7 @@ class Housekeeping:
             except Exception as fault:
                 self._outage.notice(fault, "the processor's row could not be written", self._connection, self._ended)
                 wait = self._lost()
+            progress.mark()
             self._bell.wait(wait)
             self._bell.clear()
 

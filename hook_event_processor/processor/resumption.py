@@ -10,7 +10,7 @@ from psycopg import Connection
 from hook_event_processor.registry import Pauses
 from hook_event_processor.store import pauses as store
 
-_MAX_STEPS = 20  # at a time: others have their turn
+_MAX_STEPS = 5  # at a time: others have their turn
 
 
 class Resumption:

@@ -45,6 +45,7 @@ class Condition:
             claimed=_rounded(now - max(lane.claimed_at for lane in parts.lanes)),
             waiting=None if pauses.everything else _rounded(parts.housekeeping.waiting_seconds),
             listen=_rounded(parts.lookout.hearing.seconds),
+            polls=parts.lookout.hearing.is_deaf,
             stuck=parts.stuck,
             paused=pauses.told,
         )

@@ -116,17 +116,24 @@ def pause(
         """,
         {"scope": scope, "name": name, "reason": reason, "paused_by": paused_by, "lasts": lasts},
     )
+    _note(connection, "paused", scope, name)
 
 
 def resume(connection: Connection, scope: str, name: str) -> bool:
     """End a pause, if there is one; its events wait until let_go() has seen to them."""
-    return (
-        connection.execute(
-            "UPDATE hook_pauses SET resumed_at = now() WHERE scope = %s AND name = %s AND resumed_at IS NULL",
-            (scope, name),
-        ).rowcount
-        == 1
+    ended = connection.execute(
+        "UPDATE hook_pauses SET resumed_at = now() WHERE scope = %s AND name = %s AND resumed_at IS NULL",
+        (scope, name),
     )
+    if ended.rowcount == 1:
+        _note(connection, "resumed", scope, name)
+    return ended.rowcount == 1
+
+
+def _note(connection: Connection, action: str, scope: str, name: str) -> None:
+    """Have the audit tell of it."""
+    kind = "processing" if scope == "all" else scope
+    connection.execute("SELECT hook_audit_note(%s, %s, %s)", (action, kind, name))
 
 
 def end_by_themselves(connection: Connection) -> None:

@@ -43,7 +43,6 @@ logger = logging.getLogger("Watchers")
 _IDENTIFIER = "hook-watcher"  # in the journal, as the unit says it, too
 _M_ARENA_MAX = -8
 EX_CONFIG = 78  # sysexits.h
-_STILL_SECONDS = 25.0  # connecting may take ten, and a connection that is cut off ten more
 # A server that says nothing for so long is taken for gone. TCP would notice by itself, a socket of this host never.
 _SILENT_SECONDS = 15.0
 _SEND_SECONDS = 5.0  # at the end
@@ -138,12 +137,12 @@ class Daemon:
                 self._locks.release([name])
 
     def _start_threads(self) -> None:
-        looking = self._watchdog.part("looks", _STILL_SECONDS)
-        self._sending = self._watchdog.part("sender", _STILL_SECONDS)
+        looking = self._watchdog.part("looks", health.RESTART_SECONDS)
+        self._sending = self._watchdog.part("sender", health.RESTART_SECONDS)
         self._threads = [_thread("looks", self._looks.run, looking), _thread("sender", self._sender.run, self._sending)]
         for thread in self._threads:
             thread.start()
-        self._main = self._watchdog.part("main thread", _STILL_SECONDS)
+        self._main = self._watchdog.part("main thread", health.RESTART_SECONDS)
         self._health_file.begin(self._facts())
 
     def _loop(self) -> None:

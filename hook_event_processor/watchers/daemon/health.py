@@ -20,8 +20,10 @@ from hook_event_processor.store.hosts import ALL
 from hook_event_processor.telemetry.findings import Finding
 from hook_event_processor.watchers import kinds
 
-# Seconds after which a thread counts as standing still, and the database as away for long.
-STILL_SECONDS, AWAY_SECONDS = 9.0, 10.0
+# Seconds after which a thread counts as standing still, and no longer as alive: systemd is to restart the daemon.
+# Connecting may take ten, and a connection that is cut off ten more.
+STILL_SECONDS, RESTART_SECONDS = 9.0, 25.0
+AWAY_SECONDS = 10.0  # of the database
 WRITE_SECONDS = 5.0
 SILENT_SECONDS = 12.0  # without a word in the file
 _FULL_SOON = 0.8  # of what the spool may hold
@@ -61,9 +63,10 @@ def judge(facts: Facts) -> list[Finding]:
 
 
 def _findings(facts: Facts) -> Iterator[Finding]:
+    limit = STILL_SECONDS if facts.away is None else RESTART_SECONDS  # trying to connect takes its time
     for part, seconds in facts.still.items():
-        if seconds > STILL_SECONDS:
-            yield Finding(part, round(seconds, 1), STILL_SECONDS, f"{part} has stood still for {seconds:.0f} s")
+        if seconds > limit:
+            yield Finding(part, round(seconds, 1), limit, f"{part} has stood still for {seconds:.0f} s")
     if facts.away is not None and facts.away > AWAY_SECONDS:
         meaning = f"the database has been away for {facts.away:.0f} s: {facts.spooled:,} events wait on the disk"
         yield Finding("database", round(facts.away, 1), AWAY_SECONDS, meaning)
