@@ -47,6 +47,8 @@ class Group:
     def __init__(self, stack: ExitStack) -> None:
         name = f"hep-bench-{os.getpid()}"
         root = Path("/sys/fs/cgroup")
+        with suppress(OSError):  # version 2: what is accounted for is said from the root on
+            (root / "cgroup.subtree_control").write_text("+cpu +memory")
         self.folders = []
         candidates = (
             [root / name]
@@ -93,6 +95,10 @@ def main() -> None:
         migrate(connection)
         files = _add_watchers(connection, home, arguments.watchers)
         group = Group(stack)
+        if group.usage() is None:
+            print(
+                "no cgroup can be made here: what stands below is the process's own, not the kernel's", file=sys.stderr
+            )
         daemon = stack.enter_context(_daemon(home, server.conninfo, group))
         _wait_for_looks(connection, files)
         time.sleep(arguments.settle)
