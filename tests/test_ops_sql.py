@@ -97,14 +97,17 @@ def test_backlog_counts_what_waits_by_type_and_state(connection: Connection, dat
     insert_event(connection, "scheduled", **TASK)
     insert_event(connection, "scheduled", available_at=ago(seconds=1), **TASK)
     insert_event(connection, "retrying", **TASK)
+    insert_event(connection, "paused", **TASK)
     insert_event(connection, "processing", **FILE)
     insert_event(connection, "completed", created_at=ago(hours=4), **FILE)
     insert_event(connection, "failed", created_at=ago(hours=4), **FILE)
     task, file = _ask(database, "backlog")
     assert task.pop("oldest").startswith("02:03:")
-    assert task == {**TASK, "events": "5", "claimable": "3", "scheduled": "1", "backing_off": "1", "leased": "0"}
+    none = dict.fromkeys(("claimable", "scheduled", "backing_off", "paused", "leased"), "0")
+    counts = {"events": "6", "claimable": "3", "scheduled": "1", "backing_off": "1", "paused": "1"}
+    assert task == {**none, **TASK, **counts}
     assert file.pop("oldest").startswith("00:01:")
-    assert file == {**FILE, "events": "1", "claimable": "0", "scheduled": "0", "backing_off": "0", "leased": "1"}
+    assert file == {**none, **FILE, "events": "1", "leased": "1"}
 
 
 def _took(connection: Connection, milliseconds: float, **columns: object) -> None:

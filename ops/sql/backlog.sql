@@ -16,10 +16,11 @@ SELECT
     action,
     count(*) AS events,
     count(*) FILTER (WHERE available_at IS NULL OR lease_token IS NULL AND available_at <= now()) AS claimable,
-    count(*) FILTER (WHERE lease_token IS NULL AND available_at > now() AND retry_count = 0) AS scheduled,
-    count(*) FILTER (WHERE lease_token IS NULL AND available_at > now() AND retry_count > 0) AS backing_off,
+    count(*) FILTER (WHERE lease_token IS NULL AND available_at > now() AND NOT held AND retry_count = 0) AS scheduled,
+    count(*) FILTER (WHERE lease_token IS NULL AND available_at > now() AND NOT held AND retry_count > 0) AS backing_off,
+    count(*) FILTER (WHERE held) AS paused,
     count(*) FILTER (WHERE lease_token IS NOT NULL) AS leased,
     date_trunc('second', now() - min(created_at)) AS oldest
-FROM waiting
+FROM (SELECT *, available_at IS NOT DISTINCT FROM 'infinity' AS held FROM waiting) AS each
 GROUP BY source, action
 ORDER BY events DESC, source, action;
