@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import random
 import sys
+import traceback
 
 from ops.chaos import result_table
 from ops.chaos.scenario import Scenario, scenarios
@@ -26,25 +27,39 @@ def main() -> None:
         sys.exit(f"which scenario? {', '.join(unknown) or 'none'} is not one of: {', '.join(found)}")
     with quiet():
         runs = [_run(found[name], arguments) for name in chosen]
-    results = [result for result in runs if result is not None]
+    results = [run for run in runs if isinstance(run, Result)]
     if len(results) > 1:
         result_table.show(results)
         print(result_table.markdown(results))
     print(result_table.conditions())
-    if any(result.findings for result in results):
+    broken = [run for run in runs if isinstance(run, Exception)]
+    if broken or any(result.findings for result in results):
         sys.exit(1)
     sys.exit(0 if len(results) == len(runs) else _SKIPPED)
 
 
-def _run(scenario: type[Scenario], arguments: argparse.Namespace) -> Result | None:
+def _run(scenario: type[Scenario], arguments: argparse.Namespace) -> Result | Exception | None:
+    """A scenario's result; what kept it from having one; None when it was skipped."""
     missing = scenario().missing()
     if missing is not None:
         print(f"{scenario.name}: skipped: {missing}", flush=True)
         return None
     seed = random.randrange(1, 10_000) if arguments.seed is None else arguments.seed
     print(f"{scenario.name}, seed {seed}: {scenario.about}", flush=True)
-    trial = Trial(scenario(), seed, seconds=arguments.seconds, rate=arguments.rate, processors=arguments.processors)
-    result = trial.run()
+    trial = Trial(
+        scenario(),
+        seed,
+        seconds=arguments.seconds,
+        rate=arguments.rate,
+        processors=arguments.processors,
+        judge_recovery=not arguments.any_recovery,
+    )
+    try:
+        result = trial.run()
+    except Exception as fault:  # the others are to run all the same
+        traceback.print_exc()
+        print(f"FOUND {scenario.name}, seed {seed}: it could not be run to its end", flush=True)
+        return fault
     result_table.show([result])
     print(result_table.as_json(result), flush=True)
     return result
@@ -64,6 +79,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, help="how long blows are dealt (default: the scenario's)")
     parser.add_argument("--rate", type=float, help="events a second of the load (default: the scenario's)")
     parser.add_argument("--processors", type=int, help="how many run (default: the scenario's)")
+    parser.add_argument(
+        "--any-recovery",
+        action="store_true",
+        help="do not judge how soon the rate is back: for a machine that does other things, too",
+    )
     return parser
 
 

@@ -25,6 +25,7 @@ class Scenario:
     processors: ClassVar[int] = 2
     rate: ClassVar[float] = 2000.0  # events a second that the writer inserts
     seconds: ClassVar[float] = 20.0  # how long during() takes
+    least_seconds: ClassVar[float] = 9.0  # below which it could deal no blow; --seconds makes it no shorter
     settings: ClassVar[Mapping[str, object]] = {}  # of the processors, beside the defaults
     shares: ClassVar[Mapping[str, int]] = MIXED  # of a hundred events, how many of each kind
     in_all: ClassVar[bool] = True  # whether ops/chaos/all runs it

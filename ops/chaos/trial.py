@@ -63,11 +63,13 @@ class Trial:
         seconds: float | None = None,
         rate: float | None = None,
         processors: int | None = None,
+        judge_recovery: bool = True,
     ) -> None:
         """What is not given is as the scenario has it."""
+        self._judge_recovery = judge_recovery and scenario.judge_recovery
         self._scenario = scenario
         self._seed = seed
-        self._seconds = scenario.seconds if seconds is None else seconds
+        self._seconds = scenario.seconds if seconds is None else max(seconds, scenario.least_seconds)
         self._rate = scenario.rate if rate is None else rate
         self._count = scenario.processors if processors is None else processors
 
@@ -126,7 +128,7 @@ class Trial:
             ] < self._count:
                 ended = [processor for processor in context.processors if processor.status is not None]
                 if ended or time.monotonic() > deadline:
-                    sys.exit(
+                    raise RuntimeError(
                         "a processor did not start:\n" + "\n".join(processor.log for processor in context.processors)
                     )
                 time.sleep(0.05)
@@ -175,7 +177,7 @@ class Trial:
         findings = account.findings(self._scenario.forgives) + context.findings
         for name in sorted(self._scenario.forgives):
             context.note(f"{name.replace('_', ' ')}, which is forgiven here: {getattr(account, name).total}")
-        if self._scenario.judge_recovery:
+        if self._judge_recovery:
             findings += measured.findings()
         if self._scenario.stays_flat and measured.after < measured.before * _FLAT:
             findings.append(f"the rate fell from {measured.before:.0f} to {measured.after:.0f} events/s")

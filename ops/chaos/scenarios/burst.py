@@ -15,6 +15,7 @@ class Burst(Scenario):
     name = "burst"
     about = "a million events at once, beside the load (with --seconds 20; fewer with fewer)"
     shares: ClassVar = {"parent": 10, "http": 1, "flaky": 1}
+    least_seconds = 0.5
     drain_seconds = 900.0
     judge_recovery = False  # the rate rises
 

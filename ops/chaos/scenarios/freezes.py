@@ -12,6 +12,7 @@ _BEYOND_SECONDS = (2.0, 4.0)  # longer than a lease by so much
 class Freeze(Scenario):
     name = "freeze"
     about = "SIGSTOP for longer than a lease, then SIGCONT: what was finished late changes nothing"
+    least_seconds = 14.0
     seconds = 30.0
 
     def during(self, context: Context) -> None:

@@ -11,6 +11,7 @@ _EVERY_SECONDS = (2.0, 5.0)
 class Kill(Scenario):
     name = "kill"
     about = "kill -9 of a processor every few seconds; it is started again at once"
+    least_seconds = 6.0
 
     def during(self, context: Context) -> None:
         while context.left > _EVERY_SECONDS[1]:

@@ -43,6 +43,7 @@ class Misbehaviour(Scenario):
     may_end: ClassVar[bool] = False  # whether a processor may end by itself
     settings: ClassVar = {"HOOK_TIMEOUT": 2, "RETRY_DELAY": 0.2, "HOOK_EXEC": "on"}
     seconds = 25.0
+    least_seconds = 10.0
     drain_seconds = 120.0
 
     def prepare(self, context: Context) -> None:

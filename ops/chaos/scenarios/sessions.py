@@ -16,6 +16,7 @@ _LOCK_SECONDS = (3.0, 12.0)  # lock_timeout is five seconds, a lease nine
 class Backends(Scenario):
     name = "backends"
     about = "backends of processors and of the writer terminated at random"
+    least_seconds = 4.0
 
     def during(self, context: Context) -> None:
         while context.left > 2:
@@ -30,6 +31,7 @@ class Backends(Scenario):
 class Lock(Scenario):
     name = "lock"
     about = "an exclusive lock held on the table, past lock_timeout and past a lease"
+    least_seconds = 13.0
     seconds = 30.0
 
     def during(self, context: Context) -> None:
