@@ -27,7 +27,7 @@ from watching import add, add_kinds, watching
 
 from hook_event_processor.processor import health, hearing, housekeeping
 from hook_event_processor.processor.health import Facts
-from hook_event_processor.service import processor as service
+from hook_event_processor.service import cutoff
 from hook_event_processor.store.database import Database
 from hook_event_processor.watchers.daemon import health as daemons
 
@@ -49,7 +49,7 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hearing, "_ASK_SECONDS", 0.8)
     monkeypatch.setattr(hearing, "_ANSWER_SECONDS", 0.5)
     monkeypatch.setattr(hearing, "_AGAIN_SECONDS", 1.0)
-    monkeypatch.setattr(service, "LOOKOUT_CUT_SECONDS", 3.5)
+    monkeypatch.setattr(cutoff, "LOOKOUT_SECONDS", 3.5)
     monkeypatch.setattr(daemons, "SILENT_SECONDS", 4.0)
     monkeypatch.setattr(daemons, "WRITE_SECONDS", 1.0)
     monkeypatch.setattr(daemons, "AWAY_SECONDS", 1.5)

@@ -22,6 +22,7 @@ from hook_event_processor.handover import change
 from hook_event_processor.processor import routing
 from hook_event_processor.processor.health import MAX_STUCK, RESTART_SECONDS
 from hook_event_processor.processor.outage import reconnect_delay
+from hook_event_processor.service.cutoff import Cutoff
 from hook_event_processor.service.drain import drain
 from hook_event_processor.service.machinery import Machinery, run_directory
 from hook_event_processor.settings import Settings
@@ -37,8 +38,6 @@ logger = logging.getLogger("HookEventProcessor")
 METRICS_SECONDS = 60.0
 # Threads that would not end are worth a restart, but not every minute.
 MIN_UPTIME_SECONDS = 60.0
-# A server that says nothing for so long is taken for gone; what the lookout asks never takes long.
-LOOKOUT_CUT_SECONDS, CUT_SECONDS = 9.0, 20.0
 # What was running as a predecessor died is tried apart before anything else begins, if it does not take long.
 VERDICT_SECONDS = 1.5
 EX_TEMPFAIL, EX_CONFIG = 75, 78  # sysexits.h
@@ -68,6 +67,7 @@ class HookEventProcessor:
         self._reread: Callable[[], Settings] | None = None
         self._machinery = Machinery(self.settings, self.database, self.node, self.handler_registry)
         self._watchdog = self._machinery.watchdog
+        self._cutoff = Cutoff(self._machinery)
         logger.info("HookEventProcessor initialized")
 
     def run(self, on_ready: Callable[[], None] = lambda: None, reread: Callable[[], Settings] | None = None) -> int:
@@ -204,22 +204,10 @@ class HookEventProcessor:
 
     def _tick(self) -> None:
         self._machinery.main.mark()
-        self._cut_the_silent()
+        self._cutoff.tick()
         self._watchdog.status(self._machinery.condition.look())
         self._watchdog.tick()
         self._machinery.run_log.summarize()
-
-    def _cut_the_silent(self) -> None:
-        """Cut off the threads that wait for a server that says nothing: they connect anew."""
-        parts = self._machinery
-        still = self._watchdog.still()
-        lanes = {f"{LANE_ROLE} {number}": lane.cut for number, lane in enumerate(parts.lanes, 1)}
-        others = {"leases": parts.leases.cut, "housekeeping": parts.housekeeping.cut, **lanes}
-        if still.get("lookout", 0.0) > LOOKOUT_CUT_SECONDS:
-            parts.lookout.cut()
-        for name, cut in others.items():
-            if still.get(name, 0.0) > CUT_SECONDS:
-                cut()
 
 
 def serve(
