@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -394,3 +395,61 @@ def test_five_failures_within_five_minutes_are_enough(box: Box, unit: str) -> No
     await_until(lambda: box.properties("ActiveState") == ["failed"], 20, "systemd gives up")
     assert box.properties("NRestarts") == ["5"]
     box.run("rm", f"{SYSTEM}/{SERVICE}.service.d/fail.conf")
+
+
+@pytest.fixture
+def idler(box: Box, unit: str) -> Iterator[str]:
+    """An enabled instance that does nothing but run: it starts at once."""
+    name = f"{unit}@idler.service"
+    idle = "[Service]\nType=simple\nExecStart=\nExecStart=/bin/sleep infinity\nWatchdogSec=0\nRestartSec=100ms\n"
+    box.write(f"{SYSTEM}/{name}.d/idle.conf", idle)
+    box.run("systemctl", "daemon-reload")
+    box.run("systemctl", "enable", "--now", name)
+    yield name
+    box.run("systemctl", "disable", "--now", name)
+    box.run("rm", "-r", f"{SYSTEM}/{name}.d")
+    box.run("systemctl", "daemon-reload")
+
+
+def test_the_doctor_finds_what_is_wrong_with_units(box: Box, idler: str) -> None:
+    def findings(*options: str) -> dict[str, list[str]]:
+        """The commands that mend what is found, by its kind."""
+        done = box.finished(f"{INSTALLED}/bin/hep", "doctor", "units", "--format", "json", *options)
+        found = json.loads(done.stdout)["findings"]
+        assert done.returncode == bool(found)
+        return {one["kind"]: one["mend"] for one in found if idler in one["what"]}
+
+    def mends(kind: str, command: int = 0) -> None:
+        """It is found, alone, the printed command mends it, and it is gone."""
+        found = findings()
+        assert found.keys() == {kind}
+        box.run("bash", "-euc", found[kind][command])
+        assert findings() == {}
+
+    assert findings() == {}
+    box.run("systemctl", "stop", idler)
+    mends("unit-stopped")
+
+    box.write(f"{SYSTEM}/{idler}.d/small.conf", "[Service]\nMemoryMax=200M\n")
+    mends("unit-stale")
+    found = findings()
+    assert found.keys() == {"unit-memory"}
+    box.run("bash", "-euc", found["unit-memory"][0])
+    assert "unit-memory" not in findings()
+    box.run("systemctl", "daemon-reload")
+
+    for _ in range(3):
+        (pid,) = box.properties("MainPID", unit=idler)
+        box.run("systemctl", "kill", "--signal=SIGKILL", idler)
+        await_restart(box, pid, 20, idler)
+    mends("unit-restarts", 1)
+
+    drop_in = f"{SYSTEM}/{idler}.d/more.conf"
+    box.write(drop_in, "[Service]\nUser=root\nLimitNOFILE=300\nExecStart=\nExecStart=/bin/false\n")
+    assert findings("--fix").keys() == {"unit-files", "unit-root"}  # "unit-stale" is mended
+    box.run("systemctl", "restart", idler, check=False)
+    await_until(lambda: box.properties("ActiveState", unit=idler) == ["failed"], 20, "systemd gives up")
+    assert findings().keys() == {"unit-failed", "unit-files", "unit-root"}
+    box.run("rm", drop_in)
+    box.run("systemctl", "daemon-reload")
+    mends("unit-failed", 1)
