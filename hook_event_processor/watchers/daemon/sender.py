@@ -193,9 +193,8 @@ class Sender:
             self._send(connection, progress)
 
     def _stand_by(self, progress: Progress) -> None:
-        """Leave everything to the other daemon, if there is one, for a moment."""
-        if self.refused:
-            self._looks.rest()
+        """Leave everything to the other daemon, for a moment."""
+        self._looks.rest()
         self._revision = None
         self._taken_at = monotonic()  # the database is there
         self._pause(_STANDING_SECONDS, progress)

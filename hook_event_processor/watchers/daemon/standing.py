@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from time import monotonic
 
 from psycopg import Connection, errors
 
@@ -13,6 +14,8 @@ from hook_event_processor.store.watcher_locks import Refused, Session
 from hook_event_processor.watchers.daemon.local_store import LocalStore
 
 logger = logging.getLogger("Watchers")
+
+_AGAIN_SECONDS = 1.0
 
 
 class Standing:
@@ -24,18 +27,23 @@ class Standing:
         self._types = types
         self._note = f"session of {min(types)}"  # no other daemon of this store has that type
         self._holds: Connection | None = None
+        self._inherits: Connection | None = None
+        self._again_at = 0.0
         self.refused: str | None = None
 
     def is_ours(self, connection: Connection) -> bool:
         """Whether this session has the locks of all our types now. False: `refused` is a type that another has."""
-        if connection is self._holds:
+        if connection is self._holds or (connection is self._inherits and monotonic() < self._again_at):
             return True
         refused = watcher_locks.take(connection, self._host, self._types)
         if refused is not None and self._is_left_by_us(refused):
-            # Its connection broke, and the server waits for it still.
+            # Our last session's connection broke, and the server has not missed it, or that session
+            # hangs: nobody else has the locks as long as it does.
             with suppress(errors.InsufficientPrivilege):
                 watcher_locks.end(connection, self._last_session())
-            return False
+            self._inherits, self._again_at = connection, monotonic() + _AGAIN_SECONDS
+            self._say(None)
+            return True
         self._say(refused)
         if refused is not None:
             return False
