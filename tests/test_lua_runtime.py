@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import time
 
 import pytest
 from chunks import EVENT_ID, MAX_PAYLOAD, error, event, execute, outcomes, output, run, runtime
 
 from hook_event_processor.event import Outcome
+from hook_event_processor.lua.loader import program
 from hook_event_processor.run import Dispatched
 
 _NOT_A_RESULT = "it returns nothing or true (and a message), or false and a message"
@@ -114,6 +116,16 @@ def test_sleeping_is_effectful_and_counts() -> None:
     assert outcomes(result) == [Outcome.CONTINUE]
     assert result.durations[0] >= 0.1
     assert time.perf_counter() - started < 5
+
+
+def test_a_run_whose_time_is_up_before_it_begins_is_a_timeout() -> None:
+    """On a machine that stood still, or as it is given up: no failure of the processor, and the next run is well."""
+    lua = runtime()
+    given_up = threading.Event()
+    given_up.set()
+    assert outcomes(lua.run(program("return {}", "hook"), 5.0, [event()], given_up)) == [Outcome.TIMEOUT]
+    assert outcomes(execute("", timeout=0.0, within=runtime())) == [Outcome.TIMEOUT]
+    assert output(execute("print('well')", within=lua)) == "well"
 
 
 def test_sleeping_past_the_deadline_is_a_timeout() -> None:

@@ -124,12 +124,13 @@ local function forget(main)
   sandbox.forget()
 end
 
--- The same for a run that left no room even to say so.
+-- The same for a run that left no room even to say so, or whose time was up before it began.
 local function after_failure(main, reason)
-  if reason ~= OUT_OF_MEMORY then error(reason, 0) end
+  local code = reason == OUT_OF_MEMORY and MEMORY or reason == deadline.EXPIRED and TIMEOUT
+  if not code then error(reason, 0) end
   forget(main)
   output.reset()
-  return MEMORY, nil, reason
+  return code, nil, reason
 end
 
 local function with_output(code, message, reason) return checked(code, output.take(message), reason) end
