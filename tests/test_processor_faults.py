@@ -372,6 +372,34 @@ def _lose_one_commit(_: EventHandlerRegistry) -> None:
     LeaseRecorder._write = written  # type: ignore[method-assign]
 
 
+def test_lanes_look_for_themselves_while_the_lookout_hangs(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """Whatever keeps it, the poll interval is a safety net that does not hang on it."""
+    hangs = tmp_path / "hangs"
+
+    def hang_later(_: EventHandlerRegistry) -> None:
+        from hook_event_processor.processor.lookout import Lookout
+
+        step = Lookout._step
+
+        def hanging(self: Lookout, connection: Connection) -> None:
+            while hangs.exists():
+                time.sleep(0.05)
+            step(self, connection)
+
+        Lookout._step = hanging  # type: ignore[method-assign]
+
+    with running(database, tmp_path, register=hang_later):
+        insert(connection, "fast.now")
+        wait_for(lambda: all_processed(connection), 10)
+        hangs.touch()
+        for _ in range(2):
+            insert(connection, "fast.now", count=3)
+            wait_for(lambda: all_processed(connection), 10)
+        hangs.unlink()
+
+
 def test_a_database_that_is_away_at_the_start_does_not_starve_the_watchdog(tmp_path: Path) -> None:
     """Parts that have not begun cannot stand still: the time before them is waiting for the database."""
     from hook_event_processor import service

@@ -30,6 +30,7 @@ from hook_event_processor.telemetry.watchdog import Progress
 logger = logging.getLogger("HookEventProcessor")
 
 _PEERS_SECONDS = 2.0
+_PATIENCE_SECONDS = 2.0  # of idle lanes, past the poll interval, with a lookout that hangs
 _REVISION_SECONDS = 0.5  # without LISTEN: hooks change within a second all the same
 _FROZEN_SECONDS = 6.0
 _BUSY_SECONDS = 0.02  # without an idle lane: then inserts need not notify
@@ -72,7 +73,7 @@ class Lookout:
         self._reload = reload
         self._full_pass = full_pass
         self._paused = paused
-        self._idlers = Idlers()
+        self._idlers = Idlers(poll_interval + _PATIENCE_SECONDS)
         self._connection: Connection | None = None
         self._table = ""
         self._revision: int | None = None
@@ -155,6 +156,7 @@ class Lookout:
         """Watch until stop()."""
         while not self.stopping:
             progress.mark()
+            self._idlers.tend()
             try:
                 self._step(self.connected())
                 self._failures = 0
