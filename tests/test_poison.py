@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from commands import Hep
 from psycopg import Connection
-from running import Running, add_hook, count, insert, start, state, wait_for
+from running import add_hook, count, insert, start, state, wait_for
 
 from hook_event_processor.event_handlers import EventHandlerRegistry, HandlerResult
 from hook_event_processor.lua.door import Function
 from hook_event_processor.lua.modules import crypto
+from hook_event_processor.policy import Grants, Policy
 from hook_event_processor.store.database import Database
 
 # Pure Lua; the test's own crypto.sha256 crashes in C when it is asked for the digest of "poison".
 DIGESTS = """return {execute = function(e) return true, require("crypto").sha256(e.data.word or "") end}"""
+SHOOTS = """return {execute = function(e)
+  local done = require("exec").run({"sh", "-c", e.data.line}, {timeout = 3})
+  return done.exit_code == 0, "shot"
+end}"""
 NOTHING = "return {execute = function() end}"
 QUICK: dict[str, Any] = {"retry_delay": 0.05, "retry_max_delay": 0.05}
 
 
 def crashing_digest(registry: EventHandlerRegistry) -> None:
     """A library function with a fault, as one in C may have: it reads where there is nothing."""
+    faulthandler.disable()  # pytest's; these deaths are nothing to report
     functions = crypto.functions
 
     def faulty(services: Any) -> Any:
@@ -42,20 +51,22 @@ def crashing_digest(registry: EventHandlerRegistry) -> None:
     crypto.functions = faulty
 
 
-def crashing_handler(registry: EventHandlerRegistry) -> None:
-    def handle(event: dict[str, Any]) -> HandlerResult:
-        how = event["payload"].get("how")
-        if how == "signal":
-            os.kill(os.getpid(), signal.SIGSEGV)
-        elif how == "exit":
-            os._exit(3)
-        elif how == "memory":
-            hoard = []
-            while True:
-                hoard.append(bytearray(16 * 1024 * 1024))
-        return HandlerResult(True, "handled")
+def sleeping_handler(folder: Path) -> Callable[[EventHandlerRegistry], None]:
+    """A handler that sleeps for as long as the payload says, and writes into `folder` in which process it did."""
 
-    registry.register("handled", "*", handle)
+    def register(registry: EventHandlerRegistry) -> None:
+        def handle(event: dict[str, Any]) -> HandlerResult:
+            Path(folder, f"{os.getpid()}.process").touch()
+            time.sleep(event["payload"]["seconds"])
+            return HandlerResult(True, "slept")
+
+        registry.register("sleep", "*", handle)
+
+    return register
+
+
+def silent(_: EventHandlerRegistry) -> None:
+    faulthandler.disable()
 
 
 class Service:
@@ -129,6 +140,10 @@ def errors(connection: Connection, event_id: UUID) -> list[str]:
     return list(row[0] or [])
 
 
+def suspects(connection: Connection) -> list[UUID]:
+    return [row[0] for row in connection.execute("SELECT event_id FROM hook_suspects").fetchall()]
+
+
 def completed_once(connection: Connection, event_type: str) -> int:
     """How many events of a type are completed, each with one success for each of its hooks."""
     source, _, action = event_type.partition(".")
@@ -144,7 +159,7 @@ def completed_once(connection: Connection, event_type: str) -> int:
 
 
 def test_a_poison_among_a_thousand_ends_the_process_once_and_is_given_up_alone(
-    connection: Connection, database: Database, tmp_path: Path
+    connection: Connection, database: Database, tmp_path: Path, hep: Hep
 ) -> None:
     """The others complete, each once; the poison's errors and runs say what happened."""
     add_hook(connection, "digests", "digest.*", DIGESTS)
@@ -161,7 +176,126 @@ def test_a_poison_among_a_thousand_ends_the_process_once_and_is_given_up_alone(
         assert more == ["digests: the process died while this ran: SIGSEGV"] * 2
         assert [(attempt, result) for attempt, result, _ in runs(connection, poison)] == [(2, "died"), (3, "died")]
         assert "SIGSEGV" in runs(connection, poison)[0][2]
-        assert (
-            count(connection, "source = 'event' AND action = 'failed' AND payload ->> 'event_id' = %s", str(poison))
-            == 1
+        letters = "source = 'event' AND action = 'failed' AND payload ->> 'event_id' = %s"
+        assert count(connection, letters, str(poison)) == 1
+        assert suspects(connection) == [poison]
+        assert "it kills what runs it: digests has ended 2 processes of its own" in " ".join(
+            hep("events", "explain", str(poison)).split()
         )
+        # Brought back by hand it still runs apart.
+        connection.execute("UPDATE hook_events SET retry_count = 0, processing_errors = NULL WHERE id = %s", (poison,))
+        one.until(lambda: count(connection, letters, str(poison)) == 2)
+        assert len(one.deaths) == 1
+
+
+def test_two_poisons_in_one_claim_end_the_process_once_each_at_most(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    add_hook(connection, "digests", "digest.*", DIGESTS)
+    add_hook(connection, "other", "other.*", NOTHING)
+    with connection.transaction():
+        insert(connection, "digest.good", '{"word": "water"}', count=20)
+        poisons = insert(connection, "digest.bad", '{"word": "poison"}', count=2)
+        insert(connection, "digest.good", '{"word": "water"}', count=200)
+        insert(connection, "other.one", count=200)
+    with service(database, tmp_path, crashing_digest) as one:
+        one.until(lambda: settled(connection))
+        assert 1 <= len(one.deaths) <= 2
+        assert [state(connection, poison) for poison in poisons] == ["failed", "failed"]
+        assert completed_once(connection, "digest.good") == 220
+        assert completed_once(connection, "other.one") == 200
+
+
+def test_a_hook_that_kills_with_every_event_runs_apart_as_a_whole(
+    connection: Connection, database: Database, tmp_path: Path, hep: Hep
+) -> None:
+    """It ends the service once or twice, not once an event; other hooks go on, and so does it when it is mended."""
+    hook_id = add_hook(connection, "digests", "digest.*", DIGESTS)
+    add_hook(connection, "other", "other.*", NOTHING)
+    insert(connection, "digest.bad", '{"word": "poison"}', count=12)
+    with service(database, tmp_path, crashing_digest) as one:
+        one.until(lambda: settled(connection))
+        before = len(one.deaths)
+        assert before <= 2
+        insert(connection, "digest.bad", '{"word": "poison"}', count=3)
+        insert(connection, "digest.good", '{"word": "water"}', count=40)
+        insert(connection, "other.one", count=100)
+        one.until(lambda: settled(connection))
+        assert len(one.deaths) == before
+        assert count(connection, "failed_at IS NOT NULL") == 15
+        assert completed_once(connection, "digest.good") == 40
+        assert completed_once(connection, "other.one") == 100
+        assert "digests" in hep("status")
+        assert "apart" in hep("hook", "list")
+        connection.execute("UPDATE hooks SET version = 2 WHERE id = %s", (hook_id,))
+        assert "apart" not in hep("hook", "list")
+
+
+def test_an_effectful_poison_ends_the_process_once(connection: Connection, database: Database, tmp_path: Path) -> None:
+    """A program that a hook starts kills its parent: the service, and then the cell."""
+    add_hook(connection, "shoots", "shoot.*", SHOOTS)
+    insert(connection, "shoot.nothing", '{"line": "exit 0"}', count=15)
+    [poison] = insert(connection, "shoot.parent", '{"line": "kill -SEGV $PPID; sleep 5"}')
+    insert(connection, "shoot.nothing", '{"line": "exit 0"}', count=15)
+    granted = Policy(Grants(exec=True))
+    with service(database, tmp_path, silent, hook_exec=True, policy=granted) as one:
+        one.until(lambda: settled(connection))
+        assert one.deaths == [-signal.SIGSEGV]
+        assert completed_once(connection, "shoot.nothing") == 30
+        assert [result for _, result, _ in runs(connection, poison)] == ["died", "died"]
+
+
+def test_what_ran_as_a_healthy_processor_was_killed_completes_soon(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """Suspicion costs it nothing but an entry among its errors, whatever MAX_RETRY_COUNT says."""
+    events = insert(connection, "sleep.well", '{"seconds": 0.4}', count=6)
+    with service(database, tmp_path, sleeping_handler(tmp_path), max_retry_count=1) as one:
+        one.until(lambda: count(connection, "lease_token IS NOT NULL") == 6)
+        time.sleep(0.1)
+        one.kill()
+        one.until(lambda: settled(connection), 8)
+        assert completed_once(connection, "sleep.well") == 6
+        assert [errors(connection, event) for event in events] == [["handle: the process died while this ran"]] * 6
+        assert suspects(connection) == []
+
+
+def test_a_suspect_survives_a_second_death_and_its_process_does_not(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """Killed again while the suspect is in its cell, the service counts that attempt, too; the cell goes with it."""
+    [event] = insert(connection, "sleep.long", '{"seconds": 1}')
+    with service(database, tmp_path, sleeping_handler(tmp_path)) as one:
+        one.until(lambda: len(list(tmp_path.glob("*.process"))) == 1)
+        one.kill()
+        one.until(lambda: len(list(tmp_path.glob("*.process"))) == 2)
+        [cell] = [int(path.stem) for path in tmp_path.glob("*.process") if int(path.stem) != one.logs[0].pid]
+        assert cell != one.running.pid
+        one.kill()
+        wait_for(lambda: not Path(f"/proc/{cell}").exists(), 5)
+        one.until(lambda: settled(connection))
+        assert completed_once(connection, "sleep.long") == 1
+        assert errors(connection, event) == ["handle: the process died while this ran"] * 2
+        assert suspects(connection) == []
+
+
+def test_a_suspect_that_somebody_has_locked_is_taken_over_when_it_is_free(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """Meanwhile everything else goes on."""
+    add_hook(connection, "digests", "digest.*", DIGESTS)
+    [poison] = insert(connection, "digest.bad", '{"word": "poison"}')
+    first = start(database, tmp_path, crashing_digest)
+    assert first.wait(10) == -signal.SIGSEGV
+    with database.session("psql") as other, other.transaction():
+        other.execute("SET idle_in_transaction_session_timeout = 0")
+        other.execute("SELECT FROM hook_events WHERE id = %s FOR UPDATE", (poison,))
+        with service(database, tmp_path, crashing_digest) as one:
+            insert(connection, "digest.good", '{"word": "water"}', count=10)
+            one.until(lambda: completed_once(connection, "digest.good") == 10)
+            assert suspects(connection) == []
+            other.execute("COMMIT")
+            other.execute("BEGIN")
+            one.until(lambda: settled(connection))
+            assert state(connection, poison) == "failed"
+            assert len(one.deaths) <= 1

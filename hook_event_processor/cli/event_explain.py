@@ -37,8 +37,10 @@ def explain(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.explained_route import route_for
     from hook_event_processor.cli.explanation import verdicts
+    from hook_event_processor.cli.suspicion import suspicion_line
     from hook_event_processor.store import event_ids, events, executions, hooks, pauses, processors
     from hook_event_processor.store.standing import ahead, standing
+    from hook_event_processor.store.suspects import of_event
 
     with session(settings) as connection, connection.transaction():
         # One snapshot: what is told of the event and of its runs belongs together.
@@ -51,9 +53,11 @@ def explain(arguments: argparse.Namespace, settings: Settings) -> int:
         known = hooks.known_hooks(connection)
         runs = executions.of_event(connection, event_id)
         found = route_for(connection, event, known, settings.max_payload_size)
+        suspicion = suspicion_line(of_event(connection, event_id))
         paused = pauses.of_event(connection, event_id) if event.state == "paused" else []
         everything = [each for each in pauses.known(connection) if each.scope == "all"]
     why = _why(event, stands, running, before, [*paused, *everything], has_runs=bool(runs))
+    why = "; ".join(filter(None, (why, suspicion)))
     judged = verdicts(event, known, found, runs, _next_attempt(event, stands, running), settings.policy)
     if arguments.format == "json":
         _print_document(event, why, found, judged)

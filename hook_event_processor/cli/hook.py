@@ -149,9 +149,11 @@ def list_hooks(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.hook_reports import enabled_word, hook_document, set_text
     from hook_event_processor.cli.output import counted, document, line, local_time, table
     from hook_event_processor.store.hooks import known_hooks
+    from hook_event_processor.store.suspects import deadly_hooks
 
     with session(settings) as connection:
         known = known_hooks(connection, arguments.stack)
+        apart = deadly_hooks(connection)
     if arguments.format == "json":
         document([hook_document(hook) for hook in known])
     elif not known:
@@ -166,7 +168,7 @@ def list_hooks(arguments: argparse.Namespace, settings: Settings) -> int:
                 hook.stack or "-",
                 *(set_text(hook),) * with_set,
                 str(hook.priority),
-                enabled_word(hook),
+                enabled_word(hook, apart),
                 hook.kind,
                 str(hook.version),
                 f"{hook.run_count:,}",

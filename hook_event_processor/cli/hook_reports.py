@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Container
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
@@ -97,8 +98,9 @@ def _value(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
-def enabled_word(hook: KnownHook) -> str:
-    return "enabled" if hook.enabled else "disabled"
+def enabled_word(hook: KnownHook, apart: Container[int] = ()) -> str:
+    """Whether the hook is enabled; and if it is among those, that it runs in processes of its own."""
+    return ("enabled" if hook.enabled else "disabled") + (", runs apart" if hook.id in apart else "")
 
 
 def show(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -107,9 +109,11 @@ def show(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.output import block, document, line
     from hook_event_processor.store import executions, hooks
     from hook_event_processor.store.event_ids import short_ids
+    from hook_event_processor.store.suspects import deadly_hooks
 
     with session(settings) as connection:
         hook = hooks.get(connection, arguments.name)
+        apart = deadly_hooks(connection)
         texts = hooks.versions(connection, hook.id)
         runs = executions.of_hook(connection, hook.id, _SHOWN_RUNS)
         short = short_ids(connection, [run.event_id for run in runs])
@@ -125,7 +129,7 @@ def show(arguments: argparse.Namespace, settings: Settings) -> int:
             }
         )
         return 0
-    _show_hook(hook, allowed)
+    _show_hook(hook, allowed, apart)
     line()
     if runs:
         _runs_table(runs, short, title="Latest Runs")
@@ -136,7 +140,7 @@ def show(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _show_hook(hook: KnownHook, allowed: list[Use]) -> None:
+def _show_hook(hook: KnownHook, allowed: list[Use], apart: Container[int]) -> None:
     from hook_event_processor.cli.output import fields, local_time
 
     fields(
@@ -145,7 +149,7 @@ def _show_hook(hook: KnownHook, allowed: list[Use]) -> None:
             "Description": hook.description or None,
             "Event Type": ", ".join(hook.event_types),
             "Stack": hook.stack or "all",
-            "Status": enabled_word(hook),
+            "Status": enabled_word(hook, apart),
             "Kind": hook.kind,
             "Priority": str(hook.priority),
             "Timeout": f"{hook.timeout_seconds:g}s",

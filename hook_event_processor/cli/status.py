@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hook_event_processor.store.hosts import Counts
     from hook_event_processor.store.pauses import Pause
     from hook_event_processor.store.processors import Backlog, Processor
+    from hook_event_processor.store.suspects import Counts as Suspects
     from hook_event_processor.telemetry.findings import Finding
 
 _COUNTERS = ("processed", "succeeded", "failed", "retried", "errors", "unrouted")
@@ -38,11 +39,13 @@ def status(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.pause import pause_document
     from hook_event_processor.store import hosts, pauses
     from hook_event_processor.store import processors as store
+    from hook_event_processor.store.suspects import counts
 
     with session(settings) as connection:
         known = store.processors(connection)
         waiting = store.backlog(connection)
         fleet = hosts.counts(connection)
+        suspected = counts(connection)
         paused = pauses.known(connection)
         database = _database(connection.info)
     if arguments.format == "json":
@@ -51,13 +54,24 @@ def status(arguments: argparse.Namespace, settings: Settings) -> int:
                 "database": database,
                 "backlog": _backlog_document(waiting),
                 "hosts": dataclasses.asdict(fleet),
+                "suspects": dataclasses.asdict(suspected),
                 "paused": [pause_document(each) for each in paused],
                 **_processors_document(known),
             }
         )
     else:
         _show(database, known, waiting, fleet, paused)
+        _show_suspects(suspected)
     return 0
+
+
+def _show_suspects(suspected: Suspects) -> None:
+    from hook_event_processor.cli.output import line
+    from hook_event_processor.cli.suspicion import suspects_line
+
+    if said := suspects_line(suspected):
+        line()
+        line(said)
 
 
 def _database(info: Any) -> dict[str, str]:

@@ -151,7 +151,7 @@ class Machinery:
             self.quarantine,
             self.keeper,
             settings.max_payload_size,
-            lambda: Sorter(self._registry, paces, self.leases.slots),
+            lambda: None if self._registry.pauses.everything else Sorter(self._registry, paces, self.leases.slots),
         )
 
     def _start_confined(self) -> ConfinedRunner:

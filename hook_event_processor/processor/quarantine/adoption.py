@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import monotonic
 
 from psycopg import Connection
 
@@ -18,6 +19,7 @@ from hook_event_processor.store.database import Database
 from hook_event_processor.store.suspects import Suspicion
 
 logger = logging.getLogger("Quarantine")
+_REST_SECONDS = 60.0
 
 
 class Adoption:
@@ -30,14 +32,16 @@ class Adoption:
         quarantine: Quarantine,
         keeper: Keeper,
         max_payload: int,
-        sorter: Callable[[], Sorter],
+        sorter: Callable[[], Sorter | None],
     ) -> None:
+        """`sorter` is None while everything is paused."""
         self._directory = directory
         self._database = database
         self._quarantine = quarantine
         self._keeper = keeper
         self._max_payload = max_payload
         self._sorter = sorter
+        self._rests_at = 0.0
         self._pending: list[tuple[Legacy, list[Suspicion]]] = []  # with what somebody else has locked
 
     def look(self, connection: Connection) -> None:
@@ -53,12 +57,22 @@ class Adoption:
         self._pending = [one for one in self._pending if one[1]]
         self._quarantine.learn(connection)
         suspects.sweep(connection)
+        self._let_rest()
 
     def prepare(self, connection: Connection) -> None:
         """At the start, while the process has one thread: look, and have the keeper ready if it will be needed."""
         self.look(connection)
         if self._quarantine.hooks or suspects.counts(connection).waiting:
             self._keeper.start()
+            self._rests_at = monotonic() + _REST_SECONDS
+
+    def _let_rest(self) -> None:
+        """End the keeper some time after the last run in a cell."""
+        now = monotonic()
+        if self._quarantine.hooks or not self._quarantine.leases.idle:
+            self._rests_at = now + _REST_SECONDS
+        elif now >= self._rests_at:
+            self._keeper.rest()
 
     def _adopt(self, connection: Connection, legacy: Legacy, suspicions: list[Suspicion]) -> list[Suspicion]:
         """Returns what others have locked: if they finish it, it was no poison."""
@@ -77,10 +91,11 @@ class Adoption:
     def _picked(self, connection: Connection, rows: Sequence[Row]) -> Picked:
         """As a lane would pick them; but what has no room is due now, for any lane."""
         claim = Claim([], [], list(rows), again=False)
-        if not rows:
+        sorter = self._sorter()
+        if not rows or sorter is None:
             return Picked(claim)
         past = suspects.past(connection, arrays.uuids([row.id for row in rows]))
-        picked = self._quarantine.pick(claim, past, self._sorter())
+        picked = self._quarantine.pick(claim, past, sorter)
         picked.deferred = []
         return picked
 

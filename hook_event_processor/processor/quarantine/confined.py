@@ -61,7 +61,8 @@ class ConfinedRunner:
 
     def __call__(self, hook: Hook, rows: Sequence[Row], cancelled: threading.Event) -> ChunkResult:
         """Run the hook for each row, one at a time."""
-        return ChunkResult.joined([self._run(hook, row, cancelled) for row in rows])
+        with self._keeper.used():
+            return ChunkResult.joined([self._run(hook, row, cancelled) for row in rows])
 
     def _run(self, hook: Hook, row: Row, cancelled: threading.Event) -> ChunkResult:
         if self._spent(row):

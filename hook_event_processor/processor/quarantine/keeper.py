@@ -19,8 +19,8 @@ import struct
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hook_event_processor.strays import kill_strays
@@ -29,7 +29,7 @@ logger = logging.getLogger("Quarantine")
 
 KILL = b"k"  # from the processor: end the cell
 STATUS = struct.Struct("<i")  # the cell's number first, and its wait status when it has ended
-_PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36  # prctl(2)
+_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36  # prctl(2)
 _READY_SECONDS = 15.0
 _ROUNDS = 20  # a process may start another one while it is killed
 _PAUSE_SECONDS = 0.002  # what the kernel needs for the killed
@@ -48,6 +48,7 @@ class Keeper:
         self._keep = keep
         self._lock = threading.Lock()
         self._control: socket.socket | None = None
+        self._uses = 0
 
     @property
     def running(self) -> bool:
@@ -56,19 +57,23 @@ class Keeper:
     def cell(self) -> tuple[socket.socket, socket.socket]:
         """A new cell: the stream to it, and where the keeper tells of it. Raises OSError."""
         with self._lock:
-            if self._control is None:
-                self._control = self._start()
-            ours, theirs = socket.socketpair()
-            told, tells = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with theirs, tells:
-                try:
-                    socket.send_fds(self._control, [b"c"], [theirs.fileno(), tells.fileno()])
-                except OSError:
-                    self._control.close()
-                    self._control = None
-                    ours.close()
-                    told.close()
-                    raise
+            try:
+                return self._ask(self._control or self._start())
+            except BrokenPipeError:  # somebody has killed the keeper
+                self._end()
+                return self._ask(self._start())
+
+    def _ask(self, control: socket.socket) -> tuple[socket.socket, socket.socket]:
+        self._control = control
+        ours, theirs = socket.socketpair()
+        told, tells = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs, tells:
+            try:
+                socket.send_fds(control, [b"c"], [theirs.fileno(), tells.fileno()])
+            except OSError:
+                ours.close()
+                told.close()
+                raise
         return ours, told
 
     def start(self) -> None:
@@ -77,12 +82,32 @@ class Keeper:
             if self._control is None:
                 self._control = self._start()
 
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """While a run is in a cell: the keeper is not ended for idleness."""
+        with self._lock:
+            self._uses += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._uses -= 1
+
+    def rest(self) -> None:
+        """End it if no run is in a cell: what it holds of the processor's memory is more by the hour."""
+        with self._lock:
+            if not self._uses:
+                self._end()
+
     def close(self) -> None:
         """End it, and with it every cell."""
         with self._lock:
-            if self._control is not None:
-                self._control.close()
-                self._control = None
+            self._end()
+
+    def _end(self) -> None:
+        if self._control is not None:
+            self._control.close()
+            self._control = None
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -182,6 +207,7 @@ class _Cells:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _be_alone([stream, *self._descriptors])
         _prctl(_PR_SET_NAME, b"hep-cell")
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody else would end it
         with suppress(OSError):
             Path("/proc/self/oom_score_adj").write_bytes(_FIRST_TO_GO)
         self._serve(socket.socket(fileno=stream))
