@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,7 +9,6 @@ from typing import Any, NamedTuple
 from psycopg import Connection
 
 from hook_event_processor.store import waiting
-from hook_event_processor.store.arrays import UuidArray
 
 # A full pass repairs what no cursor can see: rows that a dead processor let go.
 FULL_PASS_SECONDS = 30.0
@@ -58,7 +56,7 @@ def _fitting(column: str, otherwise: str, also: str | None = None) -> str:
 
 _PAYLOAD = _fitting("payload", "NULL", "metadata")
 _METADATA = _fitting("metadata", "'{}'")
-_COLUMNS = f"""
+COLUMNS = f"""
     id, source, action, resource, resource_id, coalesce(occurred_at, created_at), {_PAYLOAD}, {_METADATA},
     retry_count + 1, priority, seq, ctid, greatest(created_at, available_at)
 """
@@ -67,17 +65,16 @@ _DUE = f"{waiting.DUE} AND available_at <= statement_timestamp()"
 _LOCK = "LIMIT %(limit)s FOR UPDATE SKIP LOCKED"
 
 # Keyset, not a bare ORDER BY: what is done lies before the cursor.
-FRESH = f"SELECT {_COLUMNS} FROM hook_events WHERE {waiting.FRESH} AND seq > %(after)s ORDER BY seq {_LOCK}"
-URGENT = f"""SELECT {_COLUMNS} FROM hook_events
+FRESH = f"SELECT {COLUMNS} FROM hook_events WHERE {waiting.FRESH} AND seq > %(after)s ORDER BY seq {_LOCK}"
+URGENT = f"""SELECT {COLUMNS} FROM hook_events
 WHERE {waiting.PRIORITIZED} AND priority < 5 ORDER BY priority, seq {_LOCK}"""
-UNHURRIED = f"""SELECT {_COLUMNS} FROM hook_events
+UNHURRIED = f"""SELECT {COLUMNS} FROM hook_events
 WHERE {waiting.PRIORITIZED} AND priority > 5 ORDER BY priority, seq {_LOCK}"""
-DUE = f"SELECT {_COLUMNS} FROM hook_events WHERE NOT needs_slot AND {_DUE} ORDER BY available_at {_LOCK}"
-DUE_FOR_SLOT = f"SELECT {_COLUMNS} FROM hook_events WHERE needs_slot AND {_DUE} ORDER BY available_at {_LOCK}"
+DUE = f"SELECT {COLUMNS} FROM hook_events WHERE NOT needs_slot AND {_DUE} ORDER BY available_at {_LOCK}"
+DUE_FOR_SLOT = f"SELECT {COLUMNS} FROM hook_events WHERE needs_slot AND {_DUE} ORDER BY available_at {_LOCK}"
 
 _XMIN = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 _OWN_XID = "SELECT pg_current_xact_id()::text::bigint"
-_SUCCEEDED = "SELECT event_id, hook_id FROM event_hook_executions WHERE event_id = ANY(%b) AND success"
 
 
 @dataclass(slots=True)
@@ -187,9 +184,9 @@ class Claims:
             xid = self._send(_OWN_XID) if marks else None
         if xmin is not None:
             self._cursor.ended_before(xmin.fetchone()[0])
-        claim = Claim(_rows(urgent), _rows(due), _rows(for_slots) if for_slots else [], again=False)
+        claim = Claim(read_rows(urgent), read_rows(due), read_rows(for_slots) if for_slots else [], again=False)
         claim.again = len(claim.fresh) == limit or len(claim.due) == due_limit
-        self._take_normal(claim, _rows(normal), limit)
+        self._take_normal(claim, read_rows(normal), limit)
         if xid is not None:
             self._cursor.mark(reached, xid.fetchone()[0])
             self._mark_at = now + _MARK_SECONDS
@@ -214,7 +211,7 @@ class Claims:
             self._pass_ends = 0.0
             room = limit - len(claim.fresh)
             if room > 0:
-                unhurried = _rows(self._send(UNHURRIED, room))
+                unhurried = read_rows(self._send(UNHURRIED, room))
                 claim.fresh += unhurried
                 claim.again = claim.again or len(unhurried) == room
         else:
@@ -231,14 +228,6 @@ class Claims:
 _row = partial(tuple.__new__, Row)
 
 
-def _rows(cursor: Any) -> list[Row]:
+def read_rows(cursor: Any) -> list[Row]:
+    """What a cursor has for a statement that selects COLUMNS, in binary."""
     return list(map(_row, cursor.fetchall()))
-
-
-def succeeded(connection: Connection, ids: UuidArray) -> set[tuple[bytes, int]]:
-    """The (event, hook) pairs of these events that have a successful run.
-
-    To be read after the rows are locked: whoever recorded a run held them then.
-    """
-    rows: Sequence[tuple[bytes, int]] = connection.cursor(binary=True).execute(_SUCCEEDED, (ids,)).fetchall()
-    return {(row[0], row[1]) for row in rows}

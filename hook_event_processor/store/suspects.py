@@ -12,7 +12,7 @@ from psycopg.rows import class_row
 
 from hook_event_processor.store import arrays
 from hook_event_processor.store.arrays import UuidArray
-from hook_event_processor.store.claim import _COLUMNS, Row, _rows
+from hook_event_processor.store.claim import COLUMNS, Row, read_rows
 
 # A hook runs apart altogether for so long after the last of several of its
 # events has ended a process; of one alone, only that event does.
@@ -72,7 +72,7 @@ _OPEN = "id = ANY(%(ids)b) AND NOT processed AND failed_at IS NULL"
 # Under somebody else's lease it runs already: should that one die, too, its lease says so.
 _FREE = "(lease_token IS NULL OR claimed_by = %(node)s OR available_at <= statement_timestamp())"
 _UNFINISHED = f"SELECT id FROM hook_events WHERE {_OPEN} AND {_FREE}"
-_TO_ADOPT = f"SELECT {_COLUMNS} FROM hook_events WHERE {_OPEN} AND {_FREE} ORDER BY id FOR UPDATE SKIP LOCKED"
+_TO_ADOPT = f"SELECT {COLUMNS} FROM hook_events WHERE {_OPEN} AND {_FREE} ORDER BY id FOR UPDATE SKIP LOCKED"
 _COUNT = """
 UPDATE hook_events e SET
     retry_count = least(e.retry_count + 1, 10),
@@ -107,7 +107,7 @@ def adopt(connection: Connection, node: str, suspicions: Sequence[Suspicion], ma
     """Make suspects of what was running as `node` died, and is not done; within a transaction of the caller's."""
     ids = arrays.uuids(list({one.event_id for one in suspicions}))
     values = {"ids": ids, "node": node, "max_payload": max_payload}
-    rows = _rows(connection.cursor(binary=True).execute(_TO_ADOPT, values))
+    rows = read_rows(connection.cursor(binary=True).execute(_TO_ADOPT, values))
     held = {row.id for row in rows}
     unfinished = connection.cursor(binary=True).execute(_UNFINISHED, values).fetchall()
     locked = frozenset(row[0] for row in unfinished) - held
