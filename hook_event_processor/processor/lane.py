@@ -25,6 +25,7 @@ from hook_event_processor.settings import Settings
 from hook_event_processor.store import arrays, suspects
 from hook_event_processor.store.claim import Claim, Claims
 from hook_event_processor.store.database import PREPARE_AFTER, Database, cut
+from hook_event_processor.store.pauses import HELD_IN_VAIN_SECONDS
 from hook_event_processor.telemetry.watchdog import Progress
 
 # A claim waits no longer than this for its runs: what goes on is left to a lease.
@@ -269,5 +270,7 @@ class Lane:
         delays = [failure.delay for failure in verdict.failures if failure.delay is not None]
         if batch.to_park or verdict.to_park or verdict.to_postpone:
             delays.append(0.0)
+        if batch.to_hold or verdict.to_hold:
+            delays.append(HELD_IN_VAIN_SECONDS)  # if the pause has ended meanwhile
         if delays:
             self._parts.lookout.due_in(min(delays))

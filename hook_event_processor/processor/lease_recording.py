@@ -143,12 +143,14 @@ class LeaseRecorder:
         record.dispatch(connection, children)
         done = [event for event in over if not event.failed]
         ack.finished(connection, [event.row.id for event in done if not event.route.pauses])
-        pauses.hold(connection, [held_for(event.row, event.route) for event in done if event.route.pauses])
+        paused = [held_for(event.row, event.route) for event in done if event.route.pauses]
+        pauses.hold(connection, paused)
         ack.failed(connection, failures)
         written.locked |= locked
         written.lost |= {one.event.row.id for one in finished if (one.event.row.id, one.hook.id) not in known}
         written.lost -= held | locked
         written.delays += [failure.delay for failure in failures if failure.delay is not None]
+        written.delays += [pauses.HELD_IN_VAIN_SECONDS] if paused else []  # if the pause has ended meanwhile
 
     def _failure(self, event: LeasedEvent, children: list[Child]) -> Failure:
         failure = self._attempts.failure(event.row, event.failed, needs_slot=True)

@@ -152,9 +152,10 @@ def end_by_themselves(connection: Connection) -> None:
         )
 
 
+HELD_IN_VAIN_SECONDS = 0.2
 # A resumed pause holds nothing: whoever still knows it as one makes the event due in a moment.
 # FOR SHARE: resume() waits for a transaction that holds events, and comes before or after all of it.
-HOLD = """
+HOLD = f"""
 WITH wanted (event_id, seq, pause_id) AS (
     SELECT * FROM unnest(%b, %s::bigint[], %s::bigint[])
 ), held AS MATERIALIZED (
@@ -166,7 +167,7 @@ WITH wanted (event_id, seq, pause_id) AS (
     ON CONFLICT DO NOTHING
 )
 UPDATE hook_events e SET lease_token = NULL, available_at =
-    CASE WHEN waiting.held THEN timestamptz 'infinity' ELSE clock_timestamp() + interval '0.2 s' END
+    CASE WHEN waiting.held THEN timestamptz 'infinity' ELSE clock_timestamp() + interval '{HELD_IN_VAIN_SECONDS} s' END
 FROM (
     SELECT event_id, bool_or(pause_id IN (SELECT id FROM held)) AS held FROM wanted GROUP BY event_id
 ) AS waiting
