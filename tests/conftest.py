@@ -28,6 +28,8 @@ _TEMPLATE = "template_migrated"
 _LONGEST = (
     "test_systemd.py",
     "test_systemd_install.py",
+    "test_systemd_watchers.py",
+    "test_systemd_watcher_faults.py",
     "test_up.py",
     "test_processor.py",
     "test_processor_faults.py",
