@@ -252,7 +252,7 @@ def test_pausing_again_changes_reason_and_end(hep: Hep) -> None:
     assert after["ends_at"] is not None
     hep("resume", "--source", "deploy")
     assert [(entry["action"], entry["kind"], entry["name"], entry["reason"]) for entry in hep.document(
-        "audit", "source:deploy", "--format", "json")][::-1] == [
+        "audit", "--object", "source:deploy", "--format", "json")][::-1] == [
         ("paused", "source", "deploy", "first"), ("paused", "source", "deploy", "second"),
         ("resumed", "source", "deploy", "")]  # fmt: skip
     assert after["paused_by"]
