@@ -49,12 +49,12 @@ class World:
     def id(self, number: int) -> UUID:
         return self.numbering.id(number)
 
-    def run(self, number: int, hook: str, *, success: bool = True) -> None:
+    def run(self, number: int, hook: str, result: str = "continue") -> None:
         """Record a run, as a processor does."""
         self.connection.execute(
-            "INSERT INTO event_hook_executions (event_id, hook_id, hook_name, success, duration_ms)"
-            " VALUES (%s, 1, %s, %s, 1)",
-            (self.id(number), hook, success),
+            "INSERT INTO event_hook_executions (event_id, hook_id, hook_name, success, result, duration_ms)"
+            " VALUES (%s, 1, %s, %s, %s, 1)",
+            (self.id(number), hook, result == "continue", result),
         )
 
     def child(self, number: int) -> None:
@@ -109,7 +109,7 @@ def test_one_duplicate_effect_is_found(world: World) -> None:
     """An effect that was seen twice for one recorded run, though no blow had its event in flight."""
     number = world.first(HTTP)
     world.effects.begun(number, "p2.1")
-    account = world.account(Blow("kill", time.time(), {number + 1}))
+    account = world.account(Blow("kill", time.time(), in_flight={number + 1}))
     assert (account.extra, account.allowed, account.unexplained.total) == (1, 1, 1)
     assert "p1.1 at " in account.unexplained.samples[0]
     assert "p2.1 at " in account.unexplained.samples[0]
@@ -117,7 +117,7 @@ def test_one_duplicate_effect_is_found(world: World) -> None:
 
 def test_an_extra_effect_of_what_was_in_flight_is_allowed_once(world: World) -> None:
     number = world.first(HTTP)
-    blow = Blow("kill", time.time(), {number})
+    blow = Blow("kill", time.time(), in_flight={number})
     world.effects.begun(number, "p2.1")
     assert world.account(blow).findings() == []
     world.effects.begun(number, "p2.1")
@@ -248,8 +248,19 @@ def test_a_doubtful_batch_may_be_there_or_not(world: World, database: Database) 
 def test_a_failed_run_that_was_recorded_explains_its_effect(world: World) -> None:
     number = world.first(HTTP)
     world.effects.begun(number, "p1.1")
-    world.run(number, "http", success=False)
-    world.child(number)  # what a failed run has dispatched is published all the same
+    world.run(number, "http", "failed")
+    assert world.account().children.total == 1  # what a failed run has dispatched is published all the same
+    world.child(number)
+    assert world.account().findings() == []
+
+
+@pytest.mark.parametrize("dispatched", [True, False])
+def test_a_run_that_was_cut_off_may_have_dispatched_or_not(world: World, dispatched: bool) -> None:
+    number = world.first(HTTP)
+    world.effects.begun(number, "p1.1")
+    world.run(number, "http", "stuck")
+    if dispatched:
+        world.child(number)
     assert world.account().findings() == []
 
 
