@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,39 @@ def test_killed_between_sending_and_removing_it_sends_nothing_twice(
     assert reached(connection) == list(range(1, 201))
     started = connection.execute("SELECT count(*) FROM hook_events WHERE action = 'startup'").fetchone()
     assert started == (22,)
+
+
+def test_a_disk_that_lets_nothing_be_removed_is_said_once_and_costs_no_connection(
+    connection: Connection, database: Database, tmp_path: Path, numbers: Path
+) -> None:
+    full = tmp_path / "full"
+
+    def refuse_while_full() -> None:
+        remove = LocalStore.remove
+
+        def removing(self: LocalStore, numbers: Any) -> None:
+            if full.exists():
+                raise sqlite3.OperationalError("database or disk is full")
+            remove(self, numbers)
+
+        LocalStore.remove = removing  # type: ignore[method-assign] # in the forked process
+
+    add(connection, numbers)
+    with watching(database, tmp_path, None, refuse_while_full) as process:
+        wait_for(lambda: has_state(tmp_path, b"0"), 5)
+        full.touch()
+        write(numbers, 3)
+        wait_for(lambda: reached(connection) == [1, 2, 3], 5)
+        wait_for(
+            lambda: len(process.said("the spool cannot be emptied, trying again: database or disk is full")) == 1, 5
+        )
+        time.sleep(2.5)  # it tries again
+        full.unlink()
+        write(numbers, 5)
+        wait_for(lambda: reached(connection) == [1, 2, 3, 4, 5], 5)
+        wait_for(lambda: in_store(tmp_path, "SELECT count(*) FROM spool") == [(0,)], 5)
+        assert len(process.said("the spool cannot be emptied")) == 1
+        assert not process.said("events wait on the disk")
 
 
 def test_a_watcher_that_is_added_changed_disabled_or_removed_is_so_at_once(

@@ -36,6 +36,7 @@ ROLE = "watcher"
 _WAIT = wait_exponential_jitter(multiplier=0.25, max=10.0, jitter=0.25)
 _LOOKED_SECONDS = 5.0  # between two writings of when watchers have looked
 _FAULT_SECONDS = 0.5
+_STORE_SECONDS = 1.0  # until a disk that refuses is tried again
 _REVISION_SECONDS = 2.0  # a notification that does not arrive is not missed
 _STANDING_SECONDS = 1.0  # between two questions for a lock that another daemon has
 _SENDING_SECONDS = 1.0  # of one batch after the other, before anything else has its turn
@@ -76,7 +77,7 @@ class Sender:
         self._is_registered = False
         self._unsaid: dict[str, Looked] = {}
         self._ends_at: float | None = None
-        self._ever_connected = False
+        self._ever_connected, self._store_fault = False, ""
         self.fatal = False  # the schema is not one to work with
         self.sent = 0
 
@@ -140,10 +141,14 @@ class Sender:
                 # Behind a transaction pooler, where nobody listens, a session's locks would be anybody's.
                 if not self.settings.listen or self._standing.is_ours(connection):
                     self._step(connection, monotonic(), progress)
+                    self._store_fault = ""
                     self._wait(connection)
                 else:
                     self._stand_by(progress)
-            except (psycopg.Error, HookEventProcessorError, sqlite3.Error, OSError) as fault:
+            except sqlite3.Error as fault:
+                self._refused_by_store(fault)
+                self._pause(_STORE_SECONDS, progress)
+            except (psycopg.Error, HookEventProcessorError, OSError) as fault:
                 self._pause(self._failed(fault), progress)
         self._leave()
 
@@ -258,13 +263,8 @@ class Sender:
         dropped = self._store.total().dropped
         if dropped:
             message = f"{dropped} events of watchers were given up while the database was away: the spool was full"
-            data = {
-                "component": "watcher",
-                "message": message,
-                "severity": "warning",
-                "dropped": dropped,
-                "policy": self.settings.spool_policy,
-            }
+            told = {"component": "watcher", "message": message, "severity": "warning"}
+            data = {**told, "dropped": dropped, "policy": self.settings.spool_policy}
             event = self._envelopes.own("system.warning", data, datetime.now(UTC), self.settings.host)
             self._store.tell_dropped(event, dropped)
 
@@ -294,6 +294,13 @@ class Sender:
         if self._bell in ready:
             os.eventfd_read(self._bell)
         return ready
+
+    def _refused_by_store(self, fault: sqlite3.Error) -> None:
+        """The disk is full, say: what was sent stays there, is sent again, and is known in the database."""
+        self._more = True
+        if str(fault) != self._store_fault:
+            logger.error("the spool cannot be emptied, trying again: %s", fault)
+        self._store_fault = str(fault)
 
     def _failed(self, fault: Exception) -> float:
         """Give the connection up, and say so once; returns seconds until the next attempt."""
