@@ -60,6 +60,7 @@ class Processor:
             **passed,
             "LOG_LEVEL": os.environ.get("CHAOS_LOG_LEVEL", "WARNING"),
             "HEP_INSTANCE": self.name,
+            "HEP_HOME": str(self._place / "processors"),  # all on one host, and none with what else runs there
             "HOOK_ENV": "CHAOS_LABEL",
             "CHAOS_LABEL": self.label,
             "HOOK_FILE_ROOTS": str(self._effects.root(self.label)),
