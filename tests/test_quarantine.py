@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -88,8 +89,13 @@ def well(event: dict[str, Any]) -> HandlerResult:
     return HandlerResult(True, f"{os.getpid()} {event['payload']}")
 
 
+def limits(_: dict[str, Any]) -> HandlerResult:
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    return HandlerResult(True, f"{soft} {Path('/proc/self/oom_score_adj').read_text().strip()}")
+
+
 HANDLERS: dict[str, Callable[[dict[str, Any]], HandlerResult]] = {
-    handler.__name__: handler for handler in (grandchild, hoard, sleep, talk_nonsense, leave, fork, well)
+    handler.__name__: handler for handler in (grandchild, hoard, sleep, talk_nonsense, leave, fork, limits, well)
 }
 
 
@@ -156,6 +162,12 @@ def test_what_a_dead_cell_had_started_is_killed_with_it(run: Callable[..., tuple
     code, said = run("grandchild", b'{"file": "%s"}' % str(file).encode())
     assert (code, "SIGKILL" in said) == ("h", True)
     wait_for(lambda: not Path(f"/proc/{file.read_text()}").exists(), 5)
+
+
+def test_a_cell_may_start_so_many_processes_and_is_the_first_to_go(run: Callable[..., tuple[str, str]]) -> None:
+    processes, score = map(int, run("limits")[1].split())
+    assert 256 <= processes < 20_000
+    assert score == 1000
 
 
 def test_an_answer_that_is_none_counts_as_a_death(run: Callable[..., tuple[str, str]]) -> None:

@@ -23,6 +23,7 @@ def drain(machinery: Machinery, threads: Sequence[threading.Thread]) -> None:
     machinery.lookout.stop()
     machinery.leases.stop()
     machinery.quarantine.leases.stop()
+    machinery.housekeeping.adopt = lambda _: None
     ends = time.monotonic() + DRAIN_SECONDS
     while time.monotonic() < ends and not _drained(machinery, threads):
         machinery.main.mark()

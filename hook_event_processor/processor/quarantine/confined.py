@@ -17,7 +17,8 @@ from hook_event_processor.event import Outcome
 from hook_event_processor.lua.runtime import Program
 from hook_event_processor.policy import Policy
 from hook_event_processor.processor.quarantine import wire
-from hook_event_processor.processor.quarantine.keeper import KILL, STATUS, Keeper
+from hook_event_processor.processor.quarantine.cells import KILL, STATUS
+from hook_event_processor.processor.quarantine.keeper import Keeper
 from hook_event_processor.registry import Hook
 from hook_event_processor.run import ChunkResult
 from hook_event_processor.store import suspects
