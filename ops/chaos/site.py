@@ -35,6 +35,11 @@ class Site:
         self._ready.set()
         self._loop.run_forever()
         server.close()
+        answering = asyncio.all_tasks(self._loop)
+        for task in answering:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*answering, return_exceptions=True))
+        self._loop.close()
 
     def wait(self) -> None:
         if not self._ready.wait(10):
