@@ -299,3 +299,25 @@ def test_a_suspect_that_somebody_has_locked_is_taken_over_when_it_is_free(
             one.until(lambda: settled(connection))
             assert state(connection, poison) == "failed"
             assert len(one.deaths) <= 1
+
+
+def test_a_lease_that_ran_out_without_a_word_is_a_suspicion_on_every_host(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """Another processor, which knows nothing of the first one's files, does not die of what that one died of."""
+    add_hook(connection, "shoots", "shoot.*", SHOOTS)
+    there, here = tmp_path / "there", tmp_path / "here"
+    there.mkdir()
+    here.mkdir()
+    granted: dict[str, Any] = {"hook_exec": True, "policy": Policy(Grants(exec=True))}
+    [poison] = insert(connection, "shoot.parent", '{"line": "kill -SEGV $PPID; sleep 5"}')
+    first = start(database, there, silent, **granted)
+    assert first.wait(10) == -signal.SIGSEGV
+    assert count(connection, "lease_token IS NOT NULL") == 1
+    # Instead of waiting for the end of the lease.
+    connection.execute("UPDATE hook_events SET available_at = now() WHERE lease_token IS NOT NULL")
+    with service(database, here, silent, **granted) as one:
+        one.until(lambda: settled(connection))
+        assert one.deaths == []
+        assert state(connection, poison) == "failed"
+        assert [result for _, result, _ in runs(connection, poison)] == ["died"] * 3
