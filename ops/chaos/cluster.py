@@ -63,8 +63,11 @@ class Cluster:
     def for_administrator(self) -> str:
         return make_conninfo(self._session(SUPERUSER), dbname=DATABASE)
 
-    def initialise(self, *options: str, **settings: str) -> None:
-        """Make the data directory, with these options of initdb and these settings."""
+    def initialise(self, *options: str, wal: Path | None = None, **settings: str) -> None:
+        """Make the data directory with options of initdb and settings, and with a directory of its own for the WAL."""
+        if wal is not None:
+            self._account.make_directory(wal)
+            options = (*options, f"--waldir={wal}")
         given = [f"--set={name}={value}" for name, value in settings.items()]
         fixed = [f"--username={SUPERUSER}", "--auth=peer", "--no-locale", "--encoding=UTF8"]
         self._run("initdb", f"--pgdata={self.data}", *fixed, *options, *given)

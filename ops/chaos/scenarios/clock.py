@@ -18,6 +18,7 @@ _SOURCE = Path(__file__).parents[1] / "clock.c"
 _SECONDS = struct.Struct("l")
 _JUMPS = (3600, 0, -3600, 0)
 _QUIET_SECONDS = 8.0
+_AHEAD = "SELECT count(*) FROM hook_events WHERE NOT processed AND available_at > now() + interval '10 minutes'"
 
 
 class Clock:
@@ -66,7 +67,8 @@ class ClockProcessor(_Jumps):
 
 class ClockDatabase(_Jumps):
     name = "clock-database"
-    about = "the clock of PostgreSQL jumps an hour ahead and back, and back and ahead"
+    about = "the clock of PostgreSQL jumps an hour ahead and back, and back and ahead; then an hour has passed"
+    seconds = 48.0
 
     @contextmanager
     def server(self, place: Path) -> Iterator[Server]:
@@ -79,3 +81,13 @@ class ClockDatabase(_Jumps):
             yield cluster
         finally:
             cluster.stop("immediate")
+
+    def during(self, context: Context) -> None:
+        super().during(context)
+        # A lease, a retry and a place in the queue for a slot are a time of day.
+        with context.database() as connection:
+            row = connection.execute(_AHEAD).fetchone()
+        context.note(f"{row[0] if row else 0} events wait for an hour that had begun already")
+        with context.blow("an hour has passed"):
+            self.clock.shift(_JUMPS[0] + 60)
+        context.sleep(_QUIET_SECONDS)

@@ -18,7 +18,7 @@ from ops.chaos.postgres import Server
 from ops.chaos.scenario import Scenario
 from ops.chaos.small_disk import no_private_mounts, small_disk
 
-_DATABASE_MEGABYTES, _SPOOL_MEGABYTES = 1500, 4
+_DATABASE_MEGABYTES, _SPOOL_MEGABYTES = 1500, 32
 _FULL_SECONDS = (2.0, 6.0)
 _QUIET_SECONDS = 9.0
 _LOOK_SECONDS = 30.0
@@ -27,8 +27,9 @@ _PATTERN = r"^line (\d+)$"
 
 class DiskFullDatabase(Scenario):
     name = "disk-full-database"
-    about = "no space under PostgreSQL, data and WAL, until there is again; where it gives up it is started anew"
+    about = "no space under PostgreSQL's tables, until there is again"
     seconds = 40.0
+    words = "could not extend file"
 
     def missing(self) -> str | None:
         return no_private_mounts()
@@ -36,15 +37,22 @@ class DiskFullDatabase(Scenario):
     @contextmanager
     def server(self, place: Path) -> Iterator[Server]:
         with small_disk(place / "disk", _DATABASE_MEGABYTES) as self.disk:
-            self.cluster = Cluster(self.disk.path / "server", programs=place / "program")
+            self.cluster = Cluster(self._folder(place), programs=place / "program")
             # Small segments, few of them kept: the next one is soon needed.
-            self.cluster.initialise("--wal-segsize=1", min_wal_size="2MB", max_wal_size="64MB")
+            small = {"min_wal_size": "2MB", "max_wal_size": "64MB"}
+            self.cluster.initialise("--wal-segsize=1", wal=self._wal(place), **small)
             self.cluster.start()
             self.cluster.create_database()
             try:
                 yield self.cluster
             finally:
                 self.cluster.stop("immediate")
+
+    def _folder(self, _: Path) -> Path:
+        return self.disk.path / "server"
+
+    def _wal(self, place: Path) -> Path:
+        return place / "wal"
 
     def during(self, context: Context) -> None:
         while context.left > _FULL_SECONDS[1] + _QUIET_SECONDS:
@@ -53,13 +61,15 @@ class DiskFullDatabase(Scenario):
             context.sleep(context.random.uniform(*_FULL_SECONDS))
             self.disk.clear()
             if self._ends_soon():
-                context.note("PostgreSQL had ended")
+                context.note("PostgreSQL had ended, and was started anew")
                 self.cluster.start()
             self.cluster.await_ready()
             context.mended()
             context.sleep(_QUIET_SECONDS)
-        for words in ("could not extend file", "could not write to file", "PANIC"):
-            context.note(f"PostgreSQL said {words!r} {self.cluster.log_text().count(words)} times")
+        count = self.cluster.log_text().count(self.words)
+        context.note(f"PostgreSQL said {self.words!r} {count} times")
+        if not count:
+            context.find("the disk was never full for PostgreSQL")
 
     def _ends_soon(self) -> bool:
         """Whether PostgreSQL has given up; one that recovers from a crash is not ready at once, and stays."""
@@ -67,6 +77,18 @@ class DiskFullDatabase(Scenario):
         while self.cluster.running and not self.cluster.takes_connections() and time.monotonic() < ends:
             time.sleep(0.05)
         return not self.cluster.running
+
+
+class DiskFullWal(DiskFullDatabase):
+    name = "disk-full-wal"
+    about = "no space under PostgreSQL's WAL: it gives up, and recovers or is started anew when there is again"
+    words = "PANIC"
+
+    def _folder(self, place: Path) -> Path:
+        return place / "server"
+
+    def _wal(self, _: Path) -> Path:
+        return self.disk.path / "wal"
 
 
 class DiskFullSpool(Scenario):
