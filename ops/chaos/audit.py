@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 from uuid import UUID
 
 from psycopg import Connection
@@ -74,6 +74,15 @@ class Account:
         "lost", "torn", "unfinished", "dead", "not_run", "recorded_twice", "children", "effect_missing", "unexplained",
     )  # fmt: skip
 
+    def add(self, other: Account) -> None:
+        """Take over what became of other events."""
+        for name in ("acknowledged", "doubtful", "arrived", "extra", "allowed"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in self.WRONG:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            mine.total += theirs.total
+            mine.samples = (mine.samples + theirs.samples)[:_SAMPLES]
+
     def findings(self, forgiven: Collection[str] = ()) -> list[str]:
         """What must not be, in words, but for some of WRONG."""
         counts = ((name, getattr(self, name)) for name in self.WRONG if name not in forgiven)
@@ -107,8 +116,9 @@ class Audit:
         self._numbering = numbering
         self._effects = effects
         self._blows = blows
-        self._known = bytearray(ledger.size)
-        self._succeeded = bytearray(ledger.size)  # hooks with a success
+        # By how far an event's number is from the first.
+        self._known = bytearray(ledger.size - ledger.first)
+        self._succeeded = bytearray(ledger.size - ledger.first)  # hooks with a success
         self._runs: dict[int, _Runs] = {}  # of the effectful hook
 
     def account(self) -> Account:
@@ -129,31 +139,33 @@ class Audit:
         for word, batch in self._ledger.batches():
             bit = _ACKNOWLEDGED if word == ACKNOWLEDGED else _DOUBTFUL
             for number in batch:
-                self._known[number] |= bit
+                self._known[number - self._ledger.first] |= bit
 
     def _read_events(self, account: Account) -> None:
         for event_id, processed, dead in self._rows(_EVENTS):
             number = self._numbering.number(event_id)
-            if number is None or number >= len(self._known):
+            if not self._was_sent(number):
                 account.torn.add(f"event {event_id} was never sent")
                 continue
-            self._known[number] |= _THERE | (_PROCESSED if processed else 0) | (_DEAD if dead else 0)
+            self._known[number - self._ledger.first] |= (
+                _THERE | (_PROCESSED if processed else 0) | (_DEAD if dead else 0)
+            )
 
     def _read_runs(self, account: Account) -> None:
         for event_id, hook, successes, returned, runs in self._rows(_RUNS):
             number = self._numbering.number(event_id)
             if successes > 1:
                 account.recorded_twice.add(f"{hook} for {_name(number, event_id)}: {successes} times")
-            if number is None or number >= len(self._known):
+            if not self._was_sent(number):
                 continue
             kind = self._numbering.kind(number)
             if successes and hook in kind.hooks:
-                self._succeeded[number] += 1
+                self._succeeded[number - self._ledger.first] += 1
             if hook == kind.effect:
                 self._runs[number] = _Runs(successes, returned, runs)
 
     def _judge_events(self, account: Account) -> None:
-        for number, known in enumerate(self._known):
+        for number, known in enumerate(self._known, self._ledger.first):
             if not known & _THERE:
                 if known & _ACKNOWLEDGED:
                     account.lost.add(_name(number))
@@ -164,12 +176,12 @@ class Audit:
                 account.dead.add(_name(number))
             elif not known & _PROCESSED:
                 account.unfinished.add(_name(number))
-            elif self._succeeded[number] < len(self._numbering.kind(number).hooks):
+            elif self._succeeded[number - self._ledger.first] < len(self._numbering.kind(number).hooks):
                 account.not_run.add(f"{self._numbering.kind(number).name} {_name(number)}")
 
     def _judge_batches(self, account: Account) -> None:
         for _, batch in self._ledger.batches():
-            there = sum(1 for number in batch if self._known[number] & _THERE)
+            there = sum(1 for number in batch if self._known[number - self._ledger.first] & _THERE)
             if there not in (0, len(batch)):
                 account.torn.add(f"{there} of {len(batch)} from {_name(batch.start)}")
 
@@ -177,7 +189,7 @@ class Audit:
         found: dict[int, int] = {}
         for parent, children, processed in self._rows(_CHILDREN):
             number = self._numbering.number(parent) if parent is not None else None
-            if number is None or number >= len(self._known):
+            if not self._was_sent(number):
                 account.children.add(f"{children} of {parent}, which is no event of the load")
                 continue
             found[number] = children
@@ -222,7 +234,10 @@ class Audit:
         return f"{self._numbering.kind(number).name} {_name(number)}: seen {seen}; recorded {recorded or 'nothing'}"
 
     def _with(self, bit: int) -> Iterable[int]:
-        return (number for number, known in enumerate(self._known) if known & bit)
+        return (number for number, known in enumerate(self._known, self._ledger.first) if known & bit)
+
+    def _was_sent(self, number: int | None) -> TypeGuard[int]:
+        return number is not None and self._ledger.first <= number < self._ledger.size
 
     def _rows(self, statement: str) -> Iterator[tuple[Any, ...]]:
         """Rows of a query that may have millions, a few thousand at a time."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +42,10 @@ class Context:
         load: Load,
         effects: Effects,
         flight: Flight,
+        account: Callable[[], float],
     ) -> None:
+        """`account` is Trial.account()."""
+        self.account = account
         self.place = place  # a directory of this run, removed at its end
         self.random = random.Random(seed)
         self.seconds = seconds

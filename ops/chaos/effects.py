@@ -76,6 +76,13 @@ class Effects:
                 if effect.began_at >= at:
                     yield number, effect
 
+    def forget(self) -> None:
+        """All so far is accounted for."""
+        self.collect()
+        with self._lock:
+            self._begun.clear()
+            self._ended.clear()
+
     def ended_count(self, number: int) -> int:
         return self._ended.get(number, 0)
 

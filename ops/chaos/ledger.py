@@ -21,7 +21,7 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self._file: TextIO = path.open("a", encoding="ascii")
         self._lock = threading.Lock()
-        self._next = 0
+        self._next = self.first = 0  # the first number that is still to be accounted for
         self._batches: list[tuple[str, range]] = []
         self.acknowledged_count = self.doubtful_count = 0
 
@@ -47,9 +47,16 @@ class Ledger:
             self._file.flush()
             self._batches.append((word, batch))
 
+    def forget(self) -> None:
+        """All so far is accounted for: the next audit begins with the next number. Nothing is being sent meanwhile."""
+        with self._lock:
+            self.first = self._next
+            self._batches = []
+            self.acknowledged_count = self.doubtful_count = 0
+
     @property
     def size(self) -> int:
-        """So many numbers have been given out."""
+        """So many numbers have been given out since the ledger began, accounted for or not."""
         return self._next
 
     def batches(self) -> Iterator[tuple[str, range]]:

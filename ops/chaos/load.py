@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import psycopg
 from psycopg import Connection
@@ -36,6 +36,7 @@ class Load:
         self._numbering = numbering
         self.rate = rate  # may be changed at any time; 0 pauses
         self._stopping = threading.Event()
+        self._sending = threading.Lock()
         self._connection: Connection | None = None
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
 
@@ -49,6 +50,12 @@ class Load:
         if self._thread.is_alive():
             raise TimeoutError("the writer's last insert did not end within 60 s")
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing is inserted inside, and nothing is under way."""
+        with self._sending:
+            yield
+
     def burst(self, count: int, batch: int = 5000) -> None:
         """Insert so many events as fast as it goes, from the caller's thread and on a connection of its own."""
         with connect(self._conninfo()) as connection:
@@ -61,11 +68,12 @@ class Load:
         at, owed = time.monotonic(), 0.0
         while not self._stopping.is_set():
             at = max(at + _TICK_SECONDS, time.monotonic() - 1.0)
-            owed += self.rate * _TICK_SECONDS
-            count = int(owed)
-            owed -= count
-            if count:
-                self._send(self._ledger.reserve(count))
+            with self._sending:
+                owed += self.rate * _TICK_SECONDS
+                count = int(owed)
+                owed -= count
+                if count:
+                    self._send(self._ledger.reserve(count))
             self._stopping.wait(max(0.0, at - time.monotonic()))
         self._close()
 

@@ -20,6 +20,9 @@ from ops.chaos.trial import Trial, quiet
 
 _SAMPLES = 300  # in a run, whatever its length
 _SHORTEST_SECONDS = 1.0
+# So often all is accounted for and the tables are emptied: six hours of events would fill a disk.
+_LEG_SECONDS = 600.0
+_FLAT = 0.9  # of the rate of the first ten minutes
 # The first fifth warms up: threads, runtimes and caches are made as they are needed.
 _PARTS = 5
 _CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'hook-event-processor %'"
@@ -61,12 +64,16 @@ class Soak(Scenario):
 
     def prepare(self, _: Context) -> None:
         self._measured: list[Measure] = []
+        self._rates: list[float] = []
 
     def during(self, context: Context) -> None:
         stop = threading.Event()
         sampling = threading.Thread(target=self._sample, args=(context, stop), daemon=True)
         sampling.start()
-        context.sleep(context.seconds)
+        while context.left > _LEG_SECONDS:
+            context.sleep(_LEG_SECONDS)
+            self._rates.append(context.account())
+        context.sleep(context.left)
         stop.set()
         sampling.join(30)
 
@@ -94,6 +101,11 @@ class Soak(Scenario):
                 context.find(f"the connections could not be counted: {fault}")
 
     def verify(self, context: Context) -> None:
+        if self._rates:
+            said = ", ".join(f"{rate:,.0f}" for rate in self._rates)
+            context.note(f"events/s in each {_LEG_SECONDS / 60:.0f} minutes: {said}")
+            if self._rates[-1] < self._rates[0] * _FLAT:
+                context.find(f"the rate fell: {said}")
         for measure in self._measured:
             finding = measure.finding()
             if finding:

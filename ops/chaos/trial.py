@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
+from psycopg import Connection
 
 from ops.chaos import rates, site
 from ops.chaos.audit import Account, Audit
@@ -24,7 +25,7 @@ from ops.chaos.ledger import Ledger
 from ops.chaos.load import Load
 from ops.chaos.postgres import connect
 from ops.chaos.processors import Processor
-from ops.chaos.rates import Rates
+from ops.chaos.rates import Histogram, Rates
 from ops.chaos.scenario import Scenario
 
 WARM_UP_SECONDS = 5.0  # of load before the first blow
@@ -66,6 +67,7 @@ class Trial:
         judge_recovery: bool = True,
     ) -> None:
         """What is not given is as the scenario has it."""
+        self._account = Account()
         self._judge_recovery = judge_recovery and scenario.judge_recovery
         self._scenario = scenario
         self._seed = seed
@@ -110,6 +112,7 @@ class Trial:
             load=load,
             effects=self._effects,
             flight=Flight(lambda: server.for_auditor, self._effects, self._numbering),
+            account=lambda: self.account(context),
         )
         stack.callback(context.supervisor.stop)
         return context
@@ -135,7 +138,7 @@ class Trial:
 
     def _strike(self, context: Context) -> Result:
         context.supervisor.start()
-        began = time.time()
+        self._began = time.time()
         context.load.start()
         time.sleep(WARM_UP_SECONDS)
         context.begin()
@@ -150,7 +153,27 @@ class Trial:
         context.supervisor.stop()
         for processor in context.processors:
             processor.end()
-        return self._judge(context, began, load_ended, drained)
+        return self._judge(context, load_ended, drained)
+
+    def account(self, context: Context) -> float:
+        """Pause the load, account for all so far, and empty the tables; returns the rate until then, events a second.
+
+        For runs whose events would fill the disk.
+        """
+        with context.load.paused():
+            ended = time.time()
+            self._drain(context)
+            with context.database() as connection:
+                rate = Histogram(connection, self._began).rate(self._began + 1, ended)
+                self._account.add(self._audit(context, connection))
+                connection.execute("TRUNCATE hook_events, event_hook_executions")
+            self._ledger.forget()
+            self._effects.forget()
+            self._began = time.time()
+        return rate
+
+    def _audit(self, context: Context, connection: Connection) -> Account:
+        return Audit(connection, self._ledger, self._numbering, self._effects, context.blows).account()
 
     def _drain(self, context: Context) -> float:
         """Wait until all is processed; the auditor finds what is not."""
@@ -168,11 +191,12 @@ class Trial:
                 time.sleep(0.5)
         return time.monotonic() - began
 
-    def _judge(self, context: Context, began: float, ended: float, drained: float) -> Result:
+    def _judge(self, context: Context, ended: float, drained: float) -> Result:
+        account = self._account
         with connect(context.server.for_auditor) as connection:
-            account = Audit(connection, self._ledger, self._numbering, self._effects, context.blows).account()
+            account.add(self._audit(context, connection))
             measured = rates.rates(
-                connection, (began, ended), context.faults, self._rate * self._numbering.events_a_number
+                connection, (self._began, ended), context.faults, self._rate * self._numbering.events_a_number
             )
         findings = account.findings(self._scenario.forgives) + context.findings
         for name in sorted(self._scenario.forgives):
