@@ -47,6 +47,10 @@ class SecretRefused(HookEventProcessorError):
     """A secret cannot be stored or read; the message never holds its value."""
 
 
+class ArchiveRefused(HookEventProcessorError):
+    """A file of archived events is not whole, or cannot be put back; the message names it and the line."""
+
+
 class NotFound(HookEventProcessorError):
     """Nothing has that name or id."""
 

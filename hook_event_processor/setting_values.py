@@ -123,3 +123,12 @@ def retention(text: str) -> timedelta | None:
     if not re.fullmatch(r"\d{1,6}[hd]", text, re.ASCII):
         raise ValueError
     return timedelta(hours=int(text[:-1]) * (24 if text[-1] == "d" else 1))
+
+
+def archive(text: str) -> str:
+    """off, table, or the absolute path of a directory"""
+    if text.lower() in ("off", "table"):
+        return text.lower()
+    if not text.startswith("/"):
+        raise ValueError
+    return text

@@ -90,6 +90,9 @@ class Settings:
     spool_max_size: int = 200 * 1024 * 1024
     spool_policy: str = "drop_oldest"
     retention: timedelta | None = timedelta(hours=720)
+    audit_retention: timedelta | None = timedelta(hours=8760)
+    retention_archive: str = "off"
+    retention_policy: Path | None = None
     own_events: bool = True
 
     @property
@@ -133,6 +136,9 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "SPOOL_MAX_MB": ("spool_max_size", takes.megabytes(1, 1_000_000)),
     "SPOOL_POLICY": ("spool_policy", takes.spool_policy),
     "RETENTION": ("retention", takes.retention),
+    "AUDIT_RETENTION": ("audit_retention", takes.retention),
+    "RETENTION_ARCHIVE": ("retention_archive", takes.archive),
+    "RETENTION_POLICY": ("retention_policy", takes.path),
     "OWN_EVENTS": ("own_events", takes.switch),
 }
 

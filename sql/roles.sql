@@ -35,10 +35,10 @@ DECLARE
 BEGIN
     -- A table may be given to a role only by one of its members, and to one that may create there.
     EXECUTE format('GRANT USAGE, CREATE ON SCHEMA %s TO hook_owner', home);
-    IF NOT superuser AND NOT pg_has_role('hook_owner', 'MEMBER') THEN
+    IF NOT superuser AND NOT pg_has_role('hook_owner', 'USAGE') THEN
         EXECUTE format('GRANT hook_owner TO %I', current_user);
     END IF;
-    IF NOT pg_has_role(former, 'hook_owner', 'MEMBER') THEN
+    IF NOT pg_has_role(former, 'hook_owner', 'USAGE') THEN
         EXECUTE format('GRANT hook_owner TO %s', former);
     END IF;
     -- Also what migrations have added since, which belongs to whoever ran them.
@@ -96,20 +96,25 @@ GRANT INSERT (name, kind, event_types, description), UPDATE (event_types, descri
     ON hooks TO hook_processor;
 GRANT SELECT, INSERT, UPDATE, DELETE ON hook_processors, hook_state, hook_state_locks, hook_suspects
     TO hook_processor;
+-- Pauses that end, and the events that waited for it.
+GRANT SELECT, UPDATE (resumed_at), DELETE ON hook_pauses TO hook_processor;
+GRANT SELECT, INSERT, DELETE ON hook_paused_events TO hook_processor;
 -- That a host is silent, or of another version.
 GRANT SELECT, UPDATE (status, mismatches) ON hosts TO hook_processor;
 
 -- hook_watcher: what a host's daemon reads, and says of its host and its watchers.
 GRANT SELECT ON watchers, watcher_registry, hosts, hook_migrations, hook_grants TO hook_watcher;
-GRANT INSERT (name, address, tags, version, system_info),
-      UPDATE (address, tags, version, system_info, status, last_seen, mismatches) ON hosts TO hook_watcher;
+GRANT INSERT (name, address, tags, version, system_info, health),
+      UPDATE (address, tags, version, system_info, health, status, last_seen, mismatches) ON hosts TO hook_watcher;
 GRANT UPDATE (last_check, last_event, last_error) ON watchers TO hook_watcher;
 
 -- hook_author: adds and changes hooks, and sees how they ran.
 GRANT SELECT ON hooks, hook_versions, hook_libraries, hook_library_versions, hook_registry, event_hook_executions,
-                event_types, hook_migrations, hook_grants
+                event_types, hook_migrations, hook_grants, hook_suspects
     TO hook_author;
+-- Of events, that they are and of what type: to name those that its hooks ran for.
 GRANT SELECT (id, type) ON events TO hook_author;
+GRANT SELECT (id) ON hook_events TO hook_author;
 GRANT INSERT (name, description, event_types, stack, priority, timeout_seconds, retry, enabled, version, file_path,
               modules, params, param_defaults, libraries, overrides, source),
       UPDATE (description, event_types, stack, priority, timeout_seconds, retry, enabled, version, file_path, modules,
@@ -122,15 +127,20 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON hook_state TO hook_author;
 -- hook_reader: everything but secrets, and what hooks remember, where tokens may lie.
 GRANT SELECT ON hook_events, events, event_hook_executions, hooks, hook_versions, hook_libraries, hook_library_versions,
                 hook_registry, hook_processors, hook_migrations, event_types, hosts, watchers, watcher_registry,
-                hook_audit, hook_grants, hook_suspects
+                hook_audit, hook_grants, hook_suspects, hook_pauses, hook_paused_events, hook_archived_events,
+                hook_archived_executions
     TO hook_reader;
 GRANT SELECT (name, key_id, created_at, updated_at) ON hook_secrets TO hook_reader;
 GRANT SELECT (stack, scope, name, key, expires_at, updated_at) ON hook_state TO hook_reader;
 GRANT SELECT ON SEQUENCE hook_events_seq_seq TO hook_reader;
 
 -- hook_retention: removes what is old. For the account that runs hook-retention.timer.
-GRANT SELECT (id, processed, created_at, processed_at, failed_at), DELETE ON hook_events TO hook_retention;
-GRANT SELECT (event_id, executed_at), DELETE ON event_hook_executions TO hook_retention;
+-- claimed_by: a row can be locked by those alone who may update something of it. Archives and rules by
+-- stack or for versions take more (docs/retention.md).
+GRANT SELECT (ctid, id, seq, source, action, processed, priority, created_at, available_at, processed_at, failed_at),
+      UPDATE (claimed_by), DELETE ON hook_events TO hook_retention;
+GRANT SELECT ON hook_events_floor TO hook_retention;
+GRANT SELECT (ctid, id, event_id, hook_id, hook_name, executed_at), DELETE ON event_hook_executions TO hook_retention;
 GRANT SELECT (id, at), DELETE ON hook_audit TO hook_retention;
 
 -- The same for what not every schema has yet.
@@ -142,14 +152,7 @@ BEGIN
         SELECT * FROM (VALUES
             ('hook_events', 'dequeued', 'UPDATE (dequeued)', 'hook_processor'),
             ('hook_events_floor', 'seq', 'SELECT, UPDATE (seq, patrolled_at)', 'hook_processor'),
-            ('hook_events_floor', 'seq', 'SELECT', 'hook_reader'),
-            ('hook_pauses', 'resumed_at', 'SELECT, UPDATE (resumed_at), DELETE', 'hook_processor'),
-            ('hook_pauses', 'resumed_at', 'SELECT', 'hook_reader'),
-            ('hook_paused_events', 'event_id', 'SELECT, INSERT, DELETE', 'hook_processor'),
-            ('hook_paused_events', 'event_id', 'SELECT', 'hook_reader'),
-            ('hook_suspects', 'event_id', 'SELECT, INSERT, UPDATE, DELETE', 'hook_processor'),
-            ('hook_suspects', 'event_id', 'SELECT', 'hook_reader'),
-            ('hosts', 'health', 'INSERT (health), UPDATE (health)', 'hook_watcher')) AS known (rel, col, rights, role)
+            ('hook_events_floor', 'seq', 'SELECT', 'hook_reader')) AS known (rel, col, rights, role)
         WHERE EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(known.rel) AND attname = known.col)
     LOOP
         EXECUTE format('GRANT %s ON %I TO %I', later.rights, later.rel, later.role);

@@ -12,6 +12,7 @@ from factories import ago, insert_event, insert_execution
 from psycopg import Connection
 
 HOSTILE = "\x1b[31mred\x1b]0;title\x07\nadmin.login succeeded\u202e\u009b2J [bold]"
+NOTHING_REMOVED = {"events": 0, "executions": 0, "versions": 0, "rules": {}, "archives": [], "waited_seconds": 0}
 STATES = ("pending", "scheduled", "retrying", "processing", "completed", "failed")
 
 
@@ -297,7 +298,7 @@ def test_what_was_done_is_a_document_when_asked_for(hep: Hep, connection: Connec
         (("retry", "{}"), {"retried": 1, "id": "{}"}),
         (("retry", "--failed"), {"retried": 0}),
         (("delete", "{}"), {"id": "{}", "events": 1, "executions": 0}),
-        (("cleanup", "--older-than", "1d"), {"events": 0, "executions": 0}),
+        (("cleanup", "--older-than", "1d"), NOTHING_REMOVED),
     ):
         event_id = str(insert_event(connection, state="failed")) if "{}" in action else ""
         arguments = (argument.replace("{}", event_id) for argument in action)

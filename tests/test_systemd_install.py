@@ -271,12 +271,17 @@ def test_the_retention_timer_removes_what_is_old(kept: Box) -> None:
         " ('host', 'old', TRUE, now() - interval '32 days', now() - interval '31 days'),"
         " ('host', 'young', TRUE, now() - interval '30 days', now() - interval '29 days')"
     )
+    archive = f"RETENTION_ARCHIVE={HOME}/archive\n"
+    kept.write(ENVIRONMENT, kept.run("cat", ENVIRONMENT) + archive, 0o600)
     assert kept.properties("ActiveState", unit="hook-retention.timer") == ["active"]
     often = "[Timer]\nOnCalendar=*:*:0/1\nRandomizedDelaySec=0\nAccuracySec=1ms\n"
     unit(kept, "hook-retention.timer.d/test.conf", often)
     kept.run("systemctl", "restart", "hook-retention.timer")
     query = "SELECT string_agg(action, ',') FROM hook_events WHERE action IN ('old', 'young')"
     await_until(lambda: kept.psql(query) == "young", 20, "the old event is gone")
+    events = kept.shell(f'zcat {HOME}/archive/*.jsonl.gz | grep \'"action":"old"\'').splitlines()
+    assert len(events) == 1
+    assert kept.shell(f"stat -c '%U %a' {HOME}/archive {HOME}/archive/*").split()[:4] == ["hep", "700", "hep", "600"]
     kept.shell("rm -r /etc/systemd/system/hook-retention.timer.d; systemctl daemon-reload")
     kept.run("systemctl", "restart", "hook-retention.timer")
 
@@ -402,6 +407,16 @@ def test_watchers_run_with_two_capabilities_and_no_more(installed: Box) -> None:
     install(installed, "--watchers", "none")
     assert installed.properties("ActiveState", unit=name) == ["inactive"]
     assert installed.status("systemctl", "is-enabled", name) != 0
+
+
+def test_watchers_that_cannot_run_are_reported(installed: Box) -> None:
+    """Somebody ran the command as root first: the account cannot write its store."""
+    installed.shell(f"systemctl stop 'hook-watcher*'; rm -rf {HOME}/watchers; install -d -m 700 {HOME}/watchers")
+    said = installed.finished("env", f"DATABASE_URL={installed.url}", HEP, "install", "--watchers", "cpu")
+    assert said.returncode == 1
+    assert "hook-watcher@cpu.service does not run: hep: the watchers' store" in said.stderr
+    installed.run("rm", "-r", f"{HOME}/watchers")
+    install(installed, "--watchers", "none")
 
 
 def test_a_reboot_brings_everything_back(installed: Box) -> None:

@@ -66,7 +66,7 @@ def _settings(settings: Settings) -> list[tuple[str, str, str]]:
 
 def shown(variable: str, value: object) -> str:
     """The value as its variable would take it."""
-    if variable == "RETENTION":
+    if variable in ("RETENTION", "AUDIT_RETENTION"):
         return f"{value / timedelta(hours=1):g}h" if isinstance(value, timedelta) else "off"
     if isinstance(value, bool):
         return "on" if value else "off"

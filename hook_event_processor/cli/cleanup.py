@@ -1,0 +1,162 @@
+"""`hep events cleanup` and `hep events restore`: remove what is old, archived or not, and put it back."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hook_event_processor.cli.parser import add_command, add_format
+from hook_event_processor.cli.spans import duration
+from hook_event_processor.errors import SettingsError, UsageError
+
+if TYPE_CHECKING:
+    from hook_event_processor.retention_policy import RetentionPolicy
+    from hook_event_processor.settings import Settings
+    from hook_event_processor.store.cleanup.everything import Report
+
+
+def add_cleanup_commands(group: argparse._SubParsersAction[Any]) -> None:
+    command = add_command(
+        group,
+        "cleanup",
+        cleanup,
+        "remove old events with their executions, archived or not",
+        "hep events cleanup --older-than 720h --archive /var/lib/hook-event-processor/archive --dry-run",
+        "Removes what was completed so long ago, in small steps that wait while processors work off a backlog.\n"
+        "What is not finished stays, and failed events do unless an age is given for them. RETENTION,\n"
+        "RETENTION_ARCHIVE and the rules in RETENTION_POLICY decide; with --older-than, that age alone does.\n"
+        "Entries of 'hep audit' go when they are older than AUDIT_RETENTION.",
+    )
+    command.add_argument(
+        "--older-than", type=duration, metavar="DURATION", help="30s, 10m, 720h, 7d and so on (default: RETENTION)"
+    )
+    command.add_argument("--failed", action="store_true", help="remove failed events of that age, too")
+    command.add_argument(
+        "--archive",
+        type=_archive,
+        metavar="WHERE",
+        help="before that, write them into files of this directory, or move them to tables (table); off: neither"
+        " (default: RETENTION_ARCHIVE)",
+    )
+    command.add_argument("--dry-run", action="store_true", help="say what would go, and remove nothing")
+    add_format(command)
+    command = add_command(
+        group,
+        "restore",
+        restore,
+        "put archived events back",
+        "hep events restore /var/lib/hook-event-processor/archive/events-20261121T031502.123456Z.jsonl.gz",
+        "With their executions, exactly as they were; nothing runs for them. Events that are there stay as they\n"
+        "are: it can be repeated. All files are read first: one that was cut or altered is refused, with the line,\n"
+        "and nothing is put back. The next cleanup takes them away again.",
+    )
+    command.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a file of an archive, or its directory")
+    command.add_argument("--check", action="store_true", help="only read them through")
+    command.add_argument(
+        "--run-again", action="store_true", help="put them back as new events, without their executions: hooks run"
+    )
+    add_format(command)
+
+
+def _archive(text: str) -> str:
+    from hook_event_processor import setting_values
+
+    if text.lower() in ("off", "table"):
+        return setting_values.archive(text)
+    return str(Path(text).expanduser().absolute())
+
+
+def cleanup(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.cli.connect import session
+    from hook_event_processor.cli.progress import fraction_bar
+    from hook_event_processor.store import audit
+    from hook_event_processor.store.cleanup import everything
+
+    policy = _policy(arguments, settings)
+    rules = everything.Rules(policy, _matcher)
+    with session(settings) as connection, fraction_bar("Removing") as report:
+        done = everything.clean_up(connection, rules, dry_run=arguments.dry_run, report=report)
+        if settings.audit_retention is not None and not arguments.dry_run:
+            audit.forget(connection, settings.audit_retention)
+    _tell(arguments, policy, done)
+    return 0
+
+
+def _policy(arguments: argparse.Namespace, settings: Settings) -> RetentionPolicy:
+    from hook_event_processor.retention_policy import default_policy, read_retention
+
+    archive = settings.retention_archive if arguments.archive is None else arguments.archive
+    if arguments.older_than is not None:
+        age = arguments.older_than
+        return default_policy(age, archive, failed_age=age if arguments.failed else None)
+    failed_age = settings.retention if arguments.failed else None
+    policy = default_policy(settings.retention, archive, failed_age)
+    if settings.retention_policy is not None:
+        policy = read_retention(settings.retention_policy, policy)
+    return policy
+
+
+def _matcher(pattern: str) -> Any:
+    """What a pattern of a rule matches. Raises SettingsError."""
+    from hook_event_processor.errors import PatternRefused
+    from hook_event_processor.registry import parse_pattern
+
+    try:
+        return parse_pattern(pattern).matches
+    except PatternRefused as fault:
+        raise SettingsError(f"RETENTION_POLICY: {fault}") from None
+
+
+def _tell(arguments: argparse.Namespace, policy: RetentionPolicy, done: Report) -> None:
+    from hook_event_processor.cli.output import counted, result
+
+    events = sum(done.events.values())
+    value = {
+        "events": events,
+        "executions": done.executions,
+        "versions": done.versions,
+        "rules": dict(done.events),
+        "archives": [str(path) for path in done.files],
+        "waited_seconds": done.waited_seconds,
+    }
+    if not policy.removes:
+        result(arguments.format, "nothing is removed: RETENTION is off", value)
+        return
+    text = f"{counted(events, 'event')} and {counted(done.executions, 'execution')}"
+    if done.versions:
+        text += f", {counted(done.versions, 'hook version')}"
+    named = [f"{name}: {counted(number, 'event')}" for name, number in sorted(done.events.items())]
+    if len(policy.events) > 1 and named:
+        text += f" ({', '.join(named)})"
+    if done.files:
+        text += f"; archived in {', '.join(str(path) for path in done.files)}"
+    if done.waited_seconds:
+        text += f"; waited {done.waited_seconds:g} s for processors to work off a backlog"
+    result(arguments.format, f"{'would remove' if arguments.dry_run else 'removed'}: {text}", value)
+
+
+def restore(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor import archive_file
+    from hook_event_processor.cli.connect import session
+    from hook_event_processor.cli.output import counted, result
+    from hook_event_processor.cli.progress import fraction_bar
+    from hook_event_processor.store.cleanup import restore as store
+
+    if arguments.check and arguments.run_again:
+        raise UsageError("give either --check or --run-again (see 'hep events restore --help')")
+    paths = archive_file.files(arguments.files)
+    if arguments.check:
+        totals = store.check(paths)
+        events, runs = sum(one.events for one in totals), sum(one.executions for one in totals)
+        text = f"whole: {counted(len(paths), 'file')} with {counted(events, 'event')} and {counted(runs, 'execution')}"
+        result(arguments.format, text, {"files": len(paths), "events": events, "executions": runs})
+        return 0
+    with session(settings) as connection, fraction_bar("Restoring") as report:
+        done = store.restore(connection, paths, run_again=arguments.run_again, report=report)
+    text = f"restored: {counted(done.events, 'event')} and {counted(done.executions, 'execution')}"
+    if done.present:
+        text += f"; {counted(done.present, 'event')} {'was' if done.present == 1 else 'were'} there already"
+    value = {"events": done.events, "executions": done.executions, "present": done.present}
+    result(arguments.format, text, value)
+    return 0

@@ -1,0 +1,80 @@
+"""How fast a cleanup goes: short steps, as much rest as work, and none while events wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from psycopg import Connection
+
+from hook_event_processor.store import waiting
+
+# A step is a transaction. What it takes of the server, others take a moment later.
+STEP_SECONDS = 0.1
+_LEAST, _MOST = 4, 1024  # pages of a table
+_LOOK_SECONDS = 0.5
+# Shorter waits are no backlog: a claim takes a batch, and the next one the rest.
+_WAITED_SECONDS = 1.0
+
+OLDEST_FRESH = f"""
+SELECT seq, extract(epoch FROM clock_timestamp() - created_at)::float8 FROM hook_events
+WHERE {waiting.FRESH} AND seq > {waiting.FLOOR} ORDER BY seq LIMIT 1
+"""
+
+
+class Pace:
+    """The size of the next step, and the rest after each.
+
+    A step that took long makes the next one smaller. While processors work
+    off a backlog nothing is done; one that nobody works off (they are down, or
+    paused) is no reason to wait.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`connection` is in autocommit."""
+        self.pages = 64
+        self.waited_seconds = 0.0
+        self._connection = connection
+        self._sleep = sleep
+        self._clock = clock
+        self._looked_at = -_LOOK_SECONDS
+        self._standing: int | None = None  # the seq of an event that nobody takes
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """One transaction, and the rest after it."""
+        began = self._clock()
+        with self._connection.transaction():
+            yield
+        took = self._clock() - began
+        if took > STEP_SECONDS:
+            self.pages = max(_LEAST, self.pages // 2)
+        elif took < STEP_SECONDS / 2:
+            self.pages = min(_MOST, self.pages * 2)
+        self._sleep(min(took, 10 * STEP_SECONDS))
+        self._give_way()
+
+    def _give_way(self) -> None:
+        """Wait until no backlog is being worked off."""
+        if self._clock() < self._looked_at + _LOOK_SECONDS:
+            return
+        oldest = self._oldest()
+        while oldest is not None and oldest != self._standing:
+            self._sleep(_LOOK_SECONDS)
+            before, oldest = oldest, self._oldest()
+            if oldest == before:
+                self._standing = oldest
+            else:
+                self.waited_seconds += _LOOK_SECONDS
+        self._looked_at = self._clock()
+
+    def _oldest(self) -> int | None:
+        """The seq of the fresh event that has waited longest, if that is long."""
+        row = self._connection.execute(OLDEST_FRESH).fetchone()
+        return int(row[0]) if row is not None and row[1] > _WAITED_SECONDS else None
