@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hook_event_processor.watchers.daemon import spool
+from hook_event_processor.watchers.daemon.salvage import Salvage, side_files
 from hook_event_processor.watchers.daemon.spool import Limits, SpooledEvent, Total
 
 logger = logging.getLogger("Watchers")
@@ -37,7 +38,7 @@ class LocalStore:
     """
 
     def __init__(self, path: Path, types: Sequence[str], limits: Limits) -> None:
-        """Opens or makes the file; one that cannot be read is set aside, and said so."""
+        """Opens or makes the file; one that is damaged is set aside, and what can be read of it taken over."""
         self._path = path
         self._types = tuple(types)
         self.limits = limits
@@ -51,12 +52,25 @@ class LocalStore:
         except sqlite3.DatabaseError as fault:
             if isinstance(fault, sqlite3.OperationalError):  # the disk, not the file
                 raise
-            aside = self._path.with_suffix(f".unreadable-{time.time_ns()}")
-            self._path.rename(aside)
-            for suffix in ("-wal", "-shm"):
-                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-            logger.error("%s cannot be read (%s): it is now %s, and all begins anew", self._path, fault, aside.name)
-            return _open(self._path)
+            return self._begin_anew(fault)
+
+    def _begin_anew(self, fault: sqlite3.DatabaseError) -> sqlite3.Connection:
+        aside = self._path.with_suffix(f".unreadable-{time.time_ns()}")
+        for file, suffix in side_files(self._path):
+            if file.exists():
+                file.rename(aside.with_name(aside.name + suffix))
+        saved = Salvage(aside)
+        connection = _open(self._path)
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany("INSERT INTO definitions VALUES (?, ?, ?)", saved.definitions)
+        connection.executemany("INSERT INTO states VALUES (?, ?, ?)", saved.states)
+        spool.append(connection, saved.events, self.limits)
+        connection.execute("COMMIT")
+        logger.error(
+            "%s is damaged (%s): it is now %s, and what could be read of it goes on: %d watchers, %d events to be sent",
+            *(self._path, fault, aside.name, len(saved.definitions), len(saved.events)),
+        )
+        return connection
 
     def close(self) -> None:
         with self._lock:
@@ -183,6 +197,9 @@ def _open(path: Path) -> sqlite3.Connection:
         elif version != _VERSION:
             raise sqlite3.DatabaseError(f"it is of version {version}, this program works with {_VERSION}")
         spool.total(connection)
+        [whole] = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if whole != "ok":
+            raise sqlite3.DatabaseError(whole)
     except BaseException:
         connection.close()
         raise

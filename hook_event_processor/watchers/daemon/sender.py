@@ -251,7 +251,9 @@ class Sender:
 
     def _insert(self, connection: Connection, batch: Sequence[tuple[int, str, bytes]]) -> None:
         try:
-            watchers.insert_events(connection, [row[1] for row in batch], [row[2].decode() for row in batch])
+            watchers.insert_events(
+                connection, [row[1] for row in batch], [row[2].decode(errors="replace") for row in batch]
+            )
         except (psycopg.DataError, psycopg.IntegrityError) as fault:
             if len(batch) == 1:
                 logger.error("the database refuses the event %s, which is given up: %s", batch[0][1], one_line(fault))
