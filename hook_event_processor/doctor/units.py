@@ -120,11 +120,13 @@ def _reload(manager: Places) -> str:
 
 def _limits(unit: Unit, settings: Settings) -> Iterator[Finding]:
     limit, taken = unit.number("MemoryMax"), unit.number("MemoryCurrent")
-    more = unit.systemctl("set-property", unit.name, f"MemoryMax={_megabytes(2 * limit)}M") if limit else ""
+    room = settings.hook_memory_total + _OWN_MEMORY
+    # Not set-property: a drop-in that an administrator wrote would win over it at the next reload.
+    more = f"{unit.systemctl('edit', unit.name)}  # [Service] MemoryMax={_megabytes(max(2 * (limit or 0), room))}M"
     if limit is not None and taken is not None and unit.active and taken > limit * _NEARLY_ALL:
         what = f"{unit.name} takes {_megabytes(taken)} of {_megabytes(limit)} MB"
         yield Finding(MEMORY, what, (more,))
-    elif limit is not None and limit < settings.hook_memory_total + _OWN_MEMORY:
+    elif limit is not None and limit < room:
         what = f"{unit.name} may take {_megabytes(limit)} MB, its hooks alone {_megabytes(settings.hook_memory_total)}"
         yield Finding(MEMORY, what, (more, "HOOK_MEMORY_TOTAL_MB=...  # or less for hooks, in the settings"))
     files, needed = unit.number("LimitNOFILESoft"), _OWN_FILES + _FILES_OF_RUN * settings.workers
