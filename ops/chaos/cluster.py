@@ -13,7 +13,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
@@ -167,11 +166,9 @@ class Cluster:
     def kill(self) -> None:
         """kill -9 of the server and all of its processes at once, as when the machine dies."""
         assert self._process is not None
-        with suppress(psutil.NoSuchProcess):
-            processes = [psutil.Process(self._process.pid), *psutil.Process(self._process.pid).children()]
-            for process in processes:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
+        for pid in (self._process.pid, *_children(self._process.pid)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._process.wait(30)
 
     def stop(self, mode: str = "fast") -> None:
@@ -190,3 +187,13 @@ class Cluster:
 
     def log_tail(self) -> str:
         return " / ".join(self.log_text().splitlines()[-4:])
+
+
+def _children(parent: int) -> list[int]:
+    """By proc_pid_stat(5): the state and the parent follow the name, which may hold anything."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(path.read_text().rsplit(")", 1)[1].split()[1]) == parent:
+                found.append(int(path.parent.name))
+    return found

@@ -20,11 +20,12 @@ import struct
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TypeVar
 
 from psycopg.conninfo import make_conninfo
 
 Match = Callable[[str], bool]
+_Result = TypeVar("_Result")
 
 _PIECE = 1 << 18
 _SSL, _GSS, _CANCEL = 80877103, 80877104, 80877102  # instead of a protocol version ("Message Formats")
@@ -149,10 +150,10 @@ class Proxy:
             strike(link)
         return len(hit)
 
-    def _do(self, action: Callable[[], Any]) -> Any:
+    def _do(self, action: Callable[[], _Result]) -> _Result:
         """Act in the proxy's own thread."""
 
-        async def act() -> Any:
+        async def act() -> _Result:
             return action()
 
         return asyncio.run_coroutine_threadsafe(act(), self._loop).result(10)
