@@ -21,7 +21,17 @@ _LOOK_SECONDS = 0.2  # between two looks at whether the run was given up
 _MAX_ADDRESSES = 8  # of one name that are tried
 _ADDRESS_SECONDS = 5.0  # for each of them, while others are left
 # getaddrinfo cannot be interrupted: threads that wait for a resolver stay until it answers.
-_LOOKUPS = threading.BoundedSemaphore(64)
+_MOST_LOOKUPS = 64
+_LOOKUPS = threading.BoundedSemaphore(_MOST_LOOKUPS)
+
+
+def _begin_anew() -> None:
+    """In a fork: the threads that looked names up are no more."""
+    global _LOOKUPS
+    _LOOKUPS = threading.BoundedSemaphore(_MOST_LOOKUPS)
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 class Unreachable(OSError):

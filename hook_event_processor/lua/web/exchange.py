@@ -8,6 +8,7 @@ but the request itself decides what is sent.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import zlib
 from collections import OrderedDict
@@ -186,6 +187,17 @@ class _Backend:
 
 _pools: OrderedDict[Egress, Connections] = OrderedDict()
 _pools_lock = threading.Lock()
+_of_the_other_process: list[object] = []
+
+
+def _begin_anew() -> None:
+    """In a fork: the connections are the other process's, and a thread that held the lock is no more."""
+    global _pools, _pools_lock
+    _of_the_other_process.append(_pools)  # not closed: that would be seen on the wire
+    _pools, _pools_lock = OrderedDict(), threading.Lock()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def _pool(rules: Egress) -> Connections:

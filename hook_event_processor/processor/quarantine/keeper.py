@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from hook_event_processor.processor.quarantine.between_imports import fork_between_imports
 from hook_event_processor.processor.quarantine.cells import Cells
 from hook_event_processor.processor.quarantine.departure import (
     PR_SET_CHILD_SUBREAPER,
@@ -108,7 +109,7 @@ class Keeper:
         with warnings.catch_warnings():
             # That there may be other threads is known: whether it can work without them is tried.
             warnings.simplefilter("ignore", DeprecationWarning)
-            number = os.fork()
+            number = fork_between_imports()
         if number == 0:
             try:
                 self._keep_cells(theirs)
