@@ -144,11 +144,14 @@ def test_a_failing_hook_is_retried_beside_a_paused_one(
 
 def test_a_pause_ends_by_itself(connection: Connection, database: Database, tmp_path: Path, hep: Hep) -> None:
     add_hook(connection, "any", "*", NOTHING)
-    with running(database, tmp_path):
+    with running(database, tmp_path) as process:
+        reads = len(process.said("hooks are enabled"))
         hep("pause", "--source", "deploy", "--for", "2s")
+        [paused] = pauses.known(connection)
+        wait_for(lambda: len(process.said("hooks are enabled")) > reads, 5)
         [event] = insert(connection, "deploy.one")
-        wait_for(lambda: state(connection, event) == "paused", 1.9)
-        wait_for(lambda: state(connection, event) == "completed", 5)
+        wait_for(lambda: state(connection, event) == "completed", 10)
+        assert count(connection, "id = %s AND processed_at >= %s", event, paused.ends_at) == 1
         wait_for(lambda: not pauses.stored(connection), 5)
     assert hep("pause") == "Nothing is paused.\n"
 
@@ -251,7 +254,7 @@ def test_pausing_again_changes_reason_and_end(hep: Hep) -> None:
     assert (after["reason"], after["paused_at"]) == ("second", before[0]["paused_at"])
     assert after["ends_at"] is not None
     hep("resume", "--source", "deploy")
-    assert [(entry["action"], entry["kind"], entry["name"], entry["reason"]) for entry in hep.document(
+    assert [(entry["action"], entry["kind"], entry["name"], entry["reason"] or "") for entry in hep.document(
         "audit", "--object", "source:deploy", "--format", "json")][::-1] == [
         ("paused", "source", "deploy", "first"), ("paused", "source", "deploy", "second"),
         ("resumed", "source", "deploy", "")]  # fmt: skip
