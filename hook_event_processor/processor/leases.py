@@ -269,4 +269,5 @@ class Leases:
             leases = [(event.row.id, event.token) for event in self._in_flight.values()]
         if leases:
             with self._database.session("release") as connection:
+                arrays.register(connection)
                 ack.released(connection, leases)

@@ -1,0 +1,32 @@
+"""What is still running when the time to drain is over."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+from psycopg import Connection
+from running import add_hook, count, insert, start, state, wait_for
+
+from hook_event_processor.service import drain
+from hook_event_processor.store.database import Database
+
+
+def test_a_run_that_does_not_end_in_time_is_handed_back_at_once(
+    connection: Connection, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by ops/chaos: the lease stayed until its end, since its ids were not sent as ids."""
+    monkeypatch.setattr(drain, "DRAIN_SECONDS", 0.3)
+    add_hook(connection, "sleeps", "sleep.*", 'return {execute = function() require("time").sleep(20) end}')
+    process = start(database, tmp_path)
+    try:
+        wait_for(lambda: "ready" in process.log, 10)
+        [event] = insert(connection, "sleep.long")
+        wait_for(lambda: state(connection, event) == "processing", 5)
+        process.signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert not process.said("without a word")
+        assert count(connection, "id = %s AND lease_token IS NULL AND available_at <= now()", event) == 1
+    finally:
+        process.kill()
