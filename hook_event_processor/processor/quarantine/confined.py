@@ -170,6 +170,10 @@ class _Held:
             -status
         )
 
+    def __del__(self) -> None:
+        with suppress(AttributeError):  # it never began
+            self.close()
+
     def close(self) -> None:
         self._stream.close()
         self._told.close()
