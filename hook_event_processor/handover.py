@@ -28,7 +28,7 @@ _AT_ONCE = frozenset(
     }
 )
 # What a processor does not use.
-_ELSEWHERE = ("host_", "watch_", "spool_", "retention")
+_ELSEWHERE = ("host_", "watch_", "spool_", "retention", "audit_retention")
 
 
 @dataclass(frozen=True, slots=True)

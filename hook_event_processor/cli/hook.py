@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from hook_event_processor.cli.audit import add_reason
 from hook_event_processor.cli.hook_apply import add_apply
 from hook_event_processor.cli.hook_lib import add_lib_commands
 from hook_event_processor.cli.hook_reports import add_report_commands
@@ -33,6 +34,7 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     ):
         command = add_command(group, name, run, summary, f"hep hook {name} notify_on_failure")
         command.add_argument("name", metavar="NAME", help="the hook's name")
+        add_reason(command)
         add_format(command)
     add_report_commands(group)
     add_version_commands(group)
@@ -197,10 +199,10 @@ def disable(arguments: argparse.Namespace, settings: Settings) -> int:
 def _set_enabled(arguments: argparse.Namespace, settings: Settings, *, enabled: bool) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.output import result
-    from hook_event_processor.store import hook_changes
+    from hook_event_processor.store import audit, hook_changes
 
     word = "enabled" if enabled else "disabled"
-    with session(settings) as connection:
+    with session(settings) as connection, audit.because(connection, arguments.reason):
         changed = hook_changes.set_enabled(connection, arguments.name, enabled)
     text = f"{word}: hook {arguments.name}" if changed else f"hook {arguments.name} is {word} already"
     result(arguments.format, text, {"hook": arguments.name, "enabled": enabled, "changed": changed})
@@ -210,9 +212,9 @@ def _set_enabled(arguments: argparse.Namespace, settings: Settings, *, enabled: 
 def remove(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.output import result
-    from hook_event_processor.store import hook_changes
+    from hook_event_processor.store import audit, hook_changes
 
-    with session(settings) as connection:
+    with session(settings) as connection, audit.because(connection, arguments.reason):
         removed = hook_changes.remove(connection, arguments.name)
     result(arguments.format, f"removed: hook {removed.name}; its executions are kept", {"removed": removed.name})
     return 0

@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from hook_event_processor.cli.audit import add_reason
 from hook_event_processor.cli.parser import add_command, add_format, add_group
 from hook_event_processor.errors import SecretRefused, UsageError
 
@@ -37,6 +38,7 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     add_format(command)
     command = add_command(group, "remove", remove, "remove a secret", "hep secret remove slack_token")
     command.add_argument("name", metavar="NAME", help="the secret's name")
+    add_reason(command)
     add_format(command)
     command = add_command(
         group,
@@ -125,9 +127,9 @@ def list_secrets(arguments: argparse.Namespace, settings: Settings) -> int:
 def remove(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.output import result
-    from hook_event_processor.store import secrets
+    from hook_event_processor.store import audit, secrets
 
-    with session(settings) as connection:
+    with session(settings) as connection, audit.because(connection, arguments.reason):
         secrets.remove(connection, arguments.name)
     result(arguments.format, f"removed: secret {arguments.name}", {"removed": arguments.name})
     return 0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from psycopg import Connection
+from psycopg import Connection, errors
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
@@ -65,10 +66,11 @@ def add(connection: Connection, hook: NewHook) -> tuple[Change, KnownHook]:
     """Store a hook, or a new version of the one that has its name.
 
     The current version's own text, params and libraries add no version.
-    Raises HookRefused when a Python handler has the name.
+    Raises HookRefused when a Python handler has the name, or when the role may
+    not change hooks of that stack, or not the one that has the name.
     """
     sha256 = hashlib.sha256(hook.source_text.encode()).hexdigest()
-    with connection.transaction():
+    with _own_stacks(hook), connection.transaction():
         lock(connection)
         before = find(connection, hook.name)
         if before is None:
@@ -81,6 +83,23 @@ def add(connection: Connection, hook: NewHook) -> tuple[Change, KnownHook]:
             _insert_version(connection, known, hook, sha256)
         _tell_change(connection, change, before, known)
     return change, known
+
+
+@contextmanager
+def _own_stacks(hook: NewHook) -> Iterator[None]:
+    """What an author of single stacks is refused, in words; it does not see the hooks of others."""
+    try:
+        yield
+    except errors.InsufficientPrivilege as refusal:
+        if "row-level security" not in (refusal.diag.message_primary or ""):
+            raise
+        whose = f"the stack {hook.stack!r}" if hook.stack else "no stack"
+        raise HookRefused(
+            f"the hook {hook.name!r} is of {whose}: this role may change the hooks of its own stacks only,"
+            " and 'hep db grants' lists them"
+        ) from None
+    except errors.UniqueViolation:
+        raise HookRefused(f"the name {hook.name!r} is taken by a hook of another stack: choose another name") from None
 
 
 def _tell_change(connection: Connection, change: Change, before: KnownHook | None, known: KnownHook) -> None:

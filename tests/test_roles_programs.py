@@ -1,0 +1,254 @@
+"""The product's own programs as the roles of sql/roles.sql: each does its work, and is told what it may not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import seed
+import watching
+from commands import Hep
+from factories import ago, insert_event, insert_execution
+from logins import administrator, as_login, give_roles, make_login
+from psql import psql
+from psycopg import Connection
+from running import add_hook, insert, running, wait_for
+
+from hook_event_processor.event import NewEvent
+from hook_event_processor.store import roles
+from hook_event_processor.store.database import Database
+from hook_event_processor.store.embedded import EmbeddedServer
+from hook_event_processor.store.insert import Publisher
+
+pytestmark = pytest.mark.store
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def administration(server: EmbeddedServer, database: Database, reachable_path: Path) -> Iterator[Connection]:
+    with give_roles(server, database, reachable_path / "home") as connection:
+        yield connection
+
+
+@pytest.fixture
+def as_role(
+    administration: Connection, database: Database, hep: Hep, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], Hep]:
+    """Makes the command line's database that of a login."""
+
+    def become(name: str) -> Hep:
+        monkeypatch.setenv("DATABASE_URL", as_login(database, name).conninfo)
+        return hep
+
+    return become
+
+
+def test_a_processor_does_all_its_work(
+    administration: Connection, database: Database, connection: Connection, tmp_path: Path
+) -> None:
+    """Pure and effectful hooks, state, dispatched events, retries, its row, counters, own events."""
+    add_hook(
+        connection,
+        "pure",
+        "task.done",
+        "local event = require('event')\nreturn { execute = function() event.dispatch('task.after', {}) end }",
+    )
+    add_hook(
+        connection,
+        "remembers",
+        "task.done",
+        "local state = require('state')\nreturn { execute = function() state.incr('runs') end }",
+    )
+    add_hook(connection, "fails", "task.wrong", "return { execute = function() error('no') end }")
+    done = insert(connection, "task.done", count=20)
+    [wrong] = insert(connection, "task.wrong")
+    low = insert(connection, "task.done", priority=2, count=3)
+    with running(as_login(database, "processor"), tmp_path, max_retry_count=2, retry_delay=0.01) as processor:
+        wait_for(lambda: _states(connection, [*done, *low]) == {"completed"}, 20)
+        wait_for(lambda: _states(connection, [wrong]) == {"failed"}, 20)
+        connection.execute("UPDATE hook_events SET retry_count = 0 WHERE id = %s", (wrong,))
+        wait_for(lambda: _states(connection, [wrong]) == {"failed"}, 20)
+        assert connection.execute("SELECT value::text FROM hook_state").fetchall() == [("23",)]
+        assert connection.execute("SELECT count(*) FROM hook_events WHERE action = 'after'").fetchone() == (23,)
+    assert connection.execute("SELECT state FROM hook_processors").fetchall() == [("stopped",)]
+    assert connection.execute("SELECT run_count FROM hooks WHERE name = 'pure'").fetchone() == (23,)
+    assert [line for line in processor.log if "denied" in line or "policy" in line] == []
+
+
+def _states(connection: Connection, ids: list[object]) -> set[str]:
+    return {row[0] for row in connection.execute("SELECT state FROM events WHERE id = ANY(%s)", (ids,))}
+
+
+def test_a_watcher_daemon_does_all_its_work(
+    administration: Connection,
+    database: Database,
+    connection: Connection,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watching.add_kinds(monkeypatch)
+    (tmp_path / "number").write_text("0")
+    watcher = watching.add(connection, tmp_path / "number")
+    with watching.watching(as_login(database, "watcher"), tmp_path) as daemon:
+        wait_for(lambda: watching.looked(connection, watcher).last_check is not None, 20)
+        (tmp_path / "number").write_text("3")
+        wait_for(lambda: watching.reached(connection) == [1, 2, 3], 20)
+    assert connection.execute("SELECT status FROM hosts").fetchall() == [("stopped",)]
+    assert [line for line in daemon.log if "denied" in line or "policy" in line] == []
+
+
+def test_a_publisher_publishes_by_every_way(
+    administration: Connection,
+    database: Database,
+    connection: Connection,
+    as_role: Callable[[str], Hep],
+    tmp_path: Path,
+) -> None:
+    hep = as_role("publisher")
+    assert "published: a.b" in hep("events", "emit", "a.b", '{"n": 1}', "--delay", "1m")
+    (tmp_path / "events.jsonl").write_text('{"type": "a.b"}\n{"type": "a.b"}\n')
+    hep("events", "emit", "--jsonl", str(tmp_path / "events.jsonl"))
+    with as_login(database, "publisher").session("tests") as session:
+        publisher = Publisher(session)
+        keyed = NewEvent("a", "b", {}, id=publisher.publish("a.b").id)
+        assert publisher.publish_many([NewEvent("a", "b", {}), keyed]) == 1
+    assert connection.execute("SELECT count(*) FROM hook_events").fetchone() == (5,)
+    assert "permission denied" in hep.fault("events", "list")
+
+
+_HOOK = """local hook = {{ name = "{name}", event_type = "task.failed"{stack} }}
+function hook.execute(event) return true, "{text}" end
+return hook
+"""
+
+
+def _file(folder: Path, name: str, stack: str | None, text: str = "") -> str:
+    file = folder / f"{name}.lua"
+    file.write_text(_HOOK.format(name=name, stack=f', stack = "{stack}"' if stack else "", text=text))
+    return str(file)
+
+
+def test_an_author_works_on_the_hooks_of_its_stacks(
+    administration: Connection, connection: Connection, tmp_path: Path, as_role: Callable[[str], Hep]
+) -> None:
+    make_login(administration, "web_author", "hook_author")
+    roles.grant(administration, [roles.Grant("login_web_author", "stack", "web")])
+    add_hook(connection, "theirs", "task.failed", "-- theirs", stack="shop")
+    hep = as_role("web_author")
+    assert "added: hook mine" in hep("hook", "add", _file(tmp_path, "mine", "web", "one"))
+    assert "version 2" in hep("hook", "add", _file(tmp_path, "mine", "web", "two"))
+    hep("hook", "disable", "mine", "--reason", "too loud")
+    hep("hook", "enable", "mine")
+    hep("hook", "rollback", "mine", "--to", "1")
+    assert [hook["name"] for hook in hep.document("hook", "list", "--format", "json")] == ["mine"]
+    assert "mine" in hep("hook", "show", "mine")
+    [known] = connection.execute("SELECT id FROM hooks WHERE name = 'mine'").fetchone() or []
+    insert_execution(connection, insert_event(connection), "mine", hook_id=known)
+    assert hep.document("hook", "logs", "mine", "--format", "json")["total_shown"] == 1
+    own_stacks = "this role may change the hooks of its own stacks only"
+    assert own_stacks in hep.fault("hook", "add", _file(tmp_path, "mine", "shop"))
+    assert own_stacks in hep.fault("hook", "add", _file(tmp_path, "for_all", None))
+    taken = hep.fault("hook", "add", _file(tmp_path, "theirs", "web"))
+    assert "the name 'theirs' is taken by a hook of another stack" in taken
+    for command in ("show", "disable", "remove"):
+        assert "no hook has the name 'theirs'" in hep.fault("hook", command, "theirs")
+    assert "permission denied" in hep.fault("events", "list")
+    assert "permission denied" in hep.fault("secret", "list")
+    assert "permission denied" in hep.fault("audit")
+    hep("hook", "remove", "mine")
+    by_author = connection.execute("SELECT action, reason FROM hook_audit WHERE role = 'login_web_author' ORDER BY id")
+    assert [action for action, _ in by_author.fetchall()] == [
+        *("added", "new version", "changed", "new version", "disabled", "enabled", "changed", "new version", "removed")
+    ]
+    assert connection.execute("SELECT name FROM hook_audit WHERE reason = 'too loud'").fetchall() == [("mine",)]
+
+
+def test_a_reader_sees_how_everything_is(
+    administration: Connection, database: Database, connection: Connection, as_role: Callable[[str], Hep]
+) -> None:
+    add_hook(connection, "greet", "task.failed", "-- greet")
+    connection.execute("INSERT INTO hook_secrets (name, key_id, ciphertext) VALUES ('token', 'k', '\\x00')")
+    event_id = insert_event(connection, "failed")
+    hep = as_role("reader")
+    for command in (
+        *(
+            ("status",),
+            ("events", "list"),
+            ("events", "show", str(event_id)),
+            ("hook", "list"),
+            ("hook", "show", "greet"),
+        ),
+        *(("hook", "logs", "greet"), ("hook", "versions", "greet"), ("hosts",), ("watcher", "list"), ("audit",)),
+        *(("catalog",), ("db", "check"), ("db", "grants"), ("secret", "list"), ("events", "explain", str(event_id))),
+    ):
+        hep(*command)
+    assert "token" in hep("secret", "list")
+    for command in (("events", "retry", "--failed"), ("hook", "disable", "greet"), ("events", "delete", str(event_id))):
+        assert "permission denied" in hep.fault(*command)
+    with as_login(database, "reader").session("tests") as reader:
+        for query in (seed.STATISTICS, seed.ERROR_ANALYSIS, seed.OVER_TARGET, seed.RETRY_COUNTS):
+            reader.execute(query)
+    psql(as_login(database, "reader"), *(f"--file={file}" for file in sorted((ROOT / "ops/sql").glob("*.sql"))))
+
+
+def test_retention_removes_what_is_old(
+    administration: Connection, connection: Connection, as_role: Callable[[str], Hep]
+) -> None:
+    insert_event(connection, "completed", created_at=ago(days=60))
+    kept = insert_event(connection, "pending", created_at=ago(days=60))
+    hep = as_role("retention")
+    assert "removed: 1 event" in hep("events", "cleanup", "--older-than", "30d")
+    assert connection.execute("SELECT id FROM hook_events").fetchall() == [(kept,)]
+
+
+def test_roles_may_be_made_by_one_that_is_no_superuser(
+    server: EmbeddedServer, database: Database, connection: Connection, hep: Hep
+) -> None:
+    """It owns the tables, and has CREATEROLE; without that it is told what to do."""
+    with administrator(server, database) as superuser:
+        for name in roles.NAMES:
+            superuser.execute(f"DROP ROLE IF EXISTS {name}")
+        assert "hep db roles --print" in hep.fault("db", "roles")
+        superuser.execute(f"ALTER ROLE {connection.info.user} CREATEROLE")
+        try:
+            assert hep.document("db", "roles", "--format", "json")[0] == {
+                "name": "hook_owner",
+                "members": [connection.info.user],
+            }
+            hep("db", "roles")
+        finally:
+            superuser.execute(f"ALTER ROLE {connection.info.user} NOCREATEROLE")
+        hep("db", "migrate")
+        hep("events", "emit", "a.b")
+        owner = superuser.execute("SELECT relowner::regrole::text FROM pg_class WHERE relname = 'hook_events'")
+        assert owner.fetchone() == ("hook_owner",)
+
+
+def test_what_print_prints_does_the_same(
+    server: EmbeddedServer, database: Database, hep: Hep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with administrator(server, database) as superuser:
+        superuser.execute(hep("db", "roles", "--print").encode())
+        assert superuser.execute("SELECT has_table_privilege('hook_reader', 'hook_events', 'SELECT')").fetchone() == (
+            True,
+        )
+    monkeypatch.setenv("DB_SCHEMA", "Automation")
+    assert 'SET LOCAL search_path TO "Automation"' in hep("db", "roles", "--print")
+
+
+def test_single_grants_are_given_listed_and_taken(administration: Connection, hep: Hep) -> None:
+    make_login(administration, "ci", "hook_publisher")
+    assert hep("db", "grants") == "No grants.\n"
+    assert "2 grants added" in hep("db", "grant", "login_ci", "--source", "deploy", "--source", "build")
+    assert "0 grants added" in hep("db", "grant", "login_ci", "--source", "deploy")
+    assert [(g["kind"], g["value"]) for g in hep.document("db", "grants", "--format", "json")] == [
+        ("source", "build"),
+        ("source", "deploy"),
+    ]
+    assert "1 grant taken" in hep("db", "revoke", "login_ci", "--source", "build")
+    assert "1 grant taken" in hep("db", "revoke", "login_ci")
+    assert "say what: --source, --stack or --host" in hep.fault("db", "grant", "login_ci")
+    assert "an empty name" in hep.fault("db", "grant", "login_ci", "--stack", "")
+    assert "has no role 'nobody_there'" in hep.fault("db", "grant", "nobody_there", "--stack", "web")
