@@ -12,6 +12,7 @@ from hook_event_processor.store.cleanup import counted, events, executions, pace
 from hook_event_processor.store.database import Database
 
 EVENTS = 20_000
+ROWS = 500
 PAGES = {"first": "(8,0)", "last": "(40,0)"}
 
 
@@ -75,11 +76,11 @@ def test_a_step_reads_its_own_pages_once(long_history: Connection) -> None:
 def test_events_and_their_executions_are_found_by_address_and_by_index(
     long_history: Connection, statement: str
 ) -> None:
-    found = plan(long_history, statement, some(long_history, removal.SLICE))
+    found = plan(long_history, statement, some(long_history, ROWS))
     of_tables = {scan for scan in scans(found) if scan[1] not in ("taken", "gone", "runs")}
     assert {kind for kind, _ in of_tables} <= {"Tid Scan", "Index Scan", "Bitmap Heap Scan", "Bitmap Index Scan"}
     assert "event_hook_executions_event" in {name for _, name in of_tables}
-    assert blocks(found) <= 25 * removal.SLICE
+    assert blocks(found) <= 25 * ROWS
 
 
 def test_old_executions_look_their_event_up_by_its_id(long_history: Connection) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from hook_event_processor.retention_policy import NO_ARCHIVE, TABLE, Keep
 from hook_event_processor.store.cleanup import counted, removal
 from hook_event_processor.store.cleanup.pace import Pace
 from hook_event_processor.store.cleanup.pages import ranges
-from hook_event_processor.store.cleanup.removal import SLICE, Gone, Place
+from hook_event_processor.store.cleanup.removal import Gone, Place
 from hook_event_processor.store.cleanup.to_files import FileArchive
 from hook_event_processor.store.cleanup.to_table import TableArchive
 
@@ -109,13 +108,13 @@ class EventCleanup:
         self.removed.executions += row[0] if row else 0
 
     def _take(self, archive: str, places: Sequence[Place]) -> None:
-        for some in _slices(places):
-            if archive == NO_ARCHIVE:
-                self._note(some, removal.remove(self._connection, some))
-            elif archive == TABLE and self._table is not None:
-                self._note(some, self._table.move(self._connection, some))
-            else:
-                self._archive(archive).add(some)
+        # One statement a step: each that removes events has a row in the audit.
+        if archive == NO_ARCHIVE:
+            self._note(places, removal.remove(self._connection, places))
+        elif archive == TABLE and self._table is not None:
+            self._note(places, self._table.move(self._connection, places))
+        else:
+            self._archive(archive).add(places)
 
     def _archive(self, folder: str) -> FileArchive:
         if folder not in self._files:
@@ -137,9 +136,3 @@ class EventCleanup:
     def _note(self, places: Sequence[Place], gone: Gone) -> None:
         self.removed.events.update(place.rule for place in places if place.id in gone.events)
         self.removed.executions += gone.executions
-
-
-def _slices(places: Sequence[Place]) -> Iterator[list[Place]]:
-    several = iter(places)
-    while some := list(islice(several, SLICE)):
-        yield some

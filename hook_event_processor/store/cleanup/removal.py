@@ -9,8 +9,6 @@ from uuid import UUID
 
 from psycopg import Connection
 
-SLICE = 500  # rows whose values are worked on at a time
-
 
 class Place(NamedTuple):
     """Where a row lies, and by which rule it goes: its ctid is its own for as long as nobody changes it."""

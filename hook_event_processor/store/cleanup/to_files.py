@@ -12,10 +12,11 @@ from psycopg import Connection
 
 from hook_event_processor.archive_file import ArchiveWriter
 from hook_event_processor.errors import ArchiveRefused
-from hook_event_processor.store.cleanup.removal import SLICE, Place, values
+from hook_event_processor.store.cleanup.removal import Place, values
 from hook_event_processor.store.cleanup.to_table import ARCHIVES, columns_of
 
 MOST_EVENTS = 100_000  # in a file
+REMOVED = 2_000  # events in a step, when the file is whole
 MOST_BYTES = 256 * 1024 * 1024  # in a file, before they are compressed
 
 # row_to_json() writes numbers, times and jsonb as they are; nothing on the way reads them.
@@ -80,7 +81,7 @@ class FileArchive:
             raise self._refused(fault) from fault
         finally:
             self._open.close()
-        return path, (places[at : at + SLICE] for at in range(0, len(places), SLICE))
+        return path, (places[at : at + REMOVED] for at in range(0, len(places), REMOVED))
 
     def _refused(self, fault: OSError) -> ArchiveRefused:
         said = os.strerror(fault.errno) if fault.errno else str(fault)
