@@ -25,7 +25,7 @@ HOOK = """
 return {{
   name = "{name}",
   event_type = "{event_type}",
-  timeout = 1,
+  timeout = {timeout},
   retry = {{ attempts = 1 }},
   execute = function(event)
     {body}
@@ -58,19 +58,19 @@ def hep(clinic: Clinic, offline_hep: Hep) -> Hep:
     return offline_hep
 
 
-def _add(hep: Hep, folder: Path, name: str, event_type: str, body: str) -> None:
+def _add(hep: Hep, folder: Path, name: str, event_type: str, body: str, timeout: int = 1) -> None:
     """Add a hook by its file, or its next version."""
     file = folder / f"{name}.lua"
-    file.write_text(HOOK.format(name=name, event_type=event_type, body=body))
+    file.write_text(HOOK.format(name=name, event_type=event_type, body=body, timeout=timeout))
     hep("hook", "add", str(file))
 
 
 def test_while_all_is_well_nothing_is_found(clinic: Clinic, hep: Hep, connection: Connection, tmp_path: Path) -> None:
     """A processor that has just done something, and no more connections than the doctor reckons with."""
     areas = ("server", "schema", "wake", "sessions", "growth", "processors", "events", "hooks", "watchers")
-    _add(hep, tmp_path, "greet", "task.*", 'require("state").set("a", 1) return true')
+    _add(hep, tmp_path, "greet", "task.*", 'require("state").set("a", 1) return true', timeout=30)
     with running(clinic.database, tmp_path):
-        insert(connection, "task.done", count=50)
+        insert(connection, "task.done", count=10)
         wait_for(lambda: all_processed(connection), 20)
         wait_for(lambda: not clinic.findings("processors"), 20)
         assert hep("doctor", *areas).splitlines()[-1] == "Nothing is wrong."
