@@ -24,6 +24,7 @@ from ops.chaos.flight import Blow
 from ops.chaos.ledger import Ledger
 from ops.chaos.load import Load
 from ops.chaos.rates import rates
+from ops.chaos.scenario import scenarios
 
 COUNT = 100
 
@@ -306,3 +307,10 @@ def test_recovery_is_counted_from_the_end_of_the_fault(connection: Connection) -
     assert measured.recoveries[0][1] == pytest.approx(1.4, abs=0.21)
     assert measured.slowest is None
     assert [finding.partition(":")[0] for finding in measured.findings()] == ["for good"]
+
+
+def test_the_page_has_every_scenario() -> None:
+    """docs/reliability.md says of each what ops/chaos/run --list says."""
+    page = (Path(__file__).parent.parent / "docs/reliability.md").read_text().splitlines()
+    listed = {f"| `{name}` | {scenario.about} |" for name, scenario in scenarios().items() if name != "soak"}
+    assert {line for line in page if line.startswith("| `")} >= listed
