@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from ops.chaos.pooler import Pooler
 from ops.chaos.postgres import Embedded, Server
 from ops.chaos.scenario import Scenario
 
+_LOOK_SECONDS = 20.0  # a processor that heard nothing in time tries again after ten
 _WAKE = "SELECT DISTINCT wake FROM hook_processors WHERE state = 'running'"
 
 
@@ -58,10 +60,13 @@ class PgBouncer(Scenario):
         self._look(context)
 
     def _look(self, context: Context) -> None:
+        ends = time.monotonic() + _LOOK_SECONDS
         with context.database() as connection:
-            found = connection.execute(_WAKE).fetchall()
-        if found != [(self.wake,)]:
-            context.find(f"processors wake by {found}, not by {self.wake}")
+            while (found := connection.execute(_WAKE).fetchall()) != [(self.wake,)]:
+                if time.monotonic() > ends:
+                    context.find(f"processors wake by {found}, not by {self.wake}")
+                    return
+                time.sleep(0.5)
 
 
 class PgBouncerSession(PgBouncer):
