@@ -58,6 +58,12 @@ def test_the_floor_rises_to_the_first_row_that_waits(connection: Connection) -> 
     assert waiting.raise_floor(connection, last) == last == waiting.floor(connection)
 
 
+def test_a_seq_above_all_that_were_given_does_not_raise_the_floor(connection: Connection) -> None:
+    given = _seq(connection, insert_event(connection, "completed"))
+    insert_event(connection, "completed", seq=2**62)
+    assert waiting.raise_floor(connection, 2**62) == given
+
+
 def test_the_floor_never_falls(connection: Connection) -> None:
     last = _seq(connection, insert_event(connection, "completed"))
     waiting.raise_floor(connection, last)

@@ -25,7 +25,7 @@ logger = logging.getLogger("HookEventProcessor")
 
 _INTERVAL_SECONDS = fleet.HEARTBEAT_SECONDS
 _FLEET_SECONDS = 10.0
-_PATROL_ROWS, _PATROL_SECONDS = 5_000, 600.0  # at a time; between two questions whether it is time for one
+_PATROL_ROWS, _PATROL_SECONDS = 5_000, 60.0  # at a time; between two questions whether it is time for one
 _SWEEP_SECONDS = 60.0  # between two removals of keys of state that have expired; nobody sees them meanwhile
 
 

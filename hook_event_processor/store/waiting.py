@@ -16,12 +16,16 @@ DEAD = "NOT processed AND NOT dequeued AND failed_at IS NOT NULL"
 
 _LOWEST = -(2**63)
 # A row that is locked, or was let go by a processor that died, holds the floor.
+# A seq of its writer's choice may lie above all that are still to be given.
 RAISE = f"""
-WITH verified AS (
+WITH given AS (
+    SELECT least(%(upto)s, coalesce(pg_sequence_last_value(
+        pg_get_serial_sequence('hook_events', 'seq')::regclass), %(upto)s))::bigint AS seq
+), verified AS (
     SELECT coalesce(
         (SELECT seq - 1 FROM hook_events
-         WHERE {FRESH} AND seq > {FLOOR} AND seq <= %(upto)s ORDER BY seq LIMIT 1),
-        %(upto)s::bigint) AS seq
+         WHERE {FRESH} AND seq > {FLOOR} AND seq <= (SELECT seq FROM given) ORDER BY seq LIMIT 1),
+        (SELECT seq FROM given)) AS seq
 ), raised AS (
     UPDATE hook_events_floor SET seq = verified.seq FROM verified WHERE verified.seq > hook_events_floor.seq
 )
@@ -41,9 +45,11 @@ WITH passed AS MATERIALIZED (
 )
 SELECT (SELECT max(seq) FROM passed), (SELECT count(*) FROM found)
 """
+# The longer the history, the less often: from a minute to a day.
 _BEGIN_PATROL = """
 UPDATE hook_events_floor SET patrolled_at = now()
-WHERE patrolled_at IS NULL OR patrolled_at < now() - interval '1 day' RETURNING seq
+WHERE patrolled_at IS NULL
+   OR patrolled_at < now() - least(greatest(seq / 500, 60), 86400) * interval '1 second' RETURNING seq
 """
 
 
@@ -64,7 +70,7 @@ def raise_floor(connection: Connection, upto: int) -> int:
 
 @dataclass(slots=True)
 class Patrol:
-    """A look, page by page and once a day, through what lies below the floor.
+    """A look, page by page and now and then, through what lies below the floor.
 
     No row that waits should be there. One that was inserted with a seq of
     its writer's choice is, and is given a time, by which claims find it.
