@@ -14,8 +14,9 @@ from ops.chaos.processors import Processor
 
 _POLL_SECONDS = 0.1
 _RESTART_SECONDS = 1.0  # RestartSec of the unit
-# WatchdogSec of the unit is 30: a shorter one, so that a scenario is not mostly waiting.
-WATCHDOG_SECONDS = 10.0
+# WatchdogSec of the unit is 30: a shorter one, so that a scenario is not mostly waiting. Not so short that a
+# processor that only waits for its turn on a busy machine is taken for one that stands still.
+WATCHDOG_SECONDS = 15.0
 
 
 @dataclass(slots=True)

@@ -42,6 +42,7 @@ class Misbehaviour(Scenario):
     hooks: ClassVar[Mapping[str, str]] = {}
     may_end: ClassVar[bool] = False  # whether a processor may end by itself
     settings: ClassVar = {"HOOK_TIMEOUT": 2, "RETRY_DELAY": 0.2, "HOOK_EXEC": "on"}
+    most: ClassVar[int] = 6  # bad events
     seconds = 25.0
     least_seconds = 10.0
     drain_seconds = 120.0
@@ -59,7 +60,7 @@ class Misbehaviour(Scenario):
 
     def during(self, context: Context) -> None:
         actions = list(self.outcome)
-        while context.left > context.seconds / 2:
+        while context.left > context.seconds / 2 and len(self._sent) < self.most:
             action = actions[len(self._sent) % len(actions)]
             with context.database() as connection:
                 connection.execute("INSERT INTO hook_events (source, action) VALUES ('bad', %s)", (action,))
@@ -106,7 +107,10 @@ class Seize(Misbehaviour):
     about = "a handler that never gives the interpreter's lock back: the watchdog ends the processor"
     outcome: ClassVar = {"seize": "dead"}
     may_end = True
+    most = 2
     seconds = 40.0
+    least_seconds = 30.0  # the watchdog's time, and some to see what follows
+    drain_seconds = 240.0  # a handler has 30 seconds for each attempt
 
 
 class Memory(Misbehaviour):
