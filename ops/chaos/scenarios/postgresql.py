@@ -33,4 +33,3 @@ class RestartKill(RestartFast):
     name = "restart-kill"
     about = "PostgreSQL's postmaster killed with kill -9"
     mode = "kill"
-    in_all = False
