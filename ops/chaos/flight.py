@@ -26,6 +26,7 @@ SELECT event_id, node FROM event_hook_executions WHERE event_id = ANY(%s) AND ho
 _LOOK_BACK_SECONDS = 60.0
 # A lease that was committed at the very moment needs so long until its effect is seen.
 _SETTLE_SECONDS = 0.25
+_PATIENCE_SECONDS = 30.0
 
 
 @dataclass(slots=True)
@@ -68,6 +69,14 @@ class Flight:
             return View(self._runs(leased), self._runs(recorded), pending[0] if pending else 0)
         return None
 
+    def _patient_view(self) -> View | None:
+        """What the database says once it answers: a busy one may need more than one attempt."""
+        ends = time.monotonic() + _PATIENCE_SECONDS
+        while time.monotonic() < ends:
+            if view := self.view():
+                return view
+        return None
+
     def _runs(self, rows: Iterable[tuple[UUID, str]]) -> set[tuple[int, int]]:
         numbered = ((self._numbering.number(event_id), _pid(node)) for event_id, node in rows)
         return {(number, pid) for number, pid in numbered if number is not None}
@@ -85,7 +94,7 @@ class Flight:
             for number, effect in self._effects.since(blow.at - _LOOK_BACK_SECONDS)
             if effect.label in blow.struck
         }
-        view = self.view() or before
+        view = self.view() or before or self._patient_view()
         if view is None:
             blow.in_flight = {number for number, _ in begun}
             return
