@@ -14,7 +14,8 @@ DECLARE
     wanted text;
 BEGIN
     FOREACH wanted IN ARRAY ARRAY[
-        'hook_owner', 'hook_processor', 'hook_watcher', 'hook_publisher', 'hook_author', 'hook_reader', 'hook_retention']
+        'hook_owner', 'hook_processor', 'hook_watcher', 'hook_publisher', 'hook_author', 'hook_reader',
+        'hook_retention']
     LOOP
         -- Roles are the whole server's: another database may have made them.
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
@@ -25,7 +26,8 @@ END $$;
 
 -- hook_owner owns what the product made, and so may migrate it. Who owned it
 -- before becomes a member, so that what works goes on working: to lower that
--- role, GRANT it another one of these and then REVOKE hook_owner FROM it.
+-- role, GRANT it another one of these and then REVOKE hook_owner FROM it, and
+-- ALTER DATABASE ... OWNER TO hook_owner where it owns that, too.
 DO $$
 DECLARE
     home regnamespace := (SELECT relnamespace FROM pg_class WHERE oid = 'hook_events'::regclass);
@@ -88,8 +90,9 @@ GRANT SELECT ON hook_events, events, event_hook_executions, hooks, hook_versions
     TO hook_processor;
 GRANT SELECT ON SEQUENCE hook_events_seq_seq TO hook_processor;
 GRANT UPDATE (processed, processed_at, processing_errors, retry_count, available_at, needs_slot, lease_token,
-              claimed_by, failed_at)
+              claimed_by, failed_at, dequeued)
     ON hook_events TO hook_processor;
+GRANT SELECT, UPDATE (seq, patrolled_at) ON hook_events_floor TO hook_processor;
 GRANT INSERT ON event_hook_executions TO hook_processor;
 -- Python handlers, which processors register themselves, and counters.
 GRANT INSERT (name, kind, event_types, description), UPDATE (event_types, description, run_count, last_run)
@@ -127,8 +130,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON hook_state TO hook_author;
 -- hook_reader: everything but secrets, and what hooks remember, where tokens may lie.
 GRANT SELECT ON hook_events, events, event_hook_executions, hooks, hook_versions, hook_libraries, hook_library_versions,
                 hook_registry, hook_processors, hook_migrations, event_types, hosts, watchers, watcher_registry,
-                hook_audit, hook_grants, hook_suspects, hook_pauses, hook_paused_events, hook_archived_events,
-                hook_archived_executions
+                hook_audit, hook_grants, hook_suspects, hook_pauses, hook_paused_events, hook_events_floor,
+                hook_archived_events, hook_archived_executions
     TO hook_reader;
 GRANT SELECT (name, key_id, created_at, updated_at) ON hook_secrets TO hook_reader;
 GRANT SELECT (stack, scope, name, key, expires_at, updated_at) ON hook_state TO hook_reader;
@@ -142,22 +145,6 @@ GRANT SELECT (ctid, id, seq, source, action, processed, priority, created_at, av
 GRANT SELECT ON hook_events_floor TO hook_retention;
 GRANT SELECT (ctid, id, event_id, hook_id, hook_name, executed_at), DELETE ON event_hook_executions TO hook_retention;
 GRANT SELECT (id, at), DELETE ON hook_audit TO hook_retention;
-
--- The same for what not every schema has yet.
-DO $$
-DECLARE
-    later record;
-BEGIN
-    FOR later IN
-        SELECT * FROM (VALUES
-            ('hook_events', 'dequeued', 'UPDATE (dequeued)', 'hook_processor'),
-            ('hook_events_floor', 'seq', 'SELECT, UPDATE (seq, patrolled_at)', 'hook_processor'),
-            ('hook_events_floor', 'seq', 'SELECT', 'hook_reader')) AS known (rel, col, rights, role)
-        WHERE EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(known.rel) AND attname = known.col)
-    LOOP
-        EXECUTE format('GRANT %s ON %I TO %I', later.rights, later.rel, later.role);
-    END LOOP;
-END $$;
 
 -- Authors see and change the hooks of their stacks only, and so the versions,
 -- executions and keys of those; watchers with grants of the kind host, those
@@ -188,7 +175,8 @@ DROP POLICY IF EXISTS own_stacks ON hooks;
 DROP POLICY IF EXISTS own_stacks ON hook_versions;
 DROP POLICY IF EXISTS own_stacks ON event_hook_executions;
 DROP POLICY IF EXISTS own_stacks ON hook_state;
-CREATE POLICY own_stacks ON hooks AS RESTRICTIVE TO hook_author USING (stack = ANY ((SELECT hook_granted('stack'))::text[]));
+CREATE POLICY own_stacks ON hooks AS RESTRICTIVE TO hook_author
+    USING (stack = ANY ((SELECT hook_granted('stack'))::text[]));
 -- Through hooks, whose own policy shows an author no others.
 CREATE POLICY own_stacks ON hook_versions AS RESTRICTIVE TO hook_author
     USING (hook_id IN (SELECT id FROM hooks));

@@ -78,6 +78,7 @@ MAY = [
     ("processor", "INSERT INTO hooks (name, kind, event_types) VALUES ('handler', 'python', '{a.b}')"),
     ("processor", "SELECT ciphertext FROM hook_secrets"),
     ("processor", "DELETE FROM hook_state"),
+    ("processor", "UPDATE hook_events_floor SET seq = 1"),
     ("publisher", _EVENT_INSERT),
     ("publisher", "INSERT INTO hook_events (id, source, action) SELECT id, 'a', '' FROM hook_uuidv7() AS id"),
     ("publisher", "SELECT hook_publish('task.failed', '{\"n\": 1}', delay => '1 hour', stack => 'web')"),
