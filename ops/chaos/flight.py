@@ -75,6 +75,7 @@ class Flight:
         while time.monotonic() < ends:
             if view := self.view():
                 return view
+            time.sleep(0.2)
         return None
 
     def _runs(self, rows: Iterable[tuple[UUID, str]]) -> set[tuple[int, int]]:
