@@ -95,6 +95,7 @@ def install(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.dry_run:
         return 0
     line(installation.await_processor(places))
+    installation.check_watchers(places)
     if places.of_user and not _lingers():
         note("it ends when you log out, unless root runs: loginctl enable-linger " + (os.environ.get("USER") or ""))
     return 0

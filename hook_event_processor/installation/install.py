@@ -129,19 +129,33 @@ def await_processor(places: Places) -> str:
     Raises HookEventProcessorError with the reason when it has given up.
     """
     names = [unit for unit in instances(places, f"{NAME}*.service") if "@." not in unit] or [PROCESSOR]
+    return _await_status(places, names[0])
+
+
+def check_watchers(places: Places) -> None:
+    """Wait until the daemons of watchers have opened their store. Raises HookEventProcessorError when one has not."""
+    for unit in instances(places, "hook-watcher*.service"):
+        if "@." not in unit:
+            _await_status(places, unit)
+
+
+def _await_status(places: Places, unit: str) -> str:
+    """Wait until a service says how it does. Raises HookEventProcessorError when it has failed, or tries again."""
     deadline = time.monotonic() + _SETTLED_WITHIN_SECONDS
+    restarts = _shown(places, unit).get("NRestarts")  # of this start, or of a run that has gone on for long
     while True:
-        shown = _shown(places, names[0])
-        if shown.get("ActiveState") == "failed" or shown.get("ExecMainStatus", "0") != "0":
-            raise HookEventProcessorError(f"{names[0]} does not run: {_last_words(places, names[0])}")
+        shown = _shown(places, unit)
+        failed = shown.get("ActiveState") == "failed" or shown.get("NRestarts") != restarts
+        if failed or shown.get("ExecMainStatus", "0") != "0":
+            raise HookEventProcessorError(f"{unit} does not run: {_last_words(places, unit)}")
         status = shown.get("StatusText", "")
         if (status and "not counted" not in status) or time.monotonic() > deadline:
-            return f"{names[0]}: {status or shown.get('ActiveState', 'unknown')}"
+            return f"{unit}: {status or shown.get('ActiveState', 'unknown')}"
         time.sleep(0.2)
 
 
 def _shown(places: Places, unit: str) -> dict[str, str]:
-    properties = "--property=ActiveState,ExecMainStatus,StatusText"
+    properties = "--property=ActiveState,ExecMainStatus,NRestarts,StatusText"
     text = output((*places.systemctl, "show", properties, unit)) or ""
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 

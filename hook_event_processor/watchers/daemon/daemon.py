@@ -95,6 +95,7 @@ class Daemon:
                 ) from None
             self._start_threads()
             self._say_started()
+            self._watchdog.status(self._status_line())
             self._loop()
             self._leave()
         return EX_CONFIG if self._sender.fatal else 0
