@@ -127,6 +127,7 @@ with open("/run/hep-spool.new", "w") as file:
 os.rename("/run/hep-spool.new", "/run/hep-spool")
 time.sleep(600)
 """
+SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'hook-event-processor watcher'"
 TYPES = ("command", "connection", "cpu", "custom", "disk", "file", "load", "log", "memory", "network")
 ROUNDS = 5
 
@@ -136,7 +137,7 @@ def test_fifty_kills_between_sending_and_removing_double_nothing(machine: Box) -
     units = [f"hook-watcher@{name}.service" for name in TYPES]
     before = len(changes(machine))
     machine.run("systemctl", "start", *units)
-    await_until(lambda: sessions(machine) == len(units) and spooled(machine) == 0, 60, "all are at work")
+    await_until(lambda: machine.psql(SESSIONS) == str(len(units)) and spooled(machine) == 0, 60, "all are at work")
     machine.psql(TRAP)
     machine.write("/root/hold.py", HOLD)
     with psycopg.connect(machine.url, autocommit=True) as trap:
@@ -160,14 +161,6 @@ def store(machine: Box) -> str:
     return f"/var/lib/hook-event-processor/watchers/{machine.run('hostname').strip()}.db"
 
 
-def sessions(machine: Box, condition: str = "TRUE") -> int:
-    """How many daemons of watchers talk to the database."""
-    query = (
-        f"SELECT count(*) FROM pg_stat_activity WHERE application_name = 'hook-event-processor watcher' AND {condition}"
-    )
-    return int(machine.psql(query))
-
-
 def spooled(machine: Box) -> int:
     """How many events wait to be sent."""
     reading = (
@@ -187,9 +180,9 @@ def kill_all_with_what_they_sent(machine: Box, trap: psycopg.Connection, units: 
     await_until(lambda: machine.status("test", "-e", "/run/hep-spool") == 0, 30, "the spool is held")
     ids = machine.run("cat", "/run/hep-spool").split()
     trap.execute("SELECT pg_advisory_unlock(1, 4242)")
-    # Their next statement comes when they have removed what they sent, which they cannot.
-    sent = "state = 'idle' AND query LIKE '%INSERT INTO hook_events%'"
-    await_until(lambda: sessions(machine, sent) == len(units), 30, "all have been answered")
+    # Their next statement comes when they have removed what they sent, which they cannot, and give up after 5 s.
+    answered = f"{SESSIONS} AND state = 'idle' AND query LIKE '%INSERT INTO hook_events%'"
+    await_until(lambda: trap.execute(answered).fetchone() == (len(units),), 60, "all have been answered")
     found = trap.execute("SELECT count(*) FROM hook_events WHERE id::text = ANY (%s)", (ids,)).fetchone()
     assert found > (0,)
     trap.execute("SELECT pg_advisory_lock(1, 4242)")
