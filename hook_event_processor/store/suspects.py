@@ -116,7 +116,9 @@ def adopt(connection: Connection, node: str, suspicions: Sequence[Suspicion], ma
     _count(connection, dead)
     suspect(connection, {one.event_id: one for one in dead}.values(), node)
     known = {one.event_id for one in dead}
-    return Adopted([row._replace(attempt=row.attempt + 1) for row in rows if row.id in known], locked)
+    # Those first that have died least often: whoever is killed again and again must not hit the same ones.
+    new = sorted((row for row in rows if row.id in known), key=lambda row: row.attempt)
+    return Adopted([row._replace(attempt=row.attempt + 1) for row in new], locked)
 
 
 def _count(connection: Connection, dead: Iterable[Suspicion]) -> None:

@@ -26,6 +26,8 @@ CELLS = 4
 # Events that wait here for a cell. What finds no room comes back a little later.
 ROOM = 500
 DEFERRED_SECONDS = 2.0
+# A cell that died with its processor is no proof, however often MAX_RETRY_COUNT lets others try; this often it is.
+SPENT_DEATHS = 10
 _DIED = code_of(Outcome.DIED)
 _LOOK_SECONDS = 0.01
 
@@ -81,16 +83,16 @@ class Quarantine:
         return picked
 
     def _item(self, row: Row, route: Route, deaths: int) -> ToLease:
-        """A suspect has one run of its own in any case: the attempts before it may have been somebody else's fault."""
+        """A suspect has a run of its own in any case: the attempts before may have ended by somebody else's fault."""
         before = row._replace(attempt=row.attempt - 1)
-        if deaths and self._attempts.exhausted(before, [(hook, b"") for hook in route.hooks]):
+        if deaths >= SPENT_DEATHS and self._attempts.exhausted(before, [(hook, b"") for hook in route.hooks]):
             self._spent.add(row.id)
         else:
             self._spent.discard(row.id)
         return ToLease(row, route, 1)
 
     def spent(self, row: Row) -> bool:
-        """Whether it has ended a process of its own before, and no attempt is left."""
+        """Whether it has ended too many processes, its own or with them the processor, and no attempt is left."""
         return row.id in self._spent
 
     def write(self, connection: Connection, picked: Picked) -> None:
