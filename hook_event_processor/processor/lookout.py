@@ -210,11 +210,10 @@ class Lookout:
 
     def _step(self, connection: Connection) -> None:
         now = monotonic()
-        if now >= self._peers_at:
-            self._check_peers(connection)
-            self._peers_at = now + _PEERS_SECONDS
         if now >= min(self._look_at, self.hearing.ask_at):
             self._look(connection)
+        if now >= self._peers_at:
+            self._see_peers(watch.lanes(connection, _FROZEN_SECONDS))
         if self.hearing.is_worth_another_try(now):
             self.hearing.begin(connection, self._table, self._sleep)
         if self._paused():
@@ -283,7 +282,11 @@ class Lookout:
             interval = self._poll_interval if self.listening else min(self._poll_interval, _REVISION_SECONDS)
             self._look_at = began + interval
         question = self.hearing.question(began)
-        look = watch.look(connection, 0 if full else self._floors.lowest, self._table if question else "", question)
+        frozen = _FROZEN_SECONDS if began >= self._peers_at - _PEERS_SECONDS / 4 else None
+        notify = None if question is None else (self._table, question)
+        look = watch.look(connection, 0 if full else self._floors.lowest, notify, frozen)
+        if look.lanes is not None:
+            self._see_peers(look.lanes)
         now = monotonic()
         self._due_at = None if look.due is None else now + look.due
         self._slot_due_at = None if look.slot_due is None else now + look.slot_due
@@ -327,14 +330,14 @@ class Lookout:
             times.append(self._slot_due_at)
         return max(min(times) - now, 0.0)
 
-    def _check_peers(self, connection: Connection) -> None:
-        peers, ended = watch.lanes(connection, _FROZEN_SECONDS)
-        if ended:
-            logger.warning("ended %d sessions of processors that no longer read", ended)
-        if self._peers - peers:
+    def _see_peers(self, lanes: watch.Lanes) -> None:
+        self._peers_at = monotonic() + _PEERS_SECONDS
+        if lanes.ended:
+            logger.warning("ended %d sessions of processors that no longer read", lanes.ended)
+        if self._peers - lanes.pids:
             self._full_pass()
             self._idlers.wake(remember=True)
-        self._peers = peers
+        self._peers = lanes.pids
 
     def _sleep(self, connection: Connection, seconds: float) -> None:
         """Wait for notifications, for the bell, or until the time is up."""

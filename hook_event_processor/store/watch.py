@@ -21,6 +21,15 @@ class Look:
     fresh: bool
     due: float | None
     slot_due: float | None
+    lanes: Lanes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """The server's process ids of all lanes of all processors of this database, and how many of them were ended."""
+
+    pids: frozenset[int]
+    ended: int
 
 
 # infinity is the time of what is held; PostgreSQL before 17 subtracts none.
@@ -40,23 +49,42 @@ SELECT (SELECT revision FROM hook_registry),
            WHERE NOT needs_slot AND {waiting.DUE} AND {_SOME_DAY}))::float8,
        extract(epoch FROM clock_timestamp() - (
            SELECT min(available_at) FROM hook_events
-           WHERE needs_slot AND {waiting.DUE} AND {_SOME_DAY}))::float8
+           WHERE needs_slot AND {waiting.DUE} AND {_SOME_DAY}))::float8"""
+
+# Ended are those whose transaction has waited this long for its processor: a
+# pid is negative then. idle_in_transaction_session_timeout does not reach them:
+# they wait for the processor to read, or for the rest of what it began to send.
+_PIDS = """
+SELECT coalesce(array_agg(
+    CASE WHEN usename = current_user AND wait_event IN ('ClientWrite', 'ClientRead')
+              AND xact_start < clock_timestamp() - make_interval(secs => %s) AND pg_terminate_backend(pid)
+         THEN -pid ELSE pid END), '{}')
+FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE %s
 """
 
 
-# In the same breath: a processor that has nothing to do sends no more queries for it.
-_LOOK_AND_NOTIFY = f"{LOOK.rstrip()}, pg_notify(%s, %s)"
+def look(
+    connection: Connection,
+    floor: int,
+    notify: tuple[str, str] | None = None,
+    frozen_seconds: float | None = None,
+) -> Look:
+    """One look; fresh rows up to the seq `floor` are known to be taken.
 
-
-def look(connection: Connection, floor: int, channel: str = "", message: str | None = None) -> Look:
-    """One look; fresh rows up to the seq `floor` are known to be taken. A message is notified on the channel."""
-    if message is None:
-        row = connection.execute(LOOK, (floor,)).fetchone()
-    else:
-        row = connection.execute(_LOOK_AND_NOTIFY, (floor, channel, message)).fetchone()
+    In the same breath, so that a processor with nothing to do sends few
+    queries: `notify` is a channel and what is notified there, and with
+    `frozen_seconds` the lanes are looked at, as lanes() does.
+    """
+    statement = LOOK
+    values: list[object] = [floor]
+    if notify is not None:
+        statement, values = f"{statement}, pg_notify(%s, %s)", [*values, *notify]
+    if frozen_seconds is not None:
+        statement, values = f"{statement}, ({_PIDS})", [*values, frozen_seconds, _LANES]
+    row = connection.execute(statement, values).fetchone()
     assert row is not None  # noqa: S101 - a SELECT without FROM has one row
     due, slot_due = (None if age is None else -age for age in row[2:4])
-    return Look(row[0], row[1], due, slot_due)
+    return Look(row[0], row[1], due, slot_due, None if frozen_seconds is None else _lanes(row[-1]))
 
 
 def qualified_table(connection: Connection) -> str:
@@ -90,18 +118,12 @@ def release_keys(connection: Connection) -> None:
     connection.execute("SELECT pg_advisory_unlock_all()")
 
 
-def lanes(connection: Connection, seconds: float) -> tuple[frozenset[int], int]:
-    """The server's process ids of all lanes of all processors of this database, and how many of them were ended.
+def lanes(connection: Connection, frozen_seconds: float) -> Lanes:
+    """The lanes, of which those are ended whose transaction has waited this long for its processor."""
+    row = connection.execute(_PIDS, (frozen_seconds, _LANES)).fetchone()
+    assert row is not None  # noqa: S101 - an aggregate has one row
+    return _lanes(row[0])
 
-    Ended are those whose transaction has waited this long for its processor.
-    idle_in_transaction_session_timeout does not reach them: they wait for the
-    processor to read, or for the rest of what it began to send.
-    """
-    rows = connection.execute(
-        "SELECT pid, CASE WHEN usename = current_user AND wait_event IN ('ClientWrite', 'ClientRead')"
-        " AND xact_start < clock_timestamp() - make_interval(secs => %s)"
-        " THEN pg_terminate_backend(pid) END IS NOT NULL"
-        " FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE %s",
-        (seconds, _LANES),
-    ).fetchall()
-    return frozenset(pid for pid, _ in rows), sum(ended for _, ended in rows)
+
+def _lanes(pids: list[int]) -> Lanes:
+    return Lanes(frozenset(map(abs, pids)), sum(pid < 0 for pid in pids))

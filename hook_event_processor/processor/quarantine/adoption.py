@@ -20,6 +20,7 @@ from hook_event_processor.store.suspects import Suspicion
 
 logger = logging.getLogger("Quarantine")
 _REST_SECONDS = 60.0
+_SWEEP_SECONDS = 60.0
 
 
 class Adoption:
@@ -41,7 +42,7 @@ class Adoption:
         self._keeper = keeper
         self._max_payload = max_payload
         self._sorter = sorter
-        self._rests_at = 0.0
+        self._rests_at = self._sweep_at = 0.0
         self._pending: list[tuple[Legacy, list[Suspicion]]] = []  # with what somebody else has locked
 
     def look(self, connection: Connection) -> None:
@@ -56,7 +57,10 @@ class Adoption:
                 legacy.forget()
         self._pending = [one for one in self._pending if one[1]]
         self._quarantine.learn(connection)
-        suspects.sweep(connection)
+        now = monotonic()
+        if now >= self._sweep_at:
+            suspects.sweep(connection)
+            self._sweep_at = now + _SWEEP_SECONDS
         self._let_rest()
 
     def prepare(self, connection: Connection) -> None:
