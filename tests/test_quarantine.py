@@ -147,7 +147,7 @@ def test_a_cell_that_leaves_is_told_with_its_status_and_followed_by_another(
 
 def test_a_run_that_hangs_where_nothing_interrupts_it_is_killed_in_time(run: Callable[..., tuple[str, str]]) -> None:
     code, said = run("sleep", timeout=0.2)
-    assert (code, said) == ("g", "stuck: the run did not end in its time, and its process was killed")
+    assert (code, said) == ("g", "stuck: the run did not end in its time; its process was killed")
 
 
 def test_a_run_that_fills_the_memory_is_killed_before_the_host_is_full(run: Callable[..., tuple[str, str]]) -> None:

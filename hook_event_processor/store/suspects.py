@@ -19,6 +19,7 @@ from hook_event_processor.store.claim import COLUMNS, Row, read_rows
 APART_SECONDS = 600
 SEVERAL = 2
 DIED = "the process died while this ran"
+KILLED = "its process was killed"
 
 
 @dataclass(frozen=True, slots=True)

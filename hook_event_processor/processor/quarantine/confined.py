@@ -124,13 +124,13 @@ class _Held:
         while not poll.poll(_TICK_SECONDS * 1000):
             if monotonic() > ends_at:
                 self._kill()
-                raise Overran(Outcome.STUCK, "stuck: the run did not end in its time, and its process was killed")
+                raise Overran(Outcome.STUCK, f"stuck: the run did not end in its time; {suspects.KILLED}")
             if cancelled.is_set():
                 self._kill()
-                raise Overran(Outcome.TIMEOUT, "the run was given up; its process was killed")
+                raise Overran(Outcome.TIMEOUT, "the run was given up, and its process with it")
             if self._private_bytes() > memory:
                 self._kill()
-                raise Overran(Outcome.MEMORY, f"it took more than {memory >> 20} MB; its process was killed")
+                raise Overran(Outcome.MEMORY, f"it took more than {memory >> 20} MB; {suspects.KILLED}")
         self._stream.settimeout(_BURIAL_SECONDS)
         try:
             answer = wire.receive(self._stream)

@@ -10,7 +10,6 @@ from uuid import UUID, uuid4
 
 from psycopg import Connection
 
-from hook_event_processor.event import Outcome, code_of
 from hook_event_processor.processor.attempt import Attempts
 from hook_event_processor.processor.batch import Batch, Sorter, ToLease
 from hook_event_processor.processor.lease_recording import Finished, LeaseRecorder, Written
@@ -28,7 +27,6 @@ ROOM = 500
 DEFERRED_SECONDS = 2.0
 # A cell that died with its processor is no proof, however often MAX_RETRY_COUNT lets others try; this often it is.
 SPENT_DEATHS = 10
-_DIED = code_of(Outcome.DIED)
 _LOOK_SECONDS = 0.01
 
 
@@ -136,7 +134,7 @@ class SuspectRecorder(LeaseRecorder):
     ) -> None:
         super()._write(connection, finished, known, written, tell=tell)
         ours = [one for one in finished if one.event.row.id not in written.lost | written.locked]
-        died = {one.event.row.id: one for one in ours if one.result.codes[0] == _DIED}
+        died = {one.event.row.id: one for one in ours if _is_deadly(one.result.errors[0])}
         deadly = [_suspicion(one) for one in died.values()]
         suspects.suspect(connection, deadly, self._node)
         suspects.clear(connection, [one.event.row.id for one in ours if one.last and not _has_died(one)])
@@ -150,6 +148,9 @@ def _suspicion(one: Finished) -> Suspicion:
 
 def _has_died(one: Finished) -> bool:
     """Whether any stage of the event has ended its process."""
-    return one.result.codes[0] == _DIED or any(
-        error.startswith(suspects.DIED.encode()) for _, error in one.event.failed
-    )
+    return _is_deadly(one.result.errors[0]) or any(_is_deadly(error) for _, error in one.event.failed)
+
+
+def _is_deadly(error: bytes | None) -> bool:
+    """Whether a run ended so that among others it would have ended the processor: by its death, or by being killed."""
+    return error is not None and (error.startswith(suspects.DIED.encode()) or error.endswith(suspects.KILLED.encode()))
