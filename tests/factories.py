@@ -18,7 +18,7 @@ def ago(**duration: float) -> datetime:
 
 
 def insert_event(connection: Connection, state: str = "pending", **columns: Any) -> UUID:
-    """Insert one event in `state` (pending, scheduled, retrying, paused, processing, completed, failed); returns the id.
+    """Insert an event in `state` (pending, scheduled, retrying, paused, processing, completed, failed); returns its id.
 
     It was created a minute ago, and what its state needs follows from that;
     `columns` override single columns. A scheduled or retrying event lies a
