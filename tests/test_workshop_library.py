@@ -11,7 +11,7 @@ from chunks import execute, output, runtime
 from commands import Hep
 
 from hook_event_processor.lua.loader import MODULES
-from hook_event_processor.lua.runtime import Program
+from hook_event_processor.lua.program import Program
 from hook_event_processor.workshop.library_names import (
     ABSENT,
     GLOBALS,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hook_event_processor.errors import HookRefused
 
 if TYPE_CHECKING:
-    from hook_event_processor.lua.runtime import Program
+    from hook_event_processor.lua.program import Program
     from hook_event_processor.settings import Settings
     from hook_event_processor.workshop.trial_event import TrialEvent
 

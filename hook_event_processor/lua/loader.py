@@ -9,9 +9,11 @@ from pathlib import PurePath
 from typing import Any
 
 from hook_event_processor.errors import HookRefused, PatternRefused
+from hook_event_processor.lua.described import FUNCTION
 from hook_event_processor.lua.names import LIBRARY_PREFIX, Named, closure, cycle_through, names_in
 from hook_event_processor.lua.params import defaults_of
-from hook_event_processor.lua.runtime import FUNCTION, Program, Runtime
+from hook_event_processor.lua.program import Program
+from hook_event_processor.lua.runtime import Runtime
 from hook_event_processor.registry import parse_pattern
 
 # What these do outside the database cannot be undone: hooks that name them run under a lease.

@@ -7,8 +7,7 @@ import time
 import weakref
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import accumulate, chain
 from pathlib import Path
@@ -18,42 +17,19 @@ from lupa.lua54 import LuaError, LuaMemoryError, LuaRuntime, lua_type
 
 from hook_event_processor.errors import HookRefused
 from hook_event_processor.event import MAX_DEPTH, Outcome
-from hook_event_processor.lua.door import Call, Failed, Library, Misused, cross
-from hook_event_processor.lua.masking import mask, masked
-from hook_event_processor.lua.memory import MemoryBudget, Share
+from hook_event_processor.lua.bridge import Bridge
+from hook_event_processor.lua.described import Plain
+from hook_event_processor.lua.door import Library
+from hook_event_processor.lua.masking import masked
+from hook_event_processor.lua.memory import MemoryBudget
+from hook_event_processor.lua.program import Program
 from hook_event_processor.run import ChunkResult, Dispatched, storable
 
 MAX_DISPATCHED = 1000  # events that one run may dispatch
 _MAX_COMPILED_BYTES = 128 * 1024  # of hooks' text that a runtime keeps compiled
-_NEVER = float("inf")
-_DONE, _FAILED, _MISUSED = 0, 1, 2  # as in lua/door.lua
 _GARBAGE_BYTES = 2 * 1024 * 1024
 FIELDS = 10  # values of an event that hooks see
 _PAYLOAD, _METADATA = 6, 7  # their places among these
-_MAX_DESCRIBED, _MAX_DESCRIBED_DEPTH = 1000, 4  # values in a hook's table, and tables in each other
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """A hook's text and what belongs to it; `name` stands in tracebacks.
-
-    `params` is JSON text, empty when nothing was set; `libraries` are names
-    (without lib.) and texts of the shared code that it may require.
-    """
-
-    name: str
-    text: str
-    modules: tuple[str, ...] = ()
-    effectful: bool = False
-    hook: str = ""
-    stack: str | None = None
-    params: bytes = b""
-    libraries: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def size(self) -> int:
-        """Characters of Lua text."""
-        return len(self.text) + sum(len(text) for _, text in self.libraries)
 
 
 class Runtime:
@@ -73,7 +49,7 @@ class Runtime:
     ) -> None:
         """Without a library nothing can be called that Python does."""
         # Alone, it has what it needs while it computes and while it waits.
-        self._bridge = _Bridge(budget or MemoryBudget(2 * memory, memory), library)
+        self._bridge = Bridge(budget or MemoryBudget(2 * memory, memory), library)
         self._memory = memory
         self._lua = LuaRuntime(
             encoding=None,  # what hooks handle are bytes
@@ -188,7 +164,7 @@ class Runtime:
             raise HookRefused(_reason(answer[1]))
         if lua_type(answer) != "table":
             raise HookRefused(f"{program.name}: a hook's file returns a table with an execute function")
-        plain = _Plain()
+        plain = Plain()
         described = plain.table(answer)
         if plain.left <= 0:
             raise HookRefused(f"{program.name}: the hook's table holds itself, or is too large")
@@ -218,100 +194,6 @@ class Runtime:
         if isinstance(unit, tuple):
             raise HookRefused(_reason(unit[1]))
         return unit
-
-
-class _Bridge:
-    """The functions that a runtime's Lua code calls.
-
-    It must not refer to the runtime: Lua's references to Python objects are
-    out of the garbage collector's sight, and a dropped runtime would stay.
-    """
-
-    def __init__(self, budget: MemoryBudget, library: Library | None) -> None:
-        self._budget = budget
-        self._library = library
-        self._call: Call | None = None
-        self._share = Share()
-        self._cancelled = threading.Event()
-        self.memory_used: Callable[[], int] = int
-        self.confine: Callable[[bool], None] = lambda _: None
-
-    def begin(self, program: Program, cancelled: threading.Event, event: Sequence[Any] | None = None) -> None:
-        self._cancelled = cancelled
-        if self._library is not None and program.modules:
-            grants = self._library.policy.grants(program.hook, program.stack)
-            self._call = Call(program.hook, program.stack, grants, cancelled, self._show, room=self._library.room)
-            self._call.event = event
-        self._budget.begin(self._share, cancelled)
-
-    def end(self, used: int) -> None:
-        self._call = None
-        self._budget.end(self._share, used)
-
-    @property
-    def current(self) -> Call | None:
-        """What the library's functions know of the current chunk."""
-        return self._call
-
-    @property
-    def secrets(self) -> Collection[bytes]:
-        """Values of secrets that were handed out to the current chunk."""
-        return self._call.secrets if self._call is not None else ()
-
-    @property
-    def accessed(self) -> frozenset[str]:
-        """Their names."""
-        return frozenset(self._call.accessed) if self._call is not None else frozenset()
-
-    def _show(self, line: str) -> None:
-        if self._library is not None:
-            self._library.show(mask(line.encode(errors="replace"), self.secrets).decode())
-
-    def call(self, name: bytes, ends_at: float, *arguments: Any) -> tuple[Any, ...]:
-        """A function of the library for the current run: a status and its values, or a status and why not."""
-        try:
-            return _DONE, *self._ask(name, ends_at, arguments)
-        except Failed as fault:
-            return _FAILED, str(fault).encode(errors="replace")
-        except Misused as fault:
-            return _MISUSED, str(fault).encode(errors="replace")
-        finally:
-            if self._call is not None:
-                self._call.give_back()
-            # What comes back must fit while it is handed over; lua/door.lua puts the limit into force again.
-            self.confine(False)
-
-    def _ask(self, name: bytes, ends_at: float, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        call, library = self._call, self._library
-        if call is None or library is None:
-            raise Misused(f"{name.decode()} can be called when the hook runs, not while its file is read")
-        call.ends_at = ends_at
-        if call.left <= 0:
-            raise Failed("the run took longer than it may")
-        function = library.function(name)
-        if not function.waits:
-            return cross(function, call, library.dry, arguments)
-        if not self._budget.pause(self._share, self.memory_used()):
-            raise Failed("not enough memory to wait")
-        try:
-            return cross(function, call, library.dry, arguments)
-        finally:
-            self._budget.begin(self._share, self._cancelled)
-
-    def now(self) -> float:
-        """Monotonic seconds; infinity when the run is cancelled."""
-        if self._budget.queue:
-            self._budget.breathe(self._share, self.memory_used())
-        return _NEVER if self._cancelled.is_set() else time.perf_counter()
-
-    def sleep(self, seconds: float) -> bool | None:
-        """Whether it slept so long without being cancelled; None when the run holds too much to wait."""
-        if not self._budget.pause(self._share, self.memory_used()):
-            return None
-        try:
-            return not self._cancelled.wait(seconds)
-        finally:
-            self._budget.begin(self._share, self._cancelled)
 
 
 def _memory_of(runtime: weakref.ref[Runtime]) -> Callable[[], int]:
@@ -364,47 +246,3 @@ def dispatched_event(item: Any) -> Dispatched:
 def _reason(message: bytes | str) -> str:
     text = message.decode(errors="replace") if isinstance(message, bytes) else message
     return text.split("\nstack traceback:")[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Opaque:
-    """What a hook's table holds that has no form in Python: of what kind it is."""
-
-    kind: str
-
-    def __repr__(self) -> str:
-        return f"a {self.kind}"
-
-
-FUNCTION = Opaque("function")
-
-
-class _Plain:
-    """Turns a hook's table into Python's values, up to a number and a depth; `left` is 0 when that was too little."""
-
-    def __init__(self) -> None:
-        self.left = _MAX_DESCRIBED
-
-    def table(self, lua_table: Any, depth: int = 1) -> dict[Any, Any]:
-        described: dict[Any, Any] = {}
-        for key, value in lua_table.items():
-            if self.left <= 0 or depth > _MAX_DESCRIBED_DEPTH:
-                self.left = 0
-                break
-            self.left -= 1
-            described[self._key(key)] = self._value(value, depth)
-        return described
-
-    def _key(self, key: Any) -> Any:
-        if isinstance(key, bytes):
-            return key.decode(errors="replace")
-        kind = lua_type(key)
-        return Opaque(kind) if kind else key
-
-    def _value(self, value: Any, depth: int) -> Any:
-        if isinstance(value, bytes):
-            return value.decode(errors="replace")
-        kind = lua_type(value)
-        if kind == "table":
-            return self.table(value, depth + 1)
-        return Opaque(kind) if kind else value

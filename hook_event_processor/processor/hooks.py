@@ -16,7 +16,8 @@ from hook_event_processor.event import Outcome, code_of
 from hook_event_processor.event_handlers import HandlerResult
 from hook_event_processor.lua.door import Library
 from hook_event_processor.lua.memory import MemoryBudget
-from hook_event_processor.lua.runtime import Program, Runtime
+from hook_event_processor.lua.program import Program
+from hook_event_processor.lua.runtime import Runtime
 from hook_event_processor.registry import Hook
 from hook_event_processor.run import ChunkResult, storable
 from hook_event_processor.store.claim import Row

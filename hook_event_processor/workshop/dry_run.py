@@ -9,7 +9,8 @@ from typing import Any
 
 from hook_event_processor.event import Outcome, outcome_of
 from hook_event_processor.lua.door import Library, Services
-from hook_event_processor.lua.runtime import Program, Runtime
+from hook_event_processor.lua.program import Program
+from hook_event_processor.lua.runtime import Runtime
 from hook_event_processor.run import ChunkResult, Dispatched
 from hook_event_processor.settings import Settings
 from hook_event_processor.store.database import Database

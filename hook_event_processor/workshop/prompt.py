@@ -12,7 +12,8 @@ from lupa.lua54 import LuaError, LuaMemoryError
 from hook_event_processor.lua.door import Library, Services
 from hook_event_processor.lua.loader import MODULES
 from hook_event_processor.lua.masking import mask
-from hook_event_processor.lua.runtime import Program, Runtime, dispatched_event
+from hook_event_processor.lua.program import Program
+from hook_event_processor.lua.runtime import Runtime, dispatched_event
 from hook_event_processor.run import Dispatched
 from hook_event_processor.settings import Settings
 from hook_event_processor.store.database import Database

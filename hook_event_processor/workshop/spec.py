@@ -15,7 +15,8 @@ from hook_event_processor.errors import HookEventProcessorError, HookRefused
 from hook_event_processor.lua.door import Call, Function, Library, Services
 from hook_event_processor.lua.loader import program, read_definition
 from hook_event_processor.lua.masking import mask
-from hook_event_processor.lua.runtime import Program, Runtime
+from hook_event_processor.lua.program import Program
+from hook_event_processor.lua.runtime import Runtime
 from hook_event_processor.registry import Pattern, parse_pattern
 from hook_event_processor.settings import Settings
 from hook_event_processor.workshop.apart import run_apart

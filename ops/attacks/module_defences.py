@@ -375,7 +375,7 @@ DEFENCES = (
         "  deadline.refuse_expired()\n",
         "",
         ("door.lua", "  deadline.look()\n", ""),
-        ("runtime.py", "if call.left <= 0:", "if False:"),
+        ("bridge.py", "if call.left <= 0:", "if False:"),
     ),
     row(
         "a result that is larger than the hook's memory",

@@ -14,7 +14,7 @@ from time import monotonic
 from uuid import UUID
 
 from hook_event_processor.event import Outcome
-from hook_event_processor.lua.runtime import Program
+from hook_event_processor.lua.program import Program
 from hook_event_processor.policy import Policy
 from hook_event_processor.processor.quarantine import wire
 from hook_event_processor.processor.quarantine.cells import KILL, STATUS

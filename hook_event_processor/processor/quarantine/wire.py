@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from hook_event_processor.event import OUTCOMES, outcome_of
-from hook_event_processor.lua.runtime import Program
+from hook_event_processor.lua.program import Program
 from hook_event_processor.policy import Policy
 from hook_event_processor.run import ChunkResult, Dispatched, storable
 
