@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 import psutil
 
+from cgroup import Group
 from server import Database
 
 # Of the caller's environment only this: his settings and his database are not what is measured.
@@ -25,11 +26,12 @@ def environment(database: Database, **settings: object) -> dict[str, str]:
 
 
 @contextmanager
-def _started(database: Database, settings: Mapping[str, object]) -> Iterator[psutil.Popen]:
+def _started(database: Database, settings: Mapping[str, object], group: Group | None = None) -> Iterator[psutil.Popen]:
     process = psutil.Popen(
         [sys.executable, "-m", "hook_event_processor", "run"],
         env=environment(database, **settings),
         cwd=database.home,  # a directory without an .env file
+        preexec_fn=(lambda: group.take(os.getpid())) if group else None,
     )
     try:
         yield process
@@ -54,11 +56,13 @@ def _processors(database: Database) -> int:
     return int(database.one("SELECT count(*) FROM hook_processors")[0])
 
 
-def drain(database: Database, processes: int = 1, seconds: float = 900.0, **settings: object) -> None:
-    """Run so many processors until no event is pending."""
+def drain(
+    database: Database, processes: int = 1, seconds: float = 900.0, group: Group | None = None, **settings: object
+) -> None:
+    """Run so many processors, in the cgroup if one is given, until no event is pending."""
     with ExitStack() as stack:
         for _ in range(processes):
-            stack.enter_context(_started(database, settings))
+            stack.enter_context(_started(database, settings, group))
         wait_for(lambda: all_processed(database), seconds, pause=0.25)
 
 

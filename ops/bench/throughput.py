@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import processor
 import raw
 import report
 import table
+from cgroup import Group
 from options import Size, parse, parser
 from report import number
 from rounds import Rounds, interleaved
@@ -16,6 +19,7 @@ from server import Database, databases
 from table import Workload
 
 CLIENTS = (1, 2, 4)
+UNIT_CORES, UNIT_BYTES = 0.5, 512 * 1024 * 1024  # as systemd/hook-event-processor.service has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,7 @@ class Bench:
     database: Database
     load: Workload
     processes: int = 1
+    group: Group | None = None
 
     def raw(self, clients: int) -> float:
         """The claim and record statements in pgbench; one run of one hook for each event."""
@@ -35,7 +40,7 @@ class Bench:
     def product(self) -> float:
         """The processor, started as its users start it."""
         table.fill(self.database.connection, self.load)
-        processor.drain(self.database, self.processes)
+        processor.drain(self.database, self.processes, group=self.group)
         return table.drained(self.database, self.load)
 
     def prepare(self) -> None:
@@ -61,18 +66,26 @@ def main() -> None:
     options.add_argument("--payload", type=int, default=0, help="bytes of each payload (default: a short one)")
     options.add_argument("--uuid4", action="store_true", help="the client makes the ids, without an order")
     options.add_argument("--processes", type=int, default=1, help="processors that run at once (default 1)")
+    options.add_argument("--unit", action="store_true", help="processors with the CPU and memory of the shipped unit")
     options.add_argument("--show-sql", action="store_true", help="print the raw transaction and end")
     arguments = parse(options)
     if arguments.show_sql:
         print(raw.script())
         return
-    with databases("bench") as (database,):
-        _measure(database, arguments)
+    with databases("bench") as (database,), ExitStack() as stack:
+        _measure(database, arguments, _as_the_unit(stack) if arguments.unit else None)
 
 
-def _measure(database: Database, arguments: Namespace) -> None:
+def _as_the_unit(stack: ExitStack) -> Group:
+    group = Group(stack)
+    if not group.limit(UNIT_CORES, UNIT_BYTES):
+        sys.exit("no cgroup can be made here, or none with these limits")
+    return group
+
+
+def _measure(database: Database, arguments: Namespace, group: Group | None) -> None:
     load = Workload(arguments.events, arguments.hooks, arguments.payload, arguments.uuid4)
-    bench = Bench(database, load, arguments.processes)
+    bench = Bench(database, load, arguments.processes, group)
     bench.prepare()
     best = bench.best_clients()
     clients = max(best, key=lambda count: best[count])
@@ -80,6 +93,7 @@ def _measure(database: Database, arguments: Namespace) -> None:
     name = f"throughput: {load.events:,} events, {load.hooks} hooks each"
     name += f", payload of {load.payload:,} bytes" if load.payload else ""
     name += ", ids of version 4" if load.uuid4 else ""
+    name += f", {UNIT_CORES:g} of a core" if group else ""
     ratio = rounds.ratio("product", "raw")
     report.show(
         name,

@@ -12,8 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -24,6 +23,8 @@ from hook_event_processor.store import embedded, watchers
 from hook_event_processor.store.migrate import migrate
 from hook_event_processor.store.watchers import NewWatcher
 
+from cgroup import Group, Usage
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 _HOST = "bench"
 # Of a thousand watchers, so many of each type, at their own intervals.
@@ -31,53 +32,6 @@ _MIX = {
     "file": 400, "directory": 60, "log": 100, "process": 120, "port": 120, "service": 40, "cpu": 40, "memory": 40,
     "swap": 10, "disk": 20, "load": 20, "network": 10, "connection": 10, "user": 5, "package": 5,
 }  # fmt: skip
-
-
-@dataclass
-class Usage:
-    """What a process has used: seconds of a core, and bytes of memory now."""
-
-    cpu_seconds: float
-    memory: int
-
-
-class Group:
-    """A cgroup of the daemon's own, of either version; None of it where we may not make one."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        name = f"hep-bench-{os.getpid()}"
-        root = Path("/sys/fs/cgroup")
-        with suppress(OSError):  # version 2: what is accounted for is said from the root on
-            (root / "cgroup.subtree_control").write_text("+cpu +memory")
-        self.folders = []
-        candidates = (
-            [root / name]
-            if (root / "cgroup.controllers").exists()
-            else [root / "memory" / name, root / "cpuacct" / name]
-        )
-        for folder in candidates:
-            with suppress(OSError):
-                folder.mkdir()
-                self.folders.append(folder)
-                stack.callback(folder.rmdir)
-
-    def take(self, pid: int) -> None:
-        for folder in self.folders:
-            (folder / "cgroup.procs").write_text(str(pid))
-
-    def usage(self) -> Usage | None:
-        cpu = self._read("cpuacct.usage")
-        if cpu is None:
-            stat = self._read("cpu.stat")
-            cpu = None if stat is None else str(int(stat.split()[1]) * 1000)
-        memory = self._read("memory.current") or self._read("memory.usage_in_bytes")
-        return None if cpu is None or memory is None else Usage(int(cpu) / 1e9, int(memory))
-
-    def _read(self, name: str) -> str | None:
-        for folder in self.folders:
-            with suppress(OSError):
-                return (folder / name).read_text()
-        return None
 
 
 def main() -> None:
