@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from factories import ago
 from psycopg import Connection
 from running import Running, add_hook, all_processed, count, insert, running, start, state, wait_for
 
+from hook_event_processor.event_handlers import EventHandlerRegistry
+from hook_event_processor.service.machinery import Machinery
+from hook_event_processor.settings import Settings
 from hook_event_processor.store.database import Database
 
 SECOND = 'return {execute = function() require("time").sleep(1) return true, "slept" end}'
@@ -439,3 +443,14 @@ def test_a_second_signal_leaves_at_once(connection: Connection, database: Databa
 def _ready(process: Running) -> Running:
     wait_for(lambda: "ready" in process.log, 10)
     return process
+
+
+def test_no_more_hooks_wait_at_once_than_there_is_memory_for(
+    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(home=tmp_path, conninfo=database.conninfo, workers=1000)
+    machinery = Machinery(settings, database, "here:1", EventHandlerRegistry())
+    assert machinery.leases.slots == 512
+    assert "HOOK_MEMORY_TOTAL_MB=256 leaves room for 512 hooks that wait at once: for 1000 set it to 378" in caplog.text
+    roomy = replace(settings, hook_memory_total=378 * 1024 * 1024)
+    assert Machinery(roomy, database, "here:2", EventHandlerRegistry()).leases.slots == 1000

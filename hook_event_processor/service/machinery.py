@@ -47,6 +47,9 @@ from hook_event_processor.telemetry.watchdog import Watchdog
 
 logger = logging.getLogger("HookEventProcessor")
 
+# What a run holds while it waits, unless it reads much: a runtime, and its hook.
+_WAITING_BYTES = 256 * 1024
+
 
 class Machinery:
     """Everything but the threads and the signals. `node` names the processor; it uses the handlers of `handlers`."""
@@ -104,7 +107,7 @@ class Machinery:
         self.leases = Leases(
             database,
             node,
-            min(settings.workers, settings.max_in_flight),
+            self._slots_with_room(),
             self.slots,
             attempts,
             report,
@@ -158,6 +161,21 @@ class Machinery:
         return ConfinedRunner(
             self.keeper, self._settings.hook_memory, lambda: self.library.policy, self.quarantine.spent
         )
+
+    def _slots_with_room(self) -> int:
+        """As many slots as are wanted, but no more than can wait at once with an ordinary run's memory."""
+        settings = self._settings
+        wanted = min(settings.workers, settings.max_in_flight)
+        # One turn is always left: whoever has it computes.
+        taken = (settings.lanes + 2) * settings.hook_memory
+        room = max((settings.hook_memory_total - taken) // _WAITING_BYTES, 1)
+        if room < wanted:
+            needed = -(-(taken + wanted * _WAITING_BYTES) >> 20)
+            logger.warning(
+                "HOOK_MEMORY_TOTAL_MB=%d leaves room for %d hooks that wait at once: for %d set it to %d",
+                *(settings.hook_memory_total >> 20, room, wanted, needed),
+            )
+        return min(wanted, room)
 
     def _start_run(self, budget: MemoryBudget) -> HookRunner:
         return HookRunner(self._settings.hook_memory, self._settings.max_payload_size, budget, self.library)
