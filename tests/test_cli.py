@@ -244,7 +244,7 @@ def _await_session(connection: Connection) -> None:
     deadline = time.monotonic() + 30
     query = (
         "SELECT count(*) FROM pg_stat_activity"
-        " WHERE application_name = 'hook-event-processor command' AND datname = current_database()"
+        " WHERE starts_with(application_name, 'hook-event-processor command') AND datname = current_database()"
     )
     while connection.execute(query).fetchone() == (0,):
         assert time.monotonic() < deadline

@@ -7,10 +7,10 @@ from uuid import UUID
 
 import pytest
 from factories import insert_event
-from psycopg import Connection
+from psycopg import Connection, OperationalError
 from running import count, running, wait_for
 
-from hook_event_processor.store import ack, arrays, waiting
+from hook_event_processor.store import ack, arrays, waiting, watch
 from hook_event_processor.store.claim import Claims
 from hook_event_processor.store.database import Database
 
@@ -137,3 +137,17 @@ def test_a_processor_raises_the_floor_and_one_that_follows_begins_there(
     insert_event(connection)
     with running(database, tmp_path):
         wait_for(lambda: count(connection, "NOT processed") == 0, 20)
+
+
+def test_a_look_at_lanes_ends_none_that_is_idle(database: Database, connection: Connection) -> None:
+    with database.session("lane 1") as idle, database.session("lane 2") as busy:
+        busy.execute("BEGIN")
+        pids = {session.info.backend_pid for session in (idle, busy)}
+        for frozen_seconds in (60.0, 6.0):
+            seen = watch.look(connection, 0, None, frozen_seconds).lanes
+            assert seen == watch.lanes(connection, frozen_seconds) == watch.Lanes(frozenset(pids), 0)
+        assert idle.execute("SELECT 1").fetchone() == busy.execute("SELECT 1").fetchone() == (1,)
+        wait_for(lambda: watch.lanes(connection, 0.0).ended == 1, 5)
+        assert idle.execute("SELECT 1").fetchone() == (1,)
+        with pytest.raises(OperationalError):
+            busy.execute("SELECT 1")

@@ -393,7 +393,7 @@ def test_a_store_that_cannot_be_read_is_set_aside(
     (tmp_path / "watchers").mkdir()
     (tmp_path / "watchers" / f"{HOST}.db").write_bytes(b"no database" * 1000)
     with watching(database, tmp_path) as process:
-        assert len(process.said("cannot be read")) == 1
+        assert len(process.said("is damaged")) == 1
         wait_for(lambda: has_state(tmp_path, b"0"), 5)
 
 

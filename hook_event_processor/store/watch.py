@@ -57,8 +57,10 @@ SELECT (SELECT revision FROM hook_registry),
 _PIDS = """
 SELECT coalesce(array_agg(
     CASE WHEN usename = current_user AND wait_event IN ('ClientWrite', 'ClientRead')
-              AND xact_start < clock_timestamp() - make_interval(secs => %s) AND pg_terminate_backend(pid)
-         THEN -pid ELSE pid END), '{}')
+              AND xact_start < clock_timestamp() - make_interval(secs => %s)
+         -- Not with AND: outside of a transaction the condition is NULL, and AND would go on.
+         THEN CASE WHEN pg_terminate_backend(pid) THEN -pid ELSE pid END
+         ELSE pid END), '{}')
 FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE %s
 """
 
