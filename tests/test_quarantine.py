@@ -25,6 +25,7 @@ from hook_event_processor.processor.quarantine.cell import Cell, prepare
 from hook_event_processor.processor.quarantine.confined import ConfinedRunner
 from hook_event_processor.processor.quarantine.in_flight import Flight, InFlight, Legacy, legacies
 from hook_event_processor.processor.quarantine.keeper import Keeper
+from hook_event_processor.processor.quarantine.quarantine import is_deadly
 from hook_event_processor.registry import Hook
 from hook_event_processor.run import ChunkResult, Dispatched
 from hook_event_processor.settings import Settings
@@ -154,6 +155,23 @@ def test_a_run_that_fills_the_memory_is_killed_before_the_host_is_full(run: Call
     code, said = run("hoard")
     assert code == "e"
     assert "its process was killed" in said
+
+
+@pytest.mark.parametrize(
+    ("what", "timeout", "deadly"),
+    [
+        ("leave", 10.0, True),
+        ("sleep", 0.2, True),
+        ("hoard", 10.0, True),
+        ("return {execute = function() error('no') end}", 10.0, False),
+        ("return {execute = function() while true do end end}", 0.2, False),
+    ],
+)
+def test_a_run_whose_cell_died_or_had_to_be_killed_stays_a_suspect(
+    run: Callable[..., tuple[str, str]], what: str, timeout: float, deadly: bool
+) -> None:
+    _, said = run(what, timeout=timeout)
+    assert is_deadly(said.encode()) is deadly
 
 
 def test_what_a_dead_cell_had_started_is_killed_with_it(run: Callable[..., tuple[str, str]], tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ class SuspectRecorder(LeaseRecorder):
     ) -> None:
         super()._write(connection, finished, known, written, tell=tell)
         ours = [one for one in finished if one.event.row.id not in written.lost | written.locked]
-        died = {one.event.row.id: one for one in ours if _is_deadly(one.result.errors[0])}
+        died = {one.event.row.id: one for one in ours if is_deadly(one.result.errors[0])}
         deadly = [_suspicion(one) for one in died.values()]
         suspects.suspect(connection, deadly, self._node)
         suspects.clear(connection, [one.event.row.id for one in ours if one.last and not _has_died(one)])
@@ -148,9 +148,9 @@ def _suspicion(one: Finished) -> Suspicion:
 
 def _has_died(one: Finished) -> bool:
     """Whether any stage of the event has ended its process."""
-    return _is_deadly(one.result.errors[0]) or any(_is_deadly(error) for _, error in one.event.failed)
+    return is_deadly(one.result.errors[0]) or any(is_deadly(error) for _, error in one.event.failed)
 
 
-def _is_deadly(error: bytes | None) -> bool:
+def is_deadly(error: bytes | None) -> bool:
     """Whether a run ended so that among others it would have ended the processor: by its death, or by being killed."""
     return error is not None and (error.startswith(suspects.DIED.encode()) or error.endswith(suspects.KILLED.encode()))
