@@ -180,6 +180,10 @@ def test_the_password_is_a_credential_and_the_settings_are_roots_alone(installed
 def test_the_processor_runs_as_its_account_and_tells_backlog_and_rate(installed: Box) -> None:
     (pid,) = installed.properties("MainPID")
     assert installed.run("stat", "-c", "%U", f"/proc/{pid}").strip() == "hep"
+    unit(installed, f"{name}.d/override.conf", "[Service]\nCapabilityBoundingSet=\nAmbientCapabilities=\n")
+    taken_away = installed.properties("CapabilityBoundingSet", "AmbientCapabilities", unit=name)
+    installed.run("rm", "-r", f"{SYSTEM}/{name}.d")
+    assert taken_away == ["", ""], "what `systemctl edit` says has the last word"
     wanted = re.compile(r"processing: [\d.]+ events/s, backlog [\d,]+\+?; \d+ processed, \d+ failed; 0 of 100 workers")
     await_until(lambda: wanted.match(installed.properties("StatusText")[0]), 10, "the status tells")
 
@@ -359,7 +363,9 @@ def test_the_printed_function_speaks_to_the_services_database(installed: Box) ->
     page = (REPOSITORY / "docs/operations.md").read_text()
     function = re.search(r"^hep\(\) \{\n.*?^\}\n", page, re.MULTILINE | re.DOTALL)
     assert function
-    said = installed.shell(f"{function[0]}\nhep db check\nhep events emit host.printed")
+    # A file of root's alone, as in Debian's /root.
+    file = """install -d -m 700 own; cd own; echo '{"source": "host", "action": "printed"}' > lost.jsonl"""
+    said = installed.shell(f"{function[0]}\n{file}\nhep db check\nhep events emit --jsonl lost.jsonl; rm -r ../own")
     assert "published: host.printed" in said
     assert installed.psql("SELECT count(*) FROM hook_events WHERE action = 'printed'") == "1"
 
@@ -404,6 +410,10 @@ def test_watchers_run_with_two_capabilities_and_no_more(installed: Box) -> None:
     # CAP_DAC_READ_SEARCH is bit 2, CAP_SYS_PTRACE bit 19 (capability.h).
     assert re.search(rf"^CapBnd:\s+{(1 << 2) | (1 << 19):016x}$", status, re.MULTILINE)
     assert installed.run("stat", "-c", "%U", f"/proc/{pid}").strip() == "hep"
+    unit(installed, f"{name}.d/override.conf", "[Service]\nCapabilityBoundingSet=\nAmbientCapabilities=\n")
+    taken_away = installed.properties("CapabilityBoundingSet", "AmbientCapabilities", unit=name)
+    installed.run("rm", "-r", f"{SYSTEM}/{name}.d")
+    assert taken_away == ["", ""], "what `systemctl edit` says has the last word"
     install(installed, "--watchers", "none")
     assert installed.properties("ActiveState", unit=name) == ["inactive"]
     assert installed.status("systemctl", "is-enabled", name) != 0

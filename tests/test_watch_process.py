@@ -47,6 +47,8 @@ def start(program: str) -> Iterator[Start]:
 
     def begin(script: str = "read line", name: str = program) -> subprocess.Popen[bytes]:
         started.append(subprocess.Popen([name, "-c", f"{script}; :"], stdin=subprocess.PIPE))
+        while Path(f"/proc/{started[-1].pid}/statm").read_text().split()[1] == "0":  # between two programs
+            time.sleep(0.001)
         return started[-1]
 
     yield begin

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from hook_event_processor.installation.places import NAME, Places, programs
-from hook_event_processor.installation.steps import Link, Step, Write
+from hook_event_processor.installation.steps import Link, Remove, Step, Write
 
 _PACKAGE = Path(__file__).parents[1]
 _UNIT_SUFFIXES = (".service", ".timer", ".target")
+# systemd reads drop-ins by their names, whatever their directory: before override.conf, so that `systemctl edit` wins.
+_FIRST = "10-"
 _NAMESPACES = "no-user-namespaces.conf"
 # Drop-ins by unit, in the system's manager.
 _FOR_MACHINE: Mapping[str, tuple[str, ...]] = {
@@ -32,7 +34,9 @@ def files(places: Places, completions: Mapping[str, str], *, namespaces: bool) -
     for unit in units():
         yield Write(places.units / unit.name, _with_program(unit.read_text(encoding="utf-8")))
         for name, text in _drop_ins(places, unit.name, namespaces=namespaces):
-            yield Write(places.units / f"{unit.name}.d" / name, text)
+            folder = places.units / f"{unit.name}.d"
+            yield Write(folder / f"{_FIRST}{name}", text)
+            yield Remove(folder / name, places.fixed)  # its name in earlier versions
     for page in man_pages():
         yield Write(places.man / f"man{page.suffix[1:]}" / page.name, page.read_text(encoding="utf-8"))
     for shell, text in completions.items():

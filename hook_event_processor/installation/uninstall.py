@@ -48,6 +48,8 @@ def _files(places: Places) -> Iterator[Step]:
     for step in written:
         if isinstance(step, Write) or (isinstance(step, Link) and _is_ours(step)):
             yield Remove(step.path, places.fixed)
+        elif isinstance(step, Remove):
+            yield step
 
 
 def _is_ours(link: Link) -> bool:
