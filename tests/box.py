@@ -233,11 +233,8 @@ class Box:
 
 
 @contextmanager
-def booted(kept: Path) -> Iterator[Box]:
-    """A machine with PostgreSQL and the product's schema, the product installed from its wheel, and no unit of it.
-
-    `kept` is a file for the installation: the first box makes it, others take it from there.
-    """
+def machine() -> Iterator[Box]:
+    """A machine that has nothing of ours yet."""
     # Not below /tmp, which the units do not see, nor below pytest's own directory, which is root's alone.
     with tempfile.TemporaryDirectory(prefix="hep-box-", dir="/var/lib") as directory:
         Path(directory).chmod(0o755)
@@ -248,13 +245,23 @@ def booted(kept: Path) -> Iterator[Box]:
         box = Box(Path(directory, "state"), copied(Path(directory, "postgresql")), disk)
         try:
             box.start()
-            box.start_postgresql()
-            box.install_product(kept)
-            box.hep("db", "migrate")
             yield box
         finally:
             box.stop()
             subprocess.run(["umount", str(disk)], check=True)
+
+
+@contextmanager
+def booted(kept: Path) -> Iterator[Box]:
+    """A machine with PostgreSQL and the product's schema, the product installed from its wheel, and no unit of it.
+
+    `kept` is a file for the installation: the first box makes it, others take it from there.
+    """
+    with machine() as box:
+        box.start_postgresql()
+        box.install_product(kept)
+        box.hep("db", "migrate")
+        yield box
 
 
 def _free_port() -> int:

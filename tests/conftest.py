@@ -139,9 +139,15 @@ def offline_hep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 
 @pytest.fixture(scope="session")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
-    """A machine with systemd, PostgreSQL and the product, as box.booted() has it; the first takes half a minute."""
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file that keeps the product's installation for all boxes."""
     # What xdist's workers share lies above the directory of each.
     run = tmp_path_factory.getbasetemp()
-    with booted((run.parent if "PYTEST_XDIST_WORKER" in os.environ else run) / "installation.tar") as machine:
+    return (run.parent if "PYTEST_XDIST_WORKER" in os.environ else run) / "installation.tar"
+
+
+@pytest.fixture(scope="session")
+def box(installation: Path) -> Iterator[Box]:
+    """A machine with systemd, PostgreSQL and the product, as box.booted() has it; the first takes half a minute."""
+    with booted(installation) as machine:
         yield machine
