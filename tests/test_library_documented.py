@@ -79,7 +79,7 @@ def test_the_modules_own_tests_call_each_function(functions: list[tuple[str, str
 
 
 def _called(module: str) -> Iterator[str]:
-    """Names that the tests outside the documentation's call; for a placeholder, the names that stand in its file."""
+    """Names that the tests outside the documentation's call; where `{module}` stands for it, the names behind that."""
     for path in [*TESTS.glob("test_*.py"), *TESTS.glob("attacks/*.py")]:
         if path.name.startswith("test_docs_") or path.name == Path(__file__).name:
             continue
