@@ -74,6 +74,7 @@ with open({LOG!r}, "a", buffering=1) as log:
 
 def test_a_thousand_changes_in_an_outage_of_30_seconds(machine: Box) -> None:
     """Meanwhile one daemon is killed, and another stopped until the watchdog brings it back."""
+    await_until(lambda: stored(machine, "states") == 2, 10, "what the first looks saw is kept")
     machine.run("systemctl", "stop", "postgresql")
     began = time.monotonic()
     frozen, killed = pid(machine, FILES), pid(machine, LOGS)
@@ -137,7 +138,9 @@ def test_fifty_kills_between_sending_and_removing_double_nothing(machine: Box) -
     units = [f"hook-watcher@{name}.service" for name in TYPES]
     before = len(changes(machine))
     machine.run("systemctl", "start", *units)
-    await_until(lambda: machine.psql(SESSIONS) == str(len(units)) and spooled(machine) == 0, 60, "all are at work")
+    await_until(
+        lambda: machine.psql(SESSIONS) == str(len(units)) and stored(machine, "spool") == 0, 60, "all are at work"
+    )
     machine.psql(TRAP)
     machine.write("/root/hold.py", HOLD)
     with psycopg.connect(machine.url, autocommit=True) as trap:
@@ -149,7 +152,7 @@ def test_fifty_kills_between_sending_and_removing_double_nothing(machine: Box) -
         trap.execute("SELECT pg_advisory_unlock_all()")
     machine.psql("DROP TRIGGER trap ON hook_events; DROP FUNCTION trap()")
     await_until(lambda: len(changes(machine)) >= before + ROUNDS, 60, "the changes are told")
-    await_until(lambda: spooled(machine) == 0, 60, "nothing waits any more")
+    await_until(lambda: stored(machine, "spool") == 0, 60, "nothing waits any more")
     assert changes(machine) == list(range(1, before + ROUNDS + 1))
     starts = "action = 'startup' AND payload ->> 'component' = 'watcher'"
     twice = "SELECT count(*) - count(DISTINCT (payload ->> 'pid', payload ->> 'start_time')) FROM hook_events"
@@ -161,12 +164,11 @@ def store(machine: Box) -> str:
     return f"/var/lib/hook-event-processor/watchers/{machine.run('hostname').strip()}.db"
 
 
-def spooled(machine: Box) -> int:
-    """How many events wait to be sent."""
-    reading = (
-        "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM spool').fetchone()[0])"
-    )
-    return int(machine.run("/usr/bin/python3", "-I", "-c", reading, store(machine)))
+def stored(machine: Box, table: str) -> int:
+    """How many rows a table of the store has: spool, states."""
+    reading = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchone()[0])"
+    count = f"SELECT count(*) FROM {table}"
+    return int(machine.run("/usr/bin/python3", "-I", "-c", reading, store(machine), count))
 
 
 def kill_all_with_what_they_sent(machine: Box, trap: psycopg.Connection, units: list[str]) -> None:
