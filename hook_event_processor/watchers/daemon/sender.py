@@ -74,7 +74,7 @@ class Sender:
         self._revision: int | None = None
         self._revision_at = self._beat_at = self._looked_at = self._send_at = 0.0
         self._more = True  # events may wait in the store
-        self._is_registered = False
+        self._registered: Settings | None = None  # what of the host the database has been told
         self._unsaid: dict[str, Looked] = {}
         self._ends_at: float | None = None
         self._ever_connected, self._store_fault = False, ""
@@ -120,7 +120,6 @@ class Sender:
     def reload(self, settings: Settings) -> None:
         """From any thread: other settings, and all that is said of the host anew."""
         self.settings = settings
-        self._is_registered = False
         self.ring()
 
     def cut(self) -> None:
@@ -167,7 +166,7 @@ class Sender:
             if self.settings.listen:
                 watchers.listen(connection)
             self._revision = None
-            self._is_registered = False
+            self._registered = None
             if self._away_since is not None:
                 logger.info("the database is back after %.1f s", self.away_seconds or 0.0)
             self._away_since = None
@@ -176,9 +175,9 @@ class Sender:
         return self._connection
 
     def _register(self, connection: Connection) -> None:
-        host = agent.describe(self.settings, self._version, agent.address_of(connection))
-        self._is_registered = True
-        agent.register(connection, host)
+        settings = self.settings  # others may come meanwhile
+        agent.register(connection, agent.describe(settings, self._version, agent.address_of(connection)))
+        self._registered = settings
         self._beat_at = 0.0  # the health comes with it
 
     def _step(self, connection: Connection, now: float, progress: Progress) -> None:
@@ -186,16 +185,19 @@ class Sender:
             self._refresh(connection)
         if now >= self._beat_at:
             self._beat_at = now + hosts.HEARTBEAT_SECONDS
-            self._is_registered = self._is_registered and hosts.beat(
-                connection, self.settings.host, health.name_of(self._types), self._facts()
-            )
+            if self._registered is not None and not self._beat(connection):
+                self._registered = None
             self._taken_at = monotonic()
-        if not self._is_registered:
+        if self._registered is not self.settings:
             self._register(connection)
         if now >= self._looked_at:
             self._say_looked(connection)
         if self._more:
             self._send(connection, progress)
+
+    def _beat(self, connection: Connection) -> bool:
+        """Whether the host is still known."""
+        return hosts.beat(connection, self.settings.host, health.name_of(self._types), self._facts())
 
     def _stand_by(self, progress: Progress) -> None:
         """Leave everything to the other daemon, for a moment."""
