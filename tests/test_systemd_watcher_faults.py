@@ -22,14 +22,14 @@ pytestmark = [
 LOG = "/var/log/shop.log"
 FILE = "/root/tree/a"
 LOGS, FILES = "hook-watcher@log.service", "hook-watcher@file.service"
-# As the units are, but for their patience.
+# As the units are, but for their patience; and what is frozen dies so: SIGABRT comes with a SIGCONT, which wakes it.
 IMPATIENT = """
 [Unit]
 StartLimitIntervalSec=0
 [Service]
 RestartSec=100ms
 WatchdogSec=5
-TimeoutAbortSec=2
+WatchdogSignal=SIGKILL
 """
 
 

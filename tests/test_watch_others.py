@@ -522,7 +522,7 @@ os._exit(0)
 
 def test_programs_end_with_the_daemon(tmp_path: Path) -> None:
     script(tmp_path / "kept", f"echo $$ > {tmp_path}/first; echo '{{}}'; exec sleep 60\n")
-    script(tmp_path / "slow", f"echo $$ > {tmp_path}/second; exec sleep 60\n")
+    script(tmp_path / "slow", f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/second; exec sleep 60\n")
     tests, kept, slow = str(Path(__file__).parent), tmp_path / "kept", tmp_path / "slow"
     leaving = _LEAVING.format(tests=tests, kept=kept, slow=slow, number=f"{tmp_path}/second")
     done = subprocess.run([sys.executable, "-c", leaving], capture_output=True, text=True, timeout=30, check=False)
