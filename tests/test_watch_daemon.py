@@ -7,33 +7,25 @@ import os
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from psycopg import Connection
 from running import wait_for
-from watching import HOST, add, add_kinds, end, kill_all, looked, reached, start, watching
+from watching import HOST, add, end, looked, reached, start, watching
 
 from hook_event_processor.store import embedded, hosts, watchers
 from hook_event_processor.store.database import Database
 from hook_event_processor.store.migrate import migrate
 from hook_event_processor.store.watchers import NewWatcher
 from hook_event_processor.watchers.check import Definition, Noticed
-from hook_event_processor.watchers.daemon import daemon, looks
+from hook_event_processor.watchers.daemon import daemon, ledger, looks
 from hook_event_processor.watchers.daemon.event_log import EventLog
 from hook_event_processor.watchers.daemon.faults import FaultLog
 from hook_event_processor.watchers.daemon.local_store import LocalStore
 
-pytestmark = pytest.mark.store
-
-
-@pytest.fixture(autouse=True)
-def _kinds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    add_kinds(monkeypatch)
-    yield
-    kill_all()
+pytestmark = [pytest.mark.store, pytest.mark.usefixtures("counting_kinds")]
 
 
 @pytest.fixture
@@ -266,6 +258,19 @@ def test_what_changed_while_the_daemon_was_away_is_told_once_and_marked_as_late(
     late = [row[0] for row in rows]
     assert late[:2] == [True, True]
     assert late[3:] == [None]
+
+
+def test_what_the_first_look_saw_outlives_a_kill_right_after_it(
+    connection: Connection, database: Database, tmp_path: Path, numbers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "_STATES_SECONDS", 60.0)  # others wait
+    add(connection, numbers)
+    first = start(database, tmp_path)
+    wait_for(lambda: has_state(tmp_path, b"0"), 10)
+    first.kill()
+    write(numbers, 2)
+    with watching(database, tmp_path):
+        wait_for(lambda: reached(connection) == [1, 2], 5)
 
 
 def test_a_second_daemon_of_a_type_waits_until_the_first_has_ended(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import orjson
@@ -163,10 +164,12 @@ class Disk:
     def __init__(self, store: LocalStore) -> None:
         self.store = store
         self.full = True
+        self.writes = 0
 
     def keep(self, *arguments: Any) -> int:
         if self.full:
             raise sqlite3.OperationalError("database or disk is full")
+        self.writes += 1
         return self.store.keep(*arguments)
 
 
@@ -185,6 +188,20 @@ def test_what_a_full_disk_refuses_is_written_later(opened: Open, caplog: pytest.
     assert ledger.next_due() is None
     messages = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert messages == ["the spool cannot be written, trying again: database or disk is full"]
+
+
+def test_the_first_states_of_a_round_are_written_together_and_at_once(opened: Open) -> None:
+    store = opened()
+    disk = Disk(store)
+    disk.full = False
+    ledger = Ledger(disk, Envelopes("web-1", "1.0"), lambda: None)  # type: ignore[arg-type]
+    for number in range(100):
+        ledger.add(Definition(f"watcher-{number}", "file", (), {}, 1.0), Outcome(b"1", is_first=True))
+    ledger.write(monotonic())
+    assert (disk.writes, len(store.states())) == (1, 100)
+    ledger.add(Definition("watcher-1", "file", (), {}, 1.0), Outcome(b"2"))
+    ledger.write(monotonic())
+    assert disk.writes == 1, "later ones wait for others"
 
 
 def test_looks_are_spread_without_drift_and_missed_ones_are_not_made_up() -> None:

@@ -16,7 +16,7 @@ from hook_event_processor.watchers.daemon.watch import Outcome
 
 logger = logging.getLogger("Watchers")
 
-_STATES_SECONDS = 0.5  # states without events wait for others
+_STATES_SECONDS = 0.5  # states without events wait for others, but the first of a watcher
 _RETRY_SECONDS = 1.0
 _MAX_HELD = 10_000  # events in memory while the disk refuses them
 
@@ -36,14 +36,17 @@ class Ledger:
         self._dropping = False
 
     def add(self, definition: Definition, outcome: Outcome) -> None:
-        """Take down what a look left; events are due to be written now."""
+        """Take down what a look left; events, and a watcher's first state, are due to be written now.
+
+        Without a first state the next start would begin anew, and miss what had changed until then.
+        """
         if outcome.state is not None:
             self._states[definition.id] = (definition.id, definition.type, outcome.state)
         self._events += outcome.events
         if len(self._events) > _MAX_HELD:
             self._lost += len(self._events) - _MAX_HELD
             del self._events[:-_MAX_HELD]
-        if outcome.events and not self._fault:
+        if (outcome.events or outcome.is_first) and not self._fault:
             self._write_at = 0.0
         elif self._write_at is None and self._states:
             self._write_at = monotonic() + _STATES_SECONDS

@@ -25,10 +25,14 @@ _MAX_ERROR = 500  # characters
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a look leaves: the watcher's state as JSON, None when it is as it was, and its events."""
+    """What a look leaves: the watcher's state as JSON, None when it is as it was, and its events.
+
+    `is_first`: nothing is kept of that watcher yet.
+    """
 
     state: bytes | None = None
     events: Sequence[SpooledEvent] = ()
+    is_first: bool = False
 
 
 _NOTHING = Outcome()
@@ -54,9 +58,10 @@ class Watch:
     checked_at: datetime | None = None
     event_at: datetime | None = None
     state_mark: int = 0  # of the state that was written last
+    has_state: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        self.late = self.kept is not None
+        self.late = self.has_state = self.kept is not None
         self.aside = self.kind.blocks or self.kind.slow(self.definition)
 
     def look(self, moment: Moment, envelopes: Envelopes) -> Outcome:
@@ -96,7 +101,9 @@ class Watch:
                 refused = f"an event was refused: {fault}"
         self._say(refused)
         state = self._new_state()
-        return Outcome(state, events) if events or state is not None else _NOTHING
+        is_first = state is not None and not self.has_state
+        self.has_state = self.has_state or is_first
+        return Outcome(state, events, is_first) if events or state is not None else _NOTHING
 
     def _new_state(self) -> bytes | None:
         """The state as JSON when it is another one than before."""
