@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from hook_event_processor.egress import parse_rule
 from hook_event_processor.errors import SettingsError
+from hook_event_processor.toml_file import read_toml
 
 _PERMISSIONS = ("exec", "http_allow", "http_deny", "file_roots", "env", "secrets")
 
@@ -50,12 +50,7 @@ def read_policy(path: Path, default: Grants) -> Policy:
 
     Raises SettingsError naming the table and key that is wrong and what it accepts.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as fault:
-        raise SettingsError(f"HOOK_POLICY: {path} cannot be read: {fault}") from None
-    except tomllib.TOMLDecodeError as fault:
-        raise SettingsError(f"HOOK_POLICY: {path}: {fault}") from None
+    content = read_toml(path, "HOOK_POLICY")
     refined: dict[str, dict[str, Mapping[str, Any]]] = {"stack": {}, "hook": {}}
     for kind, tables in content.items():
         if kind not in refined or not isinstance(tables, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -11,6 +10,7 @@ from typing import Any
 
 from hook_event_processor import setting_values as takes
 from hook_event_processor.errors import SettingsError
+from hook_event_processor.toml_file import read_toml
 
 NO_ARCHIVE = "off"
 TABLE = "table"
@@ -72,12 +72,7 @@ def read_retention(path: Path, default: RetentionPolicy) -> RetentionPolicy:
 
     Raises SettingsError naming the table and key that is wrong and what it accepts.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as fault:
-        raise SettingsError(f"RETENTION_POLICY: {path} cannot be read: {fault}") from None
-    except tomllib.TOMLDecodeError as fault:
-        raise SettingsError(f"RETENTION_POLICY: {path}: {fault}") from None
+    content = read_toml(path, "RETENTION_POLICY")
     rules = content.pop("rule", [])
     unknown = [key for key in content if key not in _PARTS]
     if unknown or not isinstance(rules, list):

@@ -13,9 +13,12 @@ from pathlib import Path
 import psycopg
 import pytest
 from box import Box, booted
+from clinic import Clinic
+from clock import Clock
 from commands import Hep
 from psycopg import Connection, sql
 from psycopg.conninfo import make_conninfo
+from watching import add_kinds, kill_all
 
 from hook_event_processor.settings import LIBPQ_VARIABLES
 from hook_event_processor.store import embedded
@@ -136,6 +139,29 @@ def offline_hep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HEP_HOME", str(tmp_path / "home"))
     return Hep(monkeypatch, capsys)
+
+
+@pytest.fixture
+def clinic(
+    offline_hep: Hep, shared_database: Database, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> Clinic:
+    """One database for all tests of a module: each leaves it well."""
+    monkeypatch.setenv("DATABASE_URL", shared_database.conninfo)
+    return Clinic(offline_hep, shared_database, server)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that stands still until its `now` is set."""
+    return Clock()
+
+
+@pytest.fixture
+def counting_kinds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Types of watchers that count, beside the others; no daemon of the test outlives it."""
+    add_kinds(monkeypatch)
+    yield
+    kill_all()
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,27 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from commands import Hep
 
 from hook_event_processor.store.database import Database
+
+
+def bash(script: str, environment: Mapping[str, str], folder: Path) -> str:
+    """What the script prints, run in that folder; it must succeed."""
+    finished = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert finished.returncode == 0, f"{script}\n{finished.stdout}{finished.stderr}"
+    return finished.stdout
 
 
 class Shell:
@@ -34,14 +50,4 @@ class Shell:
         words = shlex.split(line, comments=True)
         if words[:1] == ["hep"] and not {"|", "<", ">", "$"} & set(line):
             return self._hep(*words[1:])
-        finished = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", line],
-            env=self._environment,
-            cwd=self._folder,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert finished.returncode == 0, f"{line}\n{finished.stdout}{finished.stderr}"
-        return finished.stdout
+        return bash(line, self._environment, self._folder)

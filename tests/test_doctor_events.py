@@ -16,8 +16,6 @@ from running import all_processed, count, insert, running, start, wait_for
 from hook_event_processor.doctor.server import sessions_of_processor
 from hook_event_processor.settings import Settings
 from hook_event_processor.store import hosts, watchers
-from hook_event_processor.store.database import Database
-from hook_event_processor.store.embedded import EmbeddedServer
 from hook_event_processor.store.hosts import Host
 from hook_event_processor.store.watchers import Looked, NewWatcher
 
@@ -35,13 +33,10 @@ return {{
 
 
 @pytest.fixture
-def clinic(
-    offline_hep: Hep, shared_database: Database, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Clinic]:
-    """One database for all tests, emptied after each."""
-    monkeypatch.setenv("DATABASE_URL", shared_database.conninfo)
-    yield Clinic(offline_hep, shared_database, server)
-    with shared_database.session("tests") as connection:
+def clinic(clinic: Clinic) -> Iterator[Clinic]:
+    """Emptied after each test."""
+    yield clinic
+    with clinic.database.session("tests") as connection:
         connection.execute(
             "TRUNCATE hook_events, event_hook_executions, hooks, hook_versions, hook_processors, hosts, watchers"
         )

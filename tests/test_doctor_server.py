@@ -12,30 +12,18 @@ from pathlib import Path
 import psycopg
 import pytest
 from clinic import Clinic
-from commands import Hep
 from psycopg import Connection
 from psycopg.conninfo import make_conninfo
 
 from hook_event_processor.doctor import checkup, pooler, server
-from hook_event_processor.store.database import Database
-from hook_event_processor.store.embedded import EmbeddedServer
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from ops.chaos import pooler as pgbouncer
 
 
 @pytest.fixture
-def clinic(
-    offline_hep: Hep, shared_database: Database, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
-) -> Clinic:
-    """One database for all tests: each leaves it well."""
-    monkeypatch.setenv("DATABASE_URL", shared_database.conninfo)
-    return Clinic(offline_hep, shared_database, server)
-
-
-@pytest.fixture
-def connection(shared_database: Database) -> Iterator[Connection]:
-    with shared_database.session("tests") as connection:
+def connection(clinic: Clinic) -> Iterator[Connection]:
+    with clinic.database.session("tests") as connection:
         yield connection
 
 

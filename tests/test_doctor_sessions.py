@@ -23,17 +23,8 @@ from hook_event_processor.store.migrate import migrate
 
 
 @pytest.fixture
-def clinic(
-    offline_hep: Hep, shared_database: Database, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
-) -> Clinic:
-    """One database for all tests: each leaves it well."""
-    monkeypatch.setenv("DATABASE_URL", shared_database.conninfo)
-    return Clinic(offline_hep, shared_database, server)
-
-
-@pytest.fixture
-def connection(shared_database: Database) -> Iterator[Connection]:
-    with shared_database.session("tests") as connection:
+def connection(clinic: Clinic) -> Iterator[Connection]:
+    with clinic.database.session("tests") as connection:
         yield connection
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import gzip
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from psycopg import Connection
+from shell import bash
 
 from hook_event_processor.lua.loader import read_definition
 from hook_event_processor.store.database import Database
@@ -78,16 +78,7 @@ def _run_one_liner(database: Database, logs: str) -> str:
         "DATABASE_URL": database.conninfo,
         "TZ": "Europe/Berlin",
     }
-    finished = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command[1].replace("/var/log/dpkg.log*", logs)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
-    return finished.stdout
+    return bash(command[1].replace("/var/log/dpkg.log*", logs), environment, Path(logs).parent)
 
 
 def test_the_package_history_becomes_events_oldest_first(

@@ -23,7 +23,7 @@ from deaf import deaf_proxy
 from factories import ago
 from psycopg import Connection
 from running import add_hook, all_processed, insert, running, wait_for
-from watching import add, add_kinds, watching
+from watching import add, watching
 
 from hook_event_processor.processor import health, hearing, housekeeping
 from hook_event_processor.processor.health import Facts
@@ -236,11 +236,11 @@ def test_other_instances_and_hosts_are_judged_when_they_are_asked_for(connection
     assert hep.run("health", "--all-hosts").status == 1
 
 
+@pytest.mark.usefixtures("counting_kinds")
 def test_a_full_spool_is_unhealthy_while_the_database_is_away(
     connection: Connection, database: Database, tmp_path: Path, hep: Hep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The daemon's own file tells it; as the database is back, all is well."""
-    add_kinds(monkeypatch)
     monkeypatch.setenv("HEP_HOME", str(tmp_path))
     counted = tmp_path / "number"
     counted.write_text("0")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from clock import Clock
 
 from hook_event_processor.telemetry.journal import JournalHandler, fields, mask, set_up, stderr_is_the_journal
 from hook_event_processor.telemetry.lines import LineFormatter, printable
@@ -225,19 +226,6 @@ def test_stderr_is_the_journal_only_if_it_is_that_very_stream(monkeypatch: pytes
         assert not stderr_is_the_journal()
     monkeypatch.setattr(sys, "stderr", None)
     assert not stderr_is_the_journal()
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 def log_runs(run_log: RunLog, runs: int, error: str | None = None) -> None:

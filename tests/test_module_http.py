@@ -651,35 +651,7 @@ def test_no_header_reaches_the_log(site: Site, caplog: pytest.LogCaptureFixture)
 
 
 def test_the_documents_notification_runs_as_it_is_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    text = """
-    local hook = {
-        name = "notify_on_failure",
-        description = "Send notification when tasks fail",
-        event_type = "task.failed",
-        stack = "production"  -- Optional: stack isolation
-    }
-    function hook.execute(event)
-        local task = event.data.task
-        local http = require("http")
-        local json = require("json")
-        local payload = json.encode({
-            text = string.format("Task %s failed on %s: %s",
-                task.task_name,
-                task.agent_name,
-                task.error
-            )
-        })
-        local response = http.post("https://hooks.slack.com/...", {
-            headers = {["Content-Type"] = "application/json"},
-            body = payload
-        })
-        if response.status_code ~= 200 then
-            error("Failed to send notification")
-        end
-        return true, "Notification sent successfully"
-    end
-    return hook
-    """
+    text = (Path(__file__).parent / "seed_hooks/notify_on_failure.lua").read_text()
     payload = '{"task": {"task_name": "build", "agent_name": "a1", "error": "exit 2"}}'
     with serving(tls=server_context(tmp_path, "hooks.slack.com")) as site:
         trust(monkeypatch, tmp_path / "ca.pem")

@@ -81,14 +81,13 @@ def _states(connection: Connection, ids: list[object]) -> set[str]:
     return {row[0] for row in connection.execute("SELECT state FROM events WHERE id = ANY(%s)", (ids,))}
 
 
+@pytest.mark.usefixtures("counting_kinds")
 def test_a_watcher_daemon_does_all_its_work(
     administration: Connection,
     database: Database,
     connection: Connection,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    watching.add_kinds(monkeypatch)
     (tmp_path / "number").write_text("0")
     watcher = watching.add(connection, tmp_path / "number")
     with watching.watching(as_login(database, "watcher"), tmp_path) as daemon:

@@ -21,6 +21,7 @@ import seed
 from factories import ago, insert_event
 from psql import psql
 from psycopg import Connection
+from shell import bash
 
 from hook_event_processor.store.database import Database
 
@@ -157,17 +158,7 @@ def test_after_the_reset_a_failed_event_runs_again_by_itself(
 
 
 def _bash(database: Database, folder: Path, script: str) -> str:
-    finished = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        env=_environment(database),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
-    return finished.stdout
+    return bash(script, _environment(database), folder)
 
 
 def _outputs(connection: Connection, hook: str) -> list[str]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from psycopg import Connection
 from running import wait_for
-from watching import HOST, add, add_kinds, end, kill_all, reached, start, watching
+from watching import HOST, add, end, reached, start, watching
 
 from hook_event_processor.store import hosts, watcher_locks
 from hook_event_processor.store.database import Database
@@ -16,14 +15,7 @@ from hook_event_processor.watchers import kinds
 from hook_event_processor.watchers.daemon.local_store import LocalStore
 from hook_event_processor.watchers.daemon.spool import Limits
 
-pytestmark = pytest.mark.store
-
-
-@pytest.fixture(autouse=True)
-def _kinds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    add_kinds(monkeypatch)
-    yield
-    kill_all()
+pytestmark = [pytest.mark.store, pytest.mark.usefixtures("counting_kinds")]
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from clock import Clock
 
 from hook_event_processor.telemetry.watchdog import Watchdog
 
@@ -25,19 +26,6 @@ class Manager:
                 messages.append(self.socket.recv(10_000).decode())
         except BlockingIOError:
             return messages
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,6 +42,17 @@ class _Network(Scenario):
             with proxy(f"{given['host']}/.s.PGSQL.{given['port']}") as self.proxy:
                 yield Proxied(server, self.proxy)
 
+    def interrupt(self, context: Context, stop: Callable[[], int], what: str, shortest: float, longest: float) -> None:
+        """Blow after blow: `stop` the proxy, for a time between these seconds, and heal it."""
+        while context.left > longest + _QUIET_SECONDS:
+            with context.blow(what):
+                hit = stop()
+            context.note(f"{what} {hit} connections")
+            context.sleep(context.random.uniform(shortest, longest))
+            self.proxy.heal()
+            context.mended()
+            context.sleep(_QUIET_SECONDS)
+
 
 class ProxyStall(_Network):
     name = "proxy-stall"
@@ -49,14 +60,7 @@ class ProxyStall(_Network):
     seconds = 40.0
 
     def during(self, context: Context) -> None:
-        while context.left > 6 + _QUIET_SECONDS:
-            with context.blow("stalled"):
-                hit = self.proxy.stall()
-            context.note(f"stalled {hit} connections")
-            context.sleep(context.random.uniform(2.0, 6.0))
-            self.proxy.heal()
-            context.mended()
-            context.sleep(_QUIET_SECONDS)
+        self.interrupt(context, self.proxy.stall, "stalled", 2.0, 6.0)
 
 
 class ProxyReset(_Network):
@@ -78,14 +82,7 @@ class ProxyBlackHole(_Network):
     seconds = 45.0
 
     def during(self, context: Context) -> None:
-        while context.left > 17 + _QUIET_SECONDS:
-            with context.blow("cut off"):
-                hit = self.proxy.black_hole()
-            context.note(f"cut off {hit} connections")
-            context.sleep(context.random.uniform(4.0, 17.0))
-            self.proxy.heal()
-            context.mended()
-            context.sleep(_QUIET_SECONDS)
+        self.interrupt(context, self.proxy.black_hole, "cut off", 4.0, 17.0)
 
 
 class HalfOpenListener(_Network):

@@ -1,0 +1,19 @@
+"""Files in TOML that a setting names."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from hook_event_processor.errors import SettingsError
+
+
+def read_toml(path: Path, setting: str) -> dict[str, Any]:
+    """What the file holds. Raises SettingsError with the setting's name when it cannot be read, or is no TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as fault:
+        raise SettingsError(f"{setting}: {path} cannot be read: {fault}") from None
+    except tomllib.TOMLDecodeError as fault:
+        raise SettingsError(f"{setting}: {path}: {fault}") from None
