@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hook_event_processor.watchers import parsers
-from hook_event_processor.watchers.check import Definition, Kind, Moment, Option, number
+from hook_event_processor.watchers.check import Moment
 from hook_event_processor.watchers.host import proc
 from hook_event_processor.watchers.host.proc import CoreTimes
 from hook_event_processor.watchers.kinds import level
-from hook_event_processor.watchers.kinds.edge import THRESHOLD_OPTIONS
-from hook_event_processor.watchers.kinds.level import Level, Levels
-
-_THRESHOLD = 80.0
-_CONDITIONS = level.conditions("system.cpu_high", "system.cpu_normal")
+from hook_event_processor.watchers.kinds.level import Level
+from hook_event_processor.watchers.kinds.percentage import percentage
 
 
 class _Usage:
@@ -58,27 +55,13 @@ def _resource(key: str) -> str:
     return "cpu" if key == "cpu" else f"cpu{key}"
 
 
-def _limit(definition: Definition) -> float:
-    return float(definition.options.get("threshold", _THRESHOLD))
-
-
-def _start(definition: Definition, state: object) -> Levels:
-    usage = _Usage(bool(definition.options.get("per_core")))
-    return Levels(definition, state, usage, _CONDITIONS, _limit(definition))
-
-
-KIND = Kind(
-    name="cpu",
-    summary="the processors' use between two checks, in percent",
+KIND = percentage(
+    "cpu",
+    "the processors' use between two checks, in percent",
     interval=15.0,
-    conditions=_CONDITIONS,
-    options={
-        "threshold": Option(number(0, 100), "a percentage from 0 to 100", "percent of the time (default 80)"),
-        "per_core": parsers.flag("look at each core by itself"),
-        **THRESHOLD_OPTIONS,
-    },
-    start=_start,
-    together=True,
-    target=lambda definition: f"threshold: {_limit(definition):g}%",
-    validate=lambda definition: level.validate_margin(definition, _limit(definition)),
+    conditions=level.conditions("system.cpu_high", "system.cpu_normal"),
+    threshold=80.0,
+    what="of the time",
+    measure=lambda definition: _Usage(bool(definition.options.get("per_core"))),
+    options={"per_core": parsers.flag("look at each core by itself")},
 )

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from hook_event_processor.watchers.check import Definition, Kind, Moment, Option, number
+from hook_event_processor.watchers.check import Moment
 from hook_event_processor.watchers.host import proc
 from hook_event_processor.watchers.host.proc import Memory
 from hook_event_processor.watchers.kinds import level
-from hook_event_processor.watchers.kinds.edge import THRESHOLD_OPTIONS
-from hook_event_processor.watchers.kinds.level import Level, Levels
-
-_THRESHOLD = 90.0
-_CONDITIONS = level.conditions("system.memory_low", "system.memory_normal")
+from hook_event_processor.watchers.kinds.level import Level
+from hook_event_processor.watchers.kinds.percentage import percentage
 
 
 def _measure(moment: Moment) -> dict[str, Level]:
@@ -32,25 +29,12 @@ def _data(memory: Memory) -> dict[str, Any]:
     }
 
 
-def _limit(definition: Definition) -> float:
-    return float(definition.options.get("threshold", _THRESHOLD))
-
-
-def _start(definition: Definition, state: object) -> Levels:
-    return Levels(definition, state, _measure, _CONDITIONS, _limit(definition))
-
-
-KIND = Kind(
-    name="memory",
-    summary="memory in use, in percent",
+KIND = percentage(
+    "memory",
+    "memory in use, in percent",
     interval=30.0,
-    conditions=_CONDITIONS,
-    options={
-        "threshold": Option(number(0, 100), "a percentage from 0 to 100", "percent in use (default 90)"),
-        **THRESHOLD_OPTIONS,
-    },
-    start=_start,
-    together=True,
-    target=lambda definition: f"threshold: {_limit(definition):g}%",
-    validate=lambda definition: level.validate_margin(definition, _limit(definition)),
+    conditions=level.conditions("system.memory_low", "system.memory_normal"),
+    threshold=90.0,
+    what="in use",
+    measure=lambda _: _measure,
 )
