@@ -25,7 +25,7 @@ class DeafProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         port = self._listener.getsockname()[1]
         self.conninfo = make_conninfo(conninfo, host="127.0.0.1", port=port, sslmode="disable", gssencmode="disable")
-        self.deaf = self._away = False
+        self.deaf = self._away = self._mute = False
         self._ends: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -33,9 +33,9 @@ class DeafProxy:
         self._listener.close()
         self.cut()
 
-    def cut(self) -> None:
-        """End all connections, and refuse others."""
-        self._away = True
+    def cut(self, *, mute: bool = False) -> None:
+        """End all connections, and refuse others; or accept them, and say nothing."""
+        self._away, self._mute = True, mute
         _end(*self._ends)
 
     def mend(self) -> None:
@@ -47,7 +47,9 @@ class DeafProxy:
             while True:
                 client, _ = self._listener.accept()
                 if self._away:
-                    client.close()
+                    self._ends.append(client)
+                    if not self._mute:
+                        client.close()
                     continue
                 server = socket.socket(socket.AF_UNIX)
                 server.connect(self._upstream)

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,10 +23,10 @@ from commands import Hep
 from deaf import deaf_proxy
 from factories import ago
 from psycopg import Connection
-from running import add_hook, all_processed, insert, running, wait_for
+from running import add_hook, all_processed, insert, running, start, wait_for
 from watching import add, watching
 
-from hook_event_processor.processor import health, hearing, housekeeping
+from hook_event_processor.processor import health, health_file, hearing, housekeeping
 from hook_event_processor.processor.health import Facts
 from hook_event_processor.service import cutoff
 from hook_event_processor.store.database import Database
@@ -45,6 +46,7 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWAY_SECONDS", "LISTEN_SECONDS", "CLAIM_SECONDS"):
         monkeypatch.setattr(health, name, 2.5)
     monkeypatch.setattr(health, "FRESH_SECONDS", 4)
+    monkeypatch.setattr(health_file, "WRITE_SECONDS", 1.0)
     monkeypatch.setattr(housekeeping, "_INTERVAL_SECONDS", 1.0)
     monkeypatch.setattr(hearing, "_ASK_SECONDS", 0.8)
     monkeypatch.setattr(hearing, "_ANSWER_SECONDS", 0.5)
@@ -205,6 +207,54 @@ def test_a_database_that_does_not_answer_cannot_tell(hep: Hep, monkeypatch: pyte
         monkeypatch.setenv("DATABASE_URL", f"postgresql://hep@127.0.0.1:{silent.getsockname()[1]}/hep")
         finished = hep.run("health", "--timeout", "0.3")
     assert (finished.status, finished.output) == (3, "unknown: the database did not answer within 0.3 s\n")
+
+
+def test_while_the_database_is_away_a_processor_is_judged_by_its_file(
+    connection: Connection, database: Database, tmp_path: Path, hep: Hep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused, and then with a server that says nothing: the answer does not wait for it."""
+    monkeypatch.setenv("HEP_HOME", str(tmp_path))
+    with (
+        deaf_proxy(database.conninfo) as proxy,
+        running(replace(database, conninfo=proxy.conninfo), tmp_path) as process,
+    ):
+        monkeypatch.setenv("DATABASE_URL", proxy.conninfo)
+        wait_for(lambda: _healthy(hep), 5)
+        proxy.cut()
+        wait_for(lambda: _unhealthy(hep, f":{process.pid}: unhealthy: the database has been away for"), WITHIN)
+        assert _unhealthy(hep, f":{process.pid}: unhealthy", "--of", "processors", "--instance", "")
+        assert hep.run("health", "--of", "processors", "--instance", "2").status == 3
+        told = json.loads(hep.run("health", "--of", "processors", "--json").output)
+        assert (told["status"], told["processors"][0]["findings"][0]["fact"]) == ("unhealthy", "database")
+        assert "the database cannot be reached" in told["unknown"]
+        proxy.cut(mute=True)
+        began = time.monotonic()
+        assert _unhealthy(hep, "the database did not answer within 1 s")
+        assert time.monotonic() - began < 2.5
+    assert hep.run("health", "--of", "processors", "--timeout", "0.3").status == 3
+
+
+def test_a_processor_that_died_while_the_database_is_away_is_told_until_another_takes_its_place(
+    database: Database, tmp_path: Path, hep: Hep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEP_HOME", str(tmp_path))
+    with deaf_proxy(database.conninfo) as proxy:
+        monkeypatch.setenv("DATABASE_URL", proxy.conninfo)
+        lost = replace(database, conninfo=proxy.conninfo)
+        with running(lost, tmp_path) as process:
+            proxy.cut()
+            process.kill()
+            wait_for(lambda: _unhealthy(hep, f":{process.pid}: unhealthy: silent for"), WITHIN + 1)
+            process.status = 0
+        # It waits for the database, and says so.
+        second = start(lost, tmp_path)
+        try:
+            wait_for(lambda: f":{second.pid}: healthy" in hep.run("health").output, 5)
+            assert f":{process.pid}:" not in hep.run("health").output
+        finally:
+            second.signal(signal.SIGTERM)
+            assert second.wait(10) == 0
+        assert list((tmp_path / "health").iterdir()) == []
 
 
 def _say(connection: Connection, node: str, seconds: float, **columns: Any) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hook_event_processor.cli.parser import add_command
 
 if TYPE_CHECKING:
+    from hook_event_processor.processor.health import Facts
     from hook_event_processor.settings import Settings
     from hook_event_processor.telemetry.findings import Finding
 
@@ -17,6 +18,7 @@ HEALTHY, UNHEALTHY, UNKNOWN = 0, 1, 3
 _WORDS = {HEALTHY: "healthy", UNHEALTHY: "unhealthy", UNKNOWN: "unknown"}
 _LONGEST_SECONDS = 60.0
 _DAEMON_SILENT_SECONDS = 25.0  # a daemon tells the database every ten seconds
+_AWAY_SECONDS = 1.0  # for the database to answer, where those who work with it have lost it
 
 
 def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
@@ -31,7 +33,7 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         "Unhealthy are: a thread that stands still, the database away for more than 10 s, LISTEN without an answer,"
         " claims that come to no end, threads stuck in runs, a spool that is full or cannot be written, and whoever"
         " has said nothing for 12 s. What is paused, and what is only worth knowing, is told and stays healthy.\n"
-        "Watchers of this host are judged by a file of theirs as well, so that this works while the database is away.",
+        "Those of this host are judged by files of theirs as well, so that this works while the database is away.",
     )
     command.add_argument("--all-hosts", action="store_true", help="those of every host that the database knows")
     command.add_argument("--of", choices=("all", "processors", "watchers"), default="all", help="default all")
@@ -105,6 +107,7 @@ def ask(arguments: argparse.Namespace, settings: Settings) -> Answer:
         _judge_files(answer, settings)
     if answer.judged and arguments.of == "watchers" and not arguments.all_hosts:
         return answer  # the database has nothing to add
+    here = _processors_here(settings, arguments.instance) if wants_processors else []
     known = {(each.host, each.name) for each in answer.judged}
     found: list[Judged] = []
     faults: list[str] = []
@@ -123,13 +126,48 @@ def ask(arguments: argparse.Namespace, settings: Settings) -> Answer:
     # On a thread: resolving a name, for one, knows no timeout.
     reading = threading.Thread(target=read, daemon=True)
     reading.start()
-    reading.join(arguments.timeout)
-    if reading.is_alive():
-        answer.unknown = f"the database did not answer within {arguments.timeout:g} s"
+    lost = any("away" in each.facts for each in (*here, *answer.judged))
+    timeout = min(arguments.timeout, _AWAY_SECONDS) if lost else arguments.timeout
+    reading.join(timeout)
+    if reading.is_alive() or faults:
+        answer.judged += here
+        answer.unknown = faults[0] if faults else f"the database did not answer within {timeout:g} s"
         return answer
-    answer.judged += found
-    answer.unknown = faults[0] if faults else _missing(answer, arguments)
+    answer.judged += _newest(found, here)
+    answer.unknown = _missing(answer, arguments)
     return answer
+
+
+def _processors_here(settings: Settings, instance: str | None) -> list[Judged]:
+    """The processors of this host as their own files have them."""
+    from hook_event_processor.cli.connect import open_database
+    from hook_event_processor.errors import StoreUnavailable
+    from hook_event_processor.processor import health_file
+
+    try:
+        key, directories = open_database(settings).key, health_file.directories(settings.home)
+    except StoreUnavailable:  # the embedded one, which does not run: nobody else has its directory
+        key, directories = None, [settings.home]
+    told = health_file.processors(directories, key)
+    return [
+        _judged_by(each.node, each.host, each.age_seconds, each.facts)
+        for each in told
+        if instance is None or each.instance == instance
+    ]
+
+
+def _newest(rows: list[Judged], here: list[Judged]) -> list[Judged]:
+    """What was said last of each processor; one that the database does not know is told of while it says something."""
+    known = {each.name: each for each in rows}
+    for each in here:
+        row = known.get(each.name)
+        if each.age_seconds < row.age_seconds if row else not _is_silent(each):
+            known[each.name] = each
+    return list(known.values())
+
+
+def _is_silent(each: Judged) -> bool:
+    return any(finding.fact == "heartbeat" for finding in each.findings)
 
 
 def _missing(answer: Answer, arguments: argparse.Namespace) -> str:
@@ -190,11 +228,15 @@ def _from_database(
 def _judged(each: Any) -> Judged:
     from hook_event_processor.processor import health as processors
 
-    silence = processors.silence(each.age_seconds)
-    facts = processors.read(each.health)
+    return _judged_by(each.node, each.host, each.age_seconds, processors.read(each.health))
+
+
+def _judged_by(node: str, host: str, age_seconds: float, facts: Facts | None) -> Judged:
+    from hook_event_processor.processor import health as processors
+
+    silence = processors.silence(age_seconds)
     findings = [silence] if silence else processors.judge(facts) if facts else []
-    document = processors.document(facts) if facts else {}
-    return Judged("processor", each.node, each.host, each.age_seconds, document, findings)
+    return Judged("processor", node, host, age_seconds, processors.document(facts) if facts else {}, findings)
 
 
 def _show(answer: Answer) -> None:

@@ -10,7 +10,8 @@ from importlib.metadata import version
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from hook_event_processor.processor.health import Facts, document, judge
+from hook_event_processor.processor.health import AWAY_SECONDS, Facts, document, judge
+from hook_event_processor.processor.health_file import ProcessorFile
 from hook_event_processor.settings import Settings
 from hook_event_processor.store import processors
 from hook_event_processor.telemetry.findings import in_a_line
@@ -23,12 +24,13 @@ logger = logging.getLogger("Health")
 
 
 class Condition:
-    """Reads what the parts of `machinery` say; may be used from any thread once they are all there."""
+    """Reads what the parts of `machinery` say; may be used from any thread once they are all there, but for look()."""
 
-    def __init__(self, machinery: Machinery, settings: Settings, node: str) -> None:
+    def __init__(self, machinery: Machinery, settings: Settings, node: str, file: ProcessorFile) -> None:
         self._machinery = machinery
         self._settings = settings
         self._node = node
+        self.file = file
         self._wrong: set[str] = set()
         self.draining = False
 
@@ -52,9 +54,12 @@ class Condition:
 
     def look(self) -> str:
         """How it is, where that is not as it should be, and what it does, in a line; what changes is told at once."""
-        findings = judge(self.facts())
+        facts = self.facts()
+        findings = judge(facts)
         wrong = {finding.fact: finding for finding in findings if not finding.is_healthy}
-        if wrong.keys() != self._wrong:
+        changes = wrong.keys() != self._wrong
+        self.file.tell(facts, at_once=changes)
+        if changes:
             if new := wrong.keys() - self._wrong:
                 logger.warning("unhealthy: %s", in_a_line(wrong[fact] for fact in sorted(new)))
             elif not wrong:
@@ -68,7 +73,9 @@ class Condition:
         parts = self._machinery
         away = parts.outage.seconds
         if away is not None:
-            return f"the database has been away for {away:.0f} s, trying again"
+            return (
+                "trying again" if away > AWAY_SECONDS else f"the database has been away for {away:.0f} s, trying again"
+            )
         stats = parts.metrics.snapshot()
         return (
             f"{'draining' if self.draining else 'processing'}: {stats['rate_1m']:g} events/s,"

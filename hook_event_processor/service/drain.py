@@ -27,6 +27,7 @@ def drain(machinery: Machinery, threads: Sequence[threading.Thread]) -> None:
     ends = time.monotonic() + DRAIN_SECONDS
     while time.monotonic() < ends and not _drained(machinery, threads):
         machinery.main.mark()
+        machinery.watchdog.status(machinery.condition.look())
         machinery.watchdog.tick()
         time.sleep(0.02)
     machinery.leases.end()

@@ -19,6 +19,7 @@ from hook_event_processor.processor.batch import Sorter
 from hook_event_processor.processor.executor import Executor
 from hook_event_processor.processor.floors import Floors
 from hook_event_processor.processor.health import RESTART_SECONDS
+from hook_event_processor.processor.health_file import ProcessorFile
 from hook_event_processor.processor.hooks import HookRunner
 from hook_event_processor.processor.housekeeping import Housekeeping
 from hook_event_processor.processor.lane import Lane, Parts
@@ -77,7 +78,8 @@ class Machinery:
         report = Report(self.metrics, self.run_log, paces)
         self._make_workers(database, node, attempts, paces, report)
         self._make_quarantine(database, node, attempts, paces, report)
-        self.condition = Condition(self, settings, node)
+        told = ProcessorFile(run_directory(settings), database, node, settings.instance)
+        self.condition = Condition(self, settings, node, told)
         self.housekeeping = Housekeeping(database, report, self.outage, self.condition.describe, self._floors, settings)
 
     def _make_executors(self) -> None:

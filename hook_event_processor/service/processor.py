@@ -83,11 +83,14 @@ class HookEventProcessor:
             if os.geteuid() == 0 and "INVOCATION_ID" in os.environ:  # systemd.exec(5)
                 logger.warning("the service runs as root: install the drop-in system.conf, or set User=")
             self._watchdog.ready()
-            if self._await_database():
-                self._start_threads()
-                on_ready()
-                self._loop()
-                drain(self._machinery, self._threads)
+            try:
+                if self._await_database():
+                    self._start_threads()
+                    on_ready()
+                    self._loop()
+                    drain(self._machinery, self._threads)
+            finally:
+                self._machinery.condition.file.end()
         return self._status
 
     def _await_database(self) -> bool:

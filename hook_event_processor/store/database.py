@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from hashlib import sha256
 
 import psycopg
 from psycopg import Connection, sql
@@ -39,6 +40,13 @@ class Database:
 
     conninfo: str
     schema: str = ""
+
+    @property
+    def key(self) -> str:
+        """Tells files of this host that are about it from those about another database; holds no secret."""
+        given = conninfo_to_dict(self.conninfo)
+        place = [str(given.get(name) or "") for name in ("host", "hostaddr", "port", "dbname", "service")]
+        return sha256("\0".join([*place, self.schema]).encode()).hexdigest()[:16]
 
     def connect(self, role: str, *, autocommit: bool = False) -> Connection:
         """A new session whose application_name says its role.

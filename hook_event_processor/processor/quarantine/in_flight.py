@@ -13,11 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, lockf
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
-
-from psycopg.conninfo import conninfo_to_dict
 
 from hook_event_processor.processor.pace import MAX_CHUNK
 from hook_event_processor.store.database import Database
@@ -115,7 +112,7 @@ class InFlight:
 
     def open(self, directory: Path) -> None:
         """Keep it there from now on; where that cannot be, a warning says so."""
-        self._path = directory / f"{_key(self._database)}-{uuid.uuid4().hex}"
+        self._path = directory / f"{self._database.key}-{uuid.uuid4().hex}"
         _own.add((os.getpid(), str(self._path)))
         try:
             self.memory = self._map(self._path)
@@ -163,7 +160,7 @@ class Legacy:
 
 def legacies(directory: Path, database: Database) -> Iterator[Legacy]:
     """The files of processors of this database that are no more; those of a life before the last boot are removed."""
-    for path in sorted(directory.glob(f"{_key(database)}-*")):
+    for path in sorted(directory.glob(f"{database.key}-*")):
         if (os.getpid(), str(path)) in _own:
             continue
         try:
@@ -208,13 +205,6 @@ def _flight(data: bytes, at: int, capacity: int) -> Flight:
 
 def _size(events: int) -> int:
     return _SLOT.size + events * _ID_BYTES
-
-
-def _key(database: Database) -> str:
-    """Tells the files of one database from those of another that has the same directory."""
-    given = conninfo_to_dict(database.conninfo)
-    place = [str(given.get(name) or "") for name in ("host", "hostaddr", "port", "dbname", "service")]
-    return sha256("\0".join([*place, database.schema]).encode()).hexdigest()[:16]
 
 
 def _boot() -> bytes:

@@ -28,7 +28,7 @@ from hook_event_processor.watchers import kinds
 from hook_event_processor.watchers.check import rfc3339
 from hook_event_processor.watchers.daemon import agent, health
 from hook_event_processor.watchers.daemon.envelope import Envelopes
-from hook_event_processor.watchers.daemon.health import Facts, HealthFile
+from hook_event_processor.watchers.daemon.health import DaemonFile, Facts
 from hook_event_processor.watchers.daemon.local_store import LocalStore
 from hook_event_processor.watchers.daemon.locks import TypeLocks
 from hook_event_processor.watchers.daemon.looks import Looks
@@ -130,7 +130,7 @@ class Daemon:
             self._version,
             lambda: health.document(self._facts()),
         )
-        self._health_file = HealthFile(self._folder, settings.host, health.name_of(self._types))
+        self._health_file = DaemonFile(self._folder, settings.host, health.name_of(self._types))
         for name in self._store.other_types():
             # Left by a daemon of other types; if there is none any more, they are ours to send.
             if self._locks.take([name]) is None:

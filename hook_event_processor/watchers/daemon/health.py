@@ -6,18 +6,16 @@ daemon's own every few seconds, whether it is there or not.
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from hook_event_processor.store.hosts import ALL
+from hook_event_processor.telemetry import health_file
 from hook_event_processor.telemetry.findings import Finding
+from hook_event_processor.telemetry.health_file import SUFFIX, HealthFile
 from hook_event_processor.watchers import kinds
 
 # Seconds after which a thread counts as standing still, and no longer as alive: systemd is to restart the daemon.
@@ -27,7 +25,6 @@ AWAY_SECONDS = 10.0  # of the database
 WRITE_SECONDS = 5.0
 SILENT_SECONDS = 12.0  # without a word in the file
 _FULL_SOON = 0.8  # of what the spool may hold
-_SUFFIX = ".health"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,52 +117,37 @@ class Said:
 
     name: str
     host: str
-    pid: int
     facts: Facts
     age_seconds: float
 
 
-class HealthFile:
-    """A daemon's file below `folder`; there from its start to its end in order."""
+class DaemonFile:
+    """A daemon's file below `folder`."""
 
     def __init__(self, folder: Path, host: str, name: str) -> None:
-        self._folder = folder
-        self._path = folder / f"{host}.{name}{_SUFFIX}"
-        self._about = {"host": host, "name": name, "pid": os.getpid()}
+        self._folder, self._host, self._name = folder, host, name
+        self._file = HealthFile(folder / f"{host}.{name}{SUFFIX}", {"host": host, "name": name})
 
     def begin(self, facts: Facts) -> None:
         """Write it the first time: files of daemons that cannot be there beside this one go."""
-        host, name = self._about["host"], self._about["name"]
-        for path in self._folder.glob(f"*{_SUFFIX}"):
-            if path.name == f"{host}.{ALL}{_SUFFIX}" or (name == ALL and path.name.startswith(f"{host}.")):
+        of_all = f"{self._host}.{ALL}{SUFFIX}"
+        for path in self._folder.glob(f"*{SUFFIX}"):
+            if path.name == of_all or (self._name == ALL and path.name.startswith(f"{self._host}.")):
                 with suppress(OSError):
                     path.unlink()
         self.write(facts)
 
     def write(self, facts: Facts) -> None:
-        """Replace it. A disk that is full lets it grow old, which tells, too."""
-        # The clock that goes on while the machine sleeps, and that nobody sets.
-        told = {**self._about, "at": time.clock_gettime(time.CLOCK_BOOTTIME), "facts": document(facts)}
-        new = self._path.with_suffix(".new")
-        with suppress(OSError):
-            new.write_bytes(orjson.dumps(told))
-            new.replace(self._path)
+        self._file.write(document(facts))
 
     def remove(self) -> None:
-        with suppress(OSError):
-            self._path.unlink()
+        self._file.remove()
 
 
 def said(folder: Path) -> Sequence[Said]:
     """What the daemons of this host last wrote, but for those that ended in order. Raises OSError."""
-    found = []
-    for path in sorted(folder.glob(f"*{_SUFFIX}")) if folder.is_dir() else ():
-        try:
-            told = orjson.loads(path.read_bytes())
-            age = time.clock_gettime(time.CLOCK_BOOTTIME) - told["at"]
-            # It was written before the machine last started: by a daemon that is no more.
-            age = age if age >= 0 else time.time() - path.stat().st_mtime
-            found.append(Said(told["name"], told["host"], told["pid"], read(told["facts"]), age))
-        except (ValueError, KeyError, TypeError, FileNotFoundError):
-            continue
-    return found
+    return [
+        Said(str(each.about["name"]), str(each.about["host"]), read(each.facts), each.age_seconds)
+        for each in health_file.said(folder)
+        if "name" in each.about and "host" in each.about
+    ]
