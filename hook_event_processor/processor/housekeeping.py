@@ -13,12 +13,13 @@ from psycopg import Connection
 from hook_event_processor.processor import fleet
 from hook_event_processor.processor.degraded import Degraded
 from hook_event_processor.processor.floors import Floors
-from hook_event_processor.processor.outage import Outage, reconnect_delay
+from hook_event_processor.processor.outage import Outage
+from hook_event_processor.processor.own_connection import OwnConnection
 from hook_event_processor.processor.report import Report
 from hook_event_processor.processor.resumption import Resumption
 from hook_event_processor.settings import Settings
 from hook_event_processor.store import handlers, own_events, processors, state, waiting
-from hook_event_processor.store.database import Database, cut
+from hook_event_processor.store.database import Database
 from hook_event_processor.telemetry.watchdog import Progress
 
 logger = logging.getLogger("HookEventProcessor")
@@ -43,18 +44,14 @@ class Housekeeping:
     ) -> None:
         """`describe` gives the processor's row, as store.processors.say takes it."""
         self._settings = settings
-        self._database = database
         self._report = report
-        self._outage = outage
         self._describe = describe
         self._floors = floors
         self._stopping = threading.Event()
         self._bell = threading.Event()
         self.resumption = Resumption(self.hurry)
-        self._connection: Connection | None = None
+        self._own = OwnConnection(database, outage, "housekeeping", autocommit=True, begin=self._begin)
         self._run_counts: dict[int, int] = {}
-        self._failures = 0
-        self._ended = 0
         self._raised = 0
         self._patrol = waiting.Patrol()
         self._patrol_at = 0.0
@@ -70,17 +67,16 @@ class Housekeeping:
             progress.mark()
             try:
                 self.write()
-                self._see_to_pauses()
-                self._see_to_floor()
-                self._see_to_hosts()
-                if self._connection is not None:
-                    self.adopt(self._connection)
-                self._sweep()
-                self._failures = 0
+                connection = self._own.connected()
+                self.resumption.step(connection)
+                self._see_to_floor(connection)
+                self._see_to_hosts(connection)
+                self.adopt(connection)
+                self._sweep(connection)
+                self._own.worked()
                 wait = self.resumption.due_in(_INTERVAL_SECONDS)
             except Exception as fault:
-                self._outage.notice(fault, "the processor's row could not be written", self._connection, self._ended)
-                wait = self._lost()
+                wait = self._own.lost(fault, "the processor's row could not be written")
             progress.mark()
             self._bell.wait(wait)
             self._bell.clear()
@@ -95,50 +91,38 @@ class Housekeeping:
 
     def cut(self) -> None:
         """From another thread: end a wait for a server that no longer answers."""
-        cut(self._connection)
+        self._own.cut()
 
     def write_stopped(self) -> None:
         """Write the last time, when nothing else of the processor runs any more."""
         self.write(state="stopped")
-        self.close()
+        self._own.close()
 
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
-
-    def _lost(self) -> float:
-        self.close()
-        self._failures += 1
-        return reconnect_delay(self._failures)
+    def _begin(self, connection: Connection) -> None:
+        own_events.attach(connection, self._settings, "processor")
+        processors.forget(connection)
+        self._fleet_at = time.monotonic() + fleet.GRACE_SECONDS
 
     def write(self, **changed: str) -> None:
         """Write once. Raises as psycopg and Database.connect do; counts are kept for the next time."""
-        if self._connection is None or self._connection.closed:
-            self._connection = self._database.connect("housekeeping", autocommit=True)
-            self._ended = self._outage.end()
-            own_events.attach(self._connection, self._settings, "processor")
-            processors.forget(self._connection)
-            self._fleet_at = time.monotonic() + fleet.GRACE_SECONDS
+        connection = self._own.connected()
         row = {**self._describe(), **changed}
-        processors.say(self._connection, row)
-        self._degraded.tell(self._connection, row)
-        self.backlog = processors.waiting(self._connection, self._floors.lowest)
-        self._measure(self._connection)
+        processors.say(connection, row)
+        self._degraded.tell(connection, row)
+        self.backlog = processors.waiting(connection, self._floors.lowest)
+        self._measure(connection)
         for hook_id, count in self._report.take_run_counts().items():
             self._run_counts[hook_id] = self._run_counts.get(hook_id, 0) + count
         if self._run_counts:
-            handlers.count_runs(self._connection, self._run_counts)
+            handlers.count_runs(connection, self._run_counts)
             self._run_counts = {}
 
-    def _see_to_floor(self) -> None:
+    def _see_to_floor(self, connection: Connection) -> None:
         floor, now = self._floors.highest, time.monotonic()
-        if self._connection is None:
-            return
         if floor > self._raised:
-            self._raised = waiting.raise_floor(self._connection, floor)
+            self._raised = waiting.raise_floor(connection, floor)
         if now >= self._patrol_at:
-            found = self._patrol.step(self._connection, _PATROL_ROWS)
+            found = self._patrol.step(connection, _PATROL_ROWS)
             if found:
                 logger.warning("%d events waited where no claim looks for them, and are due now", found)
             self._patrol_at = now + (0.0 if self._patrol.under_way else _PATROL_SECONDS)
@@ -154,19 +138,15 @@ class Housekeeping:
         oldest_at = self._oldest_at
         return None if oldest_at is None else time.monotonic() - oldest_at
 
-    def _see_to_pauses(self) -> None:
-        if self._connection is not None:
-            self.resumption.step(self._connection)
-
-    def _see_to_hosts(self) -> None:
+    def _see_to_hosts(self, connection: Connection) -> None:
         now = time.monotonic()
-        if self._connection is not None and now >= self._fleet_at:
+        if now >= self._fleet_at:
             self._fleet_at = now + _FLEET_SECONDS
-            fleet.tell(self._connection)
-            fleet.tell_health(self._connection)
+            fleet.tell(connection)
+            fleet.tell_health(connection)
 
-    def _sweep(self) -> None:
+    def _sweep(self, connection: Connection) -> None:
         now = time.monotonic()
-        if self._connection is not None and now >= self._sweep_at:
-            more = state.remove_expired(self._connection)
+        if now >= self._sweep_at:
+            more = state.remove_expired(connection)
             self._sweep_at = now + (0.0 if more else _SWEEP_SECONDS)

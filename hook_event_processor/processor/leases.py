@@ -15,12 +15,13 @@ from hook_event_processor.processor.attempt import Attempts
 from hook_event_processor.processor.batch import Batch, ToLease
 from hook_event_processor.processor.executor import Chunk, Executor
 from hook_event_processor.processor.lease_recording import Finished, LeasedEvent, LeaseRecorder, Written
-from hook_event_processor.processor.outage import Outage, reconnect_delay
+from hook_event_processor.processor.outage import Outage
+from hook_event_processor.processor.own_connection import OwnConnection
 from hook_event_processor.processor.report import Report
 from hook_event_processor.run import ChunkResult
 from hook_event_processor.store import ack, arrays
 from hook_event_processor.store.claim import Claim
-from hook_event_processor.store.database import PREPARE_AFTER, Database, cut
+from hook_event_processor.store.database import PREPARE_AFTER, Database
 from hook_event_processor.telemetry.watchdog import Progress
 
 logger = logging.getLogger("HookEventProcessor")
@@ -56,7 +57,6 @@ class Leases:
         self._executor = executor
         self._attempts = attempts
         self._report = report
-        self._outage = outage
         self._slots_freed = slots_freed
         self._due_in = due_in
         self._changed = threading.Condition()
@@ -65,9 +65,8 @@ class Leases:
         self._finished: list[Finished] = []
         self._recorder = recorder or LeaseRecorder(node, attempts)
         self._stopping = self._over = False
-        self._connection: Connection | None = None
+        self._own = OwnConnection(database, outage, "leases", begin=self._begin)
         self._heartbeat_at = self._long_runs_at = 0.0
-        self._failures = self._outages = 0
 
     def reserve(self) -> int:
         """Take all free slots for one claim; what it does not use is given back."""
@@ -130,11 +129,14 @@ class Leases:
                 self._see_to_long_runs()
                 self._beat()
                 self._record(self._take_finished())
-                self._failures = 0
+                self._own.worked()
             except Exception as fault:
                 self._lost(fault)
-        if self._connection is not None:
-            self._connection.close()
+        self._own.close()
+
+    def _begin(self, connection: Connection) -> None:
+        connection.prepare_threshold = PREPARE_AFTER if self._may_prepare() else None
+        arrays.register(connection)
 
     def _take_finished(self) -> list[Finished]:
         with self._changed:
@@ -143,25 +145,12 @@ class Leases:
             return self._finished[:_MAX_RECORDED]
 
     def _lost(self, fault: Exception) -> None:
-        self._outage.notice(fault, "leased runs could not be recorded", self._connection, self._outages)
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
-        self._failures += 1
+        ends = monotonic() + self._own.lost(fault, "leased runs could not be recorded")
         self._report.metrics.add(errors=1)
-        ends = monotonic() + reconnect_delay(self._failures)
         with self._changed:
             # Runs that end meanwhile notify, and are no reason to hurry.
             while not self._over and (left := ends - monotonic()) > 0:
                 self._changed.wait(left)
-
-    def _connected(self) -> Connection:
-        if self._connection is None or self._connection.closed:
-            self._connection = self._database.connect("leases")
-            self._connection.prepare_threshold = PREPARE_AFTER if self._may_prepare() else None
-            arrays.register(self._connection)
-            self._outages = self._outage.end()
-        return self._connection
 
     def _see_to_long_runs(self) -> None:
         """Let what computes for long give way; give up what is past its deadline, since nothing interrupts it."""
@@ -185,14 +174,14 @@ class Leases:
         with self._changed:
             leases = [(event.row.id, event.token) for event in self._in_flight.values()]
         if leases:
-            connection = self._connected()
+            connection = self._own.connected()
             ack.extended(connection, leases)
             connection.commit()
         self._heartbeat_at = monotonic() + ack.HEARTBEAT_SECONDS
 
     def _record(self, finished: Sequence[Finished]) -> None:
         if finished:
-            self._forget(finished, self._recorder.record(self._connected(), finished))
+            self._forget(finished, self._recorder.record(self._own.connected(), finished))
 
     def _forget(self, finished: Sequence[Finished], written: Written) -> None:
         """The transaction is committed: free the slots, and tell."""
@@ -245,7 +234,7 @@ class Leases:
 
     def cut(self) -> None:
         """From another thread: end a wait for a server that no longer answers."""
-        cut(self._connection)
+        self._own.cut()
 
     @property
     def idle(self) -> bool:

@@ -18,13 +18,16 @@ from time import monotonic
 
 from psycopg import Connection, Notify
 
+from hook_event_processor.processor.due import RELOOK_SECONDS, Due
 from hook_event_processor.processor.floors import Floors
 from hook_event_processor.processor.hearing import Hearing
 from hook_event_processor.processor.idlers import Idlers
-from hook_event_processor.processor.outage import Outage, reconnect_delay
+from hook_event_processor.processor.keys import Keys
+from hook_event_processor.processor.outage import Outage
+from hook_event_processor.processor.own_connection import OwnConnection
 from hook_event_processor.store import watch
 from hook_event_processor.store.claim import FULL_PASS_SECONDS
-from hook_event_processor.store.database import PREPARE_AFTER, Database, cut
+from hook_event_processor.store.database import PREPARE_AFTER, Database
 from hook_event_processor.telemetry.watchdog import Progress
 
 logger = logging.getLogger("HookEventProcessor")
@@ -34,10 +37,6 @@ _PATIENCE_SECONDS = 2.0  # of idle lanes, past the poll interval, with a lookout
 _REVISION_SECONDS = 0.5  # without LISTEN: hooks change within a second all the same
 _FROZEN_SECONDS = 6.0
 _BUSY_SECONDS = 0.02  # without an idle lane: then inserts need not notify
-# While an insert is in flight, nobody is notified of what it inserts: naps stay
-# short as long as lanes find something after them, and double while they do not.
-_NAP_SECONDS, _LONGEST_NAP_SECONDS = 0.002, 0.25
-_RELOOK_SECONDS, _LONGEST_RELOOK_SECONDS = 0.05, 1.0
 # So many notifications in a tenth of a second slow the writers down: for a
 # while the lanes look by themselves instead.
 _RUSH_NOTIFICATIONS, _RUSH_WINDOW_SECONDS = 100, 0.1
@@ -64,35 +63,28 @@ class Lookout:
 
         While it is `paused` no lane is woken: none would claim.
         """
-        self._database = database
-        self._outage = outage
+        self._own = OwnConnection(database, outage, "lookout", autocommit=True, begin=self._begin)
         self._poll_interval = poll_interval
         self.hearing = Hearing(database, may_listen=may_listen, otherwise=f"polling every {poll_interval:g} s")
         self._floors = floors
-        self._free_slots = free_slots
+        self._keys = Keys(poll_interval)
+        self._due = Due(free_slots)
         self._reload = reload
         self._full_pass = full_pass
         self._paused = paused
         self._idlers = Idlers(poll_interval + _PATIENCE_SECONDS)
-        self._connection: Connection | None = None
         self._table = ""
-        self._revision: int | None = None
         self._peers: frozenset[int] = frozenset()
-        self._failures = self._outages = 0
         self._lock = threading.Lock()
         self._forget()
 
     def _forget(self) -> None:
         """What holds for one connection only."""
-        self._is_lookout = self._holding = False
+        self._keys.forget()
+        self._due.forget()
         self._busy_since: float | None = None
-        self._nap = _NAP_SECONDS
-        self._found = False
-        self._retry_at = self._look_at = self._peers_at = self._full_look_at = self._rush_until = 0.0
-        self._relook = _RELOOK_SECONDS
-        self._oldest: float | None = None
-        self._due_at: float | None = None
-        self._slot_due_at: float | None = None
+        self._look_at = self._peers_at = self._full_look_at = self._rush_until = 0.0
+        self._revision: int | None = None
         self._recent: deque[float] = deque(maxlen=_RUSH_NOTIFICATIONS)
 
     @property
@@ -106,7 +98,7 @@ class Lookout:
 
     def cut(self) -> None:
         """From another thread: end a wait for a server that no longer answers."""
-        cut(self._connection)
+        self._own.cut()
 
     @property
     def may_prepare(self) -> bool:
@@ -129,7 +121,7 @@ class Lookout:
 
     def found(self) -> None:
         """Called by a lane that has found work."""
-        self._found = True
+        self._keys.found()
 
     def pause(self, seconds: float) -> None:
         """Wait, but not past the end."""
@@ -148,8 +140,7 @@ class Lookout:
 
     def slots_freed(self) -> None:
         """Worker slots have become free: what waits for one may be due."""
-        self._oldest = None
-        if self._slot_due_at is not None:
+        if self._due.slots_freed():
             self._idlers.ring()
 
     def run(self, progress: Progress) -> None:
@@ -159,41 +150,30 @@ class Lookout:
             self._idlers.tend()
             try:
                 self._step(self.connected())
-                self._failures = 0
+                self._own.worked()
             except Exception as fault:
-                self.lost(fault)
+                delay = self.lost(fault)
                 progress.mark()
-                self.pause(reconnect_delay(self._failures))
+                self.pause(delay)
                 self._idlers.wake(remember=True)  # a lane may fare better, and is not to wait for us
-        self.close()
+        self._own.close()  # and with the session its keys end
 
-    def close(self) -> None:
-        """End the session, and with it the keys."""
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
-
-    def lost(self, fault: Exception) -> None:
-        """Give the session up; what it was is learned anew with the next."""
-        self._outage.notice(fault, "the lookout failed", self._connection, self._outages)
-        self.close()
+    def lost(self, fault: Exception) -> float:
+        """Give the session up, what it was is learned anew with the next; returns seconds until then."""
         self.hearing.lost()
-        self._failures += 1
+        return self._own.lost(fault, "the lookout failed")
 
     def connected(self) -> Connection:
         """The session; a new one listens if it can, and has read the hooks."""
-        if self._connection is None:
-            self._forget()
-            connection = self._database.connect("lookout", autocommit=True)
-            connection.add_notify_handler(self._notified)
-            self._connection = connection
-            self._table = watch.qualified_table(connection)
-            self.hearing.begin(connection, self._table, self._sleep)
-            connection.prepare_threshold = PREPARE_AFTER if self.listening else None
-            self._outages = self._outage.end()
-            self._revision = None
-            self._look(connection)
-        return self._connection
+        return self._own.connected()
+
+    def _begin(self, connection: Connection) -> None:
+        self._forget()
+        connection.add_notify_handler(self._notified)
+        self._table = watch.qualified_table(connection)
+        self.hearing.begin(connection, self._table, self._sleep)
+        connection.prepare_threshold = PREPARE_AFTER if self.listening else None
+        self._look(connection)
 
     def _notified(self, notification: Notify) -> None:
         message = notification.payload
@@ -205,7 +185,7 @@ class Lookout:
             now = monotonic()
             self._recent.append(now)
             # The row may be one for later.
-            self._look_by(now + _RELOOK_SECONDS)
+            self._look_by(now + RELOOK_SECONDS)
             self._idlers.wake(remember=True)
 
     def _step(self, connection: Connection) -> None:
@@ -217,10 +197,12 @@ class Lookout:
         if self.hearing.is_worth_another_try(now):
             self.hearing.begin(connection, self._table, self._sleep)
         if self._paused():
-            self._let_go(connection)  # inserts need not notify
+            self._keys.let_go(connection)
             self._sleep(connection, self._until_next(now))
             return
-        self._wake_if_due(now)
+        if self._due.is_now(now):
+            self._look_by(now + self._due.give())
+            self._idlers.wake(remember=False)
         if not self._idlers.any:
             self._while_busy(connection, now)
         elif now < self._rush_until:
@@ -235,42 +217,26 @@ class Lookout:
         if self._busy_since is None:
             self._busy_since = now
         if now - self._busy_since >= _BUSY_SECONDS:
-            self._let_go(connection)
-        self._sleep(connection, _BUSY_SECONDS if self._holding else min(0.25, self._until_next(now)))
+            self._keys.let_go(connection)
+        self._sleep(connection, _BUSY_SECONDS if self._keys.holding else min(0.25, self._until_next(now)))
 
     def _while_idle(self, connection: Connection, now: float) -> None:
         self._busy_since = None
         if len(self._recent) == _RUSH_NOTIFICATIONS and now - self._recent[0] < _RUSH_WINDOW_SECONDS:
             self._recent.clear()
-            self._let_go(connection)
+            self._keys.let_go(connection)
             self._rush_until = now + _RUSH_SECONDS
             return
-        if not self._holding and now >= self._retry_at:
-            self._take_keys(connection, now)
+        keys = self._keys
+        if not keys.holding and now >= keys.retry_at:
+            keys.take(connection, self._table, now)
+            if keys.holding:
+                self._look_by(now)  # a claim does not see what was inserted for later
+            if keys.is_lookout:
+                # The one more claim; or, after a nap, the next look at what has been committed.
+                self._idlers.wake(remember=False)
         wait = self._until_next(now)
-        self._sleep(connection, wait if self._holding else min(wait, max(self._retry_at - now, 0.0)))
-
-    def _take_keys(self, connection: Connection, now: float) -> None:
-        self._is_lookout = self._is_lookout or watch.try_key(connection, self._table, 1)
-        if not self._is_lookout:
-            self._retry_at = now + self._poll_interval
-            return
-        self._holding = watch.try_key(connection, self._table, 2)
-        if self._holding:
-            self._nap = _NAP_SECONDS
-            self._look_by(now)  # a claim does not see what was inserted for later
-        else:
-            self._nap = _NAP_SECONDS if self._found else min(self._nap * 2, _LONGEST_NAP_SECONDS)
-            self._found = False
-            self._retry_at = now + self._nap
-        # The one more claim; or, after a nap, the next look at what has been committed.
-        self._idlers.wake(remember=False)
-
-    def _let_go(self, connection: Connection) -> None:
-        if self._is_lookout:
-            watch.release_keys(connection)
-        self._is_lookout = self._holding = False
-        self._retry_at = 0.0
+        self._sleep(connection, wait if keys.holding else min(wait, max(keys.retry_at - now, 0.0)))
 
     def _look(self, connection: Connection) -> None:
         began = monotonic()
@@ -287,9 +253,7 @@ class Lookout:
         look = watch.look(connection, 0 if full else self._floors.lowest, notify, frozen)
         if look.lanes is not None:
             self._see_peers(look.lanes)
-        now = monotonic()
-        self._due_at = None if look.due is None else now + look.due
-        self._slot_due_at = None if look.slot_due is None else now + look.slot_due
+        self._due.seen(look)
         if look.revision != self._revision:
             self._reload(connection)
             self._revision = look.revision
@@ -300,34 +264,11 @@ class Lookout:
         elif not self._floors.settled:
             self._idlers.wake(remember=False)  # to raise the floor: looks begin there
 
-    def _wake_if_due(self, now: float) -> None:
-        slot_due = self._slot_due_at is not None and now >= self._slot_due_at and self._free_slots()
-        if slot_due or (self._due_at is not None and now >= self._due_at):
-            self._look_by(now + self._next_relook())
-            self._due_at = None
-            self._slot_due_at = None
-            self._idlers.wake(remember=False)
-
-    def _next_relook(self) -> float:
-        """Seconds until the next look at what is due: the more, the longer it is the same that nobody can take.
-
-        It may be locked by somebody else, or wait for more slots than are free.
-        """
-        oldest = min(at for at in (self._due_at, self._slot_due_at) if at is not None)
-        same = self._oldest is not None and abs(oldest - self._oldest) < _RELOOK_SECONDS
-        self._relook = min(self._relook * 2, _LONGEST_RELOOK_SECONDS) if same else _RELOOK_SECONDS
-        self._oldest = oldest
-        return self._relook
-
     def _until_next(self, now: float) -> float:
         """Seconds until something is to be done if nobody rings and nothing is notified."""
         times = [self._look_at, self._peers_at, self.hearing.ask_at]
-        if self._paused():
-            return max(min(times) - now, 0.0)
-        if self._due_at is not None:
-            times.append(self._due_at)
-        if self._slot_due_at is not None and self._free_slots():
-            times.append(self._slot_due_at)
+        if not self._paused():
+            times.append(self._due.next)
         return max(min(times) - now, 0.0)
 
     def _see_peers(self, lanes: watch.Lanes) -> None:

@@ -146,16 +146,13 @@ class HookEventProcessor:
         parts.quarantine.await_verdicts(VERDICT_SECONDS, self._tick)
 
     def _connect_lookout(self) -> None:
-        attempt = 0
         while not self._stop.is_set():
             self._tick()
-            attempt += 1
             try:
                 self._machinery.lookout.connected()
                 return
             except Exception as fault:
-                self._machinery.lookout.lost(fault)
-                self._pause(reconnect_delay(attempt))
+                self._pause(self._machinery.lookout.lost(fault))
 
     def _thread(self, name: str, target: Callable[[Progress], None]) -> threading.Thread:
         # From now on it can stand still, and not before.
