@@ -278,6 +278,9 @@ def test_the_end_of_all_sessions_is_said_once_and_survived(
     add_hook(connection, "sleeps", "sleep.*", SLEEPS)
     with running(database, tmp_path, lanes=4) as process:
         settled(connection)
+        # Their session begins with the first lease; one that ends just then has reached the database: an outage is over.
+        insert(connection, "sleep.now", '{"seconds": 0}')
+        wait_for(lambda: all_processed(connection), 5)
         slow = insert(connection, "sleep.now", '{"seconds": 1}', count=5)
         wait_for(lambda: count(connection, "lease_token IS NOT NULL") == 5, 5)
         connection.execute(
@@ -294,7 +297,7 @@ def test_the_end_of_all_sessions_is_said_once_and_survived(
         assert len(process.said("the database is back")) == 1, process.log
         assert not process.said("Traceback")
     rows = connection.execute("SELECT count(*) FROM event_hook_executions WHERE hook_name = 'sleeps'").fetchone()
-    assert rows == (5,)
+    assert rows == (6,)
 
 
 def test_a_statement_that_waits_too_long_for_a_lock_is_tried_again(
@@ -438,3 +441,25 @@ def test_the_exit_waits_for_no_thread_of_a_handler(connection: Connection, datab
     finally:
         process.kill()
         process.wait()
+
+
+def test_every_thread_whose_server_says_nothing_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hook_event_processor import service
+    from hook_event_processor.service.cutoff import Cutoff
+    from hook_event_processor.settings import Settings
+
+    nowhere = f"host={tmp_path} dbname=none"
+    machinery = service.HookEventProcessor(Settings(home=tmp_path, conninfo=nowhere), Database(nowhere))._machinery
+    waiting = {
+        "lookout": machinery.lookout,
+        "leases": machinery.leases,
+        "quarantine": machinery.quarantine.leases,
+        "housekeeping": machinery.housekeeping,
+        **{f"lane {number}": lane for number, lane in enumerate(machinery.lanes, 1)},
+    }
+    cut: list[str] = []
+    for name, part in waiting.items():
+        monkeypatch.setattr(part, "cut", lambda name=name: cut.append(name))
+    monkeypatch.setattr(machinery.watchdog, "still", lambda: dict.fromkeys(waiting, 21.0))
+    Cutoff(machinery).tick()
+    assert sorted(cut) == sorted(waiting)

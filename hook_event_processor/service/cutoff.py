@@ -36,5 +36,5 @@ class Cutoff:
     def _connections(self) -> Mapping[str, Callable[[], None]]:
         parts = self._machinery
         lanes = {f"{LANE_ROLE} {number}": lane.cut for number, lane in enumerate(parts.lanes, 1)}
-        others = {"leases": parts.leases.cut, "housekeeping": parts.housekeeping.cut}
-        return {"lookout": parts.lookout.cut, **others, **lanes}
+        recorders = {"leases": parts.leases.cut, "quarantine": parts.quarantine.leases.cut}
+        return {"lookout": parts.lookout.cut, "housekeeping": parts.housekeeping.cut, **recorders, **lanes}
