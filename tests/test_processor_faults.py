@@ -278,7 +278,7 @@ def test_the_end_of_all_sessions_is_said_once_and_survived(
     add_hook(connection, "sleeps", "sleep.*", SLEEPS)
     with running(database, tmp_path, lanes=4) as process:
         settled(connection)
-        # Their session begins with the first lease; one that ends just then has reached the database: an outage is over.
+        # The first lease begins a session: one that ended just then would have reached the database, and be told of.
         insert(connection, "sleep.now", '{"seconds": 0}')
         wait_for(lambda: all_processed(connection), 5)
         slow = insert(connection, "sleep.now", '{"seconds": 1}', count=5)
