@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from hook_event_processor.installation.places import NAME, Places, programs
+from hook_event_processor.installation.settings_file import encrypted_credential
 from hook_event_processor.installation.steps import Link, Remove, Step, Write
 
 _PACKAGE = Path(__file__).parents[1]
@@ -59,7 +60,7 @@ def man_pages() -> list[Path]:
 def _drop_ins(places: Places, unit: str, *, namespaces: bool) -> Iterator[tuple[str, str]]:
     if not places.of_user:
         for name in _FOR_MACHINE.get(unit, ()):
-            yield name, _text(name)
+            yield name, _with_encrypted(places, _text(name))
     elif unit.endswith(".service"):
         # ProtectSystem= leaves nothing writable but what is named; %E and %S are no help, XDG_DATA_HOME has a say.
         yield "user.conf", f"[Service]\nEnvironment=HEP_HOME={places.state}\nReadWritePaths=-{places.state}\n"
@@ -70,6 +71,16 @@ def _drop_ins(places: Places, unit: str, *, namespaces: bool) -> Iterator[tuple[
 def _with_program(unit: str) -> str:
     """The unit, with this installation's programs before the system's."""
     return re.sub(r"^ExecSearchPath=.*", f"ExecSearchPath={programs()}:/usr/local/bin:/usr/bin:/bin", unit, flags=re.M)
+
+
+def _with_encrypted(places: Places, drop_in: str) -> str:
+    """The drop-in, with those credentials decrypted that are there encrypted: a unit has one of a name."""
+
+    def directive(found: re.Match[str]) -> str:
+        file = encrypted_credential(places, found[1])
+        return f"LoadCredentialEncrypted={found[1]}:" if file is not None and file.is_file() else found[0]
+
+    return re.sub(r"^LoadCredential=(\w+):", directive, drop_in, flags=re.M)
 
 
 def _text(name: str) -> str:

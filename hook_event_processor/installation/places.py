@@ -33,6 +33,7 @@ class Places:
     sysusers: Path | None = None
     tmpfiles: Path | None = None
     credentials: Path | None = None
+    encrypted_credentials: Path | None = None
 
     @property
     def environment(self) -> Path:
@@ -70,6 +71,7 @@ def for_machine() -> Places:
         sysusers=local / f"lib/sysusers.d/{NAME}.conf",
         tmpfiles=local / f"lib/tmpfiles.d/{NAME}.conf",
         credentials=Path("/etc/credstore"),
+        encrypted_credentials=Path("/etc/credstore.encrypted"),
     )
 
 

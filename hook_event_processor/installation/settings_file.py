@@ -56,10 +56,20 @@ def credential(places: Places, name: str) -> Path | None:
     return places.credentials / f"{NAME}.{name}" if places.credentials else None
 
 
+def encrypted_credential(places: Places, name: str) -> Path | None:
+    """The file of systemd-creds(1) that the units load it from instead, where it is there."""
+    return places.encrypted_credentials / f"{NAME}.{name}" if places.encrypted_credentials else None
+
+
+def credential_files(places: Places, names: Iterable[str]) -> list[Path]:
+    """The files that are there of these credentials, plain and encrypted."""
+    files = [path(places, name) for name in names for path in (credential, encrypted_credential)]
+    return [file for file in files if file is not None and file.is_file()]
+
+
 def names_a_database(places: Places) -> bool:
     """Whether the settings or credentials that are there say where the events are."""
-    files = (credential(places, name) for name in CREDENTIALS)
-    if any(file is not None and file.is_file() for file in files):
+    if credential_files(places, CREDENTIALS):
         return True
     try:
         lines = places.environment.read_text(encoding="utf-8", errors="replace").splitlines()

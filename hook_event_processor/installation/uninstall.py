@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hook_event_processor.installation.files import files
 from hook_event_processor.installation.places import ACCOUNT, PATTERNS, RETENTION, Places
-from hook_event_processor.installation.settings_file import credential
+from hook_event_processor.installation.settings_file import credential_files
 from hook_event_processor.installation.steps import Link, Prune, Remove, Run, Step, Write, output
 
 _CREDENTIALS = ("db_password", "database_url", "hep_secret_key")
@@ -58,10 +58,8 @@ def _is_ours(link: Link) -> bool:
 
 def _data(places: Places) -> Iterator[Step]:
     yield Remove(places.settings, places.fixed)
-    for name in _CREDENTIALS:
-        file = credential(places, name)
-        if file is not None:
-            yield Remove(file, places.fixed)
+    for file in credential_files(places, _CREDENTIALS):
+        yield Remove(file, places.fixed)
     # Drop-ins that `systemctl edit` made for units that are no more.
     for pattern in PATTERNS:
         for folder in places.own_units.glob(f"{pattern}.d"):
@@ -89,6 +87,5 @@ def _account_is_ours(places: Places) -> bool:
 
 def leftovers(places: Places) -> list[Path]:
     """What stays without `purge`."""
-    credentials = (credential(places, name) for name in _CREDENTIALS)
-    kept = [places.settings, places.state, *(file for file in credentials if file is not None)]
-    return [path for path in kept if path.exists()]
+    kept = [places.settings, places.state]
+    return [*(path for path in kept if path.exists()), *credential_files(places, _CREDENTIALS)]
