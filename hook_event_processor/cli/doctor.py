@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Named here, so that the parser need not import what looks at them.
 AREAS = (
-    *("files", "units", "database", "server", "schema", "wake", "sessions", "growth"),
+    *("files", "units", "database", "server", "schema", "roles", "wake", "sessions", "growth"),
     *("processors", "events", "hooks", "watchers"),
 )
 _SIGNS = {"ok": "✓", "problem": "✗", "warning": "!", "note": "·", "skipped": "-"}
