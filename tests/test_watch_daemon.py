@@ -431,9 +431,12 @@ def test_a_server_that_no_longer_answers_is_given_up(
     add(connection, numbers)
     with watching(database, tmp_path, None, be_impatient) as process:
         wait_for(lambda: has_state(tmp_path, b"0"), 5)
+        # Not in the middle of a statement: nobody else gets on while one that has a row's lock is frozen.
         query = (
             "SELECT pid FROM pg_stat_activity WHERE application_name LIKE '% watcher' AND datname = current_database()"
+            " AND state = 'idle' AND state_change < clock_timestamp() - interval '0.2 s'"
         )
+        wait_for(lambda: connection.execute(query).fetchone() is not None, 5)
         [(backend,)] = connection.execute(query).fetchall()
         os.kill(backend, signal.SIGSTOP)
         try:

@@ -1,4 +1,4 @@
-"""The thread that talks to the database: it sends events, fetches definitions, and says that the host is there."""
+"""The thread that talks to the database: events go there, definitions come from there, and the host is known there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import select
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 
@@ -20,11 +19,10 @@ from hook_event_processor.retry import wait_after
 from hook_event_processor.settings import Settings
 from hook_event_processor.store import hosts, migrate, watchers
 from hook_event_processor.store.database import Database, cut, one_line
-from hook_event_processor.store.watchers import Looked, Watcher
 from hook_event_processor.telemetry.watchdog import Progress
-from hook_event_processor.watchers import kinds
-from hook_event_processor.watchers.check import WatcherRefused
 from hook_event_processor.watchers.daemon import agent, health
+from hook_event_processor.watchers.daemon.definitions import Definitions
+from hook_event_processor.watchers.daemon.delivery import Delivery
 from hook_event_processor.watchers.daemon.envelope import Envelopes
 from hook_event_processor.watchers.daemon.local_store import LocalStore
 from hook_event_processor.watchers.daemon.looks import Looks
@@ -34,12 +32,8 @@ logger = logging.getLogger("Watchers")
 
 ROLE = "watcher"
 _WAIT = wait_exponential_jitter(multiplier=0.25, max=10.0, jitter=0.25)
-_LOOKED_SECONDS = 5.0  # between two writings of when watchers have looked
-_FAULT_SECONDS = 0.5
 _STORE_SECONDS = 1.0  # until a disk that refuses is tried again
-_REVISION_SECONDS = 2.0  # a notification that does not arrive is not missed
 _STANDING_SECONDS = 1.0  # between two questions for a lock that another daemon has
-_SENDING_SECONDS = 1.0  # of one batch after the other, before anything else has its turn
 
 
 class Sender:
@@ -59,27 +53,28 @@ class Sender:
         """`facts` are those of the daemon's health, for the host's row."""
         self.settings = settings
         self._database = database
-        self._store = store
         self._looks = looks
-        self._envelopes = envelopes
         self._types = types
         self._version = version
         self._facts = facts
+        self._definitions = Definitions(settings.host, types, looks)
+        self._delivery = Delivery(store, envelopes, self._taken)
         self._standing = Standing(store, settings.host, types)
         self._taken_at: float | None = None
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._connection: Connection | None = None
         self._failures = 0
         self._away_since: float | None = None
-        self._revision: int | None = None
-        self._revision_at = self._beat_at = self._looked_at = self._send_at = 0.0
-        self._more = True  # events may wait in the store
+        self._beat_at = 0.0
         self._registered: Settings | None = None  # what of the host the database has been told
-        self._unsaid: dict[str, Looked] = {}
         self._ends_at: float | None = None
         self._ever_connected, self._store_fault = False, ""
         self.fatal = False  # the schema is not one to work with
-        self.sent = 0
+
+    @property
+    def sent(self) -> int:
+        """Events since the start."""
+        return self._delivery.sent
 
     @property
     def away_seconds(self) -> float | None:
@@ -105,12 +100,12 @@ class Sender:
 
     def spooled(self) -> None:
         """From any thread: there are new events in the store."""
-        self._more = True
+        self._delivery.more = True
         self.ring()
 
     def faulty(self) -> None:
-        """From any thread: what keeps a watcher from looking is to be said soon."""
-        self._looked_at = min(self._looked_at, monotonic() + _FAULT_SECONDS)
+        """From any thread: what keeps a watcher from looking is to be told soon."""
+        self._definitions.faulty()
         self.ring()
 
     def ring(self) -> None:
@@ -133,13 +128,14 @@ class Sender:
 
     def run(self, progress: Progress) -> None:
         """Send until stop()."""
+        self._progress = progress
         while not self._is_over():
             progress.mark()
             try:
                 connection = self._connected()
                 # Behind a transaction pooler, where nobody listens, a session's locks would be anybody's.
                 if not self.settings.listen or self._standing.is_ours(connection):
-                    self._step(connection, monotonic(), progress)
+                    self._step(connection, monotonic())
                     self._store_fault = ""
                     self._wait(connection)
                 else:
@@ -155,7 +151,7 @@ class Sender:
         ends_at = self._ends_at
         if ends_at is None:
             return False
-        is_idle = not self._more or self._away_since is not None or self.refused is not None
+        is_idle = not self._delivery.more or self._away_since is not None or self.refused is not None
         return is_idle or monotonic() >= ends_at
 
     def _connected(self) -> Connection:
@@ -165,7 +161,7 @@ class Sender:
             migrate.check(connection)
             if self.settings.listen:
                 watchers.listen(connection)
-            self._revision = None
+            self._definitions.forget()
             self._registered = None
             if self._away_since is not None:
                 logger.info("the database is back after %.1f s", self.away_seconds or 0.0)
@@ -180,9 +176,8 @@ class Sender:
         self._registered = settings
         self._beat_at = 0.0  # the health comes with it
 
-    def _step(self, connection: Connection, now: float, progress: Progress) -> None:
-        if now >= self._revision_at or self._revision is None:
-            self._refresh(connection)
+    def _step(self, connection: Connection, now: float) -> None:
+        self._definitions.fetch(connection, now)
         if now >= self._beat_at:
             self._beat_at = now + hosts.HEARTBEAT_SECONDS
             if self._registered is not None and not self._beat(connection):
@@ -190,10 +185,14 @@ class Sender:
             self._taken_at = monotonic()
         if self._registered is not self.settings:
             self._register(connection)
-        if now >= self._looked_at:
-            self._say_looked(connection)
-        if self._more:
-            self._send(connection, progress)
+        self._definitions.tell(connection, now)
+        if self._delivery.more:
+            self._delivery.send(connection, self.settings, hurry=self._ends_at is not None)
+
+    def _taken(self) -> None:
+        """The database has taken a batch."""
+        self._taken_at = monotonic()
+        self._progress.mark()
 
     def _beat(self, connection: Connection) -> bool:
         """Whether the host is still known."""
@@ -202,87 +201,21 @@ class Sender:
     def _stand_by(self, progress: Progress) -> None:
         """Leave everything to the other daemon, for a moment."""
         self._looks.rest()
-        self._revision = None
+        self._definitions.forget()
         self._taken_at = monotonic()  # the database is there
         self._pause(_STANDING_SECONDS, progress)
 
-    def _refresh(self, connection: Connection) -> None:
-        """Read the definitions if they are other ones than before."""
-        self._revision_at = monotonic() + _REVISION_SECONDS
-        # Before the rows: a change in between is found the next time.
-        revision = watchers.revision(connection)
-        if revision != self._revision:
-            is_all = set(self._types) >= set(kinds.NAMES)
-            rows = watchers.to_watch(connection, self.settings.host, None if is_all else self._types)
-            self._looks.define([_row(watcher) for watcher in rows if watcher.type in self._types])
-            self._refuse([watcher for watcher in rows if watcher.type not in self._types])
-            self._revision = revision
-
-    def _refuse(self, unknown: Sequence[Watcher]) -> None:
-        """Watchers of types that there are not, written past the command line, say so."""
-        for watcher in unknown:
-            try:
-                kinds.kind(watcher.type)
-            except WatcherRefused as fault:
-                self._unsaid[watcher.id] = Looked(watcher.id, datetime.now(UTC), None, str(fault))
-
-    def _say_looked(self, connection: Connection) -> None:
-        self._looked_at = monotonic() + _LOOKED_SECONDS
-        self._unsaid.update((looked.id, looked) for looked in self._looks.take_looked())
-        if self._unsaid:
-            watchers.say_looked(connection, list(self._unsaid.values()))
-            self._unsaid = {}
-
-    def _send(self, connection: Connection, progress: Progress) -> None:
-        """Send batch after batch; one that is not full waits for its time."""
-        began = monotonic()
-        self._more = False  # what comes from here on says so
-        self._tell_dropped()
-        while batch := self._store.first(self.settings.watch_batch):
-            now = monotonic()
-            is_full = len(batch) >= self.settings.watch_batch
-            if (now < self._send_at and not is_full and self._ends_at is None) or now - began > _SENDING_SECONDS:
-                self._more = True
-                return
-            self._send_at = now + self.settings.watch_flush
-            self._insert(connection, batch)
-            self._taken_at = monotonic()
-            self._store.remove([seq for seq, _, _ in batch])
-            self.sent += len(batch)
-            progress.mark()
-
-    def _insert(self, connection: Connection, batch: Sequence[tuple[int, str, bytes]]) -> None:
-        try:
-            watchers.insert_events(
-                connection, [row[1] for row in batch], [row[2].decode(errors="replace") for row in batch]
-            )
-        except (psycopg.DataError, psycopg.IntegrityError) as fault:
-            if len(batch) == 1:
-                logger.error("the database refuses the event %s, which is given up: %s", batch[0][1], one_line(fault))
-                return
-            for row in batch:
-                self._insert(connection, [row])
-
-    def _tell_dropped(self) -> None:
-        dropped = self._store.total().dropped
-        if dropped:
-            message = f"{dropped} events of watchers were given up while the database was away: the spool was full"
-            told = {"component": "watcher", "message": message, "severity": "warning"}
-            data = {**told, "dropped": dropped, "policy": self.settings.spool_policy}
-            event = self._envelopes.own("system.warning", data, datetime.now(UTC), self.settings.host)
-            self._store.tell_dropped(event, dropped)
-
     def _wait(self, connection: Connection) -> None:
         """Until something is to be done, a notification comes, or the bell rings."""
-        times = [self._revision_at, self._beat_at, self._looked_at]
-        if self._more:
-            times.append(self._send_at)
+        times = [self._definitions.next_at, self._beat_at]
+        if self._delivery.more:
+            times.append(self._delivery.next_at)
         if self._ends_at is not None:
-            times.append(self._ends_at if self._more else 0.0)
+            times.append(self._ends_at if self._delivery.more else 0.0)
         if connection.fileno() in self._ready(max(min(times) - monotonic(), 0.0), connection.fileno()):
             connection.pgconn.consume_input()
             while connection.pgconn.notifies():
-                self._revision_at = 0.0
+                self._definitions.changed()
 
     def _pause(self, seconds: float, progress: Progress) -> None:
         ends = monotonic() + seconds
@@ -301,7 +234,7 @@ class Sender:
 
     def _refused_by_store(self, fault: sqlite3.Error) -> None:
         """The disk is full, say: what was sent stays there, is sent again, and is known in the database."""
-        self._more = True
+        self._delivery.more = True
         if str(fault) != self._store_fault:
             logger.error("the spool cannot be emptied, trying again: %s", fault)
         self._store_fault = str(fault)
@@ -309,7 +242,7 @@ class Sender:
     def _failed(self, fault: Exception) -> float:
         """Give the connection up, and say so once; returns seconds until the next attempt."""
         self.close()
-        self._more = True
+        self._delivery.more = True
         self._failures += 1
         if isinstance(fault, SchemaError) and not self._ever_connected:
             self.fatal = True
@@ -326,7 +259,7 @@ class Sender:
         if self._connection is None or self.refused:
             return
         try:
-            self._say_looked(self._connection)
+            self._definitions.tell_now(self._connection)
             hosts.say_stopped(self._connection, self.settings.host, health.name_of(self._types))
         except (psycopg.Error, sqlite3.Error) as fault:
             logger.warning("leaving without a word to the database: %s", one_line(fault))
@@ -336,16 +269,3 @@ class Sender:
         if self._connection is not None:
             self._connection.close()
         self._connection = None
-
-
-def _row(watcher: Watcher) -> Mapping[str, Any]:
-    """A definition as the local store keeps it."""
-    return {
-        "id": watcher.id,
-        "type": watcher.type,
-        "conditions": watcher.conditions,
-        "options": watcher.options,
-        "interval": watcher.interval,
-        "name": watcher.name,
-        "stack": watcher.stack,
-    }

@@ -1,0 +1,96 @@
+"""What the database has for this daemon's watchers: their definitions, and the rows that say when they looked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any
+
+from psycopg import Connection
+
+from hook_event_processor.store import watchers
+from hook_event_processor.store.watchers import Looked, Watcher
+from hook_event_processor.watchers import kinds
+from hook_event_processor.watchers.check import WatcherRefused
+from hook_event_processor.watchers.daemon.looks import Looks
+
+_LOOKED_SECONDS = 5.0  # between two writings of when watchers have looked
+_FAULT_SECONDS = 0.5
+_REVISION_SECONDS = 2.0  # a notification that does not arrive is not missed
+
+
+class Definitions:
+    """Fetches definitions when they have changed, and tells what came of them."""
+
+    def __init__(self, host: str, types: Sequence[str], looks: Looks) -> None:
+        self._host = host
+        self._types = types
+        self._looks = looks
+        self._revision: int | None = None
+        self._revision_at = self._looked_at = 0.0
+        self._unsaid: dict[str, Looked] = {}
+
+    @property
+    def next_at(self) -> float:
+        """When there is something to ask or to tell."""
+        return min(self._revision_at, self._looked_at)
+
+    def forget(self) -> None:
+        """Fetch them anew, whatever their revision is."""
+        self._revision = None
+
+    def changed(self) -> None:
+        """A notification says so."""
+        self._revision_at = 0.0
+
+    def faulty(self) -> None:
+        """From any thread: what keeps a watcher from looking is to be told soon."""
+        self._looked_at = min(self._looked_at, monotonic() + _FAULT_SECONDS)
+
+    def fetch(self, connection: Connection, now: float) -> None:
+        """Read them, when it is time to ask, and if they are other ones than before."""
+        if now < self._revision_at and self._revision is not None:
+            return
+        self._revision_at = monotonic() + _REVISION_SECONDS
+        # Before the rows: a change in between is found the next time.
+        revision = watchers.revision(connection)
+        if revision != self._revision:
+            is_all = set(self._types) >= set(kinds.NAMES)
+            rows = watchers.to_watch(connection, self._host, None if is_all else self._types)
+            self._looks.define([_row(watcher) for watcher in rows if watcher.type in self._types])
+            self._refuse([watcher for watcher in rows if watcher.type not in self._types])
+            self._revision = revision
+
+    def _refuse(self, unknown: Sequence[Watcher]) -> None:
+        """Watchers of types that there are not, written past the command line, say so."""
+        for watcher in unknown:
+            try:
+                kinds.kind(watcher.type)
+            except WatcherRefused as fault:
+                self._unsaid[watcher.id] = Looked(watcher.id, datetime.now(UTC), None, str(fault))
+
+    def tell(self, connection: Connection, now: float) -> None:
+        """Say which watchers have looked, when it is time."""
+        if now >= self._looked_at:
+            self.tell_now(connection)
+
+    def tell_now(self, connection: Connection) -> None:
+        self._looked_at = monotonic() + _LOOKED_SECONDS
+        self._unsaid.update((looked.id, looked) for looked in self._looks.take_looked())
+        if self._unsaid:
+            watchers.say_looked(connection, list(self._unsaid.values()))
+            self._unsaid = {}
+
+
+def _row(watcher: Watcher) -> Mapping[str, Any]:
+    """A definition as the local store keeps it."""
+    return {
+        "id": watcher.id,
+        "type": watcher.type,
+        "conditions": watcher.conditions,
+        "options": watcher.options,
+        "interval": watcher.interval,
+        "name": watcher.name,
+        "stack": watcher.stack,
+    }
