@@ -14,11 +14,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import host_defences
+import module_defences
+import sandbox_defences
+import secret_defences
+import time_defences
 from defence import Defence
-from defences import DEFENCES as OF_THE_RUNTIME
-from module_defences import DEFENCES as OF_THE_MODULES
 
-DEFENCES = (*OF_THE_RUNTIME, *OF_THE_MODULES)
+DEFENCES = (
+    *(*time_defences.DEFENCES, *sandbox_defences.DEFENCES, *secret_defences.DEFENCES),
+    *(*host_defences.DEFENCES, *module_defences.DEFENCES),
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "sandbox.md"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -16,6 +17,11 @@ import mutate  # noqa: E402 - a script beside the product, found by the line abo
 @pytest.mark.parametrize("defence", mutate.DEFENCES, ids=lambda defence: defence.attack)
 def test_a_defence_stands_where_the_table_says(defence: mutate.Defence) -> None:
     assert list(mutate.mutated(_ROOT / "hook_event_processor", defence))
+    name, _, function = defence.where.partition(":")
+    text = (_ROOT / "hook_event_processor/lua" / name).read_text()
+    assert re.search(rf"(def|function|local)\s(\w+\.)?{function}\b|\b{function}\s=|\"{function}\", function", text), (
+        defence.where
+    )
 
 
 def test_the_page_has_a_row_for_each_defence() -> None:
