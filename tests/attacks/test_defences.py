@@ -19,9 +19,8 @@ def test_a_defence_stands_where_the_table_says(defence: mutate.Defence) -> None:
     assert list(mutate.mutated(_ROOT / "hook_event_processor", defence))
     name, _, function = defence.where.partition(":")
     text = (_ROOT / "hook_event_processor/lua" / name).read_text()
-    assert re.search(rf"(def|function|local)\s(\w+\.)?{function}\b|\b{function}\s=|\"{function}\", function", text), (
-        defence.where
-    )
+    defined = rf"(def|function|local)\s(\w+\.)?{function}\b|\b{function}\s=|\"{function}\", function"
+    assert re.search(defined, text), defence.where
 
 
 def test_the_page_has_a_row_for_each_defence() -> None:
