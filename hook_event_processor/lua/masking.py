@@ -16,7 +16,6 @@ from hook_event_processor.lua.secret_forms import Form, forms, is_base64, views
 from hook_event_processor.run import ChunkResult, Dispatched
 
 MASK = b"***"
-MIN_SECRET_BYTES = 4  # shorter ones stand in everything
 # A form of this length is also hidden where only the half of it is: text is cut off in many places.
 _WITH_HALVES = 16
 # Across line breaks only what can hardly stand there by chance.

@@ -125,7 +125,6 @@ _STATUSES = {
     "scheduled": f"{_OPEN} AND {_LEASED} IS NOT TRUE AND e.retry_count = 0 AND e.available_at > now() AND NOT {_HELD}",
     "paused": f"{_OPEN} AND {_LEASED} IS NOT TRUE AND {_HELD}",
 }
-STATUSES = tuple(_STATUSES)
 # Every event that is not completed lies in exactly one of these indexes.
 _UNFINISHED = (
     f"{waiting.FRESH} AND e.seq > {waiting.FLOOR}",

@@ -16,7 +16,6 @@ from psycopg.rows import class_row
 
 from hook_event_processor.store import arrays
 
-SCOPES = ("all", "source", "hook")
 _STEP_EVENTS = 5_000
 
 

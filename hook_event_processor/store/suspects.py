@@ -195,13 +195,12 @@ class Suspect:
     event_id: UUID
     hook_name: str
     node: str
-    suspected_at: datetime
     deaths: int
     died_at: datetime | None
 
 
 _OF_EVENT = """
-SELECT s.event_id, coalesce(h.name, s.hook_id::text) AS hook_name, s.node, s.suspected_at, s.deaths, s.died_at
+SELECT s.event_id, coalesce(h.name, s.hook_id::text) AS hook_name, s.node, s.deaths, s.died_at
 FROM hook_suspects s LEFT JOIN hooks h ON h.id = s.hook_id WHERE s.event_id = %s
 """
 

@@ -83,8 +83,5 @@ class Effects:
             self._begun.clear()
             self._ended.clear()
 
-    def ended_count(self, number: int) -> int:
-        return self._ended.get(number, 0)
-
     def close(self) -> None:
         self._file.close()

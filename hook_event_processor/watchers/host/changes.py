@@ -183,7 +183,7 @@ class _Eyes(threading.Thread, Generic[Who]):
 
         try:
             # It watches nothing, rather than what there is, when one path is not there.
-            return RustNotify(list(paths), False, False, 0, self._recursive, True)
+            opened = RustNotify(list(paths), False, False, 0, self._recursive, True)
         except FileNotFoundError:
             self._refresh_at = 0.0  # it has just gone
         except OSError as fault:
@@ -195,6 +195,7 @@ class _Eyes(threading.Thread, Generic[Who]):
             self._close()
         else:
             self._fault = ""
+            return opened
         return None
 
     def _close(self) -> None:
