@@ -210,10 +210,13 @@ class Box:
         psql = f"{self._binaries}/psql -XAtq -v ON_ERROR_STOP=1 -d hep -c"
         return self.run("env", *variables, *psql.split(), sql, check=check).strip()
 
+    def with_database(self) -> Sequence[str]:
+        """What stands before a command that is to be given the database."""
+        return "env", "-C", "/", f"DB_PASSWORD={PASSWORD}", f"DB_PORT={self.port}", "DB_USER=hep", "DB_NAME=hep"
+
     def hep(self, *arguments: str) -> str:
         """What the command hep prints, with the database given."""
-        variables = [f"DB_PASSWORD={PASSWORD}", f"DB_PORT={self.port}", "DB_USER=hep", "DB_NAME=hep"]
-        return self.run("env", "-C", "/", *variables, f"{INSTALLED}/bin/hep", *arguments)
+        return self.run(*self.with_database(), f"{INSTALLED}/bin/hep", *arguments)
 
     def properties(self, *names: str, unit: str = SERVICE) -> list[str]:
         """What `systemctl show` has under these names."""

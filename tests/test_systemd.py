@@ -183,25 +183,54 @@ def test_an_event_that_kills_the_service_does_it_once(box: Box, unit: str) -> No
     box.hep("hook", "remove", "shoot")
 
 
-def test_what_stands_still_is_restarted_by_the_watchdog(box: Box, unit: str) -> None:
-    """Stopped as a whole, or its main thread held alone, or all others: three instances at once."""
+def test_what_stands_still_is_unhealthy_and_restarted_by_the_watchdog(box: Box, unit: str) -> None:
+    """Stopped as a whole, or its main thread held alone, or all others: three instances at once.
+
+    A fourth has lanes whose sessions are frozen in the server: connections are what it starts anew.
+    """
     box.run("systemctl", "stop", SERVICE)
-    instances = {how: f"{SERVICE}@{how}" for how in ("stopped", "main", "others")}
+    instances = {how: f"{SERVICE}@{how}" for how in ("lanes", "stopped", "main", "others")}
+    lanes = instances["lanes"]
+    box.run("systemctl", "start", lanes)
+    query = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE '%lane _' AND state = 'idle'"
+    await_until(lambda: len(box.psql(query).split()) == 2, 30, "both lanes are there")
+    sessions = box.psql(query).split()
     box.run("systemctl", "start", *instances.values())
+    for name in instances.values():
+        await_running(box, name)
     pids = {how: box.properties("MainPID", unit=name)[0] for how, name in instances.items()}
-    box.run("kill", "-STOP", pids["stopped"])
+    frozen = time.time()
+    box.run("kill", "-STOP", *sessions, pids["stopped"])
     freezer = [str(REPOSITORY / "tests/freeze.py")]
     freezers = [box.popen("/usr/bin/python3", *freezer, pids[threads], threads) for threads in ("main", "others")]
     for started in freezers:
         assert started.stdout
         assert started.stdout.readline() == "frozen\n"
+    insert(box)  # lanes begin to claim: one of each instance at least
+    still = re.compile(r"lane \d has stood still")
+    await_until(lambda: still.search(box.properties("StatusText", unit=lanes)[0]), 20, "the status tells of lanes")
+    await_until(lambda: still.search(unhealthy(box, "lanes")), 20, "the command tells of lanes")
+    await_until(lambda: still.search(unhealthy(box, "others")), 20, "the command tells of the others")
+    entries = box.journal(f"_SYSTEMD_UNIT={lanes}.service", "LOGGER=Health")
+    [noticed, *_] = [int(entry["__REALTIME_TIMESTAMP"]) / 1e6 for entry in entries if "stood" in entry["MESSAGE"]]
+    assert noticed - frozen < 15
     for how, name in instances.items():
-        await_restart(box, pids[how], 90, name)
-        assert "watchdog" in results(box, name), how
-        await_running(box, name)
+        if name != lanes:
+            await_restart(box, pids[how], 90, name)
+            assert "watchdog" in results(box, name), how
+            await_running(box, name)
     for started in freezers:
         started.communicate(timeout=10)
+    await_until(lambda: all(unhealthy(box, how) == "" for how in instances), 20, "all are well again")
+    box.run("kill", "-CONT", *sessions)
+    assert box.properties("MainPID", "NRestarts", unit=lanes) == [pids["lanes"], "0"]
     await_processed(box, insert(box))
+
+
+def unhealthy(box: Box, instance: str) -> str:
+    """What `hep health` finds wrong with that instance; empty when all is well."""
+    done = box.finished(*box.with_database(), f"{INSTALLED}/bin/hep", "health", "--instance", instance)
+    return done.stdout if done.returncode else ""
 
 
 def test_a_database_that_is_away_restarts_nothing_and_prevents_no_start(box: Box, unit: str) -> None:
