@@ -349,19 +349,36 @@ def test_a_hook_may_restart_the_one_unit_that_polkit_lets_it(kept: Box) -> None:
     assert outcome(kept, "app")[0] == "f"
     rules = "/etc/polkit-1/rules.d/50-hook-event-processor.rules"
     kept.run("install", "-m", "644", str(UNITS / "examples/exec-restart-app.rules"), rules)
-    await_until(lambda: outcome(kept, "app")[0] == "t", 10, "polkit has read the rule")
+    await_until(lambda: outcome(kept, "app")[0] == "t", 30, "polkit has read the rule")
     assert kept.properties("MainPID", unit="app") != [before]
     assert outcome(kept, "other")[0] == "f"
     kept.run("rm", rules)
 
 
-def test_the_printed_function_speaks_to_the_services_database(installed: Box) -> None:
+def printed_function() -> str:
+    """The function `hep` of docs/operations.md."""
     page = (REPOSITORY / "docs/operations.md").read_text()
     function = re.search(r"^hep\(\) \{\n.*?^\}\n", page, re.MULTILINE | re.DOTALL)
     assert function
+    return function[0]
+
+
+def encrypt(box: Box, name: str) -> None:
+    """Put a credential in place of the plain one, encrypted to the machine."""
+    plain, encrypted = (f"/etc/credstore{ending}/hook-event-processor.{name}" for ending in ("", ".encrypted"))
+    box.shell(
+        "install -d -m 700 /etc/credstore.encrypted\n"
+        f"systemd-creds encrypt --name={name} {plain} {encrypted}\n"
+        f"rm {plain}\n"
+    )
+
+
+def test_the_printed_function_speaks_to_the_services_database(installed: Box) -> None:
     # A file of root's alone, as in Debian's /root.
     file = """install -d -m 700 own; cd own; echo '{"source": "host", "action": "printed"}' > lost.jsonl"""
-    said = installed.shell(f"{function[0]}\n{file}\nhep db check\nhep events emit --jsonl lost.jsonl; rm -r ../own")
+    said = installed.shell(
+        f"{printed_function()}\n{file}\nhep db check\nhep events emit --jsonl lost.jsonl; rm -r ../own"
+    )
     assert "published: 1 event" in said
     assert installed.psql("SELECT count(*) FROM hook_events WHERE action = 'printed'") == "1"
 
@@ -446,7 +463,7 @@ def test_a_user_installs_for_themselves_and_takes_it_away(installed: Box) -> Non
     installed.shell("mkdir -p ~/.config ~/.local/share ~/.local/bin", "owner")
     listing = "find ~ -printf '%p %m %l\\n' | sort; systemctl --user list-unit-files --plain --no-legend"
     before = installed.shell(listing, "owner")
-    said = installed.shell(f"DATABASE_URL='{installed.url}' {HEP} install --user", "owner")
+    said = installed.shell(f"DATABASE_URL='{installed.url}' {HEP} install --user --watchers cpu", "owner")
     assert "processing" in said.splitlines()[-1]
     query = "SELECT count(*) FROM hook_processors WHERE state = 'running'"
     await_until(lambda: installed.psql(query) >= "2", 10, "two processors run")
@@ -469,14 +486,18 @@ def test_uninstall_keeps_the_data_and_purge_leaves_the_machine_as_it_was(box: Bo
         "rm -f /root/*.lua /root/*.jsonl /etc/systemd/system/{app,other,backup,lost,odd@}.service; rm -rf /srv/reports"
     )
     box.shell("systemctl stop app other 2>/dev/null || true; rm -rf /etc/polkit-1/rules.d/50-hook*")
-    install(box)
+    install(box, "--watchers", "cpu,load")
     said = box.finished(HEP, "uninstall")
     assert said.returncode == 0
     assert f"{os.path.dirname(ENVIRONMENT)} stays" in said.stderr
     assert box.status("test", "-e", ENVIRONMENT) == 0
     assert box.properties("LoadState") == ["not-found"]
+    assert box.status("sh", "-c", f"ls {SYSTEM}/*.wants/hook-*") != 0, "no instance is enabled any more"
+    encrypt(box, "database_url")
     box.run(HEP, "install")
     assert box.properties("ActiveState") == ["active"], "the settings that stayed are enough"
+    box.run("systemctl", "start", "hook-retention")
+    assert "the database's schema" in box.shell(f"{printed_function()}\nhep db check")
     box.run(HEP, "uninstall", "--purge")
     after = scene(box)
     for what, before in bare.items():

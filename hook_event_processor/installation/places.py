@@ -16,6 +16,7 @@ TARGET = f"{NAME}.target"
 RETENTION = "hook-retention.timer"
 # Every unit of ours matches one of these, whatever its instance.
 PATTERNS = (f"{NAME}*", "hook-watcher*", "hook-emit@*", "hook-retention.*")
+_CREDSTORE = Path("/usr/lib/tmpfiles.d/credstore.conf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,9 @@ class Places:
         fixed = ("/usr/local/lib", "/usr/local/share", "/usr/local/bin", "/etc", "/var/lib")
         # Where zsh is installed, this is its package's.
         of_zsh = {self.completions["zsh"].parent} if shutil.which("zsh") else set()
-        return frozenset({*(Path(path) for path in fixed), self.man, *of_zsh})
+        # From systemd 254 on, its own package makes both.
+        stores = {self.credentials, self.encrypted_credentials} if _CREDSTORE.is_file() else set()
+        return frozenset({*(Path(path) for path in fixed), self.man, *of_zsh, *filter(None, stores)})
 
 
 def for_machine() -> Places:

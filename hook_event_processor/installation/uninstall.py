@@ -20,7 +20,9 @@ _SHELLS = ("bash", "zsh", "fish")
 def remove(places: Places, *, purge: bool) -> Iterator[Step]:
     """Stop and disable all units, and remove what was put in place; with `purge` settings, state and account, too."""
     known = output((*places.systemctl, "list-unit-files", "--plain", "--no-legend", *PATTERNS)) or ""
-    enabled = sorted({line.split()[0] for line in known.splitlines() if line.split()[1:2] == ["enabled"]})
+    # A template is indirectly so by its instances.
+    states = (["enabled"], ["indirect"])
+    enabled = sorted({line.split()[0] for line in known.splitlines() if line.split()[1:2] in states})
     loaded = output((*places.systemctl, "list-units", "--all", "--plain", "--no-legend", *PATTERNS)) or ""
     running = sorted({line.split()[0] for line in loaded.splitlines() if line.split()})
     if running:
@@ -60,6 +62,8 @@ def _data(places: Places) -> Iterator[Step]:
     yield Remove(places.settings, places.fixed)
     for file in credential_files(places, _CREDENTIALS):
         yield Remove(file, places.fixed)
+    if places.credentials is not None:
+        yield Prune(places.credentials, places.fixed)
     # Drop-ins that `systemctl edit` made for units that are no more.
     for pattern in PATTERNS:
         for folder in places.own_units.glob(f"{pattern}.d"):
