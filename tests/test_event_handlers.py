@@ -152,6 +152,8 @@ def test_registering_again_replaces() -> None:
         "handle_unknown_event",
     ]
     assert registry.candidates("Stop", "session_stopped")[0].pure is False
+    register_custom_handler(registry, "Stop", "session_stopped", _custom, pure=True)
+    assert registry.candidates("Stop", "session_stopped")[0].pure is True
 
 
 def test_what_is_no_function_is_refused() -> None:

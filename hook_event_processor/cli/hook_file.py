@@ -58,11 +58,9 @@ class Said:
     reason: str = ""
 
 
-def read_hook(
-    arguments: argparse.Namespace, settings: Settings, shared: Mapping[str, LibraryText] | None = None
-) -> tuple[NewHook, Definition]:
-    """The hook that `hep hook add` is to store. Raises HookRefused, PatternRefused or UsageError."""
-    return hook_of(read_file(arguments.file), said_by(arguments), shared or {}, settings)
+def read_hook(arguments: argparse.Namespace, settings: Settings) -> tuple[NewHook, Definition]:
+    """The hook that `hep hook add` is to store, without libraries. Raises HookRefused, PatternRefused or UsageError."""
+    return hook_of(read_file(arguments.file), said_by(arguments), {}, settings)
 
 
 def said_by(arguments: argparse.Namespace) -> Said:

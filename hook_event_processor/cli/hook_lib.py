@@ -66,9 +66,7 @@ def add(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def add_library(
-    connection: Connection, name: str, file: LuaFile, settings: Settings, source: str | None = None
-) -> tuple[Change, list[KnownHook]]:
+def add_library(connection: Connection, name: str, file: LuaFile, settings: Settings) -> tuple[Change, list[KnownHook]]:
     """Check and store a library, and let the hooks that name it run with it; returns those that changed.
 
     Within a transaction that holds the lock on hooks. Raises HookRefused.
@@ -79,7 +77,7 @@ def add_library(
 
     others = {library.name: library.source_text for library in libraries.known(connection).values()}
     check_library(name, file.text, file.path, others)
-    change = libraries.add(connection, name, file.text, file.path, source)
+    change = libraries.add(connection, name, file.text, file.path)
     return change, refresh_users(connection, name, settings)
 
 

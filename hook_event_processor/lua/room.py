@@ -8,10 +8,10 @@ ROOM_BYTES = 64 * 1024 * 1024  # for all hooks of a process together
 
 
 class Room:
-    """So many bytes that can be taken and given back; never waits."""
+    """ROOM_BYTES that can be taken and given back; never waits."""
 
-    def __init__(self, size: int = ROOM_BYTES) -> None:
-        self._left = size
+    def __init__(self) -> None:
+        self._left = ROOM_BYTES
         self._lock = threading.Lock()
 
     def take(self, size: int) -> bool:

@@ -179,13 +179,13 @@ _SWEEP = """
 DELETE FROM hook_suspects WHERE event_id IN (
     SELECT event_id FROM hook_suspects s
     WHERE NOT EXISTS (SELECT FROM hook_events e WHERE e.id = s.event_id AND NOT e.processed)
-    ORDER BY suspected_at LIMIT %s)
+    ORDER BY suspected_at LIMIT 1000)
 """
 
 
-def sweep(connection: Connection, limit: int = 1000) -> None:
-    """Remove those whose event is done, or gone."""
-    connection.execute(_SWEEP, (limit,))
+def sweep(connection: Connection) -> None:
+    """Remove those whose event is done, or gone: some at a time."""
+    connection.execute(_SWEEP)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from statistics import quantiles
 from time import monotonic
@@ -30,10 +29,9 @@ class Counters:
 class Metrics:
     """Counters of one processor; may be used from any thread."""
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._started = clock()
+        self._started = monotonic()
         self._counters = Counters()
         self._per_second: deque[tuple[int, int]] = deque()
         self._latencies: deque[tuple[float, float]] = deque(maxlen=_MAX_SAMPLES)
@@ -49,7 +47,7 @@ class Metrics:
             counters.retried += retried
             counters.errors += errors
             counters.unrouted += unrouted
-            self._count_second(int(self._clock()), ended)
+            self._count_second(int(monotonic()), ended)
 
     def _count_second(self, second: int, ended: int) -> None:
         if self._per_second and self._per_second[-1][0] == second:
@@ -62,20 +60,20 @@ class Metrics:
     def latency(self, seconds: float) -> None:
         """Note how long one event was ready before it was claimed."""
         with self._lock:
-            self._latencies.append((self._clock(), max(seconds, 0.0)))
+            self._latencies.append((monotonic(), max(seconds, 0.0)))
 
     def line(self) -> str:
         """The line that is logged every minute."""
         c = self._counters
         return (
             f"Metrics: Processed={c.processed}, Succeeded={c.succeeded}, Failed={c.failed}, Retried={c.retried},"
-            f" Errors={c.errors}, Uptime={self._clock() - self._started:.0f}s"
+            f" Errors={c.errors}, Uptime={monotonic() - self._started:.0f}s"
         )
 
     def snapshot(self) -> dict[str, Any]:
         """Counters, rate_1m in events a second, and latency percentiles in milliseconds (None without samples)."""
         with self._lock:
-            now = self._clock()
+            now = monotonic()
             recent = sum(count for second, count in self._per_second if second > now - _WINDOW_SECONDS)
             window = min(_WINDOW_SECONDS, max(now - self._started, 1.0))
             latencies = [seconds * 1000 for at, seconds in self._latencies if at > now - _WINDOW_SECONDS]

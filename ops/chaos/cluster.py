@@ -120,9 +120,9 @@ class Cluster:
         for file in (hba, ident):
             file.chmod(0o644)
 
-    def await_ready(self, seconds: float = START_SECONDS) -> None:
+    def await_ready(self) -> None:
         """Wait until the server takes connections."""
-        ends = time.monotonic() + seconds
+        ends = time.monotonic() + START_SECONDS
         while not self.takes_connections():
             assert self.running, f"PostgreSQL has ended: {self.log_tail()}"
             assert time.monotonic() < ends, f"PostgreSQL takes no connections: {self.log_tail()}"

@@ -68,13 +68,12 @@ def snapshots(connection: Connection, seconds: float, transactions: int) -> list
         return cursor.execute(_SNAPSHOTS, {"seconds": seconds, "transactions": transactions}).fetchall()
 
 
-def oldest_transactions(connection: Connection, limit: int = 3) -> list[Holder]:
-    """The sessions of any database that have been longest in a transaction."""
+def oldest_transactions(connection: Connection) -> list[Holder]:
+    """The three sessions, of any database, that have been longest in a transaction."""
     with connection.cursor(row_factory=class_row(Holder)) as cursor:
         return cursor.execute(
             f"SELECT {_HOLDER} FROM pg_stat_activity a WHERE a.xact_start IS NOT NULL AND a.pid <> pg_backend_pid()"
-            " AND a.backend_type = 'client backend' ORDER BY a.xact_start LIMIT %s",
-            (limit,),
+            " AND a.backend_type = 'client backend' ORDER BY a.xact_start LIMIT 3"
         ).fetchall()
 
 

@@ -92,15 +92,13 @@ def clean_up(
     *,
     dry_run: bool,
     report: Callable[[float], None] = lambda _: None,
-    pace: Pace | None = None,
 ) -> Report:
     """Remove what the rules let go, or with `dry_run` count it; `report` is given the fraction that is done.
 
     `connection` is in autocommit; each step is a short transaction. Raises
     ArchiveRefused when something could not be archived: it stays.
     """
-    pace = pace or Pace(connection)
-    policy, done = rules.policy, Report()
+    pace, policy, done = Pace(connection), rules.policy, Report()
     if any(keep.removes for keep in policy.events):
         cleanup = EventCleanup(connection, policy.events, rules.of_event, pace)
         removed = cleanup.run(dry_run=dry_run, report=lambda part: report(part / 2))
