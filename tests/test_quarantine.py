@@ -62,6 +62,12 @@ def hoard(_: dict[str, Any]) -> HandlerResult:
         time.sleep(0.002)
 
 
+def look_on(_: dict[str, Any]) -> HandlerResult:
+    """Take a few looks at the memory's time, and none of it."""
+    time.sleep(0.3)
+    return HandlerResult(True, "")
+
+
 def sleep(_: dict[str, Any]) -> HandlerResult:
     time.sleep(30)
     return HandlerResult(True, "")
@@ -96,25 +102,34 @@ def limits(_: dict[str, Any]) -> HandlerResult:
 
 
 HANDLERS: dict[str, Callable[[dict[str, Any]], HandlerResult]] = {
-    handler.__name__: handler for handler in (grandchild, hoard, sleep, talk_nonsense, leave, fork, limits, well)
+    handler.__name__: handler
+    for handler in (grandchild, hoard, look_on, sleep, talk_nonsense, leave, fork, limits, well)
 }
 
 
 @pytest.fixture(scope="module")
 def keeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keeper]:
-    settings = Settings(home=tmp_path_factory.mktemp("home"), conninfo=None)
+    keeper = begin_keeper(tmp_path_factory.mktemp("home"))
+    yield keeper
+    keeper.close()
+
+
+def begin_keeper(home: Path) -> Keeper:
+    settings = Settings(home=home, conninfo=None)
 
     class Handlers(EventHandlerRegistry):
         def candidates(self, *_: object, **__: object) -> list[Any]:
             return [type("Handler", (), {"name": name, "handler": handler}) for name, handler in HANDLERS.items()]
 
-    keeper = Keeper(prepare, Cell(settings, DATABASE, Handlers()).serve, list)
-    yield keeper
-    keeper.close()
+    return Keeper(prepare, Cell(settings, DATABASE, Handlers()).serve, list)
 
 
 @pytest.fixture
 def run(keeper: Keeper, tmp_path: Path) -> Callable[..., tuple[str, str]]:
+    return runs(keeper, tmp_path)
+
+
+def runs(keeper: Keeper, tmp_path: Path) -> Callable[..., tuple[str, str]]:
     """Run a handler, or a Lua text, in a cell; returns the outcome and what it said or died of."""
     policy = Settings(home=tmp_path, conninfo=None).policy
     runner = ConfinedRunner(keeper, 1024 * 1024, lambda: policy, lambda _: False)
@@ -155,6 +170,18 @@ def test_a_run_that_fills_the_memory_is_killed_before_the_host_is_full(run: Call
     code, said = run("hoard")
     assert code == "e"
     assert "its process was killed" in said
+
+
+def test_what_the_processor_held_when_the_keeper_began_is_not_held_against_a_run(tmp_path: Path) -> None:
+    large = b"x" * (320 * 1024 * 1024)
+    keeper = begin_keeper(tmp_path)
+    try:
+        keeper.start()
+        assert runs(keeper, tmp_path)("look_on") == ("a", "")
+        assert runs(keeper, tmp_path)("hoard")[0] == "e"
+    finally:
+        keeper.close()
+    assert large
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ _START_SECONDS = 5.0
 _BURIAL_SECONDS = 5.0
 _TRIES = 3  # to find a cell that lives
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_MEMORY_BESIDE = 256 * 1024 * 1024  # what a cell may hold beside its Lua runtime
+_MEMORY_BESIDE = 256 * 1024 * 1024  # what a cell may come to hold beside its Lua runtime
 
 
 class Died(Exception):
@@ -107,6 +107,8 @@ class _Held:
         if not message:
             raise OSError("the keeper of the cells is gone")
         self._number = STATUS.unpack(message)[0]
+        # The processor's own memory as the keeper was forked from it: a cell's share of that says nothing of its run.
+        self._born_with = self._private_bytes()
 
     def begin(self, request: bytes) -> bool:
         """Hand the request over; whether the cell has read it."""
@@ -128,7 +130,7 @@ class _Held:
             if cancelled.is_set():
                 self._kill()
                 raise Overran(Outcome.TIMEOUT, "the run was given up, and its process with it")
-            if self._private_bytes() > memory:
+            if self._private_bytes() - self._born_with > memory:
                 self._kill()
                 raise Overran(Outcome.MEMORY, f"it took more than {memory >> 20} MB; {suspects.KILLED}")
         self._stream.settimeout(_BURIAL_SECONDS)
@@ -141,7 +143,7 @@ class _Held:
         raise Died(f"{_DIED}: {self._end()}")
 
     def _private_bytes(self) -> int:
-        """What it holds in memory, but for files: with what it was born with, some 50 MB."""
+        """What it holds in memory, but for files."""
         try:
             resident, shared = Path(f"/proc/{self._number}/statm").read_text().split()[1:3]
         except OSError:
