@@ -85,17 +85,26 @@ class Cursor:
     transaction has its number before the row has its seq (trigger
     hook_events_wake), so once every transaction that is older than a mark has
     ended, one pass from the old floor sees all that lies below the mark.
+    A pass reads everything that had been reached when it began; beyond that
+    it leaves out what other lanes have just read and hold locked.
     """
 
     position: int = 0
     floor: int = 0
     reached: int = 0
+    _pass_reads_to: int = 0
     _mark: tuple[int, int] | None = None  # a position, and a transaction that began after it was reached
     _candidate: int | None = None
 
-    def start_pass(self) -> None:
-        """Go back to the floor."""
-        self.position = self.floor
+    def start_pass(self, reached: int) -> None:
+        """Go back to the floor; `reached` is the highest seq that any lane has read."""
+        marked = self._mark[0] if self._mark is not None else 0
+        self.position, self._pass_reads_to = self.floor, max(reached, self.reached, marked, self._candidate or 0)
+
+    def skip(self, reached: int) -> None:
+        """Go on behind what another lane has read, unless this pass has yet to see it."""
+        if self.position >= self._pass_reads_to:
+            self.position = max(self.position, reached)
 
     def ended_before(self, xmin: int) -> None:
         """This pass began when no transaction older than `xmin` was running."""
@@ -172,7 +181,8 @@ class Claims:
         in a slot are no more than there are free ones. Does not commit.
         """
         due_limit = max(limit // 10, 1)
-        starts_pass = self._starts_pass(now)
+        starts_pass = self._starts_pass(now, reached)
+        self._cursor.skip(reached)
         reached = max(reached, self._cursor.reached)
         marks = reached > self._cursor.floor and self._cursor.wants_mark and now >= self._mark_at
         with self._connection.pipeline():
@@ -192,13 +202,13 @@ class Claims:
             self._mark_at = now + _MARK_SECONDS
         return claim
 
-    def _starts_pass(self, now: float) -> bool:
+    def _starts_pass(self, now: float, reached: int) -> bool:
         full = now >= self._full_pass_at
         if full:
             self._cursor.restart(waiting.floor(self._connection))
             self._full_pass_at = now + FULL_PASS_SECONDS
         if full or now >= self._pass_ends:
-            self._cursor.start_pass()
+            self._cursor.start_pass(reached)
             self._pass_ends = now + PASS_SECONDS
             return True
         return False

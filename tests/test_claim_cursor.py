@@ -1,0 +1,75 @@
+"""Where lanes read on: behind what another lane holds, and never past what a pass has yet to see."""
+
+from __future__ import annotations
+
+import pytest
+
+from hook_event_processor.store import arrays
+from hook_event_processor.store.claim import FULL_PASS_SECONDS, PASS_SECONDS, Claims, Cursor
+from hook_event_processor.store.database import Database
+
+pytestmark = pytest.mark.store
+INSERT = "INSERT INTO hook_events (source, action) SELECT 'task', 'done' FROM generate_series(1, %s) RETURNING seq"
+
+
+def test_a_cursor_goes_on_behind_what_another_has_read() -> None:
+    cursor = Cursor()
+    cursor.skip(1000)
+    cursor.advance(2000, to_the_end=False)
+    cursor.skip(1500)
+    assert cursor.position == 2000
+
+
+def test_a_pass_reads_all_that_had_been_reached_when_it_began() -> None:
+    cursor = Cursor()
+    cursor.start_pass(reached=1000)
+    cursor.skip(3000)
+    assert cursor.position == 0
+    cursor.advance(999, to_the_end=False)
+    cursor.skip(3000)
+    assert cursor.position == 999
+    cursor.advance(1500, to_the_end=False)
+    cursor.skip(3000)
+    assert cursor.position == 3000
+
+
+def test_the_floor_rises_to_what_a_whole_pass_has_read_though_the_lane_that_marked_it_has_ended() -> None:
+    cursor = Cursor()
+    cursor.mark(1000, xid=5)  # which another lane had reached
+    cursor.start_pass(reached=200)  # and is gone
+    cursor.ended_before(6)
+    cursor.advance(200, to_the_end=False)
+    cursor.skip(5000)
+    assert (cursor.position, cursor.floor) == (200, 0)
+    cursor.advance(1000, to_the_end=False)
+    assert cursor.floor == 1000
+
+
+def _fresh(claims: Claims, now: float, reached: int = 0) -> list[int]:
+    return [row.seq for row in claims.take(10, 0, now, reached).fresh]
+
+
+def test_lanes_share_a_backlog_and_a_pass_finds_what_was_let_go_and_what_came_late(database: Database) -> None:
+    with (
+        database.session("first") as first,
+        database.session("second") as second,
+        database.session("late") as late,
+        database.session("tests") as connection,
+    ):
+        for session in (first, second):
+            arrays.register(session)
+            session.autocommit = False
+        late.autocommit = False
+        unborn = [row[0] for row in late.execute(INSERT, (1,))]
+        seqs = [row[0] for row in connection.execute(INSERT, (60,))]
+        one, other = Claims(first, 1_000), Claims(second, 1_000)
+        assert _fresh(one, 100.0) == seqs[:10]
+        assert _fresh(other, 100.0, one.reached) == seqs[10:20], "the first claim of all is a pass"
+        assert _fresh(one, 100.1, other.reached) == seqs[20:30]
+        assert _fresh(other, 100.1, one.reached) == seqs[30:40]
+        first.rollback()
+        late.commit()
+        again = 100.0 + PASS_SECONDS + 1.0
+        assert again < 100.0 + FULL_PASS_SECONDS
+        assert _fresh(other, again, one.reached) == unborn + seqs[:9]
+        assert other.floor < unborn[0]
