@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from hook_event_processor.store.processors import FRESH_SECONDS
-from hook_event_processor.telemetry.findings import Finding
+from hook_event_processor.telemetry.findings import Finding, of_threads
 
 # Seconds after which a part of the processor counts as standing still; and
 # after which it no longer counts as alive, and systemd is to restart it:
@@ -55,9 +55,7 @@ def judge(facts: Facts) -> list[Finding]:
 
 def _findings(facts: Facts) -> Iterator[Finding]:
     limit = STILL_SECONDS if facts.away is None else RESTART_SECONDS  # trying to connect takes its time
-    for part, seconds in facts.still.items():
-        if seconds > limit:
-            yield Finding(part, round(seconds, 1), limit, f"{part} has stood still for {seconds:.0f} s")
+    yield from of_threads(facts.still, limit)
     if facts.away is not None and facts.away > AWAY_SECONDS:
         meaning = f"the database has been away for {facts.away:.0f} s"
         yield Finding("database", round(facts.away, 1), AWAY_SECONDS, meaning)

@@ -14,13 +14,10 @@ from hook_event_processor.processor.health import AWAY_SECONDS, Facts, document,
 from hook_event_processor.processor.health_file import ProcessorFile
 from hook_event_processor.settings import Settings
 from hook_event_processor.store import processors
-from hook_event_processor.telemetry.findings import in_a_line
+from hook_event_processor.telemetry.findings import Alarm, in_a_line
 
 if TYPE_CHECKING:
     from hook_event_processor.service.machinery import Machinery
-
-
-logger = logging.getLogger("Health")
 
 
 class Condition:
@@ -31,7 +28,7 @@ class Condition:
         self._settings = settings
         self._node = node
         self.file = file
-        self._wrong: set[str] = set()
+        self._alarm = Alarm(logging.getLogger("Health"))
         self.draining = False
 
     def facts(self) -> Facts:
@@ -56,15 +53,9 @@ class Condition:
         """How it is, where that is not as it should be, and what it does, in a line; what changes is told at once."""
         facts = self.facts()
         findings = judge(facts)
-        wrong = {finding.fact: finding for finding in findings if not finding.is_healthy}
-        changes = wrong.keys() != self._wrong
+        changes = self._alarm.changes(findings)
         self.file.tell(facts, at_once=changes)
         if changes:
-            if new := wrong.keys() - self._wrong:
-                logger.warning("unhealthy: %s", in_a_line(wrong[fact] for fact in sorted(new)))
-            elif not wrong:
-                logger.info("healthy again")
-            self._wrong = set(wrong)
             self._machinery.housekeeping.hurry()
         told = in_a_line(findings)
         return f"{told}; {self._activity()}" if told else self._activity()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +17,33 @@ class Finding:
     limit: float | None
     meaning: str
     is_healthy: bool = False
+
+
+def of_threads(still: Mapping[str, float], limit: float) -> Iterator[Finding]:
+    """The threads that have stood `still` for longer than so many seconds."""
+    for part, seconds in still.items():
+        if seconds > limit:
+            yield Finding(part, round(seconds, 1), limit, f"{part} has stood still for {seconds:.0f} s")
+
+
+class Alarm:
+    """Says in the log what has become wrong, once each, and when all is well again."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._wrong: frozenset[str] = frozenset()
+
+    def changes(self, findings: Iterable[Finding]) -> bool:
+        """Whether other facts are wrong now than the last time."""
+        wrong = {finding.fact: finding for finding in findings if not finding.is_healthy}
+        if wrong.keys() == self._wrong:
+            return False
+        if new := wrong.keys() - self._wrong:
+            self._logger.warning("unhealthy: %s", in_a_line(wrong[fact] for fact in sorted(new)))
+        elif not wrong:
+            self._logger.info("healthy again")
+        self._wrong = frozenset(wrong)
+        return True
 
 
 def is_healthy(findings: Iterable[Finding]) -> bool:

@@ -22,7 +22,7 @@ from hook_event_processor.settings import Settings
 from hook_event_processor.stop import Stop
 from hook_event_processor.store.database import Database
 from hook_event_processor.telemetry import journal
-from hook_event_processor.telemetry.findings import in_a_line
+from hook_event_processor.telemetry.findings import Alarm, in_a_line
 from hook_event_processor.telemetry.watchdog import Progress, Watchdog
 from hook_event_processor.watchers import kinds
 from hook_event_processor.watchers.check import rfc3339
@@ -78,7 +78,7 @@ class Daemon:
         self._watchdog = Watchdog()
         self._folder = settings.home / "watchers"
         self._locks = TypeLocks(self._folder, settings.host)
-        self._wrong: set[str] = set()
+        self._alarm = Alarm(logger)
         self._health_at = 0.0
 
     def run(self) -> int:
@@ -184,14 +184,8 @@ class Daemon:
         """Say it to systemd; to the file and the database every few seconds, and at once when it changes."""
         facts = self._facts()
         findings = health.judge(facts)
-        wrong = {finding.fact: finding for finding in findings if not finding.is_healthy}
-        changes = wrong.keys() != self._wrong
+        changes = self._alarm.changes(findings)
         if changes:
-            if new := wrong.keys() - self._wrong:
-                logger.warning("unhealthy: %s", in_a_line(wrong[fact] for fact in sorted(new)))
-            elif not wrong:
-                logger.info("healthy again")
-            self._wrong = set(wrong)
             self._sender.hurry()
         if changes or time.monotonic() >= self._health_at:
             self._health_file.write(facts)

@@ -14,7 +14,7 @@ from typing import Any
 
 from hook_event_processor.store.hosts import ALL
 from hook_event_processor.telemetry import health_file
-from hook_event_processor.telemetry.findings import Finding
+from hook_event_processor.telemetry.findings import Finding, of_threads
 from hook_event_processor.telemetry.health_file import SUFFIX, HealthFile
 from hook_event_processor.watchers import kinds
 
@@ -61,9 +61,7 @@ def judge(facts: Facts) -> list[Finding]:
 
 def _findings(facts: Facts) -> Iterator[Finding]:
     limit = STILL_SECONDS if facts.away is None else RESTART_SECONDS  # trying to connect takes its time
-    for part, seconds in facts.still.items():
-        if seconds > limit:
-            yield Finding(part, round(seconds, 1), limit, f"{part} has stood still for {seconds:.0f} s")
+    yield from of_threads(facts.still, limit)
     if facts.away is not None and facts.away > AWAY_SECONDS:
         meaning = f"the database has been away for {facts.away:.0f} s: {facts.spooled:,} events wait on the disk"
         yield Finding("database", round(facts.away, 1), AWAY_SECONDS, meaning)
