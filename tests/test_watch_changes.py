@@ -85,6 +85,26 @@ def test_a_directory_that_comes_later_or_anew_is_watched_from_then_on(watch: Wat
         await_told(told, "tree", lambda: shutil.rmtree(tree))
 
 
+def test_a_directory_that_is_replaced_by_one_with_its_inode_is_watched_from_then_on(
+    watch: Watch, tmp_path: Path
+) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    told = watch(deep=("tree",), tree=tree, marker=tmp_path / "marker")
+    settled(told, tmp_path / "marker")
+    wait_for(lambda: _is_told_of_below(told, tree), 10)
+    for _ in range(20):  # somebody else may be given it
+        inode = tree.stat().st_ino
+        shutil.rmtree(tree)
+        tree.mkdir()
+        if tree.stat().st_ino == inode:
+            break
+    else:
+        pytest.skip("this file system gives every directory an inode of its own")
+    wait_for(lambda: _is_quiet(told), 10)
+    wait_for(lambda: _is_told_of_below(told, tree), 10)
+
+
 def _is_quiet(told: set[str]) -> bool:
     told.clear()
     time.sleep(0.6)  # three of inotify's steps

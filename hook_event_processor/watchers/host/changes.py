@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -20,6 +21,7 @@ _STEP_MS = 200  # between two looks at what inotify has said; whoever is told wa
 _LOOK_MS = 1000
 _REFRESH_SECONDS = 20.0  # directories that came or were replaced without a word are found again
 _RETRY_SECONDS = 60.0
+_MODIFIED = 2  # as watchfiles counts: neither added nor deleted
 
 # A directory with its device and inode: another one may come to be at its place.
 _Seen = tuple[str, int, int]
@@ -95,8 +97,8 @@ class Changes(Generic[Who]):
         self._wanted = wanted
         self.refresh()
 
-    def refresh(self) -> None:
-        """Find out anew which of the paths are directories."""
+    def refresh(self, replaced: Collection[str] = ()) -> None:
+        """Find out anew which of the paths are directories; what is at `replaced` now is not what was there."""
         with self._lock:
             self._tree = _Tree((who, paths, recursive) for who, (paths, recursive) in self._wanted.items())
             for recursive, directories in ((False, self._tree.flat), (True, self._tree.deep)):
@@ -104,7 +106,7 @@ class Changes(Generic[Who]):
                     self._eyes[recursive] = _Eyes(self, recursive)
                     self._eyes[recursive].start()
             for eyes in self._eyes.values():
-                eyes.refresh_soon()
+                eyes.refresh_soon(replaced)
 
     def stop(self) -> None:
         self.stopping.set()
@@ -112,11 +114,13 @@ class Changes(Generic[Who]):
     def directories(self, recursive: bool) -> set[str]:
         return self._tree.deep if recursive else self._tree.flat
 
-    def changed(self, paths: Collection[str]) -> None:
+    def changed(self, changes: Collection[tuple[int, str]]) -> None:
         tree = self._tree
+        paths = {path for _, path in changes}
         self._say(set().union(*(tree.told(path) for path in paths)))
-        if any(tree.is_directory(path) for path in paths):
-            self.refresh()
+        directories = {path for path in paths if tree.is_directory(path)}
+        if directories:
+            self.refresh({path for change, path in changes if change != _MODIFIED and path in directories})
 
     def came(self, directories: set[str]) -> None:
         if directories:
@@ -137,6 +141,7 @@ class _Eyes(threading.Thread, Generic[Who]):
         self._recursive = recursive
         self._notify: RustNotify | None = None
         self._seen: frozenset[_Seen] = frozenset()
+        self._replaced: SimpleQueue[str] = SimpleQueue()
         self._refresh_at = self._retry_at = 0.0
         self._fault = ""
 
@@ -151,17 +156,20 @@ class _Eyes(threading.Thread, Generic[Who]):
                 self._look(self._notify, _LOOK_MS)
         self._close()
 
-    def refresh_soon(self) -> None:
-        """Find out what there is to watch before the next look."""
+    def refresh_soon(self, replaced: Collection[str]) -> None:
+        """Find out what there is to watch before the next look; `replaced` may have the inodes of what was there."""
+        for path in replaced:
+            self._replaced.put(path)
         self._refresh_at = 0.0
 
     def _look(self, notify: RustNotify, timeout_ms: int) -> None:
         found = notify.watch(_STEP_MS, _STEP_MS // 2, timeout_ms, self._changes.stopping)
         if isinstance(found, set):
-            self._changes.changed({path for _, path in found})
+            self._changes.changed(found)
 
     def _refresh(self) -> None:
         """Watch what is there now, if that is something else than before."""
+        self._forget_replaced()
         seen = frozenset(_seen(self._changes.directories(self._recursive)))
         if seen == self._seen and monotonic() < self._retry_at:
             return
@@ -176,6 +184,10 @@ class _Eyes(threading.Thread, Generic[Who]):
         self._close()
         self._notify, self._seen = new, seen
         self._changes.came(came)
+
+    def _forget_replaced(self) -> None:
+        replaced = {self._replaced.get_nowait() for _ in range(self._replaced.qsize())}
+        self._seen = frozenset(one for one in self._seen if one[0] not in replaced)
 
     def _opened(self, paths: Sequence[str]) -> RustNotify | None:
         # Memory that only those take who have files to watch. The class itself, for its paths cannot be changed.
