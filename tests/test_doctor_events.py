@@ -115,10 +115,11 @@ def test_types_that_nothing_is_for_are_noted_until_a_hook_is(
     with running(clinic.database, tmp_path):
         insert(connection, "stray.cat", count=3)
         insert(connection, "stray.dog", '{"stack": "kennel"}')
+        insert(connection, "hook.failed", metadata='{"origin": {"component": "processor"}}')
         wait_for(lambda: all_processed(connection), 20)
     cat, dog = clinic.findings("events", "unrouted")
     assert cat["what"] == "3 events stray.cat in the last day"
-    assert dog["what"] == "1 events stray.dog of the stack kennel in the last day"
+    assert dog["what"] == "1 event stray.dog of the stack kennel in the last day"
     _add(hep, tmp_path, "cats", "stray.*", "return true")
     assert clinic.findings("events", "unrouted") == []
 

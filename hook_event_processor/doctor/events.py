@@ -71,7 +71,7 @@ def _unrouted(subject: Subject) -> Iterator[Finding]:
         of_stack = f" of the stack {kind.stack}" if kind.stack else ""
         yield Finding(
             UNROUTED,
-            f"{kind.count:,} events {event_type}{of_stack} in the last day",
+            f"{kind.count:,} {'event' if kind.count == 1 else 'events'} {event_type}{of_stack} in the last day",
             (
                 f"hep hook add FILE --event {shlex.quote(event_type)}  # one of yours; hep hook new makes one",
                 f"hep events show {kind.example}",

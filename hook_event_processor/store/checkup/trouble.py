@@ -67,12 +67,14 @@ WITH newest AS (
 SELECT v.source, v.action, v.stack, count(*) AS count, (array_agg(v.id ORDER BY x.id DESC))[1] AS example
 FROM newest x JOIN events v ON v.id = x.event_id
 WHERE v.created_at > now() - interval '1 day'
+  -- What a processor or a daemon tells of itself need not be for anybody.
+  AND coalesce(v.metadata #>> '{origin,component}', '') NOT IN ('processor', 'watcher')
 GROUP BY v.source, v.action, v.stack ORDER BY count DESC, v.source, v.action LIMIT 100
 """
 
 
 def unrouted(connection: Connection, handler: str) -> list[Unrouted]:
-    """What the unknown handler has served in the last day, the most frequent first."""
+    """What the unknown handler has served in the last day, the most frequent first; none of a processor's or a daemon's own."""
     with connection.cursor(row_factory=class_row(Unrouted)) as cursor:
         return cursor.execute(_UNROUTED, {"handler": handler, "limit": COUNT_LIMIT}).fetchall()
 
