@@ -74,7 +74,7 @@ GROUP BY v.source, v.action, v.stack ORDER BY count DESC, v.source, v.action LIM
 
 
 def unrouted(connection: Connection, handler: str) -> list[Unrouted]:
-    """What the unknown handler has served in the last day, the most frequent first; none of a processor's or a daemon's own."""
+    """What the unknown handler has served in the last day, the most frequent first; no events of the product's own."""
     with connection.cursor(row_factory=class_row(Unrouted)) as cursor:
         return cursor.execute(_UNROUTED, {"handler": handler, "limit": COUNT_LIMIT}).fetchall()
 
