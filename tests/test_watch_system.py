@@ -176,6 +176,7 @@ def test_memory_is_percent_used_and_says_what_is_available(machine: Proc) -> Non
     assert watched.look() == []  # only what is above was asked for
 
 
+@pytest.mark.alone  # others take and give memory, too
 def test_memory_that_a_process_takes() -> None:
     hog = "import sys; x = bytearray(256 << 20); x[::4096] = b'x' * len(x[::4096]); print(flush=True); sys.stdin.read()"
     watched = Watched("memory", threshold=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from hook_event_processor.processor.health_file import ProcessorFile
 from hook_event_processor.processor.hooks import HookRunner
 from hook_event_processor.processor.housekeeping import Housekeeping
 from hook_event_processor.processor.lane import Lane, Parts
+from hook_event_processor.processor.lease_recording import LeaseRecorder
 from hook_event_processor.processor.leases import Leases
 from hook_event_processor.processor.lookout import Lookout
 from hook_event_processor.processor.outage import Outage
@@ -57,6 +59,8 @@ class Machinery:
 
     def __init__(self, settings: Settings, database: Database, node: str, handlers: EventHandlerRegistry) -> None:
         self._settings = settings
+        self._database = database
+        self._node = node
         self._handlers = handlers
         self._registry = Registry()
         self._floors = Floors()
@@ -71,16 +75,19 @@ class Machinery:
         self.keeper = Keeper(cell.prepare, cells.serve, journal.descriptors)
         origin = {"host": socket.gethostname(), "instance": settings.instance, "version": own_version()}
         policy = RetryPolicy(settings.max_retry_count, settings.retry_delay, settings.retry_max_delay)
-        attempts = Attempts(policy, origin, OwnEvents(origin) if settings.own_events else None)
-        self.quarantine = Quarantine(node, attempts)
+        self._attempts = Attempts(policy, origin, OwnEvents(origin) if settings.own_events else None)
+        self._paces = Paces()
+        self._report = Report(self.metrics, self.run_log, self._paces)
         self._make_executors()
-        paces = Paces()
-        report = Report(self.metrics, self.run_log, paces)
-        self._make_workers(database, node, attempts, paces, report)
-        self._make_quarantine(database, node, attempts, paces, report)
+        self._make_lookout()
+        self.leases = self._leases(self._slots_with_room(), self.slots, self.lookout.slots_freed)
+        self._make_quarantine()
+        self._make_lanes()
         told = ProcessorFile(run_directory(settings), database, node, settings.instance)
         self.condition = Condition(self, settings, node, told)
-        self.housekeeping = Housekeeping(database, report, self.outage, self.condition.describe, self._floors, settings)
+        self.housekeeping = Housekeeping(
+            database, self._report, self.outage, self.condition.describe, self._floors, settings
+        )
 
     def _make_executors(self) -> None:
         settings = self._settings
@@ -93,71 +100,72 @@ class Machinery:
         self.slots = Executor("worker", settings.workers, lambda: self._start_run(for_slots), self.in_flight.workers)
         self.cells = Executor("cell", CELLS, self._start_confined, self.in_flight.apart)
 
-    def _make_workers(self, database: Database, node: str, attempts: Attempts, paces: Paces, report: Report) -> None:
-        settings = self._settings
+    def _make_lookout(self) -> None:
         self.lookout = Lookout(
-            database,
+            self._database,
             self.outage,
-            poll_interval=settings.poll_interval,
-            may_listen=settings.listen,
+            poll_interval=self._settings.poll_interval,
+            may_listen=self._settings.listen,
             floors=self._floors,
             free_slots=lambda: self.leases.free > 0,
             reload=self._reload,
             full_pass=self._full_pass,
             paused=lambda: self._registry.pauses.everything,
         )
-        self.leases = Leases(
-            database,
-            node,
-            self._slots_with_room(),
-            self.slots,
-            attempts,
-            report,
-            self.outage,
-            slots_freed=self.lookout.slots_freed,
-            due_in=self.lookout.due_in,
-            may_prepare=lambda: self.lookout.may_prepare,
-        )
-        parts = Parts(
-            settings,
-            database,
-            node,
-            lambda: self._registry,
-            self.chunks,
-            self.leases,
-            self.quarantine,
-            self.lookout,
-            attempts,
-            paces,
-            report,
-            self.outage,
-            self._floors,
-        )
-        self.lanes = [Lane(f"{LANE_ROLE} {number}", parts) for number in range(1, settings.lanes + 1)]
 
-    def _make_quarantine(self, database: Database, node: str, attempts: Attempts, paces: Paces, report: Report) -> None:
-        settings = self._settings
-        self.quarantine.leases = Leases(
-            database,
-            node,
-            ROOM,
-            self.cells,
-            attempts,
-            report,
+    def _leases(
+        self, slots: int, executor: Executor, slots_freed: Callable[[], None], recorder: LeaseRecorder | None = None
+    ) -> Leases:
+        return Leases(
+            self._database,
+            self._node,
+            slots,
+            executor,
+            self._attempts,
+            self._report,
             self.outage,
-            slots_freed=lambda: None,
+            slots_freed=slots_freed,
             due_in=self.lookout.due_in,
             may_prepare=lambda: self.lookout.may_prepare,
-            recorder=self.quarantine.recorder,
+            recorder=recorder,
         )
+
+    def _make_quarantine(self) -> None:
+        settings = self._settings
+        self.quarantine = Quarantine(self._node, self._attempts)
+        self.quarantine.leases = self._leases(ROOM, self.cells, lambda: None, self.quarantine.recorder)
         self.adoption = Adoption(
             run_directory(settings) / "in-flight",
-            database,
+            self._database,
             self.quarantine,
             self.keeper,
             settings.max_payload_size,
-            lambda: None if self._registry.pauses.everything else Sorter(self._registry, paces, self.leases.slots),
+            self._sorter,
         )
+
+    def _sorter(self) -> Sorter | None:
+        """What sorts an adopted event; None while everything is paused."""
+        if self._registry.pauses.everything:
+            return None
+        return Sorter(self._registry, self._paces, self.leases.slots)
+
+    def _make_lanes(self) -> None:
+        parts = Parts(
+            settings=self._settings,
+            database=self._database,
+            node=self._node,
+            registry=lambda: self._registry,
+            executor=self.chunks,
+            leases=self.leases,
+            quarantine=self.quarantine,
+            lookout=self.lookout,
+            attempts=self._attempts,
+            paces=self._paces,
+            report=self._report,
+            outage=self.outage,
+            floors=self._floors,
+        )
+        self.lanes = [Lane(f"{LANE_ROLE} {number}", parts) for number in range(1, self._settings.lanes + 1)]
 
     def _start_confined(self) -> ConfinedRunner:
         return ConfinedRunner(
