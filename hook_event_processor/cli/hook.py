@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hook_event_processor.cli.audit import add_reason
@@ -148,8 +149,8 @@ def _tell_uses(stored: KnownHook, definition: Definition, missing: list[Use]) ->
 
 def list_hooks(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.hook_reports import enabled_word, hook_document, set_text
-    from hook_event_processor.cli.output import counted, document, line, local_time, table
+    from hook_event_processor.cli.hook_reports import hook_document
+    from hook_event_processor.cli.output import document, line
     from hook_event_processor.store.hooks import known_hooks
     from hook_event_processor.store.suspects import deadly_hooks
 
@@ -161,31 +162,39 @@ def list_hooks(arguments: argparse.Namespace, settings: Settings) -> int:
     elif not known:
         line("No hooks" + (f" of the stack {arguments.stack}" if arguments.stack else "") + ".")
     else:
-        with_set = any(hook.params for hook in known)
-        headers = ("Name", "Event Type", "Stack", *("Set",) * with_set, "Priority", "Status", "Kind", "Version", "Runs")
-        rows = [
-            (
-                hook.name,
-                ", ".join(hook.event_types),
-                hook.stack or "-",
-                *(set_text(hook),) * with_set,
-                str(hook.priority),
-                enabled_word(hook, apart),
-                hook.kind,
-                str(hook.version),
-                f"{hook.run_count:,}",
-                local_time(hook.last_run),
-            )
-            for hook in known
-        ]
-        table(
-            (*headers, "Last Run"),
-            rows,
-            right=("Priority", "Version", "Runs"),
-            wrapped=("Name", "Event Type", "Stack", "Set"),
-        )
-        line(counted(len(known), "hook"))
+        _show_hooks(known, apart)
     return 0
+
+
+def _show_hooks(known: Sequence[KnownHook], apart: Collection[int]) -> None:
+    """A table of hooks; `apart` has the ids of those that run in processes of their own."""
+    from hook_event_processor.cli.hook_reports import enabled_word, set_text
+    from hook_event_processor.cli.output import counted, line, local_time, table
+
+    with_set = any(hook.params for hook in known)
+    headers = ("Name", "Event Type", "Stack", *("Set",) * with_set, "Priority", "Status", "Kind", "Version", "Runs")
+    rows = [
+        (
+            hook.name,
+            ", ".join(hook.event_types),
+            hook.stack or "-",
+            *(set_text(hook),) * with_set,
+            str(hook.priority),
+            enabled_word(hook, apart),
+            hook.kind,
+            str(hook.version),
+            f"{hook.run_count:,}",
+            local_time(hook.last_run),
+        )
+        for hook in known
+    ]
+    table(
+        (*headers, "Last Run"),
+        rows,
+        right=("Priority", "Version", "Runs"),
+        wrapped=("Name", "Event Type", "Stack", "Set"),
+    )
+    line(counted(len(known), "hook"))
 
 
 def enable(arguments: argparse.Namespace, settings: Settings) -> int:

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
+from typing import Any
 
 from hook_event_processor.watchers.check import Definition, Kind, WatcherRefused
 
@@ -44,6 +45,23 @@ def read(
     for condition in conditions:
         if condition not in of_type.conditions:
             raise WatcherRefused(f"a {type_name} watcher has no condition {condition!r}; it has {known}")
+    if interval is not None and not _MIN_INTERVAL <= interval <= 86_400:
+        raise WatcherRefused(f"the interval is {interval:g} s: it takes {_MIN_INTERVAL} s to one day")
+    definition = Definition(
+        id=identifier,
+        type=type_name,
+        conditions=tuple(conditions) or (next(iter(of_type.conditions)),),
+        options=_parsed(of_type, options),
+        interval=interval or of_type.interval,
+        name=name,
+        stack=stack,
+    )
+    of_type.validate(definition)
+    return definition
+
+
+def _parsed(of_type: Kind, options: Mapping[str, str]) -> Mapping[str, Any]:
+    """The options' values. Raises WatcherRefused."""
     parsed = {}
     for option, text in options.items():
         if option not in of_type.options:
@@ -52,24 +70,12 @@ def read(
             parsed[option] = of_type.options[option].parse(text)
         except ValueError:
             raise WatcherRefused(
-                f"{_flag(option)} is {text!r}: a {type_name} watcher takes {of_type.options[option].takes}"
+                f"{_flag(option)} is {text!r}: a {of_type.name} watcher takes {of_type.options[option].takes}"
             ) from None
     missing = [_flag(option) for option, spec in of_type.options.items() if spec.required and option not in parsed]
     if missing:
-        raise WatcherRefused(f"a {type_name} watcher needs {' and '.join(missing)}")
-    if interval is not None and not _MIN_INTERVAL <= interval <= 86_400:
-        raise WatcherRefused(f"the interval is {interval:g} s: it takes {_MIN_INTERVAL} s to one day")
-    definition = Definition(
-        id=identifier,
-        type=type_name,
-        conditions=tuple(conditions) or (next(iter(of_type.conditions)),),
-        options=parsed,
-        interval=interval or of_type.interval,
-        name=name,
-        stack=stack,
-    )
-    of_type.validate(definition)
-    return definition
+        raise WatcherRefused(f"a {of_type.name} watcher needs {' and '.join(missing)}")
+    return parsed
 
 
 def refusal(of_type: Kind, flag: str) -> str:
