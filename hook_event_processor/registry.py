@@ -107,7 +107,7 @@ def _translated(glob: str) -> Iterable[str]:
 class Hook:
     """What runs for an event: a Lua hook, or a Python handler with its row.
 
-    `code` is the Lua program (lua.runtime.Program), or the callable. A pure hook's effects all lie in
+    `code` is the Lua program (lua.program.Program), or the callable. A pure hook's effects all lie in
     the transaction that acknowledges its event. Times are in seconds.
     """
 

@@ -221,7 +221,10 @@ ON CONFLICT DO NOTHING
 
 
 def insert_events(connection: Connection, ids: Sequence[str], bodies: Sequence[str]) -> int:
-    """Insert events in their order, each once; returns how many were new. `bodies` are JSON, as watchers.envelope's."""
+    """Insert events in their order, each once; returns how many were new.
+
+    `bodies` are JSON, as watchers.daemon.envelope makes it.
+    """
     return connection.execute(_INSERT_EVENTS, (list(ids), list(bodies))).rowcount
 
 
