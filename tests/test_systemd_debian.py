@@ -56,6 +56,19 @@ def asked(box: Box, statement: str) -> str:
     return box.finished("su", "-", "postgres", "-c", f'psql -XAtq hep -c "{statement}"').stdout.strip()
 
 
+def end_what_holds_a_lock(box: Box) -> None:
+    """Find a superuser's session that locks the table, and end it, by the commands that the page has for that."""
+    lock = "BEGIN; LOCK TABLE hook_events IN SHARE MODE; SELECT pg_sleep(600)"
+    box.run("systemd-run", "--quiet", "--collect", "su", "-", "postgres", "-c", f'psql hep -c "{lock}"')
+    holder = "SELECT pid FROM pg_locks WHERE relation = 'hook_events'::regclass AND mode = 'ShareLock' AND granted"
+    await_until(lambda: asked(box, holder), 20, "the table is locked")
+    pid = asked(box, holder)
+    said = box.shell(f"cd {REPOSITORY}\n" + block("# Who has been in a transaction").replace("12345", pid))
+    assert re.search(rf"^ *{pid} \| postgres +\| psql ", said, re.MULTILINE), "the session is shown"
+    assert re.search(rf"^ *{pid} \| ShareLock +\| t$", said, re.MULTILINE), "the lock is shown"
+    await_until(lambda: asked(box, holder) == "", 20, "the lock is gone")
+
+
 def test_the_page_leads_from_debians_postgresql_to_roles_a_dump_and_a_reboot(debian: Box) -> None:
     debian.shell(block("su - postgres -c \"psql -c 'CREATE ROLE hep LOGIN'"))
     refused = debian.finished("bash", "-c", block("DATABASE_URL='postgresql:///hep?host=/run/postgresql'"))
@@ -64,6 +77,7 @@ def test_the_page_leads_from_debians_postgresql_to_roles_a_dump_and_a_reboot(deb
     said = debian.shell(f"{function}hep db migrate; hep db check; {INSTALLED}/bin/hep install")
     assert "processing" in said.splitlines()[-1]
     assert "task.failed" in debian.shell(function + block('hep db psql -c "INSERT'))
+    end_what_holds_a_lock(debian)
 
     debian.run("useradd", "--create-home", "alice")
     debian.shell(function + block("hep db roles --print") + "HEP_AS=alice hep db grant hep --host web-1")

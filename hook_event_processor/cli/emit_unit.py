@@ -69,7 +69,7 @@ def emit_unit(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.lines > _MOST_LINES:
         raise UsageError(f"--lines is {arguments.lines}: at most {_MOST_LINES} are taken")
     if journal.stderr_is_the_journal():
-        journal.set_up(settings.log_level)
+        journal.set_up(settings.log_level, _COMPONENT)
     event = _event(event_type, unit, arguments.lines)
     try:
         with _ended_by_sigterm():
