@@ -28,7 +28,7 @@ def open_database(settings: Settings) -> Database:
     if conninfo is None:
         raise StoreUnavailable(
             f"no database: the embedded one in {settings.home} is not running and no other is set;"
-            " start it with ./ops/up or 'hep up', or set DATABASE_URL"
+            " start it with ./ops/up or 'hep up', or set DATABASE_URL, or DB_PASSWORD beside DB_HOST and the like"
         )
     return Database(conninfo, settings.schema)
 
