@@ -10,6 +10,7 @@ from pathlib import Path
 from hook_event_processor.egress import parse_rule
 
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+_LONGEST = timedelta(days=36_500)
 _SPOOL_POLICIES = ("drop_oldest", "drop_newest")
 _SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,62}")
 
@@ -65,14 +66,17 @@ def hosts(text: str) -> tuple[str, ...]:
 def paths(text: str) -> tuple[Path, ...]:
     """absolute paths separated by colons"""
     paths = tuple(Path(path) for path in text.split(":") if path)
-    if not all(path.is_absolute() for path in paths):
+    if not all(path.is_absolute() for path in paths) or "\0" in text:
         raise ValueError
     return paths
 
 
 def path(text: str) -> Path:
     """an absolute path"""
-    return paths(text)[0]
+    path = Path(text)
+    if not path.is_absolute() or "\0" in text:
+        raise ValueError
+    return path
 
 
 def switch(text: str) -> bool:
@@ -117,12 +121,15 @@ def spool_policy(text: str) -> str:
 
 
 def retention(text: str) -> timedelta | None:
-    """a number of hours or days, such as 720h or 30d, or off"""
+    """a number of hours or days, such as 720h or 30d, up to a hundred years; or off"""
     if text.lower() == "off":
         return None
     if not re.fullmatch(r"\d{1,6}[hd]", text, re.ASCII):
         raise ValueError
-    return timedelta(hours=int(text[:-1]) * (24 if text[-1] == "d" else 1))
+    age = timedelta(hours=int(text[:-1]) * (24 if text[-1] == "d" else 1))
+    if age > _LONGEST:  # there is no time before the year 1
+        raise ValueError
+    return age
 
 
 def archive(text: str) -> str:

@@ -146,7 +146,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
 def load(environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> Settings:
     """Read the settings from the environment and from `dotenv` (./.env).
 
-    The environment wins over the file; an empty value counts as not given.
+    The environment wins over the file, with an empty value, too: one that is empty counts as not given.
     Raises SettingsError naming every variable that is wrong and what it accepts.
     """
     values = _merged(os.environ if environ is None else environ, Path(".env") if dotenv is None else dotenv)

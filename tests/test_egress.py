@@ -109,7 +109,18 @@ def test_a_denied_network_holds_what_is_another_way_to_it(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "exa mple.com", "http://example.com", "example.com:0", "a:b", "[::1]:70000", "::1/200", "ü.de"]
+    "text",
+    [
+        "",
+        "exa mple.com",
+        "example.com:65536",
+        "http://example.com",
+        "example.com:0",
+        "a:b",
+        "[::1]:70000",
+        "::1/200",
+        "ü.de",
+    ],
 )
 def test_a_rule_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"port|host"):

@@ -27,6 +27,7 @@ from hook_event_processor.registry import UNKNOWN_HANDLER, Hook, Registry, Route
         ("db.query.slow", "db", "query.slow", True),
         ("PreToolUse/tool_invocation", "PreToolUse", "tool_invocation", True),
         ("PreToolUse/tool_invocation", "PreToolUse", "other", False),
+        ("repository/path/to/file", "repository", "path/to/file", True),
         ("*", "task", "failed", True),
         ("*", "task", "", True),
         ("*/*", "task", "failed", True),

@@ -1,0 +1,135 @@
+"""Settings: what each variable is read as, what is refused, and which database is named."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from hook_event_processor.errors import SettingsError
+from hook_event_processor.settings import VARIABLES, Settings, load
+
+READ: list[tuple[str, str, Any]] = [
+    ("DB_SCHEMA", "hooks", "hooks"),
+    ("POLL_INTERVAL", "0.01", 0.01),
+    ("POLL_INTERVAL", "3600", 3600.0),
+    ("BATCH_SIZE", "10000", 10_000),
+    ("WORKERS", "1", 1),
+    ("HOOK_MEMORY_MB", "2", 2 * 1024 * 1024),
+    ("LISTEN", "Off", False),
+    ("HEP_INSTANCE", "a-1_b.c@d", "a-1_b.c@d"),
+    ("LOG_LEVEL", "debug", "DEBUG"),
+    ("HOOK_EXEC", "ON", True),
+    ("HOOK_EXEC", "off", False),
+    ("HOOK_EXEC", "git, /usr/bin/make", ("git", "/usr/bin/make")),
+    ("HOOK_HTTP_ALLOW", "*.example.com:443,10.0.0.0/8", ("*.example.com:443", "10.0.0.0/8")),
+    ("HOOK_FILE_ROOTS", "/srv/a:/srv/b", (Path("/srv/a"), Path("/srv/b"))),
+    ("HOOK_SECRET_KEY_FILE", "/etc/a:b", Path("/etc/a:b")),
+    ("HOST_NAME", "web-1.example.com", "web-1.example.com"),
+    ("HOST_TAGS", " web, ,eu ", ("web", "eu")),
+    ("SPOOL_POLICY", "DROP_NEWEST", "drop_newest"),
+    ("RETENTION", "30d", timedelta(days=30)),
+    ("RETENTION", "36500d", timedelta(days=36_500)),
+    ("AUDIT_RETENTION", "OFF", None),
+    ("RETENTION_ARCHIVE", "Table", "table"),
+    ("RETENTION_ARCHIVE", "/srv/archive", "/srv/archive"),
+]
+REFUSED = [
+    ("DB_SCHEMA", "a-b"),
+    ("POLL_INTERVAL", "0.009"),
+    ("POLL_INTERVAL", "nan"),
+    ("BATCH_SIZE", "0"),
+    ("BATCH_SIZE", "10001"),
+    ("BATCH_SIZE", "1.5"),
+    ("LISTEN", "yes"),
+    ("HEP_INSTANCE", "a" * 65),
+    ("LOG_LEVEL", "LOUD"),
+    ("HOOK_HTTP_ALLOW", "example.com:65536"),
+    ("HOOK_FILE_ROOTS", "/srv/a:files"),
+    ("HOOK_POLICY", ":"),
+    ("HOOK_POLICY", "policy.toml"),
+    ("HOOK_SECRET_KEY_FILE", "/etc/a\0b"),
+    ("HOST_NAME", "-web"),
+    ("HOST_NAME", "a" * 254),
+    ("SPOOL_POLICY", "drop"),
+    ("RETENTION", "30"),
+    ("RETENTION", "36501d"),
+    ("RETENTION_ARCHIVE", "archive"),
+]
+
+
+def _load(folder: Path, **variables: str) -> Settings:
+    return load({"HEP_HOME": str(folder), **variables}, folder / ".env")
+
+
+@pytest.mark.parametrize(("variable", "text", "value"), READ, ids=str)
+def test_a_variable_is_read(tmp_path: Path, variable: str, text: str, value: Any) -> None:
+    assert getattr(_load(tmp_path, **{variable: text}), VARIABLES[variable][0]) == value
+
+
+@pytest.mark.parametrize(("variable", "text"), REFUSED, ids=str)
+def test_what_a_variable_does_not_take_is_refused_with_what_it_takes(tmp_path: Path, variable: str, text: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        _load(tmp_path, **{variable: text})
+    assert str(refused.value) == f"{variable} is {text!r}: it takes {VARIABLES[variable][1].__doc__}"
+
+
+def test_settings_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as refused:
+        _load(tmp_path, LANES="4", HOOK_MEMORY_MB="40", RETRY_DELAY="10", RETRY_MAX_DELAY="9.5")
+    assert str(refused.value) == (
+        "HOOK_MEMORY_TOTAL_MB is 256: with LANES 4 and HOOK_MEMORY_MB 40 it takes at least 280;"
+        " RETRY_MAX_DELAY is 9.5: it takes at least RETRY_DELAY, 10"
+    )
+    together = _load(tmp_path, LANES="4", HOOK_MEMORY_MB="40", HOOK_MEMORY_TOTAL_MB="280", RETRY_MAX_DELAY="1")
+    assert (together.hook_memory_total, together.retry_max_delay) == (280 << 20, 1.0)
+
+
+def test_the_environment_wins_over_the_file_even_by_saying_nothing(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("BATCH_SIZE=5\nWORKERS=6\nLANES=3\nDB_PASSWORD=a$HOME$b\n")
+    settings = _load(tmp_path, BATCH_SIZE="7", WORKERS="")
+    assert (settings.batch_size, settings.workers, settings.lanes) == (7, 100, 3)
+    assert conninfo_to_dict(settings.conninfo or "")["password"] == "a$HOME$b"
+
+
+def test_a_password_alone_names_the_original_services_database(tmp_path: Path) -> None:
+    named = conninfo_to_dict(_load(tmp_path, DB_PASSWORD="pw").conninfo or "")
+    place = {"host": "localhost", "port": "5436", "user": "postgres", "dbname": "omninode_bridge", "password": "pw"}
+    assert named == place
+    other = _load(tmp_path, DB_PASSWORD="pw", DB_HOST="h", DB_PORT="1", DB_USER="u", DB_NAME="n").conninfo
+    assert conninfo_to_dict(other or "") == {"host": "h", "port": "1", "user": "u", "dbname": "n", "password": "pw"}
+
+
+def test_libpqs_variables_fill_what_the_url_leaves_open(tmp_path: Path) -> None:
+    url = "postgresql://u@db.example.com/shop"
+    named = conninfo_to_dict(_load(tmp_path, DATABASE_URL=url, PGUSER="other", PGSSLMODE="require").conninfo or "")
+    assert named == {"host": "db.example.com", "user": "u", "dbname": "shop", "sslmode": "require"}
+    assert conninfo_to_dict(_load(tmp_path, PGHOST="h", DB_PASSWORD="pw").conninfo or "") == {"host": "h"}
+    assert _load(tmp_path, PGSSLMODE="require").conninfo is None  # it names no server
+
+
+def test_a_credential_of_systemd_is_a_url_or_a_password(tmp_path: Path) -> None:
+    (tmp_path / "db_password").write_text("from systemd\n")
+    given = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert conninfo_to_dict(_load(tmp_path, **given).conninfo or "")["password"] == "from systemd"
+    (tmp_path / "database_url").write_text("postgresql://h/d\n")
+    assert conninfo_to_dict(_load(tmp_path, **given).conninfo or "") == {"host": "h", "dbname": "d"}
+    (tmp_path / "database_url").write_bytes(b"\xff")
+    with pytest.raises(SettingsError, match="the credential database_url cannot be read"):
+        _load(tmp_path, **given)
+
+
+def test_the_home_is_the_users_own_unless_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load({"HEP_HOME": "~/hep"}, tmp_path / ".env").home == tmp_path / "hep"
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    settings = load({}, tmp_path / ".env")
+    assert settings.home == tmp_path / ".local/share/hook-event-processor"
+    assert settings.hook_file_roots == (settings.home / "files",)
+    assert settings.hook_secret_key_file == settings.home / "secret.key"
+    assert load({"XDG_DATA_HOME": "/data"}, tmp_path / ".env").home == Path("/data/hook-event-processor")
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert load({}, tmp_path / ".env").home == Path("/var/lib/hook-event-processor-root")
