@@ -8,7 +8,7 @@ import pytest
 
 from hook_event_processor import settings
 from hook_event_processor.errors import SettingsError
-from hook_event_processor.policy import Grants
+from hook_event_processor.policy import Grants, Policy
 
 FILE = """
 [stack.production]
@@ -35,6 +35,11 @@ def test_by_default_hooks_reach_public_hosts_and_one_directory(tmp_path: Path) -
     assert grants == Grants(exec=False, http_allow=("*",), file_roots=(tmp_path / "files",), env=(), secrets=())
 
 
+def test_without_a_word_a_hook_may_start_no_program() -> None:
+    grants = Policy().grants("any", None)
+    assert grants == Grants(exec=False, http_allow=("*",), http_deny=(), file_roots=(), env=(), secrets=())
+
+
 def test_variables_grant_to_all_hooks(tmp_path: Path) -> None:
     loaded = _load(tmp_path, HOOK_EXEC="make, systemctl", HOOK_ENV="PATH", HOOK_FILE_ROOTS="/srv/a:/srv/b")
     grants = loaded.policy.grants("any", None)
@@ -58,6 +63,9 @@ def test_a_file_refines_by_stack_and_then_by_hook(tmp_path: Path) -> None:
     ("content", "reason"),
     [
         ("exec = true", "unknown entry 'exec'; known are [stack.NAME] and [hook.NAME]"),
+        ("hook = 5", "unknown entry 'hook'"),
+        ("[user.a]\nexec = true", "unknown entry 'user'"),
+        ("[stack]\na = 5", "[stack.a] takes a table of exec, http_allow"),
         ("[hook.a]\nexce = true", "[hook.a]: unknown key 'exce'; known are exec, http_allow"),
         ("[hook.a]\nexec = 'ls'", "exec is 'ls': it takes true, false or a list of programs"),
         ("[stack.a]\nenv = [1]", "env is [1]: it takes a list of strings"),
