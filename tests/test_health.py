@@ -223,6 +223,7 @@ def test_while_the_database_is_away_a_processor_is_judged_by_its_file(
         proxy.cut()
         wait_for(lambda: _unhealthy(hep, f":{process.pid}: unhealthy: the database has been away for"), WITHIN)
         assert _unhealthy(hep, f":{process.pid}: unhealthy", "--of", "processors", "--instance", "")
+        assert process.said("unhealthy: the database has been away for")
         assert hep.run("health", "--of", "processors", "--instance", "2").status == 3
         told = json.loads(hep.run("health", "--of", "processors", "--json").output)
         assert (told["status"], told["processors"][0]["findings"][0]["fact"]) == ("unhealthy", "database")
@@ -314,7 +315,7 @@ def test_a_full_spool_is_unhealthy_while_the_database_is_away(
     [
         (Facts(still={"lane 1": 2.0}), []),
         (Facts(still={"lane 1": 3.0}), [("lane 1", False)]),
-        (Facts(away=1.0), []),
+        (Facts(away=1.0), [("database", True)]),
         (Facts(away=60.0, listen=60.0, claiming=60.0), [("database", False)]),
         (Facts(claiming=3.0), [("claim", False)]),
         (Facts(claimed=60.0), []),

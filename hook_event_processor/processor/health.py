@@ -56,11 +56,11 @@ def judge(facts: Facts) -> list[Finding]:
 def _findings(facts: Facts) -> Iterator[Finding]:
     limit = STILL_SECONDS if facts.away is None else RESTART_SECONDS  # trying to connect takes its time
     yield from of_threads(facts.still, limit)
-    if facts.away is not None and facts.away > AWAY_SECONDS:
-        meaning = f"the database has been away for {facts.away:.0f} s"
-        yield Finding("database", round(facts.away, 1), AWAY_SECONDS, meaning)
-    elif facts.away is None:
+    if facts.away is None:
         yield from _of_the_database(facts)
+    else:
+        meaning, is_healthy = f"the database has been away for {facts.away:.0f} s", facts.away <= AWAY_SECONDS
+        yield Finding("database", round(facts.away, 1), AWAY_SECONDS, meaning, is_healthy)
     if facts.stuck:
         verb = "thread is" if facts.stuck == 1 else "threads are"
         meaning = f"{facts.stuck} {verb} stuck in runs that do not end"

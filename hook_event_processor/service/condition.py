@@ -10,7 +10,7 @@ from importlib.metadata import version
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from hook_event_processor.processor.health import AWAY_SECONDS, Facts, document, judge
+from hook_event_processor.processor.health import Facts, document, judge
 from hook_event_processor.processor.health_file import ProcessorFile
 from hook_event_processor.settings import Settings
 from hook_event_processor.store import processors
@@ -62,11 +62,8 @@ class Condition:
 
     def _activity(self) -> str:
         parts = self._machinery
-        away = parts.outage.seconds
-        if away is not None:
-            return (
-                "trying again" if away > AWAY_SECONDS else f"the database has been away for {away:.0f} s, trying again"
-            )
+        if parts.outage.seconds is not None:  # the findings say for how long
+            return "trying again"
         stats = parts.metrics.snapshot()
         return (
             f"{'draining' if self.draining else 'processing'}: {stats['rate_1m']:g} events/s,"
