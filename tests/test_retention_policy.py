@@ -87,3 +87,13 @@ def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, text: str, said: 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be read"):
         read_retention(tmp_path / "none.toml", DEFAULT)
+
+
+def test_a_rule_removes_by_an_age_or_a_count() -> None:
+    day = timedelta(days=1)
+    assert [Keep().removes, Keep(age=day).removes, Keep(failed_age=day).removes, Keep(count=1).removes] == [
+        False,
+        True,
+        True,
+        True,
+    ]
