@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -32,15 +34,26 @@ def watch(arguments: argparse.Namespace, settings: Settings) -> int:
     directory = Path(arguments.file).resolve()
     if not directory.is_dir():
         raise UsageError(f"--watch takes a directory, and {arguments.file} is none")
+    stopped = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        stopped.set()  # a finalizer that runs just now swallows the exception
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
     try:
         _add_all([*library_files(directory), *hook_files(directory)], arguments, settings)
         note(f"watching {directory}: Ctrl-C ends it")
         sys.stderr.flush()
-        for changes in watchfiles.watch(directory, watch_filter=_is_lua(directory), raise_interrupt=False):
+        for changes in watchfiles.watch(
+            directory, watch_filter=_is_lua(directory), raise_interrupt=False, stop_event=stopped
+        ):
             paths = sorted({Path(path) for _, path in changes}, key=lambda path: (path.parent == directory, path))
             _add_all(paths, arguments, settings)
     except KeyboardInterrupt:
         pass
+    finally:
+        signal.signal(signal.SIGINT, before)
     return 0
 
 
