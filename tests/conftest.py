@@ -38,6 +38,8 @@ _LONGEST = (
     "test_processor_faults.py",
     "test_watch_daemon.py",
 )
+_MEMORY = Path("/dev/shm")
+_ROOM_BYTES = 8 << 30
 _numbers = itertools.count(1)
 
 
@@ -63,7 +65,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def reachable_path() -> Iterator[Path]:
     """A directory that the server's own user can enter, too (pytest's tmp_path is the caller's alone)."""
-    path = Path(tempfile.mkdtemp(prefix="hep-tests-", dir="/tmp"))
+    # A database for each test is hundreds of files: in memory they cost a tenth of the time.
+    in_memory = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES
+    path = Path(tempfile.mkdtemp(prefix="hep-tests-", dir=_MEMORY if in_memory else "/tmp"))
     path.chmod(0o755)
     yield path
     shutil.rmtree(path)
