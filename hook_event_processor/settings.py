@@ -59,7 +59,7 @@ class Settings:
     schema: str = ""
     poll_interval: float = 1.0
     batch_size: int = 1000
-    lanes: int = 2
+    lanes: int = 3
     workers: int = 100
     max_in_flight: int = 1000
     max_retry_count: int = 3

@@ -6,7 +6,7 @@ import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,6 +40,7 @@ _LONGEST = (
 )
 _MEMORY = Path("/dev/shm")
 _ROOM_BYTES = 8 << 30
+_JOURNAL_LINES = 200
 _numbers = itertools.count(1)
 
 
@@ -60,6 +61,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("store")
     # With files side by side, one that takes minutes and comes last is waited for alone.
     items.sort(key=lambda item: _LONGEST.index(item.path.name) if item.path.name in _LONGEST else len(_LONGEST))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With what fails in a box, what its journal said last."""
+    report = yield
+    if report.when == "call" and report.failed and isinstance(item, pytest.Function):
+        for machine in {value for value in item.funcargs.values() if isinstance(value, Box)}:
+            said = machine.run("journalctl", "--no-pager", f"--lines={_JOURNAL_LINES}", check=False)
+            report.sections.append(("the machine's journal", said))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
+from psycopg import Connection
 
 from hook_event_processor.store import arrays
-from hook_event_processor.store.claim import FULL_PASS_SECONDS, PASS_SECONDS, Claims, Cursor
+from hook_event_processor.store.claim import FULL_PASS_SECONDS, PASS_SECONDS, Claim, Claims, Cursor
 from hook_event_processor.store.database import Database
 
 pytestmark = pytest.mark.store
@@ -45,6 +48,11 @@ def test_the_floor_rises_to_what_a_whole_pass_has_read_though_the_lane_that_mark
     assert cursor.floor == 1000
 
 
+def _finish(connection: Connection, claim: Claim) -> None:
+    ids = [UUID(bytes=row.id) for row in claim.rows]
+    connection.execute("UPDATE hook_events SET processed = TRUE WHERE id = ANY(%s)", (ids,))
+
+
 def _fresh(claims: Claims, now: float, reached: int = 0) -> list[int]:
     return [row.seq for row in claims.take(10, 0, now, reached).fresh]
 
@@ -73,3 +81,29 @@ def test_lanes_share_a_backlog_and_a_pass_finds_what_was_let_go_and_what_came_la
         assert again < 100.0 + FULL_PASS_SECONDS
         assert _fresh(other, again, one.reached) == unborn + seqs[:9]
         assert other.floor < unborn[0]
+
+
+def test_what_is_not_hurried_is_claimed_where_there_is_room(database: Database) -> None:
+    with database.session("first") as lane, database.session("tests") as connection:
+        arrays.register(lane)
+        lane.autocommit = False
+        prioritized = (
+            "INSERT INTO hook_events (source, action, priority) SELECT 'task', 'done', 8 FROM generate_series(1, 7)"
+        )
+        connection.execute(prioritized)
+        claims = Claims(lane, 1_000)
+        nothing = claims.take(10, 0, 100.0)
+        assert (nothing.rows, nothing.again) == ([], True)
+        connection.execute(INSERT, (14,))
+        first = claims.take(10, 0, 100.1)
+        assert ([row.priority for row in first.fresh], first.again) == ([5] * 10, True), (
+            "there was room, and is none now"
+        )
+        lane.commit()
+        _finish(connection, first)
+        second = claims.take(10, 0, 100.2)
+        assert ([row.priority for row in second.fresh], second.again) == ([5] * 4, True)
+        lane.commit()
+        _finish(connection, second)
+        third = claims.take(10, 0, 100.3)
+        assert ([row.priority for row in third.fresh], third.again) == ([8] * 7, False)

@@ -21,8 +21,9 @@ PROCESSED, FAILED, SCHEDULED, FRESH, URGENT = 40_000, 5_000, 5_000, 5_000, 500
 LIMIT = 100
 # A block each for a row's page and its index entry, at the most, and a few for the way down the index.
 FEW_BLOCKS = 10
-TYPES = {"limit": "int", "after": "bigint", "max_payload": "int"}
-VALUES = {"limit": LIMIT, "after": PROCESSED, "max_payload": 100_000}
+LIMITS = ("limit", "unhurried", "due", "slots")
+TYPES = {"after": "bigint", "max_payload": "int", **dict.fromkeys(LIMITS, "int")}
+VALUES = {"after": PROCESSED, "max_payload": 100_000, **dict.fromkeys(LIMITS, LIMIT)}
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +123,22 @@ def test_a_claim_reads_its_own_rows_alone(
     crowded: Connection, statement: str, index: str, rows: int, mode: str
 ) -> None:
     _assert_frugal(_plan(crowded, statement, mode), index, rows)
+
+
+@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+def test_one_statement_claims_them_all(crowded: Connection, mode: str) -> None:
+    plan = _plan(crowded, claim.CLAIM, mode)
+    assert [scan.get("Index Name") for scan in _scans(plan)] == [
+        "hook_events_prioritized",
+        "hook_events_fresh",
+        "hook_events_prioritized",
+        "hook_events_due",
+        "hook_events_due",
+    ]
+    assert not [node for node in _nodes(plan) if "Sort" in node["Node Type"] or node.get("Rows Removed by Filter")]
+    assert plan["Actual Rows"] == 3 * LIMIT
+    assert _blocks(plan) <= 3 * 3 * LIMIT + 5 * FEW_BLOCKS
+    assert len(claim.CLAIM) < 4096  # psycopg would parse it anew for each claim
 
 
 @pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])

@@ -238,6 +238,7 @@ def test_hooks_change_within_a_second_everywhere(connection: Connection, databas
         assert outputs(pids) == {"second"}
 
 
+@pytest.mark.alone
 def test_the_rows_of_a_frozen_process_are_free_within_ten_seconds(
     connection: Connection, database: Database, tmp_path: Path
 ) -> None:
@@ -307,6 +308,7 @@ def test_kills_at_random_moments_lose_nothing_and_repeat_nothing(
     assert count(connection, "action = 'parent'") == 4300
 
 
+@pytest.mark.alone
 def test_urgent_events_come_first_and_unhurried_ones_last(
     connection: Connection, database: Database, tmp_path: Path
 ) -> None:

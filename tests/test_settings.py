@@ -89,9 +89,9 @@ def test_settings_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_environment_wins_over_the_file_even_by_saying_nothing(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("BATCH_SIZE=5\nWORKERS=6\nLANES=3\nDB_PASSWORD=a$HOME$b\n")
+    (tmp_path / ".env").write_text("BATCH_SIZE=5\nWORKERS=6\nLANES=5\nDB_PASSWORD=a$HOME$b\n")
     settings = _load(tmp_path, BATCH_SIZE="7", WORKERS="")
-    assert (settings.batch_size, settings.workers, settings.lanes) == (7, 100, 3)
+    assert (settings.batch_size, settings.workers, settings.lanes) == (7, 100, 5)
     assert conninfo_to_dict(settings.conninfo or "")["password"] == "a$HOME$b"
 
 

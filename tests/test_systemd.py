@@ -193,7 +193,7 @@ def test_what_stands_still_is_unhealthy_and_restarted_by_the_watchdog(box: Box, 
     lanes = instances["lanes"]
     box.run("systemctl", "start", lanes)
     query = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE '%lane _' AND state = 'idle'"
-    await_until(lambda: len(box.psql(query).split()) == 2, 30, "both lanes are there")
+    await_until(lambda: len(box.psql(query).split()) == 3, 30, "all lanes are there")
     sessions = box.psql(query).split()
     box.run("systemctl", "start", *instances.values())
     for name in instances.values():

@@ -175,7 +175,7 @@ class Lane:
             parts.quarantine.leases.keep_out(claim)
             if not claim.rows:
                 self._connection.rollback()
-                return False
+                return claim.again
             parts.lookout.found()
             size = sum([len(row.payload or b"") + len(row.metadata) for row in claim.rows])
             self._stride.claimed(len(claim.rows), size)

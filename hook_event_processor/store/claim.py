@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from psycopg import Connection
@@ -62,16 +65,25 @@ COLUMNS = f"""
 """
 # statement_timestamp(): the index can be searched by a STABLE value; of a volatile one every scheduled row is read.
 _DUE = f"{waiting.DUE} AND available_at <= statement_timestamp()"
-_LOCK = "LIMIT %(limit)s FOR UPDATE SKIP LOCKED"
 
+
+def _rows(condition: str, order: str, limit: str) -> str:
+    return (
+        f"SELECT *, ctid FROM hook_events WHERE {condition} ORDER BY {order} LIMIT %({limit})s FOR UPDATE SKIP LOCKED"
+    )
+
+
+URGENT = _rows(f"{waiting.PRIORITIZED} AND priority < 5", "priority, seq", "limit")
 # Keyset, not a bare ORDER BY: what is done lies before the cursor.
-FRESH = f"SELECT {COLUMNS} FROM hook_events WHERE {waiting.FRESH} AND seq > %(after)s ORDER BY seq {_LOCK}"
-URGENT = f"""SELECT {COLUMNS} FROM hook_events
-WHERE {waiting.PRIORITIZED} AND priority < 5 ORDER BY priority, seq {_LOCK}"""
-UNHURRIED = f"""SELECT {COLUMNS} FROM hook_events
-WHERE {waiting.PRIORITIZED} AND priority > 5 ORDER BY priority, seq {_LOCK}"""
-DUE = f"SELECT {COLUMNS} FROM hook_events WHERE NOT needs_slot AND {_DUE} ORDER BY available_at {_LOCK}"
-DUE_FOR_SLOT = f"SELECT {COLUMNS} FROM hook_events WHERE needs_slot AND {_DUE} ORDER BY available_at {_LOCK}"
+FRESH = _rows(f"{waiting.FRESH} AND seq > %(after)s", "seq", "limit")
+UNHURRIED = _rows(f"{waiting.PRIORITIZED} AND priority > 5", "priority, seq", "unhurried")
+DUE = _rows(f"NOT needs_slot AND {_DUE}", "available_at", "due")
+DUE_FOR_SLOT = _rows(f"needs_slot AND {_DUE}", "available_at", "slots")
+_PARTS = (URGENT, FRESH, UNHURRIED, DUE, DUE_FOR_SLOT)
+_UNION = " UNION ALL ".join(f"SELECT *, {number} AS part FROM ({rows}) AS part" for number, rows in enumerate(_PARTS))
+# One statement: at a moderate rate most claims are of a few rows, and what five cost is not the rows. psycopg parses
+# anew, each time, what is longer than 4096 characters.
+CLAIM = f"SELECT {COLUMNS}, part FROM ({_UNION}) AS claimed"
 
 _XMIN = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 _OWN_XID = "SELECT pg_current_xact_id()::text::bigint"
@@ -157,6 +169,7 @@ class Claims:
         self._pass_ends = 0.0
         self._full_pass_at = 0.0
         self._mark_at = 0.0
+        self._has_room = False  # the last claim took all there was of the default priority
 
     @property
     def floor(self) -> int:
@@ -180,27 +193,45 @@ class Claims:
         is room; due rows get up to a tenth of a batch, and those that must run
         in a slot are no more than there are free ones. Does not commit.
         """
-        due_limit = max(limit // 10, 1)
         starts_pass = self._starts_pass(now, reached)
         self._cursor.skip(reached)
         reached = max(reached, self._cursor.reached)
         marks = reached > self._cursor.floor and self._cursor.wants_mark and now >= self._mark_at
+        parameters = {
+            "limit": limit,
+            "after": self._cursor.position,
+            "unhurried": limit if self._has_room else 0,
+            "due": max(limit // 10, 1),
+            "slots": free_slots,
+            "max_payload": self._max_payload,
+        }
         with self._connection.pipeline():
             xmin = self._send(_XMIN) if starts_pass else None
-            urgent = self._send(URGENT, limit)
-            normal = self._send(FRESH, limit, self._cursor.position)
-            due = self._send(DUE, due_limit)
-            for_slots = self._send(DUE_FOR_SLOT, free_slots) if free_slots > 0 else None
+            claimed = self._send(CLAIM, parameters)
             xid = self._send(_OWN_XID) if marks else None
         if xmin is not None:
             self._cursor.ended_before(xmin.fetchone()[0])
-        claim = Claim(read_rows(urgent), read_rows(due), read_rows(for_slots) if for_slots else [], again=False)
-        claim.again = len(claim.fresh) == limit or len(claim.due) == due_limit
-        self._take_normal(claim, read_rows(normal), limit)
+        claim = self._sorted(claimed, parameters)
         if xid is not None:
             self._cursor.mark(reached, xid.fetchone()[0])
             self._mark_at = now + _MARK_SECONDS
         return claim
+
+    def _sorted(self, claimed: Any, limits: Mapping[str, int]) -> Claim:
+        parts: tuple[list[Row], ...] = ([], [], [], [], [])
+        for number, rows in groupby(claimed.fetchall(), itemgetter(-1)):
+            parts[number].extend([_row(row[:-1]) for row in rows])
+        urgent, normal, unhurried, due, for_slots = parts
+        room = limits["limit"] - len(urgent) - len(normal)
+        full = len(normal) == limits["limit"]
+        self._cursor.advance(normal[-1].seq if normal else 0, to_the_end=not full)
+        # What is not hurried was locked for nothing when there is no room for it after all.
+        fresh = urgent + normal + unhurried[: max(room, 0)]
+        again = room <= 0 or len(due) == limits["due"] or len(unhurried) >= max(room, 1) or not self._has_room
+        self._has_room = not full
+        if not full:
+            self._pass_ends = 0.0
+        return Claim(fresh, due, for_slots, again)
 
     def _starts_pass(self, now: float, reached: int) -> bool:
         full = now >= self._full_pass_at
@@ -213,23 +244,8 @@ class Claims:
             return True
         return False
 
-    def _take_normal(self, claim: Claim, rows: list[Row], limit: int) -> None:
-        short = len(rows) < limit
-        self._cursor.advance(rows[-1].seq if rows else 0, to_the_end=short)
-        claim.fresh += rows
-        if short:
-            self._pass_ends = 0.0
-            room = limit - len(claim.fresh)
-            if room > 0:
-                unhurried = read_rows(self._send(UNHURRIED, room))
-                claim.fresh += unhurried
-                claim.again = claim.again or len(unhurried) == room
-        else:
-            claim.again = True
-
-    def _send(self, statement: str, limit: int = 0, after: int = 0) -> Any:
+    def _send(self, statement: str, parameters: Mapping[str, int] | None = None) -> Any:
         cursor = self._connection.cursor(binary=True)
-        parameters = {"limit": limit, "after": after, "max_payload": self._max_payload}
         cursor.execute(statement, parameters, prepare=self._prepare)
         return cursor
 

@@ -13,12 +13,13 @@ from hook_event_processor.store import ack, claim, record
 from server import PGBENCH
 from table import OUTPUT
 
-BATCH = 1000
+BATCH = Settings.batch_size
 
 
 def script() -> str:
     """One transaction: claim, mark processed, insert executions; as the processor sends them."""
-    fresh = _with(claim.FRESH, after=":after::bigint", limit=str(BATCH), max_payload=str(Settings.max_payload_size))
+    claim_fresh = f"SELECT {claim.COLUMNS} FROM ({claim.FRESH}) AS fresh"
+    fresh = _with(claim_fresh, after=":after::bigint", limit=str(BATCH), max_payload=str(Settings.max_payload_size))
     processed = ack.PROCESSED.replace("%b", ":tids::tid[]")
     executions = _with(
         record.BEGAN_WITH_TRANSACTION,
