@@ -50,7 +50,7 @@ def test_too_few_connections_for_a_processor_are_found(clinic: Clinic) -> None:
         try:
             found = clinic.mends("server", "connections")
             assert "of 12 connections" in found["what"]
-            assert "a processor takes up to 16" in found["what"]
+            assert "a processor takes up to 17" in found["what"]
         finally:
             clinic.administer(f"ALTER {limited} CONNECTION LIMIT -1")
 

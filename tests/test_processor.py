@@ -452,7 +452,7 @@ def test_no_more_hooks_wait_at_once_than_there_is_memory_for(
 ) -> None:
     settings = Settings(home=tmp_path, conninfo=database.conninfo, workers=1000)
     machinery = Machinery(settings, database, "here:1", EventHandlerRegistry())
-    assert machinery.leases.slots == 512
-    assert "HOOK_MEMORY_TOTAL_MB=256 leaves room for 512 hooks that wait at once: for 1000 set it to 378" in caplog.text
-    roomy = replace(settings, hook_memory_total=378 * 1024 * 1024)
+    assert machinery.leases.slots == 384
+    assert "HOOK_MEMORY_TOTAL_MB=256 leaves room for 384 hooks that wait at once: for 1000 set it to 410" in caplog.text
+    roomy = replace(settings, hook_memory_total=410 * 1024 * 1024)
     assert Machinery(roomy, database, "here:2", EventHandlerRegistry()).leases.slots == 1000

@@ -147,9 +147,10 @@ class Lane:
     def _connect(self) -> tuple[Claims, Recorder]:
         if self._claims is None or self._recorder is None:
             parts = self._parts
+            tried_at = monotonic()
             self._connection = parts.database.connect(self._name)
             arrays.register(self._connection)
-            self._outages = parts.outage.end()
+            self._outages = parts.outage.end(tried_at)
             self._progress.mark()
             prepare = parts.lookout.may_prepare
             self._connection.prepare_threshold = PREPARE_AFTER if prepare else None

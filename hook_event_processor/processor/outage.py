@@ -39,10 +39,14 @@ class Outage:
                 self._since = monotonic()
                 logger.warning("the database is away, trying again: %s", reason)
 
-    def end(self) -> int:
-        """A thread has reached it; returns how many outages have ended so far, for notice()."""
+    def end(self, tried_at: float) -> int:
+        """A thread has reached it, which it began to try at that moment (monotonic).
+
+        Returns how many outages have ended so far, for notice(). A session that
+        was begun before an outage is one of those that it may have taken.
+        """
         with self._lock:
-            if self._since is not None:
+            if self._since is not None and tried_at >= self._since:
                 logger.info("the database is back after %.1f s", monotonic() - self._since)
                 self._since = None
                 self._ended += 1

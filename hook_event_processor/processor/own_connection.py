@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 
 from psycopg import Connection
 
@@ -34,9 +35,10 @@ class OwnConnection:
     def connected(self) -> Connection:
         """The connection, a new one if need be. Raises as Database.connect and `begin` do."""
         if self.connection is None or self.connection.closed:
+            tried_at = monotonic()
             self.connection = self._database.connect(self._role, autocommit=self._autocommit)
             self._begin(self.connection)
-            self._outages = self._outage.end()
+            self._outages = self._outage.end(tried_at)
         return self.connection
 
     def worked(self) -> None:

@@ -99,11 +99,12 @@ class HookEventProcessor:
         while not self._stop.is_set():
             self._tick()
             attempt += 1
+            tried_at = time.monotonic()
             try:
                 with self.database.session("start") as connection:
                     migrate.check(connection)
                     routing.register(connection, self.handler_registry)
-                self._machinery.outage.end()
+                self._machinery.outage.end(tried_at)
                 return True
             except StoreUnavailable as fault:
                 self._machinery.outage.begin(str(fault))

@@ -1,0 +1,31 @@
+"""Losing the database and finding it again is said once each, in whichever order threads find out."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+import pytest
+
+from hook_event_processor.errors import StoreUnavailable
+from hook_event_processor.processor.outage import Outage
+
+
+def test_an_outage_is_said_once_and_its_end_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="HookEventProcessor")
+    outage = Outage()
+    for _ in range(3):
+        outage.notice(StoreUnavailable("connection refused"), "a round failed", None, 0)
+    assert outage.seconds is not None
+    assert [outage.end(monotonic()) for _ in range(3)] == [1, 1, 1]
+    assert outage.seconds is None
+    assert [message[:20] for message in caplog.messages] == ["the database is away", "the database is back"]
+
+
+def test_a_session_that_was_begun_before_an_outage_does_not_end_it() -> None:
+    outage = Outage()
+    before = monotonic()
+    outage.begin("server closed the connection")
+    assert outage.end(before) == 0
+    assert outage.seconds is not None
+    assert outage.end(monotonic()) == 1
+    assert outage.seconds is None
