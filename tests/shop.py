@@ -225,6 +225,7 @@ def swap() -> Iterator[bool]:
 def installed(box: Box, types: str) -> Iterator[None]:
     """The product with watchers of these types, as `hep install` does it, and a hook that sees every event."""
     box.clear()
+    box.psql("TRUNCATE hook_events, event_hook_executions")  # of other tests in this box
     box.run("env", f"DATABASE_URL={box.url}", HEP, "install", "--watchers", types)
     box.write(ENVIRONMENT, box.run("cat", ENVIRONMENT) + SETTINGS, 0o600)
     box.write("/root/witness.lua", HOOK)
