@@ -6,13 +6,15 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from uuid import uuid4
 
 import pytest
 from chunks import error, event, execute, library, outcomes, output, runtime
-from psycopg import Connection
+from psycopg import Connection, Cursor
 from psycopg.conninfo import make_conninfo
 from running import add_hook, all_processed, insert, running, wait_for
 
@@ -23,7 +25,7 @@ from hook_event_processor.lua.loader import program
 from hook_event_processor.policy import Grants
 from hook_event_processor.run import ChunkResult
 from hook_event_processor.settings import Settings
-from hook_event_processor.store import state
+from hook_event_processor.store import state, state_locks
 from hook_event_processor.store.database import Database
 from hook_event_processor.store.embedded import EmbeddedServer
 from hook_event_processor.store.session_pool import SessionPool
@@ -293,6 +295,28 @@ def test_the_number_of_locks_is_bounded(hooks: Hooks, connection: Connection) ->
     connection.execute("UPDATE hook_state_locks SET scope = 'hook', name = 'hook'")
     connection.execute("UPDATE hook_state_locks SET expires_at = now()")
     assert hooks.said('print(state.lock("more", 60))') == "true\tnil"
+
+
+def test_a_lock_that_is_released_while_it_is_asked_for_is_not_one_too_many(
+    connection: Connection, database: Database
+) -> None:
+    mine, others = uuid4(), uuid4()
+    with database.session("holder") as holder:
+
+        class Racing:
+            """Another owner has the lock for each attempt, and none has it after that."""
+
+            def execute(self, statement: str, values: Mapping[str, object]) -> Cursor:
+                attempt = "INSERT" in statement
+                if attempt:
+                    assert state_locks.take(holder, OWN, "l", others, 60)
+                done = connection.execute(statement, values)
+                if attempt:
+                    assert state_locks.release(holder, OWN, "l", others)
+                return done
+
+        assert not state_locks.take(cast(Connection, Racing()), OWN, "l", mine, 60)
+    assert state_locks.take(connection, OWN, "l", mine, 60)
 
 
 def test_what_has_expired_is_removed(connection: Connection) -> None:

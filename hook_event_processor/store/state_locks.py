@@ -14,11 +14,13 @@ MAX_TTL = 7 * 86_400.0  # seconds: nobody else can end a lock before
 
 _COUNTED = "stack = %(stack)s AND scope = %(scope)s AND (scope = 'shared' OR name = %(name)s)"
 
+# It is there, or there is room for it.
+_MAY_BE = f"""EXISTS (SELECT FROM hook_state_locks WHERE {HERE} AND lock = %(lock)s)
+   OR (SELECT count(*) FROM (SELECT FROM hook_state_locks WHERE {_COUNTED} LIMIT {MAX_LOCKS}) AS taken) < {MAX_LOCKS}"""
 _TAKE = f"""
 INSERT INTO hook_state_locks (stack, scope, name, lock, owner, expires_at)
 SELECT %(stack)s, %(scope)s, %(name)s, %(lock)s, %(owner)s, now() + make_interval(secs => %(ttl)s)
-WHERE EXISTS (SELECT FROM hook_state_locks WHERE {HERE} AND lock = %(lock)s)
-   OR (SELECT count(*) FROM (SELECT FROM hook_state_locks WHERE {_COUNTED} LIMIT {MAX_LOCKS}) AS taken) < {MAX_LOCKS}
+WHERE {_MAY_BE}
 ON CONFLICT (stack, scope, name, lock) DO UPDATE
 SET owner = EXCLUDED.owner, expires_at = EXCLUDED.expires_at,
     taken_at = CASE WHEN hook_state_locks.owner = EXCLUDED.owner THEN hook_state_locks.taken_at ELSE now() END
@@ -36,8 +38,8 @@ def take(connection: Connection, namespace: Namespace, lock: str, owner: UUID, t
     for _ in range(2):
         if connection.execute(_TAKE, values).rowcount:
             return True
-        if connection.execute(f"SELECT FROM hook_state_locks WHERE {HERE} AND lock = %(lock)s", values).rowcount:
-            return False
+        if connection.execute(f"SELECT WHERE {_MAY_BE}", values).rowcount:
+            return False  # another owner held it, though perhaps no longer
         connection.execute(f"DELETE FROM hook_state_locks WHERE {_COUNTED} AND expires_at <= now()", values)
     counted = namespace if namespace.scope == "hook" else "what the hooks of the stack share"
     raise StateRefused(f"{counted} has {MAX_LOCKS:,} locks, as many as it may")
