@@ -128,7 +128,8 @@ def outcome(box: Box, action: str) -> tuple[str, str]:
     box.psql(f"INSERT INTO hook_events (id, source, action) VALUES ('{event_id}', 'host', '{action}')")
     said = "coalesce(output, '') || coalesce(error, '')"
     query = f"SELECT success, {said} FROM event_hook_executions WHERE event_id = '{event_id}'"
-    await_until(lambda: box.psql(query), 10, f"the hook of {action} has run")
+    # Longer than a run may take: polkit can leave a request without an answer while it reads its rules anew.
+    await_until(lambda: box.psql(query), 45, f"the hook of {action} has run")
     success, _, said = box.psql(query).partition("|")
     return success, said
 
