@@ -5,9 +5,11 @@ from __future__ import annotations
 from time import monotonic
 
 import pytest
+from psycopg import Connection, OperationalError
 
 from hook_event_processor.errors import StoreUnavailable
 from hook_event_processor.processor.outage import Outage
+from hook_event_processor.store.database import Database
 
 
 def test_an_outage_is_said_once_and_its_end_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -29,3 +31,26 @@ def test_a_session_that_was_begun_before_an_outage_does_not_end_it() -> None:
     assert outage.seconds is not None
     assert outage.end(monotonic()) == 1
     assert outage.seconds is None
+
+
+def test_a_session_that_an_outage_took_says_nothing_once_it_is_over(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether it had told of itself before, or only after the end: what counts is when it was begun."""
+    outage = Outage()
+    before = monotonic()
+    with database.session("tests") as connection:
+        pass
+    outage.begin("server closed the connection")
+    outage.end(monotonic())
+    lost = OperationalError("terminating connection")
+    _notice(outage, lost, connection, outage.end(before))
+    assert outage.seconds is None
+    _notice(outage, lost, connection, outage.end(monotonic()))
+    assert outage.seconds is not None
+    assert len(caplog.messages) == 2
+
+
+def _notice(outage: Outage, fault: Exception, connection: Connection, begun: int) -> None:
+    assert connection.closed
+    outage.notice(fault, "a round failed", connection, begun)

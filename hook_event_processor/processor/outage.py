@@ -24,7 +24,8 @@ class Outage:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._since: float | None = None
-        self._ended = 0
+        self._begun = 0
+        self._began_at = 0.0
 
     @property
     def seconds(self) -> float | None:
@@ -36,32 +37,34 @@ class Outage:
         """A thread could not reach it."""
         with self._lock:
             if self._since is None:
-                self._since = monotonic()
+                self._since = self._began_at = monotonic()
+                self._begun += 1
                 logger.warning("the database is away, trying again: %s", reason)
 
     def end(self, tried_at: float) -> int:
         """A thread has reached it, which it began to try at that moment (monotonic).
 
-        Returns how many outages have ended so far, for notice(). A session that
-        was begun before an outage is one of those that it may have taken.
+        Returns how many outages had begun before that, for notice(): a session
+        that is older than an outage is one of those that it may have taken.
         """
         with self._lock:
-            if self._since is not None and tried_at >= self._since:
+            if tried_at < self._began_at:
+                return self._begun - 1
+            if self._since is not None:
                 logger.info("the database is back after %.1f s", monotonic() - self._since)
                 self._since = None
-                self._ended += 1
-            return self._ended
+            return self._begun
 
-    def notice(self, fault: Exception, what: str, connection: Connection | None, ended: int) -> None:
+    def notice(self, fault: Exception, what: str, connection: Connection | None, begun: int) -> None:
         """A thread's work came to nothing over `fault`: say `what`, or that the database is away.
 
-        `ended` is what end() returned when the thread connected: a connection
-        that an outage took tells nothing new once that outage is over.
+        `begun` is what end() returned when the thread connected: a connection
+        that an outage took tells nothing new, be that outage over or not.
         """
         if isinstance(fault, StoreUnavailable):
             self.begin(str(fault))
         elif connection is not None and connection.closed and isinstance(fault, psycopg.Error):
-            if ended == self._ended:
+            if begun == self._begun:
                 self.begin(one_line(fault))
         elif isinstance(fault, psycopg.OperationalError):
             logger.warning("%s, trying again: %s", what, one_line(fault))
