@@ -13,6 +13,7 @@ from running import count, running, wait_for
 from hook_event_processor.store import ack, arrays, waiting, watch
 from hook_event_processor.store.claim import Claims
 from hook_event_processor.store.database import Database
+from hook_event_processor.store.pipeline import Pipeline
 
 pytestmark = pytest.mark.store
 
@@ -38,7 +39,7 @@ def test_acknowledging_writes_no_index_entry(database: Database) -> None:
             "INSERT INTO hook_events (source, action) SELECT 'task', 'done' FROM generate_series(1, 500)"
         )
         with connection.transaction():
-            claim = Claims(connection, 1_000).take(500, 0, 1.0)
+            claim = Claims(Pipeline(connection, prepare=True), 1_000).take(500, 0, 1.0)
             ack.processed(connection, [row.ctid for row in claim.rows])
         connection.execute("SELECT pg_stat_force_next_flush()")
         updated = connection.execute(

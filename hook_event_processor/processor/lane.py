@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
+from typing import NamedTuple
 
 from psycopg import Connection
 
@@ -24,8 +25,9 @@ from hook_event_processor.registry import Registry
 from hook_event_processor.settings import Settings
 from hook_event_processor.store import arrays, suspects
 from hook_event_processor.store.claim import Claim, Claims
-from hook_event_processor.store.database import PREPARE_AFTER, Database, cut
+from hook_event_processor.store.database import Database, cut
 from hook_event_processor.store.pauses import HELD_IN_VAIN_SECONDS
+from hook_event_processor.store.pipeline import Pipeline
 from hook_event_processor.telemetry.watchdog import Progress
 
 # A claim waits no longer than this for its runs: what goes on is left to a lease.
@@ -73,6 +75,14 @@ class Latch:
         return self._zero.wait(seconds)
 
 
+class _Session(NamedTuple):
+    """What a lane has for as long as its connection lasts."""
+
+    pipeline: Pipeline
+    claims: Claims
+    recorder: Recorder
+
+
 class Lane:
     """Claims and runs until it is stopped."""
 
@@ -80,8 +90,7 @@ class Lane:
         self._name = name
         self._parts = parts
         self._connection: Connection | None = None
-        self._claims: Claims | None = None
-        self._recorder: Recorder | None = None
+        self._session: _Session | None = None
         self._failures = self._outages = 0
         self._full_pass = threading.Event()
         self._stride = Stride(parts.settings.batch_size)
@@ -93,12 +102,12 @@ class Lane:
     @property
     def floor(self) -> int:
         """The seq up to which no fresh row waits, as far as this lane knows."""
-        return self._claims.floor if self._claims is not None else 0
+        return self._session.claims.floor if self._session is not None else 0
 
     @property
     def reached(self) -> int:
         """The highest seq that this lane has read."""
-        return self._claims.reached if self._claims is not None else 0
+        return self._session.claims.reached if self._session is not None else 0
 
     def cut(self) -> None:
         """From another thread: end a wait for a server that no longer answers."""
@@ -142,27 +151,28 @@ class Lane:
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
-        self._connection = self._claims = self._recorder = None
+        self._connection = self._session = None
 
-    def _connect(self) -> tuple[Claims, Recorder]:
-        if self._claims is None or self._recorder is None:
+    def _connected(self) -> _Session:
+        if self._session is None:
             parts = self._parts
             tried_at = monotonic()
             self._connection = parts.database.connect(self._name)
             arrays.register(self._connection)
             self._outages = parts.outage.end(tried_at)
             self._progress.mark()
-            prepare = parts.lookout.may_prepare
-            self._connection.prepare_threshold = PREPARE_AFTER if prepare else None
-            self._claims = Claims(self._connection, parts.settings.max_payload_size, prepare=prepare)
-            self._recorder = Recorder(self._connection, parts.node, parts.attempts, prepare=prepare)
-        return self._claims, self._recorder
+            pipeline = Pipeline(self._connection, prepare=parts.lookout.may_prepare)
+            self._session = _Session(
+                pipeline,
+                Claims(pipeline, parts.settings.max_payload_size),
+                Recorder(pipeline, parts.node, parts.attempts),
+            )
+        return self._session
 
     def _round(self) -> bool:
         if self._parts.registry().pauses.everything:
             return False
-        claims, recorder = self._connect()
-        assert self._connection is not None  # noqa: S101 - _connect has set it
+        pipeline, claims, recorder = self._connected()
         if self._full_pass.is_set():
             self._full_pass.clear()
             claims.full_pass()
@@ -175,15 +185,15 @@ class Lane:
             parts.leases.keep_out(claim)
             parts.quarantine.leases.keep_out(claim)
             if not claim.rows:
-                self._connection.rollback()
+                pipeline.run("ROLLBACK")
                 return claim.again
             parts.lookout.found()
             size = sum([len(row.payload or b"") + len(row.metadata) for row in claim.rows])
             self._stride.claimed(len(claim.rows), size)
             if claim.again:
                 parts.lookout.help()
-            batch, picked = self._sort(claim, slots)
-            parts.quarantine.write(self._connection, picked)
+            batch, picked = self._sort(claim, slots, pipeline)
+            parts.quarantine.write(pipeline.connection, picked)
             leased = sum(item.slots for item in batch.to_lease)
             chunks = self._run(batch)
             verdict = recorder.commit(batch, judge(batch, *chunks, parts.attempts))
@@ -197,14 +207,13 @@ class Lane:
         self._tell(claim, batch, verdict, chunks[0])
         return claim.again
 
-    def _sort(self, claim: Claim, slots: int) -> tuple[Batch, Picked]:
+    def _sort(self, claim: Claim, slots: int, pipeline: Pipeline) -> tuple[Batch, Picked]:
         """What runs here, and what runs in cells."""
         parts = self._parts
         past = suspects.NO_PAST
         seasoned = claim.due + claim.for_slots
         if seasoned:
-            assert self._connection is not None  # noqa: S101 - it has claimed
-            past = suspects.past(self._connection, arrays.uuids([row.id for row in seasoned]))
+            past = suspects.past(pipeline, arrays.uuids([row.id for row in seasoned]))
         sorter = Sorter(parts.registry(), parts.paces, parts.leases.slots)
         picked = parts.quarantine.pick(claim, past, sorter)
         return sorter.sort(picked.rest, past.succeeded, slots), picked

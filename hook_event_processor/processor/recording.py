@@ -9,7 +9,7 @@ from typing import cast
 from uuid import UUID
 
 import psycopg
-from psycopg import Connection, errors
+from psycopg import errors
 
 from hook_event_processor.event import Outcome, code_of
 from hook_event_processor.processor.attempt import Attempts
@@ -19,6 +19,7 @@ from hook_event_processor.run import storable
 from hook_event_processor.store import ack, pauses, record
 from hook_event_processor.store.claim import Row
 from hook_event_processor.store.database import one_line
+from hook_event_processor.store.pipeline import Pipeline
 
 logger = logging.getLogger("HookEventProcessor")
 _FAILED = code_of(Outcome.FAILED)
@@ -36,13 +37,13 @@ DATA_ERRORS = (
 
 
 class Recorder:
-    """Writes verdicts on one connection, as one processor (`node`)."""
+    """Writes verdicts in one session, as one processor (`node`)."""
 
-    def __init__(self, connection: Connection, node: str, attempts: Attempts, *, prepare: bool) -> None:
-        self._connection = connection
+    def __init__(self, pipeline: Pipeline, node: str, attempts: Attempts) -> None:
+        self._pipeline = pipeline
+        self._connection = pipeline.connection
         self._node = node
         self._attempts = attempts
-        self._prepare = prepare
 
     def commit(self, batch: Batch, verdict: Verdict) -> Verdict:
         """Write and commit; returns the verdict as it was written.
@@ -52,11 +53,11 @@ class Recorder:
         runs again for it.
         """
         try:
-            with self._connection.pipeline():
-                self._connection.execute("SAVEPOINT record")
+            with self._pipeline as pipeline:
+                pipeline.execute("SAVEPOINT record")
                 self._write(verdict)
                 self._settle(batch, verdict)
-                self._connection.commit()
+                pipeline.execute("COMMIT")
         except DATA_ERRORS as fault:
             if self._connection.closed:
                 raise
@@ -65,31 +66,31 @@ class Recorder:
             parts = self._in_parts(batch.pure_rows, verdict)
             parts.to_park, parts.to_postpone = verdict.to_park, verdict.to_postpone
             verdict = parts
-            self._settle(batch, verdict)
-            self._connection.commit()
+            with self._pipeline as pipeline:
+                self._settle(batch, verdict)
+                pipeline.execute("COMMIT")
         return verdict
 
     def _write(self, verdict: Verdict) -> None:
-        ack.processed(self._connection, [row.ctid for row in verdict.done], prepare=self._prepare)
-        record.record(
-            self._connection, verdict.runs, self._node, statement=record.BEGAN_WITH_TRANSACTION, prepare=self._prepare
-        )
-        record.dispatch(self._connection, [child for _, child in verdict.children])
-        ack.failed(self._connection, verdict.failures)
-        pauses.hold(self._connection, verdict.to_hold)
+        pipeline = self._pipeline
+        ack.processed(pipeline, [row.ctid for row in verdict.done])
+        record.record(pipeline, verdict.runs, self._node, statement=record.BEGAN_WITH_TRANSACTION)
+        record.dispatch(pipeline, [child for _, child in verdict.children])
+        ack.failed(pipeline, verdict.failures)
+        pauses.hold(pipeline, verdict.to_hold)
 
     def _settle(self, batch: Batch, verdict: Verdict) -> None:
         """What cannot fail for a reason that lies in an event."""
-        ack.parked(self._connection, [row.id for row in batch.to_park + verdict.to_park])
-        ack.postponed(self._connection, [row.id for row in verdict.to_postpone])
-        pauses.hold(self._connection, batch.to_hold)
-        ack.leased(self._connection, [item.row.id for item in batch.to_lease], batch.token, self._node)
+        pipeline = self._pipeline
+        ack.parked(pipeline, [row.id for row in batch.to_park + verdict.to_park])
+        ack.postponed(pipeline, [row.id for row in verdict.to_postpone])
+        pauses.hold(pipeline, batch.to_hold)
+        ack.leased(pipeline, [item.row.id for item in batch.to_lease], batch.token, self._node)
 
     def _in_parts(self, rows: Sequence[Row], verdict: Verdict) -> Verdict:
         part = verdict.part(rows)
         try:
-            with self._connection.transaction():
-                self._write(part)
+            self._write_apart(part)
             return part
         except DATA_ERRORS as fault:
             if self._connection.closed:
@@ -104,13 +105,15 @@ class Recorder:
     def _write_guilty(self, row: Row, part: Verdict, fault: psycopg.Error) -> Verdict:
         part = self._guilty(row, part, fault)
         try:
-            with self._connection.transaction():
-                self._write(part)
+            self._write_apart(part)
         except DATA_ERRORS:
             part.children = []  # even the dead letter is refused
-            with self._connection.transaction():
-                self._write(part)
+            self._write_apart(part)
         return part
+
+    def _write_apart(self, part: Verdict) -> None:
+        with self._connection.transaction(), self._pipeline:
+            self._write(part)
 
     def _guilty(self, row: Row, part: Verdict, fault: psycopg.Error) -> Verdict:
         reason = storable(f"the run could not be recorded: {fault.diag.message_primary or fault}".encode())

@@ -9,6 +9,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from hook_event_processor.store import arrays
+from hook_event_processor.store.pipeline import Executes
 
 # Rows of a processor that froze or died return when their lease ends: within
 # ten seconds, with what it takes to notice.
@@ -91,16 +92,16 @@ class Failure:
     needs_slot: bool
 
 
-def processed(connection: Connection, ctids: Sequence[bytes], *, prepare: bool = True) -> None:
+def processed(session: Executes, ctids: Sequence[bytes]) -> None:
     """The events, locked by this transaction, are done."""
     if ctids:
-        connection.execute(PROCESSED, (arrays.tids(ctids),), prepare=prepare)
+        session.execute(PROCESSED, (arrays.tids(ctids),))
 
 
-def failed(connection: Connection, failures: Sequence[Failure]) -> None:
+def failed(session: Executes, failures: Sequence[Failure]) -> None:
     """The events, locked by this transaction, have failed once more."""
     if failures:
-        connection.execute(
+        session.execute(
             FAILED,
             (
                 arrays.uuids([failure.event_id for failure in failures]),
@@ -111,22 +112,22 @@ def failed(connection: Connection, failures: Sequence[Failure]) -> None:
         )
 
 
-def parked(connection: Connection, event_ids: Sequence[bytes]) -> None:
+def parked(session: Executes, event_ids: Sequence[bytes]) -> None:
     """The events, locked by this transaction, wait for a worker slot; their attempt does not count."""
     if event_ids:
-        connection.execute(PARKED, (arrays.uuids(event_ids),))
+        session.execute(PARKED, (arrays.uuids(event_ids),))
 
 
-def postponed(connection: Connection, event_ids: Sequence[bytes]) -> None:
+def postponed(session: Executes, event_ids: Sequence[bytes]) -> None:
     """The events, locked by this transaction, did not run after all; their attempt does not count."""
     if event_ids:
-        connection.execute(POSTPONED, (arrays.uuids(event_ids),))
+        session.execute(POSTPONED, (arrays.uuids(event_ids),))
 
 
-def leased(connection: Connection, event_ids: Sequence[bytes], token: UUID, node: str) -> None:
+def leased(session: Executes, event_ids: Sequence[bytes], token: UUID, node: str) -> None:
     """The events, locked by this transaction, belong to `node` until their lease ends."""
     if event_ids:
-        connection.execute(LEASED, (token, node, arrays.uuids(event_ids)))
+        session.execute(LEASED, (token, node, arrays.uuids(event_ids)))
 
 
 Lease = tuple[bytes, UUID]

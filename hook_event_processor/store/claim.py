@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from psycopg import Connection
-
 from hook_event_processor.store import waiting
+from hook_event_processor.store.pipeline import Pipeline
 
 # A full pass repairs what no cursor can see: rows that a dead processor let go.
 FULL_PASS_SECONDS = 30.0
@@ -81,8 +80,7 @@ DUE = _rows(f"NOT needs_slot AND {_DUE}", "available_at", "due")
 DUE_FOR_SLOT = _rows(f"needs_slot AND {_DUE}", "available_at", "slots")
 _PARTS = (URGENT, FRESH, UNHURRIED, DUE, DUE_FOR_SLOT)
 _UNION = " UNION ALL ".join(f"SELECT *, {number} AS part FROM ({rows}) AS part" for number, rows in enumerate(_PARTS))
-# One statement: at a moderate rate most claims are of a few rows, and what five cost is not the rows. psycopg parses
-# anew, each time, what is longer than 4096 characters.
+# One statement: at a moderate rate most claims are of a few rows, and what five cost is not the rows.
 CLAIM = f"SELECT {COLUMNS}, part FROM ({_UNION}) AS claimed"
 
 _XMIN = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
@@ -159,12 +157,11 @@ class Claim:
 
 
 class Claims:
-    """One lane's claims, on one connection that is not in autocommit."""
+    """One lane's claims, in its session."""
 
-    def __init__(self, connection: Connection, max_payload: int, *, prepare: bool = True) -> None:
-        self._connection = connection
+    def __init__(self, pipeline: Pipeline, max_payload: int) -> None:
+        self._pipeline = pipeline
         self._max_payload = max_payload
-        self._prepare = prepare
         self._cursor = Cursor()
         self._pass_ends = 0.0
         self._full_pass_at = 0.0
@@ -205,21 +202,21 @@ class Claims:
             "slots": free_slots,
             "max_payload": self._max_payload,
         }
-        with self._connection.pipeline():
-            xmin = self._send(_XMIN) if starts_pass else None
-            claimed = self._send(CLAIM, parameters)
-            xid = self._send(_OWN_XID) if marks else None
+        with self._pipeline as pipeline:
+            xmin = pipeline.execute(_XMIN) if starts_pass else None
+            claimed = pipeline.execute(CLAIM, parameters)
+            xid = pipeline.execute(_OWN_XID) if marks else None
         if xmin is not None:
-            self._cursor.ended_before(xmin.fetchone()[0])
-        claim = self._sorted(claimed, parameters)
+            self._cursor.ended_before(xmin.rows[0][0])
+        claim = self._sorted(claimed.rows, parameters)
         if xid is not None:
-            self._cursor.mark(reached, xid.fetchone()[0])
+            self._cursor.mark(reached, xid.rows[0][0])
             self._mark_at = now + _MARK_SECONDS
         return claim
 
-    def _sorted(self, claimed: Any, limits: Mapping[str, int]) -> Claim:
+    def _sorted(self, claimed: Sequence[tuple[Any, ...]], limits: Mapping[str, int]) -> Claim:
         parts: tuple[list[Row], ...] = ([], [], [], [], [])
-        for number, rows in groupby(claimed.fetchall(), itemgetter(-1)):
+        for number, rows in groupby(claimed, itemgetter(-1)):
             parts[number].extend([_row(row[:-1]) for row in rows])
         urgent, normal, unhurried, due, for_slots = parts
         room = limits["limit"] - len(urgent) - len(normal)
@@ -236,18 +233,13 @@ class Claims:
     def _starts_pass(self, now: float, reached: int) -> bool:
         full = now >= self._full_pass_at
         if full:
-            self._cursor.restart(waiting.floor(self._connection))
+            self._cursor.restart(waiting.floor(self._pipeline.connection))
             self._full_pass_at = now + FULL_PASS_SECONDS
         if full or now >= self._pass_ends:
             self._cursor.start_pass(reached)
             self._pass_ends = now + PASS_SECONDS
             return True
         return False
-
-    def _send(self, statement: str, parameters: Mapping[str, int] | None = None) -> Any:
-        cursor = self._connection.cursor(binary=True)
-        cursor.execute(statement, parameters, prepare=self._prepare)
-        return cursor
 
 
 # What Row._make does, three times as fast.

@@ -14,7 +14,6 @@ from psycopg import Connection, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from hook_event_processor.errors import StoreUnavailable
-from hook_event_processor.store.session import Session
 
 # A processor that is frozen, cut off or dead holds its rows no longer than
 # the server needs to notice: five seconds idle in a transaction, ten on a
@@ -55,7 +54,7 @@ class Database:
         """
         try:
             # Behind a transaction pooler prepared statements are lost: whoever knows better sets the threshold.
-            connection = Session.connect(self.session_conninfo(role), autocommit=True, prepare_threshold=None)
+            connection = Connection.connect(self.session_conninfo(role), autocommit=True, prepare_threshold=None)
             self.set_up(connection)
         except psycopg.OperationalError as fault:
             raise StoreUnavailable(f"the database cannot be reached: {one_line(fault)}") from None

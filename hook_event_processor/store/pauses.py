@@ -15,6 +15,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from hook_event_processor.store import arrays
+from hook_event_processor.store.pipeline import Executes
 
 _STEP_EVENTS = 5_000
 
@@ -183,12 +184,12 @@ class Held:
     pauses: tuple[int, ...]
 
 
-def hold(connection: Connection, events: Sequence[Held]) -> None:
+def hold(session: Executes, events: Sequence[Held]) -> None:
     """The events, locked by this transaction, wait; their attempt does not count."""
     if events:
         pairs = [(event.event_id, event.seq, pause_id) for event in events for pause_id in event.pauses]
         ids, seqs, pauses = zip(*pairs, strict=True)
-        connection.execute(HOLD, (arrays.uuids(ids), arrays.integers(seqs), arrays.integers(pauses)))
+        session.execute(HOLD, (arrays.uuids(ids), arrays.integers(seqs), arrays.integers(pauses)))
 
 
 # By their time, in their order: where they lay before, claims look no more.

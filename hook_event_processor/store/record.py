@@ -10,6 +10,7 @@ from psycopg import Connection
 
 from hook_event_processor.event import GOOD, OUTCOMES
 from hook_event_processor.store import arrays
+from hook_event_processor.store.pipeline import Executes
 
 
 class Executed(Protocol):
@@ -135,11 +136,11 @@ ON CONFLICT (id) DO NOTHING
 """
 
 
-def record(connection: Connection, runs: Runs, node: str, *, statement: str, prepare: bool = True) -> None:
+def record(session: Executes, runs: Runs, node: str, *, statement: str) -> None:
     """Insert the executions; `statement` is one of the two above."""
     if not runs:
         return
-    connection.execute(statement, parameters(runs, node), prepare=prepare)
+    session.execute(statement, parameters(runs, node))
 
 
 def parameters(runs: Runs, node: str) -> dict[str, Any]:
@@ -159,11 +160,11 @@ def parameters(runs: Runs, node: str) -> dict[str, Any]:
     }
 
 
-def dispatch(connection: Connection, children: Sequence[Child]) -> None:
+def dispatch(session: Executes, children: Sequence[Child]) -> None:
     """Insert the events; one whose id exists changes nothing."""
     if not children:
         return
-    connection.execute(
+    session.execute(
         CHILDREN,
         (
             [child.id for child in children],

@@ -13,6 +13,7 @@ from psycopg.rows import class_row
 from hook_event_processor.store import arrays
 from hook_event_processor.store.arrays import UuidArray
 from hook_event_processor.store.claim import COLUMNS, Row, read_rows
+from hook_event_processor.store.pipeline import Pipeline
 
 # A hook runs apart altogether for so long after the last of several of its
 # events has ended a process; of one alone, only that event does.
@@ -46,11 +47,11 @@ SELECT id, NULL, 0 FROM hook_events WHERE id = ANY(%(ids)b) AND lease_token IS N
 """
 
 
-def past(connection: Connection, ids: UuidArray) -> Past:
+def past(pipeline: Pipeline, ids: UuidArray) -> Past:
     """To be read after the rows are locked: whoever recorded a run, or a suspicion, held them then."""
     succeeded: set[tuple[bytes, int]] = set()
     suspects: dict[bytes, int] = {}
-    for event_id, hook_id, deaths in connection.cursor(binary=True).execute(_PAST, {"ids": ids}).fetchall():
+    for event_id, hook_id, deaths in pipeline.run(_PAST, {"ids": ids}):
         if hook_id is None:
             suspects[event_id] = max(deaths, suspects.get(event_id, 0))
         else:
@@ -112,7 +113,7 @@ def adopt(connection: Connection, node: str, suspicions: Sequence[Suspicion], ma
     held = {row.id for row in rows}
     unfinished = connection.cursor(binary=True).execute(_UNFINISHED, values).fetchall()
     locked = frozenset(row[0] for row in unfinished) - held
-    done = past(connection, arrays.uuids(list(held))).succeeded
+    done = past(Pipeline(connection, prepare=False), arrays.uuids(list(held))).succeeded
     dead = [one for one in suspicions if one.event_id in held and (one.event_id, one.hook_id) not in done]
     _count(connection, dead)
     suspect(connection, {one.event_id: one for one in dead}.values(), node)

@@ -16,6 +16,7 @@ from hook_event_processor.processor.quarantine.quarantine import Picked, Quarant
 from hook_event_processor.store import arrays, suspects
 from hook_event_processor.store.claim import Claim, Row
 from hook_event_processor.store.database import Database
+from hook_event_processor.store.pipeline import Pipeline
 from hook_event_processor.store.suspects import Suspicion
 
 logger = logging.getLogger("Quarantine")
@@ -98,7 +99,7 @@ class Adoption:
         sorter = self._sorter()
         if not rows or sorter is None:
             return Picked(claim)
-        past = suspects.past(connection, arrays.uuids([row.id for row in rows]))
+        past = suspects.past(Pipeline(connection, prepare=False), arrays.uuids([row.id for row in rows]))
         picked = self._quarantine.pick(claim, past, sorter)
         picked.deferred = []
         return picked
