@@ -10,11 +10,12 @@ import shlex
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
+
+from waiting import wait_for
 
 from hook_event_processor.store.embedded.program import copied
 
@@ -36,14 +37,6 @@ StateDirectory=hep-database
 ExecStart={binaries}/postgres -D %S/hep-database/data -k %t/hep-database -c listen_addresses=127.0.0.1 -p {port}
 KillSignal=SIGINT
 """
-
-
-def await_until(condition: Callable[[], object], seconds: float, what: str) -> None:
-    """Return when `condition` is true; fail after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.1)
 
 
 class Box:
@@ -183,7 +176,7 @@ class Box:
         self.write("/etc/systemd/system/postgresql.service", unit)
         self.run("systemctl", "daemon-reload")
         self.run("systemctl", "enable", "--now", "postgresql")
-        await_until(lambda: self._administer("SELECT 1", check=False), 30, "PostgreSQL runs")
+        wait_for(lambda: self._administer("SELECT 1", check=False), 30, "PostgreSQL runs")
         password = PASSWORD.replace("'", "''")
         self._administer(f"CREATE ROLE hep LOGIN PASSWORD '{password}'")
         self._administer("CREATE DATABASE hep OWNER hep")

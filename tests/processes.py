@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from hook_event_processor.store.embedded.places import Places
@@ -20,14 +18,6 @@ def of_server(home: Path) -> list[int]:
 def naming(path: Path) -> list[int]:
     """The processes that have a path among their arguments."""
     return [pid for pid, arguments in _all() if os.fsencode(path) in arguments]
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Return when the condition holds; fail when it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def _all() -> list[tuple[int, bytes]]:

@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
+from waiting import wait_for
 
 from hook_event_processor.event_handlers import EventHandlerRegistry
 from hook_event_processor.service import HookEventProcessor
@@ -119,14 +120,6 @@ def ends_well(process: Running, ready: str, seconds: float = 30) -> Iterator[Run
 def running(database: Database, folder: Path, **settings: Any) -> AbstractContextManager[Running]:
     """A processor that is ready, and drains at the end; it must end well."""
     return ends_well(start(database, folder, **settings), "ready")
-
-
-def wait_for(condition: Callable[[], bool], seconds: float) -> None:
-    """Return when the condition holds; fail when it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"it did not happen within {seconds:g} seconds"
-        time.sleep(0.01)
 
 
 def add_hook(connection: Connection, name: str, event_type: str, text: str, **columns: Any) -> int:

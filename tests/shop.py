@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from box import INSTALLED, Box, await_until
+from box import INSTALLED, Box
+from waiting import wait_for
 
 from hook_event_processor.watchers.host import proc
 
@@ -107,7 +108,7 @@ class Host:
         There must be no more of them, unless it is `noisy`: others use the machine, too.
         """
         with suppress(AssertionError):
-            await_until(lambda: len(self.told(watcher)) >= count, seconds, "")
+            wait_for(lambda: len(self.told(watcher)) >= count, seconds, "")
         told = self.told(watcher)[: count if noisy else None]
         assert len(told) == count, f"of {watcher}: {told}; {self.faults()}"
         assert [(row.success, row.output) for row in told] == [(True, f"{row.type} {row.resource}") for row in told]
@@ -164,7 +165,7 @@ def create(box: Box, watchers: dict[str, str]) -> None:
     python = [f"{INSTALLED}/bin/python", "-I", "-c", CREATE]
     box.run("env", "-C", "/", f"DATABASE_URL={box.url}", *python, text="\n".join(lines))
     query = "SELECT count(*) FROM watchers WHERE last_check IS NULL"
-    await_until(lambda: box.psql(query) == "0", 60, "every watcher has looked")
+    wait_for(lambda: box.psql(query) == "0", 60, "every watcher has looked")
 
 
 @contextmanager
@@ -194,7 +195,7 @@ def cable() -> Iterator[str]:
     try:
         ip(f"link set {name}a up")
         ip(f"link set {name}b up")
-        await_until(lambda: Path(f"/sys/class/net/{name}a/operstate").read_text() == "up\n", 20, "it is up")
+        wait_for(lambda: Path(f"/sys/class/net/{name}a/operstate").read_text() == "up\n", 20, "it is up")
         yield f"{name}a"
     finally:
         ip(f"link delete {name}a")

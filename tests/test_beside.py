@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from psycopg import Connection
-from running import wait_for
+from waiting import wait_for
 
 from hook_event_processor.cli.beside import Beside, end_with_parent
 from hook_event_processor.settings import Settings

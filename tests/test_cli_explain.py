@@ -10,7 +10,8 @@ import pytest
 from commands import Hep
 from factories import ago, insert_event, insert_execution
 from psycopg import Connection
-from running import add_hook, insert, running, state, wait_for
+from running import add_hook, insert, running, state
+from waiting import wait_for
 
 from hook_event_processor.store.database import Database
 from hook_event_processor.store.handlers import HandlerRow, register

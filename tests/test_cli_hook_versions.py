@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from commands import Hep
 from psycopg import Connection
-from running import all_processed, insert, running, wait_for
+from running import all_processed, insert, running
+from waiting import wait_for
 
 from hook_event_processor.store import hooks
 from hook_event_processor.store.database import Database

@@ -13,7 +13,7 @@ import pytest
 from commands import Hep
 from factories import ago
 from psycopg import Connection
-from running import wait_for
+from waiting import wait_for
 
 from hook_event_processor.cli.parser import commands_of, parser, whole_parser
 from hook_event_processor.store import watchers

@@ -14,9 +14,9 @@ from certificates import resolve
 from commands import Hep
 from pages import ROOT, blocks
 from psycopg import Connection
-from running import wait_for
 from shell import Shell
 from smtp import post_office
+from waiting import wait_for
 from web import Answer
 from world import World, world
 

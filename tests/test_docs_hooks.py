@@ -14,9 +14,10 @@ from chunks import event, execute, output, runtime
 from commands import Hep
 from pages import ROOT, Block, blocks, instrumented, matches, prints, promises
 from psycopg import Connection
-from running import all_processed, running, wait_for
+from running import all_processed, running
 from shell import Shell
 from smtp import post_office
+from waiting import wait_for
 from web import Answer, Received, serving
 
 from hook_event_processor.event import Outcome, outcome_of

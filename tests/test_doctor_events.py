@@ -11,7 +11,8 @@ from clinic import Clinic
 from commands import Hep
 from factories import ago, insert_event
 from psycopg import Connection
-from running import all_processed, count, insert, running, start, wait_for
+from running import all_processed, count, insert, running, start
+from waiting import wait_for
 
 from hook_event_processor.doctor.server import sessions_of_processor
 from hook_event_processor.settings import Settings

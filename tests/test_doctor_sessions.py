@@ -13,7 +13,7 @@ import pytest
 from clinic import Clinic
 from commands import Hep
 from psycopg import Connection
-from running import wait_for
+from waiting import wait_for
 
 from hook_event_processor.doctor import growth, sessions
 from hook_event_processor.store import embedded

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from psycopg import Connection
-from running import add_hook, count, insert, start, state, wait_for
+from running import add_hook, count, insert, start, state
+from waiting import wait_for
 
 from hook_event_processor.service import drain
 from hook_event_processor.store.database import Database

@@ -18,6 +18,7 @@ import processes
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
+from waiting import wait_for
 
 from hook_event_processor.errors import EmbeddedServerError
 from hook_event_processor.store import embedded
@@ -68,7 +69,7 @@ def starter(home: Path) -> Iterator[subprocess.Popen[str]]:
         assert said(process) == "owned"
         yield process
         process.kill()
-    processes.wait_for(lambda: processes.of_server(home) == [])
+    wait_for(lambda: processes.of_server(home) == [])
 
 
 def socket_directory(server: EmbeddedServer) -> Path:
@@ -232,7 +233,7 @@ def test_a_running_server_is_attached_to_and_outlives_that(home: Path, starter: 
 
 def test_a_server_ends_when_its_starter_is_killed(home: Path, starter: subprocess.Popen[str]) -> None:
     starter.kill()
-    processes.wait_for(lambda: processes.of_server(home) == [])
+    wait_for(lambda: processes.of_server(home) == [])
 
 
 def test_an_orphan_is_adopted_and_stopped(home: Path) -> None:
@@ -296,7 +297,7 @@ def test_two_starts_at_once_make_one_server(home: Path) -> None:
         for process in starters:
             with process:
                 process.kill()
-    processes.wait_for(lambda: processes.of_server(home) == [])
+    wait_for(lambda: processes.of_server(home) == [])
 
 
 def test_the_owner_is_known_by_a_lock_that_no_stranger_can_take(home: Path, starter: subprocess.Popen[str]) -> None:

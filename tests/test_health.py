@@ -23,7 +23,8 @@ from commands import Hep
 from deaf import deaf_proxy
 from factories import ago
 from psycopg import Connection
-from running import add_hook, all_processed, insert, running, start, wait_for
+from running import add_hook, all_processed, insert, running, start
+from waiting import wait_for
 from watching import add, watching
 
 from hook_event_processor.processor import health, health_file, hearing, housekeeping

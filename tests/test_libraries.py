@@ -9,7 +9,8 @@ import pytest
 from chunks import error, event, runtime
 from commands import Hep
 from psycopg import Connection
-from running import all_processed, insert, running, wait_for
+from running import all_processed, insert, running
+from waiting import wait_for
 
 from hook_event_processor.cli.hook_lib import checked_name
 from hook_event_processor.errors import HookRefused

@@ -14,7 +14,8 @@ import pytest
 from chunks import error, event, execute, output, run, runtime
 from psycopg import Connection
 from psycopg.conninfo import make_conninfo
-from running import add_hook, count, insert, running, state, wait_for
+from running import add_hook, count, insert, running, state
+from waiting import wait_for
 
 from hook_event_processor.errors import SecretRefused
 from hook_event_processor.lua.door import Library, Services

@@ -16,7 +16,8 @@ import pytest
 from chunks import error, event, execute, library, outcomes, output, runtime
 from psycopg import Connection, Cursor
 from psycopg.conninfo import make_conninfo
-from running import add_hook, all_processed, insert, running, wait_for
+from running import add_hook, all_processed, insert, running
+from waiting import wait_for
 
 from hook_event_processor.errors import StoreUnavailable
 from hook_event_processor.event import Outcome

@@ -12,7 +12,8 @@ import pytest
 from commands import Hep
 from factories import ago
 from psycopg import Connection
-from running import add_hook, all_processed, insert, running, wait_for
+from running import add_hook, all_processed, insert, running
+from waiting import wait_for
 
 from hook_event_processor import catalog
 from hook_event_processor.event import MAX_DEPTH, OWN_TYPES, Outcome

@@ -12,7 +12,8 @@ import seed
 from commands import Hep
 from factories import ago, insert_event
 from psycopg import Connection
-from running import add_hook, all_processed, count, insert, running, state, wait_for
+from running import add_hook, all_processed, count, insert, running, state
+from waiting import wait_for
 
 from hook_event_processor.store import pauses, watch
 from hook_event_processor.store.database import Database

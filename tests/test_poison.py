@@ -15,7 +15,8 @@ from uuid import UUID
 
 from commands import Hep
 from psycopg import Connection
-from running import add_hook, count, insert, start, state, wait_for
+from running import add_hook, count, insert, start, state
+from waiting import wait_for
 
 from hook_event_processor.event_handlers import EventHandlerRegistry, HandlerResult
 from hook_event_processor.lua.door import Function

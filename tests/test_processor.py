@@ -18,7 +18,8 @@ import pytest
 import seed
 from factories import ago
 from psycopg import Connection
-from running import Running, add_hook, all_processed, count, insert, running, start, state, wait_for
+from running import Running, add_hook, all_processed, count, insert, running, start, state
+from waiting import wait_for
 
 from hook_event_processor.event_handlers import EventHandlerRegistry
 from hook_event_processor.service.machinery import Machinery

@@ -13,7 +13,8 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import Connection
-from running import Running, add_hook, all_processed, count, insert, running, start, state, wait_for
+from running import Running, add_hook, all_processed, count, insert, running, start, state
+from waiting import wait_for
 
 from hook_event_processor.event_handlers import EventHandlerRegistry, HandlerResult
 from hook_event_processor.store.database import Database

@@ -13,7 +13,8 @@ from factories import ago, insert_event, insert_execution
 from logins import administrator, as_login, give_roles, make_login
 from psql import psql
 from psycopg import Connection
-from running import add_hook, insert, running, wait_for
+from running import add_hook, insert, running
+from waiting import wait_for
 
 from hook_event_processor.event import NewEvent
 from hook_event_processor.store import roles

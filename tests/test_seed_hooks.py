@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from commands import Hep
 from psycopg import Connection
-from running import wait_for
+from waiting import wait_for
 from web import Answer
 from world import World, world
 

@@ -10,7 +10,8 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from box import INSTALLED, PASSWORD, REPOSITORY, SERVICE, UNITS, Box, await_until
+from box import INSTALLED, PASSWORD, REPOSITORY, SERVICE, UNITS, Box
+from waiting import wait_for
 
 # Outside continuous integration an ordinary user may run the other tests.
 pytestmark = [
@@ -90,12 +91,12 @@ def insert(box: Box, action: str = "greeted", name: str = "world") -> str:
 def start_postgresql(box: Box) -> None:
     """Start it if it does not run, and wait until it answers."""
     box.run("systemctl", "start", "postgresql")
-    await_until(lambda: box.answers(), 20, "PostgreSQL answers")
+    wait_for(lambda: box.answers(), 20, "PostgreSQL answers")
 
 
 def await_processed(box: Box, event_id: str, seconds: float = 10) -> None:
     query = f"SELECT processed FROM hook_events WHERE id = '{event_id}'"
-    await_until(lambda: box.psql(query) == "t", seconds, f"event {event_id} is processed")
+    wait_for(lambda: box.psql(query) == "t", seconds, f"event {event_id} is processed")
 
 
 def await_restart(box: Box, old_pid: str, seconds: float, unit: str = SERVICE) -> None:
@@ -103,14 +104,14 @@ def await_restart(box: Box, old_pid: str, seconds: float, unit: str = SERVICE) -
         pid, state = box.properties("MainPID", "ActiveState", unit=unit)
         return state == "active" and pid not in ("0", old_pid)
 
-    await_until(restarted, seconds, f"{unit} was restarted")
+    wait_for(restarted, seconds, f"{unit} was restarted")
 
 
 def await_running(box: Box, unit: str) -> None:
     """Wait until the unit's processor has said in the database that it is at work."""
     (pid,) = box.properties("MainPID", unit=unit)
     fresh = f"SELECT state FROM hook_processors WHERE pid = {pid} AND heartbeat_at > now() - interval '10 seconds'"
-    await_until(lambda: box.psql(fresh) == "running", 30, f"{unit} is at work")
+    wait_for(lambda: box.psql(fresh) == "running", 30, f"{unit} is at work")
 
 
 def results(box: Box, unit: str) -> set[str]:
@@ -123,7 +124,7 @@ def test_an_inserted_event_is_run_recorded_and_found_in_the_journal(box: Box, un
     await_processed(box, event_id)
     recorded = box.psql(f"SELECT hook_name, success, output FROM event_hook_executions WHERE event_id = '{event_id}'")
     assert recorded == "greet|t|hello psql"
-    await_until(lambda: box.messages(f"EVENT_ID={event_id}"), 5, "the run is in the journal")
+    wait_for(lambda: box.messages(f"EVENT_ID={event_id}"), 5, "the run is in the journal")
     (entry,) = box.journal("HOOK=greet", f"EVENT_ID={event_id}")
     assert entry["_SYSTEMD_UNIT"] == f"{SERVICE}.service"
     assert entry["SYSLOG_IDENTIFIER"] == "hook-event-processor"
@@ -135,7 +136,7 @@ def test_an_inserted_event_is_run_recorded_and_found_in_the_journal(box: Box, un
 
 def test_a_failed_run_is_a_warning_in_the_journal(box: Box, unit: str) -> None:
     event_id = insert(box, action="broken")
-    await_until(lambda: box.messages(f"EVENT_ID={event_id}", "OUTCOME=failed"), 10, "the failure is in the journal")
+    wait_for(lambda: box.messages(f"EVENT_ID={event_id}", "OUTCOME=failed"), 10, "the failure is in the journal")
     entry = box.journal(f"EVENT_ID={event_id}", "OUTCOME=failed")[0]
     assert entry["PRIORITY"] == "4"
     assert "no such thing\n    as luck" in entry["MESSAGE"]
@@ -143,7 +144,7 @@ def test_a_failed_run_is_a_warning_in_the_journal(box: Box, unit: str) -> None:
 
 def test_the_service_says_how_it_is(box: Box, unit: str) -> None:
     assert box.properties("Type", "ActiveState") == ["notify", "active"]
-    await_until(lambda: box.properties("StatusText") != [""], 10, "there is a status")
+    wait_for(lambda: box.properties("StatusText") != [""], 10, "there is a status")
     (pid,) = box.properties("MainPID")
     assert box.run("stat", "-c", "%U", f"/proc/{pid}").strip() == "hep"
 
@@ -174,7 +175,7 @@ def test_an_event_that_kills_the_service_does_it_once(box: Box, unit: str) -> No
     poison = insert(box, action="shot")
     others = [insert(box) for _ in range(10)]
     state = f"SELECT state FROM events WHERE id = '{poison}'"
-    await_until(lambda: box.psql(state) == "failed", 40, "the poison is given up")
+    wait_for(lambda: box.psql(state) == "failed", 40, "the poison is given up")
     assert box.properties("NRestarts", "ActiveState", unit=SERVICE) == ["1", "active"]
     ended = f"SELECT string_agg(result, ' ') FROM event_hook_executions WHERE event_id = '{poison}' AND NOT success"
     assert box.psql(ended) == "died died"
@@ -193,7 +194,7 @@ def test_what_stands_still_is_unhealthy_and_restarted_by_the_watchdog(box: Box, 
     lanes = instances["lanes"]
     box.run("systemctl", "start", lanes)
     query = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE '%lane _' AND state = 'idle'"
-    await_until(lambda: len(box.psql(query).split()) == 3, 30, "all lanes are there")
+    wait_for(lambda: len(box.psql(query).split()) == 3, 30, "all lanes are there")
     sessions = box.psql(query).split()
     box.run("systemctl", "start", *instances.values())
     for name in instances.values():
@@ -208,9 +209,9 @@ def test_what_stands_still_is_unhealthy_and_restarted_by_the_watchdog(box: Box, 
         assert started.stdout.readline() == "frozen\n"
     insert(box)  # lanes begin to claim: one of each instance at least
     still = re.compile(r"lane \d has stood still")
-    await_until(lambda: still.search(box.properties("StatusText", unit=lanes)[0]), 20, "the status tells of lanes")
-    await_until(lambda: still.search(unhealthy(box, "lanes")), 20, "the command tells of lanes")
-    await_until(lambda: still.search(unhealthy(box, "others")), 20, "the command tells of the others")
+    wait_for(lambda: still.search(box.properties("StatusText", unit=lanes)[0]), 20, "the status tells of lanes")
+    wait_for(lambda: still.search(unhealthy(box, "lanes")), 20, "the command tells of lanes")
+    wait_for(lambda: still.search(unhealthy(box, "others")), 20, "the command tells of the others")
     entries = box.journal(f"_SYSTEMD_UNIT={lanes}.service", "LOGGER=Health")
     [noticed, *_] = [int(entry["__REALTIME_TIMESTAMP"]) / 1e6 for entry in entries if "stood" in entry["MESSAGE"]]
     assert noticed - frozen < 15
@@ -221,7 +222,7 @@ def test_what_stands_still_is_unhealthy_and_restarted_by_the_watchdog(box: Box, 
             await_running(box, name)
     for started in freezers:
         started.communicate(timeout=10)
-    await_until(lambda: all(unhealthy(box, how) == "" for how in instances), 20, "all are well again")
+    wait_for(lambda: all(unhealthy(box, how) == "" for how in instances), 20, "all are well again")
     box.run("kill", "-CONT", *sessions)
     assert box.properties("MainPID", "NRestarts", unit=lanes) == [pids["lanes"], "0"]
     await_processed(box, insert(box))
@@ -273,14 +274,14 @@ def test_a_schema_that_is_not_ours_is_not_tried_again(box: Box, unit: str) -> No
         0o600,
     )
     box.run("systemctl", "start", SERVICE, check=False)
-    await_until(lambda: box.properties("ActiveState") == ["failed"], 20, "the service has given up")
+    wait_for(lambda: box.properties("ActiveState") == ["failed"], 20, "the service has given up")
     assert box.properties("NRestarts", "ExecMainStatus") == ["0", "78"]
 
 
 def test_a_stop_lets_the_run_end_that_is_under_way(box: Box, unit: str) -> None:
     event_id = insert(box, action="slow")
     busy = f"SELECT lease_token IS NOT NULL FROM hook_events WHERE id = '{event_id}'"
-    await_until(lambda: box.psql(busy) == "t", 10, "the run is under way")
+    wait_for(lambda: box.psql(busy) == "t", 10, "the run is under way")
     began = time.monotonic()
     box.run("systemctl", "stop", SERVICE)
     assert time.monotonic() - began < 20
@@ -295,7 +296,7 @@ def test_instances_share_the_work(box: Box, unit: str) -> None:
     box.run("systemctl", "start", f"{SERVICE}@1", f"{SERVICE}@2")
     await_processed(box, insert(box))
     query = "SELECT string_agg(instance, ',' ORDER BY instance) FROM hook_processors WHERE instance IN ('1', '2')"
-    await_until(lambda: box.psql(query) == "1,2", 10, "both instances are known")
+    wait_for(lambda: box.psql(query) == "1,2", 10, "both instances are known")
 
 
 def test_an_instance_can_have_settings_of_its_own(box: Box, unit: str) -> None:
@@ -350,9 +351,7 @@ def add_user(box: Box, name: str) -> None:
     box.run("install", "-d", "-m", "700", "/etc/credstore")
     box.run("useradd", "--create-home", name)
     box.run("loginctl", "enable-linger", name)
-    await_until(
-        lambda: "running" in box.shell("systemctl --user is-system-running || true", name), 20, "a user manager"
-    )
+    wait_for(lambda: "running" in box.shell("systemctl --user is-system-running || true", name), 20, "a user manager")
     box.shell(
         "mkdir -p ~/.config/hook-event-processor && umask 077\n"
         "cat >~/.config/hook-event-processor/environment <<'END'\n"
@@ -379,7 +378,7 @@ def test_the_printed_recipe_for_a_user_works(box: Box) -> None:
     assert "active (running)" in box.shell(USER_RECIPE, "tester")
     event_id = insert(box, name="tester")
     await_processed(box, event_id)
-    await_until(lambda: box.messages(f"EVENT_ID={event_id}"), 5, "the run is in the journal")
+    wait_for(lambda: box.messages(f"EVENT_ID={event_id}"), 5, "the run is in the journal")
     (entry,) = box.journal(f"EVENT_ID={event_id}")
     assert entry["_SYSTEMD_USER_UNIT"] == f"{SERVICE}.service"
     shown = box.shell(
@@ -449,7 +448,7 @@ def test_five_failures_within_five_minutes_are_enough(box: Box, unit: str) -> No
     box.run("systemctl", "stop", SERVICE)
     box.run("systemctl", "reset-failed")
     box.run("systemctl", "start", SERVICE, check=False)
-    await_until(lambda: box.properties("ActiveState") == ["failed"], 20, "systemd gives up")
+    wait_for(lambda: box.properties("ActiveState") == ["failed"], 20, "systemd gives up")
     assert box.properties("NRestarts") == ["5"]
     box.run("rm", f"{SYSTEM}/{SERVICE}.service.d/fail.conf")
 
@@ -506,7 +505,7 @@ def test_the_doctor_finds_what_is_wrong_with_units(box: Box, idler: str) -> None
     box.write(drop_in, "[Service]\nUser=root\nLimitNOFILE=300\nExecStart=\nExecStart=/bin/false\n")
     assert findings("--fix").keys() == {"unit-files", "unit-root"}  # "unit-stale" is mended
     box.run("systemctl", "restart", idler, check=False)
-    await_until(lambda: box.properties("ActiveState", unit=idler) == ["failed"], 20, "systemd gives up")
+    wait_for(lambda: box.properties("ActiveState", unit=idler) == ["failed"], 20, "systemd gives up")
     assert findings().keys() == {"unit-failed", "unit-files", "unit-root"}
     box.run("rm", drop_in)
     box.run("systemctl", "daemon-reload")

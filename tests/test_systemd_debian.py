@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from box import INSTALLED, REPOSITORY, Box, await_until, machine
+from box import INSTALLED, REPOSITORY, Box, machine
+from waiting import wait_for
 
 # Outside continuous integration an ordinary user may run the other tests, and another PostgreSQL may do.
 pytestmark = [
@@ -61,12 +62,12 @@ def end_what_holds_a_lock(box: Box) -> None:
     lock = "BEGIN; LOCK TABLE hook_events IN SHARE MODE; SELECT pg_sleep(600)"
     box.run("systemd-run", "--quiet", "--collect", "su", "-", "postgres", "-c", f'psql hep -c "{lock}"')
     holder = "SELECT pid FROM pg_locks WHERE relation = 'hook_events'::regclass AND mode = 'ShareLock' AND granted"
-    await_until(lambda: asked(box, holder), 20, "the table is locked")
+    wait_for(lambda: asked(box, holder), 20, "the table is locked")
     pid = asked(box, holder)
     said = box.shell(f"cd {REPOSITORY}\n" + block("# Who has been in a transaction").replace("12345", pid))
     assert re.search(rf"^ *{pid} \| postgres +\| psql ", said, re.MULTILINE), "the session is shown"
     assert re.search(rf"^ *{pid} \| ShareLock +\| t$", said, re.MULTILINE), "the lock is shown"
-    await_until(lambda: asked(box, holder) == "", 20, "the lock is gone")
+    wait_for(lambda: asked(box, holder) == "", 20, "the lock is gone")
 
 
 def test_the_page_leads_from_debians_postgresql_to_roles_a_dump_and_a_reboot(debian: Box) -> None:
@@ -92,5 +93,5 @@ def test_the_page_leads_from_debians_postgresql_to_roles_a_dump_and_a_reboot(deb
     asked(debian, "INSERT INTO hook_events (source, action) VALUES ('host', 'restored')")
     debian.reboot()
     processed = "SELECT processed FROM hook_events WHERE action = 'restored'"
-    await_until(lambda: asked(debian, processed) == "t", 30, "the event is processed")
+    wait_for(lambda: asked(debian, processed) == "t", 30, "the event is processed")
     assert debian.properties("ActiveState", "NRestarts") == ["active", "0"]

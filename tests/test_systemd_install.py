@@ -9,7 +9,8 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from box import INSTALLED, PASSWORD, REPOSITORY, SERVICE, UNITS, Box, await_until
+from box import INSTALLED, PASSWORD, REPOSITORY, SERVICE, UNITS, Box
+from waiting import wait_for
 
 # Outside continuous integration an ordinary user may run the other tests.
 pytestmark = [
@@ -129,7 +130,7 @@ def outcome(box: Box, action: str) -> tuple[str, str]:
     said = "coalesce(output, '') || coalesce(error, '')"
     query = f"SELECT success, {said} FROM event_hook_executions WHERE event_id = '{event_id}'"
     # Longer than a run may take: polkit can leave a request without an answer while it reads its rules anew.
-    await_until(lambda: box.psql(query), 45, f"the hook of {action} has run")
+    wait_for(lambda: box.psql(query), 45, f"the hook of {action} has run")
     success, _, said = box.psql(query).partition("|")
     return success, said
 
@@ -182,7 +183,7 @@ def test_the_processor_runs_as_its_account_and_tells_backlog_and_rate(installed:
     (pid,) = installed.properties("MainPID")
     assert installed.run("stat", "-c", "%U", f"/proc/{pid}").strip() == "hep"
     wanted = re.compile(r"processing: [\d.]+ events/s, backlog [\d,]+\+?; \d+ processed, \d+ failed; 0 of 100 workers")
-    await_until(lambda: wanted.match(installed.properties("StatusText")[0]), 10, "the status tells")
+    wait_for(lambda: wanted.match(installed.properties("StatusText")[0]), 10, "the status tells")
 
 
 def test_the_units_are_right_and_well_shielded(installed: Box) -> None:
@@ -218,7 +219,7 @@ def test_a_unit_that_fails_is_an_event_with_its_result_and_last_lines(installed:
     unit(installed, re.sub("@.*", "@.service", name), FAILING)
     assert installed.status("systemctl", "start", name) != 0
     condition = f"source = 'service' AND action = 'failed' AND resource_id = '{name}'"
-    await_until(lambda: event(installed, condition), 10, "the event is there")
+    wait_for(lambda: event(installed, condition), 10, "the event is there")
     told = json.loads(event(installed, condition))
     assert {key: told[key] for key in ("service", "result", "code", "exit_status", "signal", "new_status")} == {
         "service": name,
@@ -240,9 +241,9 @@ def test_an_event_that_finds_no_database_is_an_error_in_the_journal_to_publish_l
     kept.run("systemctl", "stop", "postgresql")
     kept.status("systemctl", "start", "lost")
     emit = "hook-emit@service.failed:lost.service.service"
-    await_until(lambda: kept.properties("ActiveState", unit=emit) == ["failed"], 20, "it has given up")
+    wait_for(lambda: kept.properties("ActiveState", unit=emit) == ["failed"], 20, "it has given up")
     kept.run("systemctl", "start", "postgresql")
-    await_until(lambda: kept.answers(), 20, "PostgreSQL answers")
+    wait_for(lambda: kept.answers(), 20, "PostgreSQL answers")
     as_printed = "journalctl -u 'hook-emit@*' -p err -o cat --output-fields=EVENT --since -1h > /root/lost.jsonl"
     kept.shell(as_printed)
     kept.hep("events", "emit", "--jsonl", "/root/lost.jsonl")
@@ -262,7 +263,7 @@ def test_the_example_tells_of_every_unit_that_fails_but_of_itself(kept: Box) -> 
     assert kept.properties("OnFailure", unit="any.service") == [emit]
     assert kept.properties("OnFailure", unit=emit) == [""]
     kept.status("systemctl", "start", "any")
-    await_until(lambda: event(kept, "resource_id = 'any.service'"), 10, "the event is there")
+    wait_for(lambda: event(kept, "resource_id = 'any.service'"), 10, "the event is there")
     kept.shell(f"rm -r {SYSTEM}/service.d {SYSTEM}/any.service {SYSTEM}/hook-emit@.service.d; systemctl daemon-reload")
 
 
@@ -279,7 +280,7 @@ def test_the_retention_timer_removes_what_is_old(kept: Box) -> None:
     unit(kept, "hook-retention.timer.d/test.conf", often)
     kept.run("systemctl", "restart", "hook-retention.timer")
     query = "SELECT string_agg(action, ',') FROM hook_events WHERE action IN ('old', 'young')"
-    await_until(lambda: kept.psql(query) == "young", 20, "the old event is gone")
+    wait_for(lambda: kept.psql(query) == "young", 20, "the old event is gone")
     events = kept.shell(f'zcat {HOME}/archive/*.jsonl.gz | grep \'"action":"old"\'').splitlines()
     assert len(events) == 1
     assert kept.shell(f"stat -c '%U %a' {HOME}/archive {HOME}/archive/*").split()[:4] == ["hep", "700", "hep", "600"]
@@ -295,7 +296,7 @@ def test_a_reload_takes_over_what_can_change_and_names_what_cannot(kept: Box) ->
     kept.write(ENVIRONMENT, f"{before}HOOK_EXEC=true\nLOG_LEVEL=DEBUG\nWORKERS=7\n", 0o600)
     kept.run("systemctl", "reload", SERVICE)
     matches = [f"_SYSTEMD_UNIT={SERVICE}.service", f"_PID={pid}"]
-    await_until(lambda: any("changed: HOOK_EXEC, LOG_LEVEL" in line for line in kept.messages(*matches)), 10, "taken")
+    wait_for(lambda: any("changed: HOOK_EXEC, LOG_LEVEL" in line for line in kept.messages(*matches)), 10, "taken")
     assert any("take a restart: WORKERS" in line for line in kept.messages(*matches))
     assert outcome(kept, "run")[0] == "t"
     assert kept.properties("MainPID", "ActiveState") == [pid, "active"]
@@ -307,7 +308,7 @@ def test_a_wrong_setting_fails_the_reload_and_changes_nothing(kept: Box) -> None
     assert kept.status("systemctl", "reload", SERVICE) != 0
     assert kept.properties("MainPID", "ActiveState") == [pid, "active"]
     matches = [f"_SYSTEMD_UNIT={SERVICE}.service", "SYSLOG_IDENTIFIER=hook-event-processor"]
-    await_until(lambda: any("WORKERS is 'many'" in line for line in kept.messages(*matches)), 5, "the journal tells")
+    wait_for(lambda: any("WORKERS is 'many'" in line for line in kept.messages(*matches)), 5, "the journal tells")
 
 
 def with_exec(box: Box, drop_in: str = "") -> None:
@@ -350,7 +351,7 @@ def test_a_hook_may_restart_the_one_unit_that_polkit_lets_it(kept: Box) -> None:
     assert outcome(kept, "app")[0] == "f"
     rules = "/etc/polkit-1/rules.d/50-hook-event-processor.rules"
     kept.run("install", "-m", "644", str(UNITS / "examples/exec-restart-app.rules"), rules)
-    await_until(lambda: outcome(kept, "app")[0] == "t", 30, "polkit has read the rule")
+    wait_for(lambda: outcome(kept, "app")[0] == "t", 30, "polkit has read the rule")
     assert kept.properties("MainPID", unit="app") != [before]
     assert outcome(kept, "other")[0] == "f"
     kept.run("rm", rules)
@@ -418,7 +419,7 @@ def test_watchers_run_with_two_capabilities_and_no_more(installed: Box) -> None:
     lines = install(installed, "--watchers", "cpu,load")
     assert any("hook-watcher@cpu.service" in line for line in lines)
     name = "hook-watcher@cpu.service"
-    await_until(lambda: installed.properties("ActiveState", unit=name) == ["active"], 10, "the watchers run")
+    wait_for(lambda: installed.properties("ActiveState", unit=name) == ["active"], 10, "the watchers run")
     (pid,) = installed.properties("MainPID", unit=name)
     status = installed.run("cat", f"/proc/{pid}/status")
     # CAP_DAC_READ_SEARCH is bit 2, CAP_SYS_PTRACE bit 19 (capability.h).
@@ -450,9 +451,9 @@ def test_a_reboot_brings_everything_back(installed: Box) -> None:
     installed.psql("INSERT INTO hook_events (source, action) VALUES ('host', 'before')")
     installed.reboot()
     for name in names:
-        await_until(lambda name=name: installed.properties("ActiveState", unit=name) == ["active"], 20, f"{name} runs")
+        wait_for(lambda name=name: installed.properties("ActiveState", unit=name) == ["active"], 20, f"{name} runs")
     query = "SELECT processed FROM hook_events WHERE action = 'before'"
-    await_until(lambda: installed.answers() and installed.psql(query) == "t", 20, "what waited is processed")
+    wait_for(lambda: installed.answers() and installed.psql(query) == "t", 20, "what waited is processed")
     install(installed, "--watchers", "none")
 
 
@@ -460,17 +461,17 @@ def test_a_user_installs_for_themselves_and_takes_it_away(installed: Box) -> Non
     installed.run("useradd", "--create-home", "owner")
     installed.run("loginctl", "enable-linger", "owner")
     running = "systemctl --user is-system-running || true"
-    await_until(lambda: "running" in installed.shell(running, "owner"), 20, "a user manager")
+    wait_for(lambda: "running" in installed.shell(running, "owner"), 20, "a user manager")
     installed.shell("mkdir -p ~/.config ~/.local/share ~/.local/bin", "owner")
     listing = "find ~ -printf '%p %m %l\\n' | sort; systemctl --user list-unit-files --plain --no-legend"
     before = installed.shell(listing, "owner")
     said = installed.shell(f"DATABASE_URL='{installed.url}' {HEP} install --user --watchers cpu", "owner")
     assert "processing" in said.splitlines()[-1]
     query = "SELECT count(*) FROM hook_processors WHERE state = 'running'"
-    await_until(lambda: installed.psql(query) >= "2", 10, "two processors run")
+    wait_for(lambda: installed.psql(query) >= "2", 10, "two processors run")
     unit(installed, "../../xdg/systemd/user/fails.service", FAILING)
     installed.shell("systemctl --user daemon-reload; systemctl --user start fails || true", "owner")
-    await_until(lambda: event(installed, "resource_id = 'fails.service'"), 10, "an event of a user's unit")
+    wait_for(lambda: event(installed, "resource_id = 'fails.service'"), 10, "an event of a user's unit")
     assert json.loads(event(installed, "resource_id = 'fails.service'"))["exit_status"] == 3
     installed.run("rm", "/etc/xdg/systemd/user/fails.service")
     installed.shell(f"{HEP} uninstall --user --purge", "owner")
@@ -478,7 +479,7 @@ def test_a_user_installs_for_themselves_and_takes_it_away(installed: Box) -> Non
     assert [line for line in after.splitlines() if "fails" not in line] == before.splitlines()
     installed.run("loginctl", "disable-linger", "owner")
     installed.run("loginctl", "terminate-user", "owner", check=False)
-    await_until(lambda: installed.status("userdel", "--remove", "owner") in (0, 6), 10, "the user is gone")
+    wait_for(lambda: installed.status("userdel", "--remove", "owner") in (0, 6), 10, "the user is gone")
 
 
 def test_uninstall_keeps_the_data_and_purge_leaves_the_machine_as_it_was(box: Box, bare: dict[str, object]) -> None:

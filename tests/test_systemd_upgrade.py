@@ -9,7 +9,8 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from box import INSTALLED, REPOSITORY, SERVICE, WHEELS, Box, await_until
+from box import INSTALLED, REPOSITORY, SERVICE, WHEELS, Box
+from waiting import wait_for
 
 # Outside continuous integration an ordinary user may run the other tests.
 pytestmark = [
@@ -91,7 +92,7 @@ def test_the_printed_upgrade_loses_nothing_and_repeats_nothing(working: Box) -> 
     for action, count in BACKLOG.items():
         insert(working, action, count)
     busy = "SELECT count(*) >= 50 FROM hook_events WHERE lease_token IS NOT NULL"
-    await_until(lambda: query(working, busy) == "t", 20, "runs are in flight")
+    wait_for(lambda: query(working, busy) == "t", 20, "runs are in flight")
 
     writer = working.popen(sys.executable, "-c", WRITER, working.url)
     said = working.shell(f"cd /root/next\n{printed('Upgrade')}")
@@ -105,7 +106,7 @@ def test_the_printed_upgrade_loses_nothing_and_repeats_nothing(working: Box) -> 
     counts = "|".join(str(expected[name]) for name in sorted(expected))
     events = "SELECT string_agg(n::text, '|' ORDER BY action) FROM (SELECT action, count(*) AS n FROM hook_events"
     ended = f"{events} WHERE source = 'box' AND processed GROUP BY 1) x"
-    await_until(lambda: query(working, ended) == counts, 60, "all are processed")
+    wait_for(lambda: query(working, ended) == counts, 60, "all are processed")
     assert query(working, f"{events} WHERE source = 'box' GROUP BY 1) x") == counts
     runs = (
         "SELECT hook_name, count(*), count(DISTINCT event_id), bool_and(success)"

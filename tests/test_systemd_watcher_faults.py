@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from box import Box, await_until
+from box import Box
 from shop import create, installed
+from waiting import wait_for
 
 # Outside continuous integration an ordinary user may run the other tests.
 pytestmark = [
@@ -74,7 +75,7 @@ with open({LOG!r}, "a", buffering=1) as log:
 
 def test_a_thousand_changes_in_an_outage_of_30_seconds(machine: Box) -> None:
     """Meanwhile one daemon is killed, and another stopped until the watchdog brings it back."""
-    await_until(lambda: stored(machine, "states") == 2, 10, "what the first looks saw is kept")
+    wait_for(lambda: stored(machine, "states") == 2, 10, "what the first looks saw is kept")
     machine.run("systemctl", "stop", "postgresql")
     began = time.monotonic()
     frozen, killed = pid(machine, FILES), pid(machine, LOGS)
@@ -84,25 +85,25 @@ def test_a_thousand_changes_in_an_outage_of_30_seconds(machine: Box) -> None:
     time.sleep(10)
     machine.run("kill", "-KILL", killed)
     assert writer.wait(100) == 0
-    await_until(lambda: pid(machine, FILES) not in ("0", frozen), 60, "the watchdog has brought it back")
+    wait_for(lambda: pid(machine, FILES) not in ("0", frozen), 60, "the watchdog has brought it back")
     assert pid(machine, LOGS) not in ("0", killed)
     results = {entry.get("UNIT_RESULT") for entry in machine.journal("_PID=1", f"UNIT={FILES}")}
     assert "watchdog" in results
     time.sleep(max(began + 30 - time.monotonic(), 0))
     machine.run("systemctl", "start", "postgresql")
-    await_until(machine.answers, 30, "PostgreSQL answers")
-    await_until(lambda: len(changes(machine)) >= 1000, 60, "all changes are told")
+    wait_for(machine.answers, 30, "PostgreSQL answers")
+    wait_for(lambda: len(changes(machine)) >= 1000, 60, "all changes are told")
     assert changes(machine) == list(range(1, 1001))
     late = counted(machine, "source = 'log' AND payload ->> 'seen_late' = 'true'")
     assert 0 < late < 1000, "those of the time without a daemon, and no others"
     modified = "source = 'file' AND action = 'modified'"
-    await_until(lambda: counted(machine, modified) == 1, 30, "what changed while it was stopped is told")
+    wait_for(lambda: counted(machine, modified) == 1, 30, "what changed while it was stopped is told")
     assert counted(machine, f"{modified} AND payload ->> 'seen_late' = 'true'") == 1
     machine.shell(f"echo 123 >{FILE}")
-    await_until(lambda: counted(machine, modified) == 2, 30, "it goes on")
+    wait_for(lambda: counted(machine, modified) == 2, 30, "it goes on")
     assert counted(machine, f"{modified} AND payload ->> 'seen_late' = 'true'") == 1
     run = "SELECT count(DISTINCT event_id) FROM event_hook_executions JOIN hook_events e ON e.id = event_id"
-    await_until(lambda: machine.psql(f"{run} WHERE e.source = 'log'") == "1000", 60, "a hook has run for each")
+    wait_for(lambda: machine.psql(f"{run} WHERE e.source = 'log'") == "1000", 60, "a hook has run for each")
 
 
 # A daemon's events are not in the database while somebody holds the key.
@@ -138,9 +139,7 @@ def test_fifty_kills_between_sending_and_removing_double_nothing(machine: Box) -
     units = [f"hook-watcher@{name}.service" for name in TYPES]
     before = len(changes(machine))
     machine.run("systemctl", "start", *units)
-    await_until(
-        lambda: machine.psql(SESSIONS) == str(len(units)) and stored(machine, "spool") == 0, 60, "all are at work"
-    )
+    wait_for(lambda: machine.psql(SESSIONS) == str(len(units)) and stored(machine, "spool") == 0, 60, "all are at work")
     machine.psql(TRAP)
     machine.write("/root/hold.py", HOLD)
     with psycopg.connect(machine.url, autocommit=True) as trap:
@@ -151,8 +150,8 @@ def test_fifty_kills_between_sending_and_removing_double_nothing(machine: Box) -
             kill_all_with_what_they_sent(machine, trap, units)
         trap.execute("SELECT pg_advisory_unlock_all()")
     machine.psql("DROP TRIGGER trap ON hook_events; DROP FUNCTION trap()")
-    await_until(lambda: len(changes(machine)) >= before + ROUNDS, 60, "the changes are told")
-    await_until(lambda: stored(machine, "spool") == 0, 60, "nothing waits any more")
+    wait_for(lambda: len(changes(machine)) >= before + ROUNDS, 60, "the changes are told")
+    wait_for(lambda: stored(machine, "spool") == 0, 60, "nothing waits any more")
     assert changes(machine) == list(range(1, before + ROUNDS + 1))
     starts = "action = 'startup' AND payload ->> 'component' = 'watcher'"
     twice = "SELECT count(*) - count(DISTINCT (payload ->> 'pid', payload ->> 'start_time')) FROM hook_events"
@@ -174,17 +173,17 @@ def stored(machine: Box, table: str) -> int:
 def kill_all_with_what_they_sent(machine: Box, trap: psycopg.Connection, units: list[str]) -> None:
     """Kill daemons whose events were committed and not removed."""
     waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4242 AND NOT granted"
-    await_until(lambda: trap.execute(waiting).fetchone() == (len(units),), 90, "all have sent, and wait for an answer")
+    wait_for(lambda: trap.execute(waiting).fetchone() == (len(units),), 90, "all have sent, and wait for an answer")
     pids = [pid(machine, unit) for unit in units]
     machine.run("rm", "-f", "/run/hep-spool")
     hold = ["/usr/bin/python3", "-I", "/root/hold.py", store(machine)]
     machine.run("systemd-run", "--quiet", "--collect", "--unit", "hep-hold", *hold)
-    await_until(lambda: machine.status("test", "-e", "/run/hep-spool") == 0, 30, "the spool is held")
+    wait_for(lambda: machine.status("test", "-e", "/run/hep-spool") == 0, 30, "the spool is held")
     ids = machine.run("cat", "/run/hep-spool").split()
     trap.execute("SELECT pg_advisory_unlock(1, 4242)")
     # Their next statement comes when they have removed what they sent, which they cannot, and give up after 5 s.
     answered = f"{SESSIONS} AND state = 'idle' AND query LIKE '%INSERT INTO hook_events%'"
-    await_until(lambda: trap.execute(answered).fetchone() == (len(units),), 60, "all have been answered")
+    wait_for(lambda: trap.execute(answered).fetchone() == (len(units),), 60, "all have been answered")
     found = trap.execute("SELECT count(*) FROM hook_events WHERE id::text = ANY (%s)", (ids,)).fetchone()
     assert found > (0,)
     trap.execute("SELECT pg_advisory_lock(1, 4242)")

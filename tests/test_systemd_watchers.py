@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import pytest
-from box import REPOSITORY, Box, await_until
+from box import REPOSITORY, Box
 from shop import Host, Told, create, ip, opened, swap
+from waiting import wait_for
 
 from hook_event_processor.watchers import kinds
 from hook_event_processor.watchers.host import proc
@@ -145,7 +146,7 @@ def test_swap(host: Host) -> None:
     with swap() as has_swap:
         if not has_swap:
             pytest.skip("this machine lets no swap space be added, or has some that others use, too")
-        await_until(lambda: "swap|" not in host.faults(), 10, "it has been looked at")
+        wait_for(lambda: "swap|" not in host.faults(), 10, "it has been looked at")
         with running(host.box, PAGE_OUT):
             host.await_told("swap", 1, noisy=True)
         high, normal = told = host.await_told("swap", 2, noisy=True)
@@ -221,7 +222,7 @@ def test_port(host: Host) -> None:
     with server(host.shop.slow, backlog=0) as listener:
         # The kernel asks again after a second for a connection that there was no room for.
         with fill(listener):
-            await_until(lambda: waiting(host.shop.slow), 10, "somebody waits for a connection")
+            wait_for(lambda: waiting(host.shop.slow), 10, "somebody waits for a connection")
         listener.listen(64)
         threading.Thread(target=take, args=(listener,), daemon=True).start()
         slow = host.await_told("port, slow", 2)
@@ -263,12 +264,12 @@ def test_service(host: Host) -> None:
     box.run("systemctl", "start", "hep-app")
     host.await_told("service", 1)
     box.run("systemctl", "kill", "--signal=KILL", "hep-app")
-    await_until(lambda: "service.restarted" in [row.type for row in host.told("service")], 20, "it is told")
+    wait_for(lambda: "service.restarted" in [row.type for row in host.told("service")], 20, "it is told")
     box.write("/etc/systemd/system/hep-app.service.d/more.conf", "[Service]\nNice=1\n")
     box.run("systemctl", "daemon-reload")
-    await_until(lambda: "service.unit_changed" in [row.type for row in host.told("service")], 20, "it is told")
+    wait_for(lambda: "service.unit_changed" in [row.type for row in host.told("service")], 20, "it is told")
     box.run("systemctl", "stop", "hep-app")
-    await_until(lambda: "service.stopped" in [row.type for row in host.told("service")], 20, "it is told")
+    wait_for(lambda: "service.stopped" in [row.type for row in host.told("service")], 20, "it is told")
     told = [row for row in host.told("service") if row.type != "service.failed"]  # before the restart, where it is seen
     _, restarted, changed, _ = told
     box.run("systemctl", "start", "hep-bad")
@@ -309,7 +310,7 @@ def test_user(host: Host) -> None:
     # A terminal, on which somebody reads for a second and leaves.
     host.box.run("script", "-qec", "login -f visitor", "/dev/null", text="sleep 1\nexit\n")
     created, login, logout = host.await_told("user", 3)
-    await_until(lambda: host.box.status("userdel", "visitor") == 0, 10, "nothing of them runs any more")
+    wait_for(lambda: host.box.status("userdel", "visitor") == 0, 10, "nothing of them runs any more")
     told = host.await_told("user", 4)
     compare("user", told)
     assert [row.type for row in told] == [
@@ -337,9 +338,9 @@ def test_command(host: Host) -> None:
     host.box.shell("echo 1 >/srv/level")
     host.await_told("command", 4)
     host.box.shell("mv /srv/level /srv/gone")
-    await_until(lambda: "command.failed" in [row.type for row in host.told("command")], 20, "it is told")
+    wait_for(lambda: "command.failed" in [row.type for row in host.told("command")], 20, "it is told")
     host.box.shell("mv /srv/gone /srv/level")
-    await_until(lambda: "command.recovered" in [row.type for row in host.told("command")], 20, "it is told")
+    wait_for(lambda: "command.recovered" in [row.type for row in host.told("command")], 20, "it is told")
     told = host.told("command")
     compare("command", told)
     high = next(row for row in told if row.type == "command.value_high")

@@ -15,8 +15,8 @@ import certificates
 import psycopg
 import pytest
 from commands import Hep
-from processes import wait_for
 from psycopg.conninfo import make_conninfo
+from waiting import wait_for
 
 PASSWORD = "over-tls-alone"
 

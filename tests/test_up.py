@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import processes
 import pytest
-from processes import wait_for
+from waiting import wait_for
 
 CHECKOUT = Path(__file__).parents[1]
 NOT_IN_A_CLEAN_ONE = shutil.ignore_patterns(".git", ".venv", ".env", "build", "*.egg-info", "__pycache__", ".*_cache")

@@ -17,7 +17,8 @@ import pytest
 from commands import Hep
 from factories import ago, insert_event
 from psycopg import Connection
-from running import add_hook, all_processed, count, insert, running, wait_for
+from running import add_hook, all_processed, count, insert, running
+from waiting import wait_for
 
 from hook_event_processor.policy import Grants, Policy
 from hook_event_processor.store import embedded

@@ -8,7 +8,8 @@ from uuid import UUID
 import pytest
 from factories import insert_event
 from psycopg import Connection, OperationalError
-from running import count, running, wait_for
+from running import count, running
+from waiting import wait_for
 
 from hook_event_processor.store import ack, arrays, waiting, watch
 from hook_event_processor.store.claim import Claims

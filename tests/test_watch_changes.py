@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from running import wait_for
+from waiting import wait_for
 
 from hook_event_processor.watchers.host.changes import Changes
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from psycopg import Connection
-from running import wait_for
+from waiting import wait_for
 from watching import HOST, add, end, looked, reached, start, watching
 
 from hook_event_processor.store import embedded, hosts, watchers

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from psycopg import Connection
-from running import wait_for
+from waiting import wait_for
 from watching import HOST, add, end, reached, start, watching
 
 from hook_event_processor.store import hosts, watcher_locks

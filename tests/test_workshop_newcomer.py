@@ -7,7 +7,8 @@ from pathlib import Path
 
 from commands import Hep
 from psycopg import Connection
-from running import all_processed, running, wait_for
+from running import all_processed, running
+from waiting import wait_for
 
 from hook_event_processor.store.database import Database
 

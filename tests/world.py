@@ -13,7 +13,8 @@ import pytest
 from certificates import resolve, server_context, trust
 from commands import Hep
 from psycopg import Connection
-from running import all_processed, running, wait_for
+from running import all_processed, running
+from waiting import wait_for
 from web import Site, serving
 
 from hook_event_processor.policy import Grants, Policy

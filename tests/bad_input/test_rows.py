@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from psycopg import Connection, sql
-from running import add_hook, count, running, wait_for
+from running import add_hook, count, running
+from waiting import wait_for
 
 from hook_event_processor.store.database import Database
 
