@@ -127,7 +127,7 @@ def definitions(shop: Shop) -> dict[str, str]:
         "cpu": "--type cpu --threshold 99 --until-normal 1",
         "memory": f"--type memory --threshold {shop.memory_percent + 5:.1f}",
         "swap": "--type swap --threshold 30",
-        "disk": "--type disk --path /srv/small --threshold 80",
+        "disk": "--type disk --path /srv/small --threshold 87",
         "process": "--type process --name hep-worker",
         "process use": "--type process --match '^hep-hog' --cpu 20 --when above,below",
         "port": f"--type port --port {shop.tcp}",

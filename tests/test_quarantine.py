@@ -46,7 +46,8 @@ def grandchild(event: dict[str, Any]) -> HandlerResult:
         "import os, sys, time\n"
         "if os.fork(): os._exit(0)\n"
         "os.setsid()\n"
-        "open(sys.argv[1], 'w').write(str(os.getpid()))\n"
+        "open(sys.argv[1] + '.new', 'w').write(str(os.getpid()))\n"
+        "os.rename(sys.argv[1] + '.new', sys.argv[1])\n"
         "time.sleep(60)\n"
     )
     subprocess.run([sys.executable, "-S", "-c", script, event["payload"]["file"]], check=True)

@@ -161,11 +161,11 @@ class _Reader:
             library = name.removeprefix(LIBRARY_PREFIX) if name.startswith(LIBRARY_PREFIX) else None
             if library is None and name not in MODULES:
                 known = ", ".join(sorted(MODULES))
-                raise self.refuse(f"there is no module {name!r}; there are {known}", word=name)
+                raise self.refuse(f"there is no module {_shown(name)}; there are {known}", word=name)
             if library is not None and library not in libraries:
                 add = f"'hep hook lib add {library}.lua' adds it"
                 known = f"; there are {', '.join(sorted(libraries))}" if libraries else ""
-                raise self.refuse(f"there is no library {library!r}: {add}{known}", word=name)
+                raise self.refuse(f"there is no library {_shown(library)}: {add}{known}", word=name)
 
     def check_requires(self, table: Mapping[str, Any]) -> None:
         """A list that is put together while the text runs would not be found where it is only read."""
@@ -175,7 +175,7 @@ class _Reader:
         for name in listed:
             if name not in written:
                 takes = 'it takes a list of names that are written out: requires = { "json", "lib.slack" }'
-                raise self.refuse(f"requires holds {name!r}: {takes}", word="requires")
+                raise self.refuse(f"requires holds {_shown(name)}: {takes}", word="requires")
 
     def params(self, table: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
@@ -187,9 +187,7 @@ class _Reader:
         for key in table:
             if key not in _KEYS:
                 known = ", ".join(sorted(_KEYS))
-                raise self.refuse(
-                    f"unknown key {repr(key)[:_MAX_WORD]} in the hook's table; known are {known}", word=str(key)
-                )
+                raise self.refuse(f"unknown key {_shown(key)} in the hook's table; known are {known}", word=str(key))
         for key in ("execute", "filter"):
             if key in table and table[key] != FUNCTION:
                 raise self.refuse(f"{key} is not a function", word=key)
@@ -202,8 +200,9 @@ class _Reader:
             return None
         if isinstance(value, str) and value and len(value) <= _MAX_VALUE and "\0" not in value:
             return value
-        found = repr(value)[:_MAX_WORD]
-        raise self.refuse(f"{key} is {found}: it takes a string, without NUL, of at most {_MAX_VALUE}", word=key)
+        raise self.refuse(
+            f"{key} is {_shown(value)}: it takes a string, without NUL, of at most {_MAX_VALUE}", word=key
+        )
 
     def event_types(self, table: Mapping[str, Any]) -> tuple[str, ...]:
         if "source" in table or "action" in table:
@@ -216,7 +215,9 @@ class _Reader:
             return ()
         listed = list(value.values()) if isinstance(value, dict) else [value]
         if not listed or not all(isinstance(item, str) for item in listed):
-            raise self.refuse(f"event_type is {value!r}: it takes a pattern or a list of patterns", word="event_type")
+            raise self.refuse(
+                f"event_type is {_shown(value)}: it takes a pattern or a list of patterns", word="event_type"
+            )
         return self._checked(tuple(listed), "event_type")
 
     def _checked(self, patterns: tuple[str, ...], word: str) -> tuple[str, ...]:
@@ -230,7 +231,9 @@ class _Reader:
     def priority(self, table: Mapping[str, Any]) -> int:
         value = table.get("priority", 0)
         if isinstance(value, bool) or not isinstance(value, int) or not -(2**31) <= value < 2**31:
-            raise self.refuse(f"priority is {value!r}: it takes a whole number; lower runs first", word="priority")
+            raise self.refuse(
+                f"priority is {_shown(value)}: it takes a whole number; lower runs first", word="priority"
+            )
         return value
 
     def seconds(self, table: Mapping[str, Any], key: str, low: float, high: float) -> float | None:
@@ -238,17 +241,22 @@ class _Reader:
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise self.refuse(f"{key} is {value!r}: it takes {low:g} to {high:g} seconds", word=key)
+            raise self.refuse(f"{key} is {_shown(value)}: it takes {low:g} to {high:g} seconds", word=key)
         return float(value)
 
     def retry(self, table: Mapping[str, Any]) -> Mapping[str, float]:
         value = table.get("retry", {})
         if not isinstance(value, dict) or not _RETRY_KEYS.issuperset(value):
             known = ", ".join(sorted(_RETRY_KEYS))
-            raise self.refuse(f"retry is {value!r}: it takes a table with {known}", word="retry")
+            raise self.refuse(f"retry is {_shown(value)}: it takes a table with {known}", word="retry")
         attempts = value.get("attempts", 1)
         if isinstance(attempts, bool) or not isinstance(attempts, int) or not 1 <= attempts <= 10:
-            raise self.refuse(f"retry.attempts is {attempts!r}: it takes 1 to 10", word="attempts")
+            raise self.refuse(f"retry.attempts is {_shown(attempts)}: it takes 1 to 10", word="attempts")
         for key in ("delay", "max_delay"):
             self.seconds(value, key, 0, 86_400)
         return dict(value)
+
+
+def _shown(value: object) -> str:
+    """What stands there, as far as a message has room for it."""
+    return repr(value)[:_MAX_WORD]

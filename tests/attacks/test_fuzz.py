@@ -6,7 +6,7 @@ import threading
 import time
 
 from chunks import event, execute, outcomes, run, runtime
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from hook_event_processor.errors import HookRefused
@@ -74,6 +74,8 @@ def test_any_text_is_a_hook_or_is_refused(text: str) -> None:
 
 @_quick
 @given(fields=st.lists(st.tuples(_KEYS, _LUA_VALUES), max_size=5), runs=st.booleans())
+@example(fields=[("event_type", "{{('x'):rep(100000)}}")], runs=True)
+@example(fields=[("priority", "('x'):rep(100000)")], runs=True)
 def test_any_table_is_a_definition_or_is_refused(fields: list[tuple[str, str]], runs: bool) -> None:
     _read(f"return {_table([*fields, ('execute', 'function() end')] if runs else fields)}")
 
