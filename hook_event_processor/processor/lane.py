@@ -180,6 +180,7 @@ class Lane:
         slots = parts.leases.reserve()
         leased = 0
         try:
+            parts.lookout.claiming()
             claim = claims.take(self._stride.limit, slots, monotonic(), parts.floors.reached)
             # An event of ours whose lease ran out is still running here: it only needs its lease back.
             parts.leases.keep_out(claim)

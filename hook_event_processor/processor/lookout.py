@@ -36,7 +36,7 @@ _PEERS_SECONDS = 2.0
 _PATIENCE_SECONDS = 2.0  # of idle lanes, past the poll interval, with a lookout that hangs
 _REVISION_SECONDS = 0.5  # without LISTEN: hooks change within a second all the same
 _FROZEN_SECONDS = 6.0
-_BUSY_SECONDS = 0.02  # without an idle lane: then inserts need not notify
+_BUSY_SECONDS = 0.02  # with lanes that see to what comes: then inserts need not notify
 # So many notifications in a tenth of a second slow the writers down: for a
 # while the lanes look by themselves instead.
 _RUSH_NOTIFICATIONS, _RUSH_WINDOW_SECONDS = 100, 0.1
@@ -51,6 +51,7 @@ class Lookout:
         database: Database,
         outage: Outage,
         *,
+        lanes: int,
         poll_interval: float,
         may_listen: bool,
         floors: Floors,
@@ -72,7 +73,7 @@ class Lookout:
         self._reload = reload
         self._full_pass = full_pass
         self._paused = paused
-        self._idlers = Idlers(poll_interval + _PATIENCE_SECONDS)
+        self._idlers = Idlers(lanes, poll_interval + _PATIENCE_SECONDS)
         self._table = ""
         self._peers: frozenset[int] = frozenset()
         self._lock = threading.Lock()
@@ -115,9 +116,13 @@ class Lookout:
         """Called by a lane: wait until there may be work."""
         self._idlers.wait(progress)
 
+    def claiming(self) -> None:
+        """Called by a lane: it begins to claim."""
+        self._idlers.claims()
+
     def help(self) -> None:
         """There is more work than one lane does: wake another if one is idle."""
-        self._idlers.wake(remember=False)
+        self._idlers.wake_another()
 
     def found(self) -> None:
         """Called by a lane that has found work."""
@@ -155,7 +160,7 @@ class Lookout:
                 delay = self.lost(fault)
                 progress.mark()
                 self.pause(delay)
-                self._idlers.wake(remember=True)  # a lane may fare better, and is not to wait for us
+                self._idlers.wake()  # a lane may fare better, and is not to wait for us
         self._own.close()  # and with the session its keys end
 
     def lost(self, fault: Exception) -> float:
@@ -186,7 +191,7 @@ class Lookout:
             self._recent.append(now)
             # The row may be one for later.
             self._look_by(now + RELOOK_SECONDS)
-            self._idlers.wake(remember=True)
+            self._idlers.wake()
 
     def _step(self, connection: Connection) -> None:
         now = monotonic()
@@ -202,23 +207,25 @@ class Lookout:
             return
         if self._due.is_now(now):
             self._look_by(now + self._due.give())
-            self._idlers.wake(remember=False)
-        if not self._idlers.any:
-            self._while_busy(connection, now)
+            self._idlers.wake()
+        unneeded = self._idlers.unneeded_seconds
+        if unneeded:
+            self._while_busy(connection, now, unneeded)
         elif now < self._rush_until:
-            self._idlers.wake(remember=False)
+            self._idlers.wake()
             self._sleep(connection, _RUSH_NAP_SECONDS)
         elif not self.listening:
             self._sleep(connection, self._until_next(now))
         else:
             self._while_idle(connection, now)
 
-    def _while_busy(self, connection: Connection, now: float) -> None:
+    def _while_busy(self, connection: Connection, now: float, unneeded: float) -> None:
         if self._busy_since is None:
             self._busy_since = now
         if now - self._busy_since >= _BUSY_SECONDS:
             self._keys.let_go(connection)
-        self._sleep(connection, _BUSY_SECONDS if self._keys.holding else min(0.25, self._until_next(now)))
+        longest = _BUSY_SECONDS if self._keys.holding else min(0.25, self._until_next(now))
+        self._sleep(connection, min(longest, unneeded))
 
     def _while_idle(self, connection: Connection, now: float) -> None:
         self._busy_since = None
@@ -234,7 +241,7 @@ class Lookout:
                 self._look_by(now)  # a claim does not see what was inserted for later
             if keys.is_lookout:
                 # The one more claim; or, after a nap, the next look at what has been committed.
-                self._idlers.wake(remember=False)
+                self._idlers.wake()
         wait = self._until_next(now)
         self._sleep(connection, wait if keys.holding else min(wait, max(keys.retry_at - now, 0.0)))
 
@@ -260,9 +267,9 @@ class Lookout:
         if look.fresh and not self._paused():
             if full:
                 self._full_pass()
-            self._idlers.wake(remember=False)
+            self._idlers.wake()
         elif not self._floors.settled:
-            self._idlers.wake(remember=False)  # to raise the floor: looks begin there
+            self._idlers.wake()  # to raise the floor: looks begin there
 
     def _until_next(self, now: float) -> float:
         """Seconds until something is to be done if nobody rings and nothing is notified."""
@@ -277,7 +284,7 @@ class Lookout:
             logger.warning("ended %d sessions of processors that no longer read", lanes.ended)
         if self._peers - lanes.pids:
             self._full_pass()
-            self._idlers.wake(remember=True)
+            self._idlers.wake()
         self._peers = lanes.pids
 
     def _sleep(self, connection: Connection, seconds: float) -> None:
@@ -285,7 +292,7 @@ class Lookout:
         poll = select.poll()
         poll.register(connection.fileno(), select.POLLIN)
         poll.register(self._idlers.bell, select.POLLIN)
-        ready = poll.poll(seconds * 1000)
+        ready = poll.poll(min(seconds, self._idlers.tend_seconds) * 1000)
         if any(fd == self._idlers.bell for fd, _ in ready):
             self._idlers.hush()
         if any(fd != self._idlers.bell for fd, _ in ready):

@@ -104,6 +104,7 @@ class Machinery:
         self.lookout = Lookout(
             self._database,
             self.outage,
+            lanes=self._settings.lanes,
             poll_interval=self._settings.poll_interval,
             may_listen=self._settings.listen,
             floors=self._floors,
