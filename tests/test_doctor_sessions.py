@@ -82,6 +82,18 @@ def test_the_holder_that_the_role_may_not_see_is_ended_by_somebody_who_may(
         stranger.close()
 
 
+def test_what_other_roles_hold_is_noted_until_the_role_may_see_since_when(clinic: Clinic) -> None:
+    with clinic.as_superuser() as stranger, stranger.transaction():
+        stranger.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        stranger.execute("SELECT 1")
+        found = clinic.only("sessions", "unseen-sessions")
+        assert f"sessions of {stranger.info.user} hold snapshots" in found["what"]
+        clinic.mend(found)
+        assert clinic.findings("sessions") == []
+    with clinic.as_superuser() as stranger:
+        stranger.execute("REVOKE pg_monitor FROM hep")
+
+
 def test_a_queue_of_notifications_that_fills_up_is_found(
     clinic: Clinic, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

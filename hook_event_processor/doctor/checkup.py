@@ -30,7 +30,7 @@ from hook_event_processor.doctor.finding import (
     Level,
     LocalCheck,
     Subject,
-    administer,
+    let_see_others,
 )
 from hook_event_processor.errors import HookEventProcessorError, StoreUnavailable
 from hook_event_processor.settings import Settings
@@ -122,9 +122,8 @@ class Doctor:
         try:
             return self._run(check)
         except psycopg.errors.InsufficientPrivilege as fault:
-            database = self.subject.connection.info.dbname if self.subject else ""
-            role = self.subject.connection.info.user if self.subject else ""
-            return [Finding(NOT_ALLOWED, f"{area.name}: {_said(fault)}", (_allow(role, database),))]
+            mend = (let_see_others(self.subject.connection),) if self.subject else ()
+            return [Finding(NOT_ALLOWED, f"{area.name}: {_said(fault)}", mend)]
         except (psycopg.Error, HookEventProcessorError, OSError) as fault:
             said = _said(fault) if isinstance(fault, psycopg.Error) else str(fault)
             if self.subject is not None and self.subject.connection.closed:
@@ -162,7 +161,3 @@ def doctor(settings: Settings, database: Database | None, away: str = "") -> Ite
 
 def _said(fault: psycopg.Error) -> str:
     return fault.diag.message_primary or one_line(fault)
-
-
-def _allow(role: str, database: str) -> str:
-    return administer(f'GRANT pg_monitor TO "{role}"', database)

@@ -95,6 +95,11 @@ def administer(statement: str, database: str) -> str:
     return f"psql -d {shlex.quote(database)} -c {shlex.quote(statement)}  # as a superuser"
 
 
+def let_see_others(connection: Connection) -> str:
+    """The command that has the role of this session see what other roles do."""
+    return administer(f'GRANT pg_monitor TO "{connection.info.user}"', connection.info.dbname)
+
+
 def fixed_by(area: str) -> str:
     """The command that mends what has a fix."""
     return f"hep doctor --fix {area}"

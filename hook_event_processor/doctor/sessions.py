@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hook_event_processor.doctor.finding import Area, DatabaseCheck, Finding, Kind, Level, Subject, administer, psql
+from hook_event_processor.doctor.finding import (
+    Area,
+    DatabaseCheck,
+    Finding,
+    Kind,
+    Level,
+    Subject,
+    administer,
+    let_see_others,
+    psql,
+)
 from hook_event_processor.store import watch
 from hook_event_processor.store.checkup import server, sessions
 from hook_event_processor.store.checkup.sessions import Holder
@@ -24,6 +34,12 @@ SNAPSHOT = Kind(
     "held-snapshot",
     Level.WARNING,
     "An old transaction keeps vacuum from removing what has died since. Processors stay fast; tables and indexes grow.",
+)
+UNSEEN = Kind(
+    "unseen-sessions",
+    Level.NOTE,
+    "Other roles' sessions hold snapshots, since when is not for this role to see: they are told of once they are"
+    " 100,000 transactions old.",
 )
 PREPARED = Kind(
     "prepared-transaction",
@@ -67,6 +83,9 @@ def _snapshots(subject: Subject) -> Iterator[Finding]:
     for holder in sessions.snapshots(connection, SNAPSHOT_SECONDS, SNAPSHOT_TRANSACTIONS):
         what = f"{_who(holder)} holds a snapshot that is {holder.transactions:,} transactions old"
         yield Finding(SNAPSHOT, what, (_terminate(subject, holder),))
+    if unseen := sessions.unseen(connection, SNAPSHOT_TRANSACTIONS):
+        what = f"sessions of {', '.join(unseen)} hold snapshots, since when is not to be seen"
+        yield Finding(UNSEEN, what, (let_see_others(connection),))
     for one in sessions.prepared(connection, SNAPSHOT_SECONDS):
         what = f"the transaction '{one.gid}' of {one.owner} has been prepared for {one.seconds:,.0f} s"
         gid = one.gid.replace("'", "''")
@@ -96,7 +115,7 @@ AREA = Area(
     "transactions that stay open: insert guard, snapshots, prepared ones; the queue of notifications",
     (
         DatabaseCheck(_guard, (GUARD,)),
-        DatabaseCheck(_snapshots, (SNAPSHOT, PREPARED, SLOT_SNAPSHOT)),
+        DatabaseCheck(_snapshots, (SNAPSHOT, UNSEEN, PREPARED, SLOT_SNAPSHOT)),
         DatabaseCheck(_queue, (QUEUE,)),
     ),
 )

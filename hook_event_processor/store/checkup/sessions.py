@@ -68,6 +68,17 @@ def snapshots(connection: Connection, seconds: float, transactions: int) -> list
         return cursor.execute(_SNAPSHOTS, {"seconds": seconds, "transactions": transactions}).fetchall()
 
 
+def unseen(connection: Connection, transactions: int) -> list[str]:
+    """The roles whose sessions hold a snapshot, no more transactions old than that, since when we may not see."""
+    rows = connection.execute(
+        "SELECT DISTINCT a.usename::text FROM pg_stat_activity a"
+        " WHERE a.backend_type IS NULL AND a.usesysid IS NOT NULL AND a.datname = current_database()"
+        " AND greatest(age(a.backend_xmin), age(a.backend_xid)) <= %s ORDER BY 1",
+        (transactions,),
+    )
+    return [row[0] for row in rows]
+
+
 def oldest_transactions(connection: Connection) -> list[Holder]:
     """The three sessions, of any database, that have been longest in a transaction."""
     with connection.cursor(row_factory=class_row(Holder)) as cursor:
