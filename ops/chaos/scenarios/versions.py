@@ -24,8 +24,9 @@ class Versions(Scenario):
 
     def migrate(self, context: Context) -> None:
         """The older program makes the schema."""
-        # What stood before the last change of the schema.
-        revision = _git("rev-parse", _git("log", "-1", "--format=%H", "--", "sql").strip() + "^").strip()
+        # What stood before the last migration; others of sql/ change without one.
+        latest = _git("log", "-1", "--diff-filter=AR", "--format=%H", "--", "sql/[0-9]*.sql").strip()
+        revision = _git("rev-parse", f"{latest}^").strip()
         self._old = context.place / "old"
         _unpack(revision, self._old)
         context.note(f"the older program is {revision[:10]}")
