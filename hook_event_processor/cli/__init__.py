@@ -62,8 +62,9 @@ def _drop_output() -> None:
 def program() -> None:
     """What the scripts call: run one command and exit with its status."""
     status = main()
-    if threading.active_count() > 1:
-        # A thread that is stuck in a hook's run must not hold up the exit, nor be torn down in the middle of it.
+    if threading.active_count() > 1 or status == _INTERRUPTED:
+        # A thread that is stuck in a hook's run must not hold up the exit, nor be torn down in the middle of it. And
+        # Python would end by the signal, not with the status, if Ctrl-C came while it executed a text, as imports do.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

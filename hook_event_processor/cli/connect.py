@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
 def open_database(settings: Settings) -> Database:
     """The database of the settings, else the embedded one that is running. Raises StoreUnavailable when none is."""
+    import logging
+
     from hook_event_processor.store.database import Database
 
+    logging.getLogger("psycopg").setLevel(logging.ERROR)  # it warns of what Ctrl-C has cut off
     conninfo = settings.conninfo
     if conninfo is None:
         from hook_event_processor.store import embedded
