@@ -21,7 +21,7 @@ from psycopg.conninfo import conninfo_to_dict
 from waiting import wait_for
 
 from hook_event_processor.errors import EmbeddedServerError
-from hook_event_processor.store import embedded
+from hook_event_processor.store import embedded, key_ring
 from hook_event_processor.store.embedded import EmbeddedServer
 from hook_event_processor.store.embedded.account import server_account
 from hook_event_processor.store.embedded.places import Places
@@ -30,7 +30,7 @@ from hook_event_processor.store.embedded.postmaster import running
 # Starts the server of the home that it is given, says so, and stays.
 STARTER = """
 import sys, time, pathlib
-from hook_event_processor.store import embedded
+from hook_event_processor.store import embedded, key_ring
 from hook_event_processor.store.embedded import postmaster
 if "--without-setpriv" in sys.argv:
     postmaster._ending_with_its_starter = lambda: []
@@ -191,6 +191,12 @@ def test_a_home_that_the_servers_user_cannot_reach_is_refused(home: Path) -> Non
         embedded.start(closed / "deeper/home")
     assert list(closed.iterdir()) == []
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
+
+
+def test_a_home_that_a_processor_of_another_database_has_made_is_taken(home: Path) -> None:
+    key_ring.create(home / "secret.key")
+    with embedded.start(home):
+        assert (home / "secret.key").stat().st_mode & 0o777 == 0o600
 
 
 @as_root

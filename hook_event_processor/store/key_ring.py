@@ -113,7 +113,7 @@ def _of_file(file: Path) -> KeyRing | None:
 def create(file: Path) -> KeyRing:
     """Make the file with a new key, readable by its owner alone; the one that is there if another was quicker."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file.parent.mkdir(parents=True, exist_ok=True)
         written = _written(file, (Key.new(),))
         try:
             os.link(written, file)

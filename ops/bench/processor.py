@@ -22,7 +22,8 @@ def environment(database: Database, **settings: object) -> dict[str, str]:
     """What the product's programs are started with."""
     passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
     given = {name: str(value) for name, value in settings.items()}
-    return {**passed, "DATABASE_URL": database.conninfo, "LOG_LEVEL": "WARNING", **given}
+    own = {"DATABASE_URL": database.conninfo, "HEP_HOME": str(database.home / "processor"), "LOG_LEVEL": "WARNING"}
+    return {**passed, **own, **given}
 
 
 @contextmanager

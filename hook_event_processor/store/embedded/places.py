@@ -81,7 +81,7 @@ def make_home(home: Path, account: Account) -> Places:
     if closed is not None:
         raise EmbeddedServerError(
             f"PostgreSQL runs as the user {account.name}, who cannot enter {closed} on the way to {places.folder}:"
-            f" point HEP_HOME elsewhere, or let that user pass"
+            f" let that user pass (chmod o+x {closed}), or point HEP_HOME elsewhere"
         )
     for directory in way[len(there) :]:
         directory.mkdir(mode=0o700, exist_ok=True)  # another start may be making it
