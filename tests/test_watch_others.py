@@ -108,6 +108,7 @@ def test_the_database_is_read_again_only_when_it_was_written(status: Path, monke
     reads = []
     read = Dpkg._read
     monkeypatch.setattr(Dpkg, "_read", lambda self: reads.append(1) or read(self))
+    os.utime(status, (0, 0))
     watched, other = Watched("package"), Watched("package", name="bash")
     for _ in range(5):
         assert watched.events() == other.events() == []
@@ -115,6 +116,16 @@ def test_the_database_is_read_again_only_when_it_was_written(status: Path, monke
     status.unlink()
     with pytest.raises(CheckFailed, match="there is no database of packages"):
         watched.events()
+
+
+def test_a_database_that_is_written_twice_within_a_step_of_the_clock_is_read_twice(status: Path) -> None:
+    now = time.time_ns()
+    os.utime(status, ns=(now, now))
+    watched = Watched("package")
+    assert watched.events() == []
+    status.write_text(status.read_text().replace("1.22-1", "1.24-1"))
+    os.utime(status, ns=(now, now))
+    assert watched.types() == ["package.upgraded"]
 
 
 def test_a_database_that_cannot_be_read_hides_nothing_of_another(
@@ -207,6 +218,17 @@ def test_logins_are_chosen_by_name_and_end_with_their_process(record: Record) ->
     assert "ip_address" not in data
     record("svc-backup", "pts/5", "backup.example", pid=no_process)
     assert watched.types() == ["security.logout"]
+
+
+def test_logins_within_a_step_of_the_clock_are_told_apart(record: Record) -> None:
+    watched = Watched("user", "login", "logout")
+    now = time.time_ns()
+    told = []
+    for user in ("alice", "bob"):
+        record(user, "pts/3")
+        os.utime(logins.UTMP, ns=(now, now))
+        told.append(watched.types())
+    assert told == [[], ["security.logout", "security.login_success"]]
 
 
 def test_logins_that_logind_keeps_are_read_where_there_is_no_utmp(

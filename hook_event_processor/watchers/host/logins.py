@@ -25,15 +25,6 @@ class Session(NamedTuple):
     pid: int
 
 
-def stamp(path: str) -> object:
-    """Something that is another one when the file was written; None when it is not there."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return (status.st_mtime_ns, status.st_size, status.st_ino)
-
-
 def sessions() -> list[Session]:
     """The logins that are recorded: in utmp, or by logind where nobody keeps that any more. Raises CheckFailed."""
     if os.path.exists(UTMP):

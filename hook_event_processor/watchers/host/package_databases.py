@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from abc import ABC, abstractmethod
@@ -10,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from hook_event_processor.watchers.check import CheckFailed
-from hook_event_processor.watchers.host import programs
+from hook_event_processor.watchers.host import programs, stamps
+from hook_event_processor.watchers.host.stamps import Stamp
 
 _FIELD = re.compile(rb"^(Package|Status|Version|Architecture):[ \t]*(.*)$", re.MULTILINE)
 _MAX_BYTES = 256 << 20
@@ -53,17 +53,17 @@ class _Kept(ABC):
     def __init__(self, paths: Sequence[str]) -> None:
         self.paths = paths
         self._lock = threading.Lock()
-        self._stamp: object = None
+        self._stamps: dict[str, Stamp] = {}
         self._packages: Packages = {}
 
     def packages(self) -> Packages | None:
         with self._lock:
-            stamp = [stamp for path in self.paths if (stamp := _stamp(path))]
-            if not stamp:
+            found = {path: stamp for path in self.paths if (stamp := _stamp(path))}
+            if not found:
                 return None
-            if stamp != self._stamp:
+            if found != self._stamps:
                 self._packages = self._read()
-                self._stamp = stamp
+                self._stamps = found if all(stamp.lasts() for stamp in found.values()) else {}
             return self._packages
 
     @abstractmethod
@@ -122,13 +122,13 @@ class Rpm(_Kept):
 DATABASES: Sequence[PackageDatabase] = (Dpkg(), Rpm())
 
 
-def _stamp(path: str) -> object:
+def _stamp(path: str) -> Stamp | None:
     try:
-        status = os.stat(path)
+        stamp = stamps.of(path)
     except OSError:
         return None
     # SQLite makes an empty log when its database is only read.
-    return (path, status.st_mtime_ns, status.st_size, status.st_ino) if status.st_size else None
+    return stamp if stamp.size else None
 
 
 def _text(value: bytes) -> str:

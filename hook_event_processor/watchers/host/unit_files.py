@@ -6,14 +6,14 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 
+from hook_event_processor.watchers.host import stamps
+from hook_event_processor.watchers.host.stamps import Stamp
 from hook_event_processor.watchers.host.units import Unit
 
 # systemd.unit(5), "Unit File Load Path", as far as people write there.
 _SYSTEM = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
 _USER = ("/etc/systemd/user", "/run/systemd/user", "/usr/local/lib/systemd/user", "/usr/lib/systemd/user")
 _MAX_BYTES = 1 << 20
-
-Stamp = tuple[int, int, int]
 
 
 class UnitFiles:
@@ -58,12 +58,12 @@ class UnitFiles:
 
     def _digest(self, path: str) -> str | None:
         try:
-            status = os.stat(path)
-            stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+            stamp = stamps.of(path)
             if self._stamps.get(path) != stamp:
                 with open(path, "rb") as file:
                     self._digests[path] = hashlib.sha256(file.read(_MAX_BYTES)).hexdigest()
-                self._stamps[path] = stamp
+                if stamp.lasts():
+                    self._stamps[path] = stamp
         except OSError:
             self._stamps.pop(path, None)
             return None

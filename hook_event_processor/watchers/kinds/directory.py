@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from hook_event_processor.watchers import parsers
 from hook_event_processor.watchers.check import CheckFailed, Definition, Kind, Moment, Noticed, Option
-from hook_event_processor.watchers.host import tree
+from hook_event_processor.watchers.host import stamps, tree
 from hook_event_processor.watchers.host.tree import Bounds
 from hook_event_processor.watchers.notice import Notice
 
@@ -26,8 +25,6 @@ _CONDITIONS = {
 }
 _MAX_EVENTS = 1000  # of one look; the next one tells the rest
 _MAX_NAMES = 100  # of files that were added or removed, in one event
-# Within the time that a file system's clock takes for a step, what was added leaves no mark on a directory.
-_STEP_NS = 2_000_000_000
 
 
 class _Listing(NamedTuple):
@@ -131,8 +128,7 @@ class _Directories:
         known = self._listings.get(path)
         if known is not None and known.mark == mark:
             return known
-        settled = time.time_ns() - status.st_mtime_ns > _STEP_NS
-        return self._listed(path, depth, unreadable, mark if settled else None)
+        return self._listed(path, depth, unreadable, mark if stamps.is_past(status.st_mtime_ns) else None)
 
     def _listed(self, path: str, depth: int, unreadable: list[str], mark: tuple[int, int] | None) -> _Listing | None:
         failed = len(unreadable)

@@ -8,8 +8,9 @@ from typing import Any
 
 from hook_event_processor.watchers import parsers
 from hook_event_processor.watchers.check import CheckFailed, Definition, Kind, Moment, Noticed, Option, rfc3339
-from hook_event_processor.watchers.host import logins
+from hook_event_processor.watchers.host import logins, stamps
 from hook_event_processor.watchers.host.logins import Session
+from hook_event_processor.watchers.host.stamps import Stamp
 from hook_event_processor.watchers.notice import Notice
 
 _LOGIN, _LOGOUT, _CREATED, _DELETED = "security.login_success", "security.logout", "user.created", "user.deleted"
@@ -36,7 +37,7 @@ class _Check:
         sessions, accounts = kept.get("sessions"), kept.get("accounts")
         self._sessions = None if sessions is None else {Session(*session) for session in sessions}
         self._accounts = None if accounts is None else set(accounts)
-        self._stamps: dict[str, object] = {}
+        self._stamps: dict[str, Stamp] = {}
         self._recorded: list[Session] = []
 
     def look(self, moment: Moment) -> list[Noticed]:
@@ -52,10 +53,14 @@ class _Check:
         return noticed
 
     def _has_changed(self, path: str) -> bool:
-        stamp = logins.stamp(path)
-        if stamp is not None and stamp == self._stamps.get(path):
+        try:
+            stamp = stamps.of(path)
+        except OSError:
+            return True
+        if stamp == self._stamps.get(path):
             return False
-        self._stamps[path] = stamp
+        if stamp.lasts():
+            self._stamps[path] = stamp
         return True
 
     def _compare_sessions(self, moment: Moment) -> list[Noticed]:
