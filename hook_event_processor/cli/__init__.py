@@ -26,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status: 0, 1 (failed), 2 (misused)."""
     _print_any_character()
     try:
-        arguments = parser().parse_args(_decoded(sys.argv[1:] if argv is None else argv))
+        given = _decoded(sys.argv[1:] if argv is None else argv)
+        arguments = parser(given).parse_args(given)
         status = _run(arguments)
         sys.stdout.flush()
     except SystemExit as leaving:  # argparse, after --help or a fault

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import IO, TYPE_CHECKING, Any
-from uuid import UUID
 
 from hook_event_processor.cli.parser import add_command, add_format
 from hook_event_processor.cli.spans import duration, priority
@@ -15,6 +14,7 @@ from hook_event_processor.errors import EventRefused, HookEventProcessorError, U
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from uuid import UUID
 
     from psycopg import Connection
 
@@ -60,6 +60,8 @@ def add_emit_command(group: argparse._SubParsersAction[Any]) -> None:
 
 
 def _uuid(text: str) -> UUID:
+    from uuid import UUID
+
     try:
         return UUID(text)
     except ValueError:

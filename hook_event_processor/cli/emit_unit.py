@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import signal
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from hook_event_processor.cli.parser import add_command, add_format
 from hook_event_processor.cli.spans import count, duration
@@ -22,8 +19,6 @@ if TYPE_CHECKING:
 
     from hook_event_processor.event import NewEvent
     from hook_event_processor.settings import Settings
-
-logger = logging.getLogger("EmitUnit")
 
 _COMPONENT = "hook-emit"
 _LINES = 20
@@ -82,6 +77,8 @@ def emit_unit(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _event(event_type: str, unit: str, lines: int) -> NewEvent:
+    from uuid import UUID
+
     from hook_event_processor.cli.unit_report import check_name, ending, last_lines
     from hook_event_processor.event import NewEvent, split_type
     from hook_event_processor.store.uuid7 import NewIds
@@ -92,7 +89,7 @@ def _event(event_type: str, unit: str, lines: int) -> NewEvent:
     return NewEvent(
         source,
         action,
-        {**ended.data(last_lines(ended, lines)), "host": socket.gethostname()},
+        {**ended.data(last_lines(ended, lines)), "host": os.uname().nodename},
         resource="service",
         resource_id=unit,
         occurred_at=at,
@@ -145,6 +142,8 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 def _leave_in_journal(event: NewEvent, fault: Exception) -> None:
     """Write the event where it can be published from later; its id is in it, so that this cannot happen twice."""
+    import logging
+
     import orjson
 
     from hook_event_processor.event import join_type
@@ -164,7 +163,7 @@ def _leave_in_journal(event: NewEvent, fault: Exception) -> None:
     text = f"{event_type} about {event.resource_id} could not be published ({fault}): it is kept here, in EVENT"
     if journal.stderr_is_the_journal():
         fields = {"EVENT_ID": str(event.id), "SOURCE": event.source, "ACTION": event.action, "EVENT": line}
-        logger.error("%s", text, extra={"journal": fields})
+        logging.getLogger("EmitUnit").error("%s", text, extra={"journal": fields})
     else:
         from hook_event_processor.cli.output import note
 

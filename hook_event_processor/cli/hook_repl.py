@@ -6,7 +6,6 @@ import argparse
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from hook_event_processor.cli.parser import add_command
 
@@ -111,6 +110,8 @@ class _Session:
         sys.stdout.flush()
 
     def _publish(self, evaluated: Evaluated) -> None:
+        from uuid import uuid4
+
         from hook_event_processor.cli.live import publish_dispatched
         from hook_event_processor.workshop.prompt import NAME
 
