@@ -1,166 +1,122 @@
-"""CPU and memory of a daemon with many watchers of all types, by its cgroup where there is one; a table, then JSON."""
+"""CPU and memory of a daemon with many watchers of all types, by its cgroup where one can be made."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import signal
-import socket
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import psycopg
-from rich.console import Console
-from rich.table import Table
+import psutil
 
-from hook_event_processor.store import embedded, watchers
-from hook_event_processor.store.migrate import migrate
+from hook_event_processor.store import watchers
 from hook_event_processor.store.watchers import NewWatcher
 
+import processor
+import report
 from cgroup import Group, Usage
+from mix import MIX, options_of
+from options import Size, parse, parser
+from report import number
+from resident import resident_mb
+from server import Database, databases
 
-_TICKS = os.sysconf("SC_CLK_TCK")
 _HOST = "bench"
-# Of a thousand watchers, so many of each type, at their own intervals.
-_MIX = {
-    "file": 400, "directory": 60, "log": 100, "process": 120, "port": 120, "service": 40, "cpu": 40, "memory": 40,
-    "swap": 10, "disk": 20, "load": 20, "network": 10, "connection": 10, "user": 5, "package": 5,
-}  # fmt: skip
+_START_SECONDS = 60.0
+_DELIVERY_SECONDS = 3.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--watchers", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long to measure, after the start")
-    parser.add_argument("--settle", type=float, default=20.0, help="seconds between the start and the measuring")
-    parser.add_argument("--changes", type=float, default=1.0, help="files changed a second meanwhile")
-    arguments = parser.parse_args()
+    arguments = parse(
+        parser(
+            __doc__,
+            watchers=Size(1000, 1000, "watchers"),
+            seconds=Size(60, 600, "seconds to measure"),
+            settle=Size(20, 60, "seconds between the start and the measuring"),
+        )
+    )
     with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hep-bench-", dir="/var/tmp")))
-        home.chmod(0o755)
-        server = stack.enter_context(embedded.start(home / "home"))
-        connection = stack.enter_context(psycopg.connect(server.conninfo, autocommit=True))
-        migrate(connection)
-        files = _add_watchers(connection, home, arguments.watchers)
+        (database,) = stack.enter_context(databases("bench"))
+        files = _add_watchers(database, arguments.watchers)
         group = Group(stack)
-        if group.usage() is None:
-            print(
-                "no cgroup can be made here: what stands below is the process's own, not the kernel's", file=sys.stderr
-            )
-        daemon = stack.enter_context(_daemon(home, server.conninfo, group))
-        _wait_for_looks(connection, files)
+        daemon = stack.enter_context(_daemon(database, group))
+        looked = "SELECT count(*) FROM watchers WHERE last_check IS NOT NULL AND type = 'file'"
+        processor.wait_for(lambda: database.one(looked) == (len(files),), _START_SECONDS)
         time.sleep(arguments.settle)
-        _report(_measure(daemon.pid, group, connection, files, arguments), arguments.watchers)
+        before, began = _usage(daemon, group), time.monotonic()
+        changes, peak = 0, 0
+        while (seconds := time.monotonic() - began) < arguments.seconds:
+            files[changes % len(files)].write_text(f"{changes}\n")
+            changes += 1
+            peak = max(peak, _usage(daemon, group).memory)
+            time.sleep(1)
+        after = _usage(daemon, group)
+        resident, threads = resident_mb(daemon), daemon.num_threads()
+        time.sleep(_DELIVERY_SECONDS)
+        (events,) = database.one("SELECT count(*) FROM hook_events WHERE source = 'file'")
+        core = 100 * (after.cpu_seconds - before.cpu_seconds) / seconds
+        report.show(
+            f"watchers: {arguments.watchers:,} of them for {seconds:.0f} s, a file changed every second",
+            ("what", "value"),
+            [
+                ("of one core, %", number(core)),
+                ("memory at the end, MB", number(after.memory / 1e6)),
+                ("memory, highest, MB", number(peak / 1e6)),
+                ("resident memory of the process, MB", number(resident)),
+                ("threads", str(threads)),
+                ("files changed, events told", f"{changes:,}, {events:,}"),
+            ],
+            database=database,
+            notes=["By its cgroup's accounting." if group.usage() else "No cgroup can be made here: by the process's."],
+            core_percent=core,
+            memory_mb=after.memory / 1e6,
+            peak_mb=peak / 1e6,
+            changes=changes,
+            events=events,
+        )
+        if changes != events:
+            sys.exit("not every change became one event")
 
 
-def _add_watchers(connection: psycopg.Connection, home: Path, count: int) -> list[Path]:
+def _add_watchers(database: Database, total: int) -> list[Path]:
     """Store the mix; returns the files that are watched."""
-    folder = home / "watched"
+    folder = database.home / "watched"
     folder.mkdir()
     files = []
-    with connection.transaction():
-        for type_name, part in _MIX.items():
-            for number in range(max(1, part * count // 1000)):
-                path = folder / f"{type_name}-{number // 20}" / str(number)
-                if type_name in ("file", "log", "directory"):
-                    path.parent.mkdir(exist_ok=True)
-                    path.mkdir() if type_name == "directory" else path.write_text("once\n")
+    with database.connection.transaction():
+        for type_name, part in MIX.items():
+            for index in range(max(1, part * total // 1000)):
+                given = options_of(folder, type_name, index)
+                watchers.add(database.connection, NewWatcher(_HOST, type_name, options=dict(given)))
                 if type_name == "file":
-                    files.append(path)
-                watchers.add(connection, NewWatcher(_HOST, type_name, options=_options(type_name, number, path)))
+                    files.append(Path(given["path"]))
     return files
 
 
-def _options(type_name: str, number: int, path: Path) -> dict[str, str]:
-    if type_name in ("file", "directory"):
-        return {"path": str(path)}
-    options = {
-        "log": {"path": str(path), "pattern": "ERROR"},
-        "process": {"name": f"worker-{number}"},
-        "port": {"port": str(20_000 + number)},
-        "service": {"name": f"worker-{number}"},
-        "load": {"threshold": "1000"},
-        "cpu": {"threshold": "100"},
-        "memory": {"threshold": "100"},
-        "disk": {"path": "/", "threshold": "100"},
-        "network": {"interface": "lo"},
-        "connection": {"remote_port": str(20_000 + number)},
-        "package": {"name": f"package-{number}"},
-    }
-    return options.get(type_name, {})
-
-
 @contextmanager
-def _daemon(home: Path, conninfo: str, group: Group) -> Iterator[subprocess.Popen[bytes]]:
-    environ = {**os.environ, "DATABASE_URL": conninfo, "HEP_HOME": str(home / "daemon"), "HOST_NAME": _HOST}
-    command = [sys.executable, "-I", "-m", "hook_event_processor", "--log-level", "warning", "watcher", "run"]
-    process = subprocess.Popen(command, env=environ, preexec_fn=lambda: group.take(os.getpid()))
+def _daemon(database: Database, group: Group) -> Iterator[psutil.Popen]:
+    process = psutil.Popen(
+        [sys.executable, "-I", "-m", "hook_event_processor", "watcher", "run"],
+        env=processor.environment(database, HOST_NAME=_HOST),
+        cwd=database.home,
+        preexec_fn=lambda: group.take(os.getpid()),
+    )
     try:
         yield process
     finally:
-        process.send_signal(signal.SIGTERM)
+        process.terminate()
         process.wait(30)
 
 
-def _wait_for_looks(connection: psycopg.Connection, files: list[Path]) -> None:
-    deadline = time.monotonic() + 60
-    query = "SELECT count(*) FROM watchers WHERE type = 'file' AND last_check IS NOT NULL"
-    while connection.execute(query).fetchone() != (len(files),):
-        assert time.monotonic() < deadline, "the watchers do not look"
-        time.sleep(0.5)
-
-
-def _measure(
-    pid: int, group: Group, connection: psycopg.Connection, files: list[Path], arguments: argparse.Namespace
-) -> dict[str, float | int]:
-    before, group_before, began = _of_process(pid), group.usage(), time.monotonic()
-    peak, changes, ends = 0, 0, began + arguments.seconds
-    while (left := ends - time.monotonic()) > 0:
-        if arguments.changes:
-            files[changes % len(files)].write_text(f"{changes}\n")
-            changes += 1
-        usage = group.usage()
-        peak = max(peak, usage.memory if usage else _of_process(pid).memory)
-        time.sleep(min(left, 1 / arguments.changes if arguments.changes else 1.0))
-    after, group_after, seconds = _of_process(pid), group.usage(), time.monotonic() - began
-    time.sleep(3.0)
-    row = connection.execute("SELECT count(*) FROM hook_events WHERE source = 'file'").fetchone()
-    found = {
-        "watchers": arguments.watchers,
-        "seconds": round(seconds, 1),
-        "process_cpu_percent": round(100 * (after.cpu_seconds - before.cpu_seconds) / seconds, 2),
-        "process_rss_mb": round(after.memory / 1e6, 1),
-        "peak_mb": round(peak / 1e6, 1),
-        "threads": len(os.listdir(f"/proc/{pid}/task")),
-        "changes": changes,
-        "file_events": row[0] if row else 0,
-    }
-    if group_before and group_after:
-        cpu = 100 * (group_after.cpu_seconds - group_before.cpu_seconds) / seconds
-        found |= {"cgroup_cpu_percent": round(cpu, 2), "cgroup_memory_mb": round(group_after.memory / 1e6, 1)}
-    return found
-
-
-def _of_process(pid: int) -> Usage:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return Usage((int(fields[11]) + int(fields[12])) / _TICKS, pages * os.sysconf("SC_PAGE_SIZE"))
-
-
-def _report(found: dict[str, float | int], count: int) -> None:
-    table = Table(title=f"{count} watchers on {socket.gethostname()}, {os.cpu_count()} cores")
-    table.add_column("Measure")
-    table.add_column("Value", justify="right")
-    for name, value in found.items():
-        table.add_row(name, f"{value:,}")
-    Console(stderr=True).print(table)
-    print(json.dumps(found))
+def _usage(process: psutil.Process, group: Group) -> Usage:
+    """The kernel's account of the cgroup, else that of the process."""
+    found = group.usage()
+    if found is not None:
+        return found
+    times = process.cpu_times()
+    return Usage(times.user + times.system, process.memory_info().rss)
 
 
 if __name__ == "__main__":
