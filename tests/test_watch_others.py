@@ -421,6 +421,14 @@ def test_commands_that_make_no_sense_are_refused() -> None:
     assert "--when matches needs --pattern" in refusal("command", "matches", command="x")
     assert "take a watcher each" in refusal("command", "matches", "contains", command="x", pattern="x")
     assert "a regular expression of RE2" in refusal("command", "matches", command="x", pattern="(")
+    for options in ({"average": 3}, {"until_normal": 1}):
+        (name,) = options
+        said = f"--{name.replace('_', '-')} needs --when above or below or normal"
+        assert said in refusal("command", command="x", **options)
+        assert said in refusal("command", "failed", command="x", **options)
+    assert "--for needs --when failed or recovered or above" in refusal("command", command="x", **{"for": 2})
+    assert "--expect-exit needs --when failed or recovered" in refusal("command", command="x", expect_exit=1)
+    assert "--timeout goes with --once" in refusal("custom", command="x", timeout="5s")
 
 
 def script(path: Path, text: str) -> str:

@@ -334,8 +334,11 @@ def test_without_a_path_all_disks_are_looked_at() -> None:
         ("disk", {"free": "5G", "threshold": 90}, "do not go with it"),
         ("disk", {"free": "-5G"}, "takes a size such as 5G"),
         ("disk", {"path": "home"}, "takes an absolute path"),
+        ("disk", {"free": "5G", "when": "below"}, "--when below .* with --free, high tells that less is left"),
+        ("disk", {"free": "5G", "when": "normal,above"}, "--when above is about the percentage"),
     ],
 )
 def test_definitions_that_make_no_sense_are_refused(type_name: str, options: dict[str, object], reason: str) -> None:
+    when = str(options.pop("when", "")).replace(",", " ")
     with pytest.raises(WatcherRefused, match=reason):
-        Watched(type_name, **options)
+        Watched(type_name, when, **options)

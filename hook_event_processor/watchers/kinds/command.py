@@ -43,6 +43,15 @@ _CONDITIONS = {
 }
 _OF_VALUES = ("above", "below", "normal")
 _OF_PATTERNS = ("matches", "contains")
+_OF_ENDS = ("failed", "recovered")
+_ABOUT = {
+    "threshold": _OF_VALUES,
+    "average": _OF_VALUES,
+    "until_normal": _OF_VALUES,
+    "pattern": _OF_PATTERNS,
+    "expect_exit": _OF_ENDS,
+    "for": (*_OF_ENDS, *_OF_VALUES),
+}
 _YES_OR_NO = 0.5
 
 
@@ -173,12 +182,13 @@ def _parse_pattern(text: str) -> str:
 
 def _validate(definition: Definition) -> None:
     options, conditions = definition.options, definition.conditions
-    for needed, about in (("threshold", _OF_VALUES), ("pattern", _OF_PATTERNS)):
-        used = [condition for condition in conditions if condition in about]
+    for needed in ("threshold", "pattern"):
+        used = [condition for condition in conditions if condition in _ABOUT[needed]]
         if used and needed not in options:
             raise WatcherRefused(f"--when {used[0]} needs --{needed}")
-        if needed in options and not used:
-            raise WatcherRefused(f"--{needed} needs --when {' or '.join(about)}")
+    for name, about in _ABOUT.items():
+        if name in options and not any(condition in about for condition in conditions):
+            raise WatcherRefused(f"--{name.replace('_', '-')} needs --when {' or '.join(about)}")
     for one, other in (("above", "below"), ("matches", "contains")):
         if one in conditions and other in conditions:
             raise WatcherRefused(f"--when {one} and --when {other} take a watcher each")

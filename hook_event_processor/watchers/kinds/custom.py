@@ -10,7 +10,16 @@ import orjson
 from hook_event_processor.errors import EventRefused
 from hook_event_processor.event import MAX_NAME, split_type
 from hook_event_processor.watchers import parsers
-from hook_event_processor.watchers.check import Check, CheckFailed, Definition, Kind, Moment, Noticed, Option
+from hook_event_processor.watchers.check import (
+    Check,
+    CheckFailed,
+    Definition,
+    Kind,
+    Moment,
+    Noticed,
+    Option,
+    WatcherRefused,
+)
 from hook_event_processor.watchers.host import programs
 from hook_event_processor.watchers.host.stream import MAX_LINE, Stream
 from hook_event_processor.watchers.kinds.command import parse_command, parse_timeout
@@ -175,6 +184,11 @@ def _start(definition: Definition, state: object) -> Check:
     return _Once(definition) if definition.options.get("once") else _Kept(definition, state)
 
 
+def _validate(definition: Definition) -> None:
+    if "timeout" in definition.options and not definition.options.get("once"):
+        raise WatcherRefused("--timeout goes with --once: without it the program is kept running")
+
+
 KIND = Kind(
     name="custom",
     summary="a program of one's own whose lines of JSON become events",
@@ -192,4 +206,5 @@ KIND = Kind(
     start=_start,
     blocks=True,
     target=lambda definition: str(definition.options["command"]),
+    validate=_validate,
 )

@@ -100,8 +100,15 @@ def _validate(definition: Definition) -> None:
     options = definition.options
     if "free" not in options:
         level.validate_margin(definition, _limit(definition))
-    elif "threshold" in options or options.get("inodes"):
+        return
+    if "threshold" in options or options.get("inodes"):
         raise WatcherRefused("--free goes by the bytes that are left: --threshold and --inodes do not go with it")
+    for condition in ("above", "below"):
+        if condition in definition.conditions:
+            raise WatcherRefused(
+                f"--when {condition} is about the percentage in use: with --free, high tells that less is left than"
+                " that, and normal that it is no longer so"
+            )
 
 
 def _target(definition: Definition) -> str:
