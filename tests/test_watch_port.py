@@ -198,6 +198,14 @@ def test_a_connection_on_a_port_is_nothing_that_listens() -> None:
         ("0.0.0.0", socket.AF_INET, "127.0.0.2", True),
         ("::1", socket.AF_INET6, "::1", True),
         ("::", socket.AF_INET6, "127.0.0.1", True),
+        ("0.0.0.0", socket.AF_INET, "::1", False),
+        ("0.0.0.0", socket.AF_INET, "::ffff:127.0.0.1", True),
+        ("0.0.0.0", socket.AF_INET, "0.0.0.0", True),
+        ("127.0.0.1", socket.AF_INET, "0.0.0.0", False),
+        ("::", socket.AF_INET6, "0:0::0", True),
+        ("127.0.0.1", socket.AF_INET, "localhost", True),
+        ("::1", socket.AF_INET6, "localhost", True),
+        ("127.0.0.2", socket.AF_INET, "localhost", False),
         ("::ffff:127.0.0.1", socket.AF_INET6, "127.0.0.1", True),
     ],
 )
@@ -206,6 +214,12 @@ def test_what_listens_is_looked_up_by_address(bound: str, family: int, host: str
         watched = Watched("port", port=port, listen=True, host=host)
         watched.events()
         assert watched.check.state()["open"] is is_there  # type: ignore[index]
+
+
+def test_what_listens_on_all_addresses_does_not_listen_on_another_host_s() -> None:
+    """192.0.2.0/24 is nobody's: RFC 5737."""
+    with server(0, "0.0.0.0") as port, pytest.raises(CheckFailed, match="is no address of this host"):
+        Watched("port", port=port, listen=True, host="192.0.2.1").events()
 
 
 def test_a_udp_port_of_this_host_is_looked_up() -> None:
@@ -253,6 +267,8 @@ def test_definitions_that_make_no_sense_are_refused() -> None:
     assert "does not go with --protocol udp" in refusal("port", port=80, latency="1ms", protocol="udp")
     assert "--send goes with --protocol udp" in refusal("port", port=80, send="x")
     assert "--average is about the latency" in refusal("port", port=80, average=3)
+    assert "with --listen it takes an address" in refusal("port", port=80, listen=True, host="www.example.com")
+    assert "of sockets that are looked up" in refusal("port", port=80, listen=True, timeout="1s")
 
 
 def test_lists_show_where_the_port_is() -> None:

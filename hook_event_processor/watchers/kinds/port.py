@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import errno
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_address
 from typing import Any
 
 from hook_event_processor.watchers import parsers
 from hook_event_processor.watchers.check import (
+    CheckFailed,
     Definition,
     Kind,
     Moment,
@@ -17,12 +21,15 @@ from hook_event_processor.watchers.check import (
 )
 from hook_event_processor.watchers.host import probe, sockets
 from hook_event_processor.watchers.host.probe import Answer
+from hook_event_processor.watchers.host.socket_row import address
 from hook_event_processor.watchers.kinds import reach
 from hook_event_processor.watchers.kinds.edge import Crossing, Threshold
 from hook_event_processor.watchers.notice import Notice
 
 _HOST = "127.0.0.1"
-_ANY = frozenset({"0.0.0.0", "::"})  # noqa: S104 - what sockets listen on, not what we do
+_LOCALHOST = ("127.0.0.1", "::1")
+# What sockets listen on that take what comes to any address; one of IPv6 takes IPv4, too, unless it was told not to.
+_ANY_IPV4, _ANY_IPV6 = "0.0.0.0", "::"  # noqa: S104 - we listen on none
 _CONDITIONS = {
     "changed": ("port.opened", "port.closed", "port.latency_high", "port.latency_normal"),
     "opened": ("port.opened",),
@@ -100,21 +107,49 @@ def _way(definition: Definition) -> Callable[[Moment], Answer]:
     options = definition.options
     host, port, timeout = _host(definition), options["port"], options.get("timeout", reach.TIMEOUT)
     if _looks_at_sockets(definition):
-        return lambda moment: _listening(definition, moment)
+        addresses = _addresses(options["host"]) if "host" in options else ()
+        return lambda moment: _listening(definition, addresses, moment)
     if _protocol(definition) == "udp":
         packet = options.get("send", b"")
         return lambda _: probe.udp(host, port, timeout, packet)
     return lambda _: probe.tcp(host, port, timeout)
 
 
-def _listening(definition: Definition, moment: Moment) -> Answer:
-    """Whether a socket of this host listens there, as the kernel's tables have it."""
+def _listening(definition: Definition, addresses: Sequence[str], moment: Moment) -> Answer:
+    """Whether a socket of this host listens at one of the addresses, or anywhere for none. Raises CheckFailed."""
     table = sockets.UDP if _protocol(definition) == "udp" else sockets.LISTENING
-    addresses = table.at(moment.monotonic).get(definition.options["port"], frozenset())
-    host = definition.options.get("host")
-    if addresses and (host is None or host in addresses or not _ANY.isdisjoint(addresses)):
+    places = table.at(moment.monotonic).get(definition.options["port"], frozenset())
+    if not addresses:
+        return Answer(True) if places else Answer(False, "no socket listens")
+    if not places.isdisjoint(addresses):
+        return Answer(True)
+    own = [one for one in addresses if _is_own(one)]
+    if not own:
+        raise CheckFailed(f"{' and '.join(addresses)} is no address of this host")
+    if any(not places.isdisjoint(_wildcards(one)) for one in own):
         return Answer(True)
     return Answer(False, "no socket listens")
+
+
+def _addresses(host: str) -> Sequence[str]:
+    """The addresses that --host stands for with --listen, as the kernel's tables have them. Raises ValueError."""
+    if host == "localhost":
+        return _LOCALHOST
+    return (address(ip_address(host).packed),)
+
+
+def _wildcards(of: str) -> Sequence[str]:
+    return (_ANY_IPV6,) if ":" in of else (_ANY_IPV4, _ANY_IPV6)
+
+
+def _is_own(one: str) -> bool:
+    """Whether an address is one of this host's."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in one else socket.AF_INET, socket.SOCK_DGRAM) as bound:
+            bound.bind((one, 0))
+    except OSError as fault:
+        return fault.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+    return True
 
 
 def _protocol(definition: Definition) -> str:
@@ -154,7 +189,20 @@ def _validate(definition: Definition) -> None:
         raise WatcherRefused("--latency is the time of a TCP connect: it does not go with --protocol udp or --listen")
     if "send" in options and (_protocol(definition) != "udp" or options.get("listen")):
         raise WatcherRefused("--send goes with --protocol udp, without --listen")
+    if "timeout" in options and _looks_at_sockets(definition):
+        raise WatcherRefused("--timeout is for an answer: of sockets that are looked up, none is waited for")
+    if options.get("listen") and "host" in options:
+        _validate_address(options["host"])
     reach.validate(definition)
+
+
+def _validate_address(host: str) -> None:
+    try:
+        _addresses(host)
+    except ValueError:
+        raise WatcherRefused(
+            f"--host is {host!r}: with --listen it takes an address of the host that looks, 0.0.0.0, :: or localhost"
+        ) from None
 
 
 def _target(definition: Definition) -> str:
@@ -169,7 +217,9 @@ KIND = Kind(
     conditions=_CONDITIONS,
     options={
         "port": Option(integer(1, 65535), "a number from 1 to 65535", "the port", required=True),
-        "host": Option(reach.parse_host, "an address or a name", f"where it is (default {_HOST})"),
+        "host": Option(
+            reach.parse_host, "an address or a name", f"where it is (default {_HOST}; anywhere with --listen)"
+        ),
         "protocol": Option(_parse_protocol, "tcp or udp", "the protocol (default tcp)"),
         "listen": parsers.flag("look for a socket of this host that listens, and connect to none"),
         "send": Option(_parse_packet, r"a text of at most 1400 bytes; \xHH is a byte", "what a UDP port is asked"),
