@@ -189,6 +189,15 @@ def test_help_of_a_type_tells_of_it_alone(hep: Hep, name: str) -> None:
     assert ("--per-core" in said) == (name == "cpu")
 
 
+@pytest.mark.parametrize("name", kinds.NAMES)
+def test_help_of_a_type_says_what_its_options_take(hep: Hep, name: str) -> None:
+    said = " ".join(hep("watcher", "create", "--type", name, "--help").split())
+    for option in kinds.kind(name).options.values():
+        takes = "" if option.flag else f"; takes {option.takes}"
+        assert f"{option.help}{takes}{' (needed)' if option.required else ''}" in said
+    assert ("--name NAME a name for the watcher" in said) == ("name" not in kinds.kind(name).options)
+
+
 def test_no_type_is_loaded_for_other_commands() -> None:
     code = (
         "import sys; from hook_event_processor.cli.parser import parser; parser().format_help();"

@@ -26,6 +26,7 @@ class KindOptions:
         if named in kinds.NAMES:
             kind = kinds.kind(named)
             command.description = f"{command.description}\n\n{_described(kind)}"
+            _set_help_of_name(command, kind)
             _add(command, f"options of a {named} watcher", {named: kind})
         else:
             command.description = f"{command.description}\n\n{_types(kinds.NAMES)}"
@@ -138,6 +139,13 @@ def _types(names: Sequence[str]) -> str:
     return f"Types: {', '.join(names)}.\n'--type TYPE --help' tells of one type, with its conditions."
 
 
+def _set_help_of_name(command: argparse.ArgumentParser, kind: Kind) -> None:
+    """Say of --name what it is to this one type."""
+    for action in command._actions:
+        if action.dest == _NAME:
+            action.help = _of_one(kind.options[_NAME]) if _NAME in kind.options else "a name for the watcher"
+
+
 def _add(command: argparse.ArgumentParser, title: str, kinds: Mapping[str, Kind]) -> None:
     takers: dict[str, dict[str, Option]] = {}
     for kind in kinds.values():
@@ -168,8 +176,9 @@ def _add_option(group: argparse._ArgumentGroup, name: str, options: Mapping[str,
 
 
 def _of_one(option: Option) -> str:
-    text = f"{option.help} (needed)" if option.required else option.help
-    return text.replace("%", "%%")
+    takes = "" if option.flag else f"; takes {option.takes}"
+    needed = " (needed)" if option.required else ""
+    return f"{option.help}{takes}{needed}".replace("%", "%%")
 
 
 def _help(options: Mapping[str, Option]) -> str:
