@@ -230,8 +230,30 @@ def test_a_pidfile_names_a_process(tmp_path: Path, start: Start) -> None:
         watched.look()
     path.write_text(f"{process.pid}\n")
     assert watched.told() == [("process.started", "server")]
+    end(process)
+    other = start(name="sh")
+    path.write_text(f"{other.pid}\n")
     # Written before the process started: its id was another one's.
     os.utime(path, (0, 0))
+    assert watched.told() == [("process.stopped", "server")]
+    os.utime(path)
+    assert watched.told() == [("process.started", "server")]
+
+
+def test_a_pidfile_s_process_is_the_same_when_the_clock_is_set(
+    tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "server.pid"
+    process = start(name="sh")
+    path.write_text(f"{process.pid}\n")
+    watched = Watched("process", "started", "stopped", pidfile=path)
+    watched.look()
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 3600)
+    assert watched.look() == []
+    watched.restart()
+    assert watched.look() == []
+    end(process)
     assert watched.told() == [("process.stopped", "server")]
 
 

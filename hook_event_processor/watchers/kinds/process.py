@@ -74,7 +74,6 @@ class _Processes:
         kept: Mapping[str, Any] = state if isinstance(state, dict) else {}
         here = kept.get("boot") == processes.boot_id()
         start = kept.get("start") if here else (-1 if kept.get("start") is not None else None)
-        self._choice = chosen(definition, start)
         self._notice = Notice(definition, _CONDITIONS)
         self._each = bool(definition.options.get("each"))
         self._primed = "processes" in kept
@@ -83,6 +82,7 @@ class _Processes:
             _Seen((pid, began), unit) if here else _Seen((pid, -1)) for pid, began, unit in kept.get("processes", ())
         ]
         self._known = {each.identity: each for each in seen}
+        self._choice = chosen(definition, start, next(iter(self._known), None))
         self._levels = _levels(definition, self._use, kept.get("levels") or {})
         self._looked_at: float | None = None
         self._boot = processes.boot_id()

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from hook_event_processor.watchers.check import CheckFailed, Definition
 from hook_event_processor.watchers.host.line_pattern import LinePattern
 from hook_event_processor.watchers.host.process_table import TABLE
-from hook_event_processor.watchers.host.processes import Process, read_process, started_at
+from hook_event_processor.watchers.host.processes import Identity, Process, read_process, started_at
 
 _WRITTEN_BEFORE_SECONDS = 2.0  # how much later than its file a process may seem to have started
 _PIDFILE_BYTES = 64
@@ -62,11 +62,12 @@ class Numbered:
 
 
 class Filed:
-    """The process whose id stands in a file."""
+    """The process whose id stands in a file; `known` is the one that it was before."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, known: Identity | None) -> None:
         self.label = os.path.basename(path).removesuffix(".pid")
         self._path = path
+        self._known = known
 
     def find(self, _: float) -> list[Process]:
         try:
@@ -81,14 +82,26 @@ class Filed:
         if not words or not words[0].isdigit():
             raise CheckFailed(f"there is no process id in {self._path}")
         process = read_process(int(words[0]))
-        # One that started after its id was written was given the id of one that has ended.
-        if process is None or started_at(process) > written + _WRITTEN_BEFORE_SECONDS:
+        if process is None or not (process.identity == self._known or _wrote(process, written)):
             return []
+        self._known = process.identity
         return [process]
 
 
-def chosen(definition: Definition, start: int | None) -> Choice:
-    """What the definition means; `start` is that of the process whose id it names, if it was seen before."""
+def _wrote(process: Process, written: float) -> bool:
+    """Whether a process was there when its id was written: else it was given the id of one that has ended.
+
+    Holds only until the clock is set: what was written keeps its time, and processes seem to have started at another.
+    """
+    return started_at(process) <= written + _WRITTEN_BEFORE_SECONDS
+
+
+def chosen(definition: Definition, start: int | None, known: Identity | None) -> Choice:
+    """What the definition means.
+
+    `start` is that of the process whose id it names, if it was seen before,
+    `known` the process that was found last.
+    """
     options: Any = definition.options
     if "name" in options:
         return Named(options["name"])
@@ -96,4 +109,4 @@ def chosen(definition: Definition, start: int | None) -> Choice:
         return Matching(options["match"])
     if "pid" in options:
         return Numbered(options["pid"], start)
-    return Filed(options["pidfile"])
+    return Filed(options["pidfile"], known)
