@@ -14,8 +14,11 @@ import pytest
 from box import REPOSITORY, Box
 from watched import Watched, define, refusal
 
+from hook_event_processor.child import CUT, MAX_OUTPUT, Ended
 from hook_event_processor.watchers import kinds
 from hook_event_processor.watchers.check import CheckFailed
+from hook_event_processor.watchers.host import programs
+from hook_event_processor.watchers.host.units import Manager
 
 _BEGINNING = f"""
 import json, os, subprocess, sys, time
@@ -263,6 +266,106 @@ def test_an_unprivileged_daemon_may_look_too(box: Box) -> None:
     assert json.loads(box.run(sys.executable, "-", text=script)) == [[]]
 
 
+def test_a_name_that_systemctl_refuses_is_no_other_watcher_s_trouble(box: Box) -> None:
+    [[[_, said]]] = told_in(
+        box,
+        """
+for number in range(4): unit(f"fine{number}.service", "ExecStart=/bin/sleep 1000")
+systemctl("daemon-reload"); systemctl("start", "fine0", "fine1", "fine2", "fine3")
+manager = units.Manager()
+# As a row may hold that was written past the command line.
+names = ["fine0.service", "fine1.service", "@none.service", "fine2.service", "fine3.service"]
+interests = [manager.watch(name) for name in names]
+said = {}
+for interest in interests:
+    try: said[interest.name] = [unit.active_state for unit in manager.units(interest, 10.0)]
+    except CheckFailed as failed: said[interest.name] = str(failed)
+told.append([["said", said]])
+""",
+    )
+    refused = said.pop("@none.service")
+    assert refused.startswith("systemctl failed: ")
+    assert said == {f"fine{number}.service": ["active"] for number in range(4)}
+
+
+class Systemctl:
+    """Stands in for systemctl: units by name, or the fault that it complains of; what it was asked is kept."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, units: dict[str, str]) -> None:
+        self.units = units
+        self.faults: dict[str, str] = {}
+        self.asked: list[list[str]] = []
+        self.manager = Manager()
+        monkeypatch.setattr(self.manager, "_require", lambda: None)
+        monkeypatch.setattr(self.manager, "_links_moved_at", lambda: 1)
+        monkeypatch.setattr(programs, "run", self._run)
+
+    def _run(self, arguments: list[str], *_: object) -> Ended:
+        names = arguments[arguments.index("--") + 1 :]
+        self.asked.append(names)
+        fault = next((self.faults[name] for name in [*names, ""] if name in self.faults), "")
+        printed = "\n".join(self.units.get(name, "") for name in names).encode()
+        if len(printed) > MAX_OUTPUT:
+            printed = printed[:MAX_OUTPUT] + CUT
+        return Ended(int(bool(fault)), printed, fault.encode(), 1, timed_out=False)
+
+    def said(self, monotonic: float, *names: str) -> dict[str, int | str]:
+        """How many units there are for each of these names, or why that is not known."""
+        found: dict[str, int | str] = {}
+        interests = [self.manager.watch(name) for name in names]
+        for interest in interests:
+            try:
+                found[interest.name] = len(self.manager.units(interest, monotonic))
+            except CheckFailed as fault:
+                found[interest.name] = str(fault)
+        return found
+
+
+def shown(*names: str, about: str = "") -> str:
+    """What systemctl shows of units that are up."""
+    return "\n".join(f"Id={name}\nNames={name}\nActiveState=active\nSubState={about}\n" for name in names)
+
+
+def test_a_pattern_of_too_many_units_is_its_own_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = shown(*(f"{number}.scope" for number in range(1200)))
+    systemctl = Systemctl(monkeypatch, {name: shown(name) for name in ("a.service", "b.service")} | {"*.scope": many})
+    names = ("a.service", "*.scope", "b.service")
+    said = {"a.service": 1, "*.scope": "*.scope stands for 1200 units: at most 1000", "b.service": 1}
+    assert systemctl.said(10.0, *names) == said
+    assert [sorted(names) for names in systemctl.asked] == [["*.scope", "a.service", "b.service"]]
+    assert systemctl.said(30.0, *names) == said
+    # Nothing has moved: what was too much still is.
+    assert "*.scope" not in [name for names in systemctl.asked[1:] for name in names]
+
+
+def test_units_that_there_is_too_much_to_say_of_hide_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = shown("1.device", "2.device", about="x" * MAX_OUTPUT)
+    systemctl = Systemctl(monkeypatch, {name: shown(name) for name in ("a.service", "b.service")} | {"*.device": many})
+    said = systemctl.said(10.0, "a.service", "*.device", "b.service")
+    assert said == {"a.service": 1, "*.device": "there is more to say of so many units than is read", "b.service": 1}
+
+
+def test_a_refusal_is_found_once_and_asked_for_by_itself_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{number}.service" for number in range(8)]
+    systemctl = Systemctl(monkeypatch, {name: shown(name) for name in names})
+    systemctl.faults["5.service"] = "access denied"
+    said = {**dict.fromkeys(names, 1), "5.service": "systemctl failed: access denied"}
+    assert systemctl.said(10.0, *names) == said
+    systemctl.asked.clear()
+    assert systemctl.said(30.0, *names) == said
+    assert sorted(len(asked) for asked in systemctl.asked) == [1, 7]
+    del systemctl.faults["5.service"]
+    assert systemctl.said(50.0, *names) == dict.fromkeys(names, 1)
+
+
+def test_a_manager_that_answers_nobody_is_not_asked_name_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    systemctl = Systemctl(monkeypatch, {})
+    systemctl.faults[""] = "no bus"
+    names = [f"{number}.service" for number in range(8)]
+    assert systemctl.said(10.0, *names) == dict.fromkeys(names, "systemctl failed: no bus")
+    assert len(systemctl.asked) == 2
+
+
 def test_where_systemd_does_not_run_the_check_says_so() -> None:
     if Path("/run/systemd/system").is_dir():
         pytest.skip("systemd runs here")
@@ -280,6 +383,11 @@ def test_a_name_without_a_type_is_a_service_s() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["worker@", "a b", "-x", "../etc", "a;b", ""])
+@pytest.mark.parametrize("name", ["worker@", "a b", "-x", "../etc", "a;b", "", "@foo", "@*", "a" * 248])
 def test_what_is_no_unit_s_name_is_refused(name: str) -> None:
     assert "takes a unit's name" in refusal("service", name=name)
+
+
+def test_a_name_is_as_long_as_systemd_lets_it_be() -> None:
+    longest = "a" * 247
+    assert define("service", name=longest).options["name"] == f"{longest}.service"

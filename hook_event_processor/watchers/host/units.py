@@ -13,11 +13,12 @@ import re
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
+from hook_event_processor import child
 from hook_event_processor.watchers.check import CheckFailed
 from hook_event_processor.watchers.host import programs
 
@@ -26,12 +27,13 @@ _PROPERTIES = (
     *("ExecMainStatus", "InvocationID", "FragmentPath", "DropInPaths", "NeedDaemonReload"),
 )
 _TYPES = ("service", "socket", "timer", "mount", "automount", "path", "target", "slice", "scope", "swap", "device")
-_NAME = re.compile(r"[A-Za-z0-9:_.\\@*?\[\]-]{1,250}")
+_NAME = re.compile(r"[A-Za-z0-9:_.\\@*?\[\]-]+")
 _SETTLED = ("active", "inactive", "failed")
 _FRESH_SECONDS = 0.5  # serves all checks of one round
 _STALE_SECONDS = 300.0
 _TIMEOUT = 10.0
 _MAX_UNITS = 1000  # that a pattern stands for
+_MAX_LENGTH = 255  # of a name with its type: systemd.unit(5)
 _CLOCK_TICK_NS = 50_000_000  # two changes within it may bear one time
 
 
@@ -63,12 +65,17 @@ class Interest:
 
 
 class _Known(NamedTuple):
-    """What was asked: when, and what the links were then."""
+    """What was asked: when, what the links were then, and the units, or why nothing is known of them."""
 
     asked_at: float
     link: str | None
     links_moved_at: int | None
-    units: Sequence[Unit]
+    units: Sequence[Unit] = ()
+    fault: str = ""
+
+
+class _Refused(CheckFailed):
+    """systemctl complains, which may be of one name among several."""
 
 
 class Manager:
@@ -97,7 +104,10 @@ class Manager:
             moved_at = self._links_moved_at()
             if not self._is_up_to_date(interest, monotonic, moved_at):
                 self._ask(monotonic, moved_at)
-            return self._known[interest.name].units
+            known = self._known[interest.name]
+        if known.fault:
+            raise CheckFailed(known.fault)
+        return known.units
 
     def link(self, name: str) -> str:
         """Where the manager keeps the link of a unit that is up."""
@@ -149,15 +159,34 @@ class Manager:
         self._known = {name: known for name, known in self._known.items() if name in interests}
         wanted = [one for one in interests.values() if not self._is_up_to_date(one, monotonic, moved_at)]
         links = {interest.name: self._read_link(interest) for interest in wanted}
+        # What there was trouble with is asked for by itself: it is nobody else's.
+        troubled = [name for name in links if name in self._known and self._known[name].fault]
+        groups = [[name for name in links if name not in troubled], *([name] for name in troubled)]
         try:
-            found = list(self._show([interest.name for interest in wanted]))
+            answers = {name: answer for group in groups if group for name, answer in self._answers(group).items()}
         except CheckFailed as fault:
             self._failed = (monotonic, str(fault))
             raise
         self._failed = None
         for interest in wanted:
-            units = _meant(interest, found)
-            self._known[interest.name] = _Known(monotonic, links[interest.name], moved_at, units)
+            answer = answers[interest.name]
+            if isinstance(answer, _Refused):
+                known = _Known(monotonic, None, None, fault=str(answer))
+            else:
+                known = _Known(monotonic, links[interest.name], moved_at, *_meant(interest, answer))
+            self._known[interest.name] = known
+
+    def _answers(self, names: Sequence[str]) -> Mapping[str, Sequence[Unit] | _Refused]:
+        """What systemctl says of each name: of all at once, unless it complains of some. Raises CheckFailed."""
+        try:
+            found = list(self._show(names))
+        except _Refused as refused:
+            if len(names) == 1:
+                return {names[0]: refused}
+            self._show(())  # a manager that says nothing of itself says nothing of any unit
+            middle = len(names) // 2
+            return {**self._answers(names[:middle]), **self._answers(names[middle:])}
+        return dict.fromkeys(names, found)
 
     def _show(self, names: Sequence[str]) -> Iterator[Unit]:
         arguments = ["systemctl", "--no-pager", *(("--user",) if self.user else ()), "show"]
@@ -168,7 +197,9 @@ class Manager:
         if ended.timed_out:
             raise CheckFailed(f"systemctl said nothing within {_TIMEOUT:g} s")
         if ended.exit_code:
-            raise CheckFailed(f"systemctl failed: {programs.first_line(ended.stderr)}")
+            raise _Refused(f"systemctl failed: {programs.first_line(ended.stderr)}")
+        if ended.stdout.endswith(child.CUT):
+            raise _Refused("there is more to say of so many units than is read")
         return (_read(block) for block in programs.text(ended.stdout).split("\n\n") if block.strip())
 
 
@@ -201,26 +232,27 @@ def _read(block: str) -> Unit:
     )
 
 
-def _meant(interest: Interest, found: Sequence[Unit]) -> Sequence[Unit]:
+def _meant(interest: Interest, found: Sequence[Unit]) -> tuple[Sequence[Unit], str]:
+    """The units of these that are asked for, or none and why."""
     if not interest.is_pattern:
-        return [unit for unit in found if interest.name in unit.names][:1]
+        return [unit for unit in found if interest.name in unit.names][:1], ""
     units = {
         unit.id: unit
         for unit in found
         if unit.load_state != "not-found" and any(fnmatchcase(name, interest.name) for name in unit.names)
     }
     if len(units) > _MAX_UNITS:
-        raise CheckFailed(f"{interest.name} stands for {len(units)} units: at most {_MAX_UNITS}")
-    return list(units.values())
+        return (), f"{interest.name} stands for {len(units)} units: at most {_MAX_UNITS}"
+    return list(units.values()), ""
 
 
 def full_name(text: str) -> str:
     """The name of a unit, or a pattern with * and ?; one without a type is a service's. Raises ValueError."""
-    if not _NAME.fullmatch(text) or text.startswith("-"):
+    if not _NAME.fullmatch(text) or text.startswith(("-", "@")):
         raise ValueError(text)
     name = text if text.rpartition(".")[2] in _TYPES and "." in text else f"{text}.service"
-    if "@." in name and not is_pattern(name):
-        raise ValueError(text)  # a template is no unit
+    if len(name) > _MAX_LENGTH or ("@." in name and not is_pattern(name)):  # a template is no unit
+        raise ValueError(text)
     return name
 
 
