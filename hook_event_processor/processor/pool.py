@@ -22,6 +22,7 @@ _LOWEST_PRIORITY = 19  # nice(2)
 class _Worker(Generic[Task]):
     """A thread of the pool, and what it is at."""
 
+    wake: threading.Condition
     thread: threading.Thread | None = None
     task: Task | None = None
     since: float = 0.0
@@ -40,18 +41,19 @@ class Pool(Generic[Task]):
         self._name = name
         self._size = size
         self._start_worker = start_worker
-        self._lock = threading.Condition()
+        self._lock = threading.RLock()
         self._tasks: deque[Task] = deque()
         self._workers: set[_Worker[Task]] = set()
         self._abandoned: set[_Worker[Task]] = set()
-        self._idle = 0
+        # The one that was busy last is woken first, so that those which a burst has left over may end.
+        self._idle: list[_Worker[Task]] = []
 
     def submit(self, task: Task) -> None:
         """Run the task as soon as a thread is free."""
         with self._lock:
             self._tasks.append(task)
-            if self._idle >= len(self._tasks):
-                self._lock.notify()
+            if self._idle:
+                self._idle.pop().wake.notify()
             elif len(self._workers) < self._size:
                 self._add_worker()
 
@@ -95,7 +97,7 @@ class Pool(Generic[Task]):
     @property
     def busy(self) -> int:
         """Threads that run a task."""
-        return len(self._workers) - self._idle
+        return len(self._workers) - len(self._idle)
 
     def stuck(self, seconds: float) -> int:
         """Abandoned threads that have been at their task for at least this long."""
@@ -104,7 +106,7 @@ class Pool(Generic[Task]):
             return sum(1 for worker in self._abandoned if now - worker.since >= seconds)
 
     def _add_worker(self) -> None:
-        worker: _Worker[Task] = _Worker()
+        worker: _Worker[Task] = _Worker(threading.Condition(self._lock))
         name = f"{self._name}-{len(self._workers) + 1}"
         worker.thread = threading.Thread(target=self._work, args=(worker,), name=name, daemon=True)
         try:
@@ -128,7 +130,7 @@ class Pool(Generic[Task]):
     def _next(self, worker: _Worker[Task]) -> bool:
         """Wait for a task; False when the thread is to end."""
         with self._lock:
-            if worker.leaving or not self._await_task():
+            if worker.leaving or not self._await_task(worker):
                 # Under the same lock: a submit must not count on a thread that is leaving.
                 self._workers.discard(worker)
                 self._abandoned.discard(worker)
@@ -138,14 +140,15 @@ class Pool(Generic[Task]):
             worker.cpu_before = thread_time()
             return True
 
-    def _await_task(self) -> bool:
-        if self._tasks:
-            return True
-        self._idle += 1
-        try:
-            return self._lock.wait_for(lambda: bool(self._tasks), _IDLE_SECONDS)
-        finally:
-            self._idle -= 1
+    def _await_task(self, worker: _Worker[Task]) -> bool:
+        """Whether there is a task now; False after a while in which nobody woke this worker."""
+        while not self._tasks:
+            self._idle.append(worker)
+            if not worker.wake.wait(_IDLE_SECONDS) and worker in self._idle:
+                self._idle.remove(worker)
+                return False
+            # Woken, perhaps for a task that another has taken meanwhile.
+        return True
 
 
 def _cpu_seconds(worker: _Worker[Any]) -> float:
