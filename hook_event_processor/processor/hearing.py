@@ -10,7 +10,7 @@ from time import monotonic
 from psycopg import Connection, OperationalError
 
 from hook_event_processor.store import watch
-from hook_event_processor.store.database import Database
+from hook_event_processor.store.database import Database, answering
 
 logger = logging.getLogger("HookEventProcessor")
 
@@ -62,7 +62,7 @@ class Hearing:
             return
         watch.listen(connection, table)
         question = self._next_question()
-        with self._database.session("probe") as other:
+        with self._database.session("probe") as other, answering(other):
             watch.notify(other, table, question)
         ends = monotonic() + _ANSWER_SECONDS
         while self._heard != question and (left := ends - monotonic()) > 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ _NETWORK = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
+_ANSWER_SECONDS = 10.0
 APPLICATION = "hook-event-processor"
 # psycopg prepares a statement when it is executed for this time (its own default).
 PREPARE_AFTER = 5
@@ -55,7 +57,8 @@ class Database:
         try:
             # Behind a transaction pooler prepared statements are lost: whoever knows better sets the threshold.
             connection = Connection.connect(self.session_conninfo(role), autocommit=True, prepare_threshold=None)
-            self.set_up(connection)
+            with answering(connection):
+                self.set_up(connection)
         except psycopg.OperationalError as fault:
             raise StoreUnavailable(f"the database cannot be reached: {one_line(fault)}") from None
         connection.autocommit = autocommit
@@ -102,6 +105,22 @@ def cut(connection: Connection | None) -> None:
         if connection is not None:
             with closing(socket.socket(fileno=os.dup(connection.fileno()))) as duplicate:
                 duplicate.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def answering(connection: Connection) -> Iterator[None]:
+    """Cut the session off when the block takes longer than _ANSWER_SECONDS.
+
+    A pooler lets clients log in by itself, and keeps them waiting while no server's session is to be had.
+    """
+    guard = threading.Timer(_ANSWER_SECONDS, cut, (connection,))
+    guard.daemon = True
+    guard.start()
+    try:
+        yield
+    finally:
+        guard.cancel()
+        guard.join()
 
 
 def one_line(fault: BaseException) -> str:
