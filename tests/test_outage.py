@@ -37,6 +37,7 @@ def test_a_session_that_an_outage_took_says_nothing_once_it_is_over(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whether it had told of itself before, or only after the end: what counts is when it was begun."""
+    caplog.set_level("WARNING", logger="HookEventProcessor")
     outage = Outage()
     before = monotonic()
     with database.session("tests") as connection:

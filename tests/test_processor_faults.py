@@ -12,12 +12,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg import Connection
+from psycopg import Connection, sql
 from running import Running, add_hook, all_processed, count, insert, running, start, state
 from waiting import wait_for
 
 from hook_event_processor.event_handlers import EventHandlerRegistry, HandlerResult
 from hook_event_processor.store.database import Database
+from hook_event_processor.telemetry.watchdog import Progress
 
 NOTHING = "return {execute = function() end}"
 SLEEPS = 'return {execute = function(e) require("time").sleep(e.data.seconds) return true, "slept" end}'
@@ -183,14 +184,21 @@ def test_a_handler_that_exits_is_a_failed_run(connection: Connection, database: 
         connection.execute("DELETE FROM hook_events WHERE NOT processed")
 
 
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        "TRIGGER refuse BEFORE INSERT ON hook_events",
+        "CONSTRAINT TRIGGER refuse AFTER INSERT ON hook_events DEFERRABLE INITIALLY DEFERRED",
+    ],
+)
 def test_a_trigger_that_refuses_one_dispatch_fails_that_event_only(
-    connection: Connection, database: Database, tmp_path: Path
+    trigger: str, connection: Connection, database: Database, tmp_path: Path
 ) -> None:
     """An error that SQL itself raises over one event's data is that event's failure, and stops no other."""
-    connection.execute("""
+    connection.execute(f"""
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
             IF NEW.source = 'forbidden' THEN RAISE EXCEPTION 'not this one'; END IF; RETURN NEW; END $$;
-        CREATE TRIGGER refuse BEFORE INSERT ON hook_events FOR EACH ROW EXECUTE FUNCTION refuse();""")
+        CREATE {trigger} FOR EACH ROW EXECUTE FUNCTION refuse();""")
     dispatches = "return {execute = function(e) e.dispatch(e.data.type, {}) end}"
     add_hook(connection, "dispatches", "go.*", dispatches)
     add_hook(connection, "slowly", "slow.*", dispatches.replace("e.dispatch", 'require("time").sleep(0.01) e.dispatch'))
@@ -205,6 +213,59 @@ def test_a_trigger_that_refuses_one_dispatch_fails_that_event_only(
         assert "not this one" in executions(connection, bad[0])[0][4]
         assert "not this one" in executions(connection, bad[1])[0][4]
         connection.execute("DELETE FROM hook_events WHERE NOT processed")
+
+
+@pytest.mark.parametrize("before", ["", 'require("time").sleep(0.01)'], ids=["pure", "leased"])
+def test_delays_of_one_run_may_be_whole_and_broken_numbers(
+    before: str, connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    dispatches = 'e.dispatch("child.a", {}, {delay = 60}) e.dispatch("child.b", {}, {delay = 61.5})'
+    add_hook(connection, "dispatches", "go.*", f"return {{execute = function(e) {before} {dispatches} end}}")
+    with running(database, tmp_path) as process:
+        [event] = insert(connection, "go.on")
+        wait_for(lambda: state(connection, event) == "completed", 10)
+        assert [row[1] for row in executions(connection, event)] == [True]
+        assert count(connection, "source = 'child' AND available_at > now() + interval '50 seconds'") == 2
+        assert not process.said("could not be recorded")
+
+
+def test_a_run_that_ends_while_nothing_can_be_written_is_recorded_as_it_ended(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """A database that takes reads alone for a while, as a standby does, or one whose disk is full at some providers."""
+    name = sql.Identifier(connection.info.dbname)
+    ends = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+    add_hook(connection, "sleeps", "sleep.*", SLEEPS)
+    with running(database, tmp_path) as process:
+        [event] = insert(connection, "sleep.a", '{"seconds": 0.5}')
+        wait_for(lambda: state(connection, event) == "processing", 5)
+        connection.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
+        connection.execute(f"{ends} AND application_name = 'hook-event-processor leases'")
+        wait_for(lambda: process.said("read-only transaction"), 10)
+        connection.execute(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name))
+        wait_for(lambda: state(connection, event) == "completed", 10)
+        assert executions(connection, event) == [("sleeps", True, "continue", "slept", None)]
+        assert count(connection, "retry_count > 0") == 0
+
+
+def test_what_ends_while_the_last_is_recorded_is_recorded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hook_event_processor import service
+    from hook_event_processor.settings import Settings
+
+    nowhere = f"host={tmp_path} dbname=none"
+    leases = service.HookEventProcessor(Settings(home=tmp_path, conninfo=nowhere), Database(nowhere))._machinery.leases
+    recorded: list[Any] = []
+
+    def record(finished: list[Any]) -> None:
+        recorded.extend(finished)
+        leases._finished.clear()
+        if not leases._over:
+            leases._finished.append("what ended meanwhile")  # type: ignore[arg-type]
+            leases.end()
+
+    monkeypatch.setattr(leases, "_record", record)
+    leases.run(Progress("leases", 9))
+    assert recorded == ["what ended meanwhile"]
 
 
 def test_locked_rows_do_not_make_the_processor_spin(connection: Connection, database: Database, tmp_path: Path) -> None:
@@ -432,7 +493,8 @@ def test_the_exit_waits_for_no_thread_of_a_handler(connection: Connection, datab
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stubborn\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[hook_event_processor.handlers]\nstubborn = stubborn:register\n")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "DATABASE_URL": database.conninfo}
+    places = {"PYTHONPATH": str(tmp_path), "HEP_HOME": str(tmp_path), "DATABASE_URL": database.conninfo}
+    environment = {**os.environ, **places}
     process = subprocess.Popen([sys.executable, "-m", "hook_event_processor", "run"], env=environment, cwd=tmp_path)
     try:
         [event] = insert(connection, "stubborn.one")

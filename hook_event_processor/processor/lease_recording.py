@@ -105,9 +105,21 @@ class LeaseRecorder:
                 return
         except DATA_ERRORS as fault:
             reason = f"the run could not be recorded: {fault.diag.message_primary or fault}"
-        guilty = replace(one, result=ChunkResult.refused(Outcome.FAILED, reason, 1))
-        one.event.failed.append((one.hook, reason.encode(errors="replace")))
+        failure = (one.hook, reason.encode(errors="replace"))
+        one.event.failed.append(failure)
+        try:
+            self._write_guilty(
+                connection, replace(one, result=ChunkResult.refused(Outcome.FAILED, reason, 1)), known, written
+            )
+        except BaseException:
+            # It was not the run's data, or that is not known yet: the run is recorded as it ended, later.
+            one.event.failed.remove(failure)
+            raise
         logger.error("event %s: %s", UUID(bytes=one.event.row.id), reason)
+
+    def _write_guilty(
+        self, connection: Connection, guilty: Finished, known: set[tuple[bytes, int]], written: Written
+    ) -> None:
         try:
             with connection.transaction():
                 self._write(connection, [guilty], known, written)

@@ -124,15 +124,19 @@ class Leases:
     def run(self, progress: Progress) -> None:
         """Record what ends and keep the leases, until end()."""
         while not self._over:
-            progress.mark()
-            try:
-                self._see_to_long_runs()
-                self._beat()
-                self._record(self._take_finished())
-                self._own.worked()
-            except Exception as fault:
-                self._lost(fault)
+            self._turn(progress)
+        self._turn(progress)  # what has ended meanwhile must not be handed back, to run again
         self._own.close()
+
+    def _turn(self, progress: Progress) -> None:
+        progress.mark()
+        try:
+            self._see_to_long_runs()
+            self._beat()
+            self._record(self._take_finished())
+            self._own.worked()
+        except Exception as fault:
+            self._lost(fault)
 
     def _begin(self, connection: Connection) -> None:
         connection.prepare_threshold = PREPARE_AFTER if self._may_prepare() else None

@@ -34,6 +34,8 @@ DATA_ERRORS = (
     errors.ProgramLimitExceeded,
     errors.StatementTooComplex,
 )
+# What somebody has deferred until the commit, a constraint trigger say, would refuse all that is in it.
+_CHECK_NOW = "SET CONSTRAINTS ALL IMMEDIATE"
 
 
 class Recorder:
@@ -57,6 +59,7 @@ class Recorder:
                 pipeline.execute("SAVEPOINT record")
                 self._write(verdict)
                 self._settle(batch, verdict)
+                pipeline.execute(_CHECK_NOW)
                 pipeline.execute("COMMIT")
         except DATA_ERRORS as fault:
             if self._connection.closed:
@@ -112,8 +115,9 @@ class Recorder:
         return part
 
     def _write_apart(self, part: Verdict) -> None:
-        with self._connection.transaction(), self._pipeline:
+        with self._connection.transaction(), self._pipeline as pipeline:
             self._write(part)
+            pipeline.execute(_CHECK_NOW)
 
     def _guilty(self, row: Row, part: Verdict, fault: psycopg.Error) -> Verdict:
         reason = storable(f"the run could not be recorded: {fault.diag.message_primary or fault}".encode())

@@ -43,7 +43,8 @@ def drain(machinery: Machinery, threads: Sequence[threading.Thread]) -> None:
 
 def _drained(machinery: Machinery, threads: Sequence[threading.Thread]) -> bool:
     lanes = [thread for thread in threads if thread.name.startswith(LANE_ROLE)]
-    return machinery.leases.idle and machinery.quarantine.leases.idle and not any(thread.is_alive() for thread in lanes)
+    # In this order: the last that a lane does may be to lease.
+    return not any(thread.is_alive() for thread in lanes) and machinery.leases.idle and machinery.quarantine.leases.idle
 
 
 def _say_goodbye(machinery: Machinery, threads: Sequence[threading.Thread]) -> None:

@@ -173,6 +173,7 @@ def dispatch(session: Executes, children: Sequence[Child]) -> None:
             arrays.texts([child.payload for child in children]),
             arrays.texts([child.metadata for child in children]),
             [child.priority for child in children],
-            [child.delay for child in children],
+            # Lua has integers and floats; an array has one type.
+            [None if child.delay is None else float(child.delay) for child in children],
         ),
     )
