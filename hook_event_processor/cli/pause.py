@@ -27,9 +27,10 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         "keep events from being processed, for maintenance, or list what is paused",
         "hep pause --source deploy --for 30m --reason 'database move'",
         "--all: processors claim nothing. --source: its events wait. --hook: its part of events waits, while their"
-        " other hooks run.\nRuns that are under way end. Nothing is lost and no attempt is counted: what has come"
-        " meanwhile is processed after 'hep resume', in its order, and so is what waited for a hook, by that hook"
-        " alone. Every processor knows it within a second, and after a restart."
+        " other hooks run.\nRuns that are under way end. Nothing is lost and no attempt is counted. With --all"
+        " events keep their places; what waited for a source or a hook goes on after 'hep resume' in its own order,"
+        " beside new events, which may overtake it, and for a hook by that hook alone. Every processor knows it within"
+        " a second, and after a restart."
         "\n\nWithout any of the three it lists what is paused.",
     )
     _add_scope(command)

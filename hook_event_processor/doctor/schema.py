@@ -69,7 +69,8 @@ def _migrations(subject: Subject) -> Iterator[Finding]:
     try:
         known = migrate.status(subject.connection)
     except SchemaError as fault:
-        yield Finding(NEWER, str(fault), ("pip install --upgrade hook-event-processor  # the newer program",))
+        upgrade = "/opt/hook-event-processor/bin/pip install --upgrade hook_event_processor-*.whl  # the newer one"
+        yield Finding(NEWER, str(fault), (upgrade,))
         return
     pending = [one.migration.version for one in known if one.state == "pending"]
     changed = [one.migration.version for one in known if one.state == "changed"]

@@ -31,7 +31,8 @@ _HEAD = f"""\
 def template(given: Mapping[str, str], defaults: Iterable[tuple[str, str, str]], *, of_user: bool) -> str:
     """The file: `given` in force, and every setting of `defaults` (name, what it accepts, default) commented out."""
     head = _HEAD.replace("systemctl re", "systemctl --user re") if of_user else _HEAD
-    lines = [head, "# Where the events are: DATABASE_URL, PG*, or DB_HOST, DB_PORT, DB_USER and DB_NAME."]
+    where = "# Where the events are: DATABASE_URL, PG*, or DB_PASSWORD with DB_HOST, DB_PORT, DB_USER and DB_NAME."
+    lines = [head, where]
     if not of_user:
         lines.append(
             f"# A password or the whole string is better kept in /etc/credstore/{NAME}.db_password or .database_url."
