@@ -62,9 +62,30 @@ def test_events_leave_in_the_order_in_which_they_came(opened: Open) -> None:
     assert store.total() == Total(5, 50, 0)
     first = store.first(2)
     assert [row[1] for row in first] == ["id-1", "id-2"]
-    store.remove([row[0] for row in first])
+    store.remove([row[:2] for row in first])
     assert ids(store) == ["id-3", "id-4", "id-5"]
     assert store.total() == Total(3, 30, 0)
+
+
+def test_what_comes_while_a_batch_is_on_its_way_is_not_taken_for_it(opened: Open) -> None:
+    store = opened(rows=100)
+    store.keep((), events(1, 50))
+    sent = [row[:2] for row in store.first(50)]
+    # All that is on its way gives way: what comes is numbered from the beginning again.
+    store.keep((), events(51, 150))
+    assert [row[0] for row in store.first(50)] == [row[0] for row in sent]
+    store.remove(sent)
+    assert ids(store) == [event.id for event in events(51, 150)]
+    assert store.total() == Total(100, 1000, 0), "those that had to give way have arrived"
+
+
+def test_what_another_daemon_has_sent_was_not_given_up(opened: Open) -> None:
+    first, second = opened("file"), opened("port")
+    first.keep((), [SpooledEvent("id-1", b"x")])
+    sent = [row[:2] for row in first.first(10)]
+    first.remove(sent)
+    second.remove(sent)
+    assert first.total() == Total(0, 0, 0)
 
 
 def test_state_and_events_of_a_look_are_written_together_or_not_at_all(opened: Open) -> None:

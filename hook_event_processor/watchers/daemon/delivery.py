@@ -46,7 +46,7 @@ class Delivery:
                 return
             self.next_at = now + settings.watch_flush
             self._insert(connection, batch)
-            self._store.remove([seq for seq, _, _ in batch])
+            self._store.remove([(seq, event_id) for seq, event_id, _ in batch])
             self.sent += len(batch)
             self._taken()
 

@@ -128,10 +128,10 @@ class LocalStore:
         with self._lock:
             return spool.first(self._connection, self._types, limit)
 
-    def remove(self, numbers: Sequence[int]) -> None:
-        """Remove events that the database has. Not durable: what comes back is sent again, and known there."""
+    def remove(self, sent: Sequence[tuple[int, str]]) -> None:
+        """Remove events, by number and id, that the database has. Not durable: what comes back is known there."""
         with self._transaction(durable=False) as connection:
-            spool.remove(connection, numbers)
+            spool.remove(connection, sent)
 
     def tell_dropped(self, event: SpooledEvent, dropped: int) -> None:
         """Spool the event that tells of so many given up."""

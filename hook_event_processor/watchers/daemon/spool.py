@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hook_event_processor.settings import Settings
@@ -89,15 +89,21 @@ def first(connection: sqlite3.Connection, types: Sequence[str], limit: int) -> l
     ).fetchall()
 
 
-def remove(connection: sqlite3.Connection, numbers: Iterable[int]) -> None:
-    """Remove events by their numbers, within the caller's transaction."""
-    wanted = tuple(numbers)
-    where = f"WHERE seq IN ({_marks(wanted)})"
+def remove(connection: sqlite3.Connection, sent: Sequence[tuple[int, str]]) -> None:
+    """Remove events that the database has, by number and id, within the caller's transaction.
+
+    The number alone is another event's when the spool was emptied meanwhile.
+    What was given up while it was on its way has arrived: it no longer counts as given up.
+    """
+    numbers, ids = zip(*sent, strict=True)
+    where = f"WHERE seq IN ({_marks(numbers)}) AND id IN ({_marks(ids)})"
     rows, size = connection.execute(
-        f"SELECT count(*), coalesce(sum(length(body)), 0) FROM spool {where}", wanted
+        f"SELECT count(*), coalesce(sum(length(body)), 0) FROM spool {where}", (*numbers, *ids)
     ).fetchone()
-    connection.execute(f"DELETE FROM spool {where}", wanted)
-    _count(connection, -rows, -size, 0)
+    connection.execute(f"DELETE FROM spool {where}", (*numbers, *ids))
+    # Of one that any daemon sends, another may have said so before.
+    given_up = min(len(sent) - rows, total(connection).dropped)
+    _count(connection, -rows, -size, -given_up)
 
 
 def other_types(connection: sqlite3.Connection, types: Sequence[str]) -> list[str]:
