@@ -5,14 +5,19 @@ from __future__ import annotations
 import gc
 import os
 import random
+import shutil
+import time
 from pathlib import Path
 
 import pytest
+from waiting import wait_for
 from watched import Watched
 
 from hook_event_processor.watchers.check import CheckFailed, WatcherRefused
-from hook_event_processor.watchers.host import follow, log_reader
+from hook_event_processor.watchers.host import birth, follow, log_reader, rotations
+from hook_event_processor.watchers.host.birth import birth_ns
 from hook_event_processor.watchers.host.line_pattern import LinePattern
+from hook_event_processor.watchers.kinds import log as log_kind
 
 
 @pytest.fixture
@@ -21,6 +26,12 @@ def log(tmp_path: Path) -> Path:
     path = tmp_path / "app.log"
     path.write_text("ERROR before\n")
     return path
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look ends with what there is to read, however busy the machine is."""
+    monkeypatch.setattr(follow, "LOOK_SECONDS", 60.0)
 
 
 def append(path: Path, text: str | bytes) -> None:
@@ -37,6 +48,28 @@ def errors(log: Path, **options: object) -> Watched:
 
 def lines(watched: Watched) -> list[str]:
     return [each.data["line"] for each in watched.look()]
+
+
+def held(log: Path) -> list[str]:
+    """The files beginning with the log's path that this process has open."""
+    gc.collect()
+    links = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
+    paths = [os.readlink(link) for link in links if os.path.lexists(link)]
+    return [path for path in paths if path.startswith(str(log))]
+
+
+def rotate(log: Path, old: str) -> None:
+    """As a program does after a while: no two of its files came into being at the same tick of the clock."""
+    log.rename(f"{log}{old}")
+    born = birth_ns(f"{log}{old}")
+    assert born is not None
+
+    def is_later() -> bool:
+        log.unlink(missing_ok=True)
+        log.touch()
+        return (birth_ns(str(log)) or 0) > born
+
+    wait_for(is_later, 5)
 
 
 def test_lines_that_match_are_told_once(log: Path) -> None:
@@ -104,8 +137,41 @@ def test_rotation_by_rename(log: Path) -> None:
     assert lines(watched) == ["ERROR 1", "ERROR 2", "ERROR 3"]
     append(Path(f"{log}.1"), "ERROR 4")
     append(log, "ERROR 5\n")
-    assert lines(watched) == ["ERROR 4", "ERROR 5"]
+    assert lines(watched) == ["ERROR 5"]
+    append(Path(f"{log}.1"), " ends\n")
+    assert lines(watched) == ["ERROR 4 ends"]
     assert watched.look() == []
+
+
+def test_a_rotated_log_is_read_until_nobody_has_written_to_it_for_a_minute(log: Path) -> None:
+    """As a server does that ends its old connections in their time."""
+    watched = errors(log)
+    old = Path(f"{log}.1")
+    log.rename(old)
+    log.touch()
+    for number in range(10):
+        assert [lines(watched) for _ in range(number % 5)] == [[]] * (number % 5)
+        append(old, f"ERROR {number}\n")
+        append(log, f"ERROR new {number}\n")
+        assert lines(watched) == [f"ERROR {number}", f"ERROR new {number}"]
+        if number % 3 == 0:
+            watched.restart()
+    append(old, "ERROR never ended")
+    assert [lines(watched) for _ in range(7)] == [*[[]] * 6, ["ERROR never ended"]]
+    assert held(log) == [str(log)]
+
+
+def test_only_so_many_rotated_logs_are_read_on(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rotations, "MAX_FILES", 2)
+    watched = errors(log)
+    for number in range(5):
+        log.rename(f"{log}.{number}")
+        append(log, f"ERROR {number}\n")
+        assert lines(watched) == [f"ERROR {number}"]
+    assert watched.look() == []
+    assert sorted(held(log)) == [str(log), f"{log}.3", f"{log}.4"]
+    append(Path(f"{log}.3"), "ERROR late\n")
+    assert lines(watched) == ["ERROR late"]
 
 
 def test_the_rest_of_a_log_that_was_rotated_and_removed(log: Path) -> None:
@@ -121,13 +187,7 @@ def test_a_removed_log_is_not_held_open(log: Path) -> None:
     watched = errors(log)
     log.unlink()
     watched.look()
-    gc.collect()
-    held = [os.readlink(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd") if _is_open(number)]
-    assert not [path for path in held if path.startswith(str(log))]
-
-
-def _is_open(number: str) -> bool:
-    return os.path.lexists(f"/proc/self/fd/{number}")
+    assert held(log) == []
 
 
 def test_truncation(log: Path) -> None:
@@ -217,6 +277,101 @@ def test_a_rotation_while_nobody_looked(log: Path) -> None:
     assert watched.look() == []
 
 
+@pytest.mark.parametrize("is_down", [True, False])
+def test_rotations_one_after_the_other_while_nobody_looked(log: Path, is_down: bool) -> None:
+    watched = errors(log)
+    append(log, "ERROR 1\n")
+    log.with_name("app.log.7").write_text("ERROR of long ago\n")  # it is younger, but not a rotation's
+    os.utime(log.with_name("app.log.7"), (1, 1))
+    rotate(log, ".1")
+    append(log, "ERROR 2\n")
+    Path(f"{log}.1").rename(f"{log}.2")
+    rotate(log, ".1")
+    append(log, "ERROR 3\n")
+    for number in (2, 1):
+        Path(f"{log}.{number}").rename(f"{log}.{number + 1}")
+    rotate(log, ".1")
+    append(log, "ERROR 4\n")
+    if is_down:
+        watched.restart()
+    assert lines(watched) == [f"ERROR {number}" for number in (1, 2, 3, 4)]
+    assert watched.look() == []
+    watched.restart()
+    assert watched.look() == []
+
+
+def test_a_log_that_was_rotated_and_compressed_while_nobody_looked_is_missed(log: Path) -> None:
+    watched = errors(log)
+    append(log, "ERROR 1\n")
+    rotate(log, ".2")
+    append(log, "ERROR 2\n")
+    rotate(log, ".1")
+    append(log, "ERROR 3\n")
+    Path(f"{log}.2").unlink()
+    Path(f"{log}.2.gz").write_text("ERROR 1\n")
+    watched.restart()
+    assert lines(watched) == ["ERROR 2", "ERROR 3"]
+    with pytest.raises(CheckFailed, match="lines may have been missed"):
+        watched.look()
+    assert watched.look() == []
+
+
+@pytest.mark.parametrize("is_down", [True, False])
+def test_copies_and_other_logs_beside_one_are_not_taken_for_it(log: Path, is_down: bool) -> None:
+    watched = errors(log)
+    append(log, "ERROR 1\n")
+    shutil.copy(log, f"{log}.1")  # before it is as long as it will be
+    append(log, "ERROR 2\n")
+    assert lines(watched) == ["ERROR 1", "ERROR 2"]
+    shutil.copy(log, f"{log}.20240101")
+    Path(f"{log}.errors").write_text("ERROR of another log\n")
+    Path(f"{log}.9").symlink_to(f"{log}.errors")
+    rotate(log, ".2")
+    append(log, "ERROR 3\n")
+    if is_down:
+        watched.restart()
+    assert lines(watched) == ["ERROR 3"]
+    assert watched.look() == []
+
+
+def test_a_copy_of_a_log_that_is_gone_is_not_read_again(log: Path) -> None:
+    watched = errors(log)
+    append(log, "ERROR 1\n")
+    assert lines(watched) == ["ERROR 1"]
+    shutil.copy(log, f"{log}.1")
+    rotate(log, ".2")
+    Path(f"{log}.2").unlink()
+    append(log, "ERROR 2\n")
+    watched.restart()
+    assert lines(watched) == ["ERROR 2"]
+    with pytest.raises(CheckFailed, match="lines may have been missed"):
+        watched.look()
+
+
+def test_where_files_have_no_time_of_birth_what_may_have_been_the_log_is_missed(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("birth_ns", "birth_ns_of"):
+        monkeypatch.setattr(birth, name, lambda _: None)
+    watched = errors(log)
+    Path(f"{log}.2").write_text("ERROR of long ago\n")
+    os.utime(f"{log}.2", (1, 1))
+    append(log, "ERROR 1\n")
+    log.rename(f"{log}.1")
+    append(log, "ERROR 2\n")
+    watched.restart()
+    assert lines(watched) == ["ERROR 1", "ERROR 2"]
+    assert watched.look() == []
+    log.rename(f"{log}.3")
+    append(log, "ERROR 3\n")
+    os.utime(log, (time.time() + 60,) * 2)
+    log.rename(f"{log}.4")
+    append(log, "ERROR 4\n")
+    assert lines(watched) == ["ERROR 4"]
+    with pytest.raises(CheckFailed, match="lines may have been missed"):
+        watched.look()
+
+
 def test_a_truncation_while_nobody_looked(log: Path) -> None:
     watched = errors(log)
     os.truncate(log, 0)
@@ -254,7 +409,8 @@ def test_a_log_that_cannot_be_read_keeps_its_place(log: Path, tmp_path: Path) ->
 
 
 def test_one_look_reads_so_much_and_the_next_goes_on(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follow, "LOOK_BYTES", 100_000)
+    monkeypatch.setattr(follow, "PIECE_BYTES", 100_000)
+    monkeypatch.setattr(follow, "LOOK_SECONDS", 0.0)
     watched = errors(log, max_events=10_000)
     append(log, "".join(f"ERROR {number:030}\n" for number in range(10_000)))
     log.rename(f"{log}.1")
@@ -270,7 +426,8 @@ def test_one_look_reads_so_much_and_the_next_goes_on(log: Path, monkeypatch: pyt
 
 
 def test_a_backlog_of_a_rotated_log_survives_a_restart(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follow, "LOOK_BYTES", 70_000)
+    monkeypatch.setattr(follow, "PIECE_BYTES", 70_000)
+    monkeypatch.setattr(follow, "LOOK_SECONDS", 0.0)
     watched = errors(log, max_events=10_000)
     append(log, "".join(f"ERROR {number:030}\n" for number in range(10_000)))
     log.rename(f"{log}.1")
@@ -287,6 +444,33 @@ def test_more_events_than_wanted_are_counted(log: Path) -> None:
     append(log, "ERROR x\n" * 10)
     told = watched.look()
     assert [each.data.get("dropped") for each in told] == [None, None, 7]
+
+
+def test_a_look_reads_on_as_long_as_it_has_time(log: Path) -> None:
+    watched = errors(log)
+    append(log, f"{'x' * 100}\n" * 100_000)
+    append(log, "ERROR 1\n")
+    log.rename(f"{log}.1")
+    append(log, f"{'x' * 100}\n" * 100_000)
+    append(log, "ERROR 2\n")
+    assert lines(watched) == ["ERROR 1", "ERROR 2"]
+
+
+def test_what_is_more_than_one_look_tells_waits_for_the_next(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "PIECE_BYTES", 70_000)
+    watched = errors(log, max_events=7)
+    append(log, ("ERROR x\n" * 7 + "y" * (70_000 - 7 * 8 - 1) + "\n") * 3)
+    assert [len(watched.look()) for _ in range(4)] == [7, 7, 7, 0]
+
+
+def test_far_behind_what_is_more_than_one_look_tells_is_counted(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "PIECE_BYTES", 70_000)
+    monkeypatch.setattr(log_kind, "_FAR_BEHIND", 80_000)
+    watched = errors(log, max_events=7)
+    append(log, ("ERROR x\n" * 7 + "y" * (70_000 - 7 * 8 - 1) + "\n") * 3)
+    told = watched.look()
+    assert (len(told), told[-1].data["dropped"]) == (7, 7)
+    assert [len(watched.look()) for _ in range(2)] == [7, 0]
 
 
 def test_a_long_line_is_cut_and_the_rest_of_it_is_no_line(log: Path) -> None:
@@ -320,6 +504,10 @@ def test_a_link_to_another_log_is_a_rotation(tmp_path: Path) -> None:
     link.unlink()
     link.symlink_to("tuesday")
     assert lines(watched) == ["ERROR 1", "ERROR 2"]
+    link.unlink()
+    link.symlink_to("monday")
+    append(tmp_path / "monday", "ERROR 3\n")
+    assert lines(watched) == ["ERROR 3"]
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -349,20 +537,18 @@ def test_each_line_is_told_once_and_in_order_whatever_becomes_of_the_log(log: Pa
         append(log, half)
         half = ""
 
-    def rotate() -> None:
+    def turn() -> None:
         nonlocal rotations
         finish()
         rotations += 1
-        log.rename(log.with_name(f"app.log.{rotations}"))
-        log.touch()
-        told.extend(lines(watched))  # or what is in it is lost with the next rotation after a restart
+        rotate(log, f".{rotations}")
 
     def truncate() -> None:
         finish()
         told.extend(lines(watched))  # what was not read by then is lost to everybody
         os.truncate(log, 0)
 
-    steps = [write, write, write, rotate, truncate, watched.restart, lambda: told.extend(lines(watched))]
+    steps = [write, write, write, turn, truncate, watched.restart, lambda: told.extend(lines(watched))]
     for _ in range(60):
         chance.choice(steps)()
     finish()

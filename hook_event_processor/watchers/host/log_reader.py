@@ -42,7 +42,7 @@ class Reader:
     def __init__(self, descriptor: int, status: os.stat_result, *, at_end: bool) -> None:
         self._descriptor = descriptor
         self.identity = (status.st_dev, status.st_ino)
-        self._born = birth.birth_ns_of(descriptor)
+        self.born = birth.birth_ns_of(descriptor)
         self.offset = 0
         self._line: int | None = 1
         self._skipping = False
@@ -59,6 +59,24 @@ class Reader:
         """Whether the file has no name any more."""
         return os.fstat(self._descriptor).st_nlink == 0
 
+    @property
+    def modified_ns(self) -> int:
+        """When it was last written to, in Unix nanoseconds."""
+        return os.fstat(self._descriptor).st_mtime_ns
+
+    def left(self) -> int:
+        """Bytes that have not been read."""
+        return max(0, os.fstat(self._descriptor).st_size - self.offset)
+
+    def holds(self, mark: Mark) -> bool:
+        """Whether it has the content that had been read when the mark was made."""
+        return self._content(mark.offset) == (mark.head, mark.tail)
+
+    def is_copy_of(self, other: Reader) -> bool:
+        """Whether it has what the other has, or had when it was shorter."""
+        size, others = os.fstat(self._descriptor).st_size, os.fstat(other._descriptor).st_size
+        return 0 < size <= others and self._content(size) == other._content(size)
+
     def mark(self) -> Mark:
         """By which to go on later."""
         if (self._mark.offset, self._mark.skipping) != (self.offset, self._skipping):
@@ -67,9 +85,9 @@ class Reader:
 
     def resume(self, mark: Mark) -> bool:
         """Go on where a mark says, if this is the file that it was made of."""
-        if (self.identity[1], self._born) != (mark.inode, mark.born):
+        if (self.identity[1], self.born) != (mark.inode, mark.born):
             return False
-        if self._content(mark.offset) == (mark.head, mark.tail):
+        if self.holds(mark):
             self.offset, self._line, self._skipping, self._mark = mark.offset, mark.line, mark.skipping, mark
             return True
         # It was truncated, if it is that file and not just one with its inode.
@@ -81,8 +99,7 @@ class Reader:
         looked_at, self._looked_at = self._looked_at, (status.st_size, status.st_mtime_ns)
         if self._looked_at == looked_at or self.offset == 0:
             return
-        mark = self.mark()
-        if status.st_size < self.offset or self._content(self.offset) != (mark.head, mark.tail):
+        if status.st_size < self.offset or not self.holds(self.mark()):
             self.offset, self._line, self._skipping = 0, 1, False
             self._mark = self._marked()
 
@@ -149,7 +166,7 @@ class Reader:
         return bool(data.strip(b"\0"))
 
     def _marked(self) -> Mark:
-        return Mark(self.identity[1], self._born, self.offset, self._line, self._skipping, *self._content(self.offset))
+        return Mark(self.identity[1], self.born, self.offset, self._line, self._skipping, *self._content(self.offset))
 
     def _content(self, offset: int) -> tuple[str, str]:
         """Digests of what the file begins with, and of what stands before the offset."""

@@ -15,6 +15,7 @@ _MATCHED = "log.pattern_matched"
 _CONDITIONS = {"matches": (_MATCHED,), "contains": (_MATCHED,)}
 _MAX_EVENTS = 100  # of one look
 _LINE_CHARACTERS = 8192  # that an event has of a line
+_FAR_BEHIND = 64 << 20  # bytes: there, what is more than one look tells no longer waits for the next
 
 
 class _Log:
@@ -31,7 +32,7 @@ class _Log:
     def look(self, moment: Moment) -> list[Noticed]:
         noticed: list[Noticed] = []
         dropped = 0
-        for piece in self._follower.pieces():
+        for piece in self._follower.pieces(moment.monotonic):
             number, counted = piece.number, 0
             for match in self._pattern.lines(piece.text):
                 if len(noticed) >= self._most:
@@ -41,8 +42,12 @@ class _Log:
                     number += piece.text.count(b"\n", counted, match.begin)
                     counted = match.begin
                 noticed += self._notice.of(moment, _MATCHED, self._path, self._data(piece, match, number))
+            if len(noticed) >= self._most and self._follower.behind() < _FAR_BEHIND:
+                break
         if dropped:
             noticed[-1].data["dropped"] = dropped
+        if not noticed:
+            self._follower.raise_missed()
         return noticed
 
     def state(self) -> object:
