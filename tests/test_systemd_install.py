@@ -341,6 +341,16 @@ def test_a_hook_may_write_where_its_drop_in_says(kept: Box) -> None:
     assert outcome(kept, "report")[0] == "t"
 
 
+def test_a_hook_s_program_does_not_reach_what_the_watchers_go_by(kept: Box) -> None:
+    state = "/var/lib/hook-event-processor"
+    hook(kept, "peek", "ls", f"{state}/watchers")
+    hook(kept, "look", "ls", f"{state}/files")
+    with_exec(kept)
+    assert outcome(kept, "look")[0] == "t"
+    success, said = outcome(kept, "peek")
+    assert (success, "Permission denied" in said) == ("f", True)
+
+
 def test_a_hook_may_restart_the_one_unit_that_polkit_lets_it(kept: Box) -> None:
     for name in ("app", "other"):
         unit(kept, f"{name}.service", "[Service]\nExecStart=sleep infinity\n")
