@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import shutil
 import signal
@@ -16,8 +17,9 @@ from pathlib import Path
 import pytest
 from watched import Watched
 
+from hook_event_processor.child import Ended
 from hook_event_processor.watchers.check import CheckFailed, WatcherRefused
-from hook_event_processor.watchers.host import ending, process_table, processes
+from hook_event_processor.watchers.host import ending, process_table, processes, programs, unit_ends
 from hook_event_processor.watchers.host.ending import End, Handle
 from hook_event_processor.watchers.kinds import process_choice
 
@@ -291,7 +293,7 @@ def test_how_a_units_process_ended_while_nobody_looked_is_told_by_systemd(
     asked: list[tuple[str | None, int]] = []
     told = End(3, None, False, "systemd")
     monkeypatch.setattr(ending, "_unit", lambda _: "app.service")
-    monkeypatch.setattr(ending, "told_by_systemd", lambda unit, pid: asked.append((unit, pid)) or told)
+    monkeypatch.setattr(ending, "told_by_systemd", lambda unit, pid, _: asked.append((unit, pid)) or told)
     watched = named(program)
     watched.look()
     watched.restart()
@@ -368,15 +370,58 @@ def test_names_of_processes_may_hold_anything(tmp_path: Path, start: Start) -> N
     assert watched.one()["pid"] == process.pid
 
 
-def test_what_systemctl_shows_counts_for_that_process_alone() -> None:
-    shown = "ExecMainPID=42\nExecMainCode=2\nExecMainStatus=9\n"
-    assert ending.parse_shown(shown, 42) == End(None, 9, False, "systemd")
-    assert ending.parse_shown(shown, 43) is None
-    assert ending.parse_shown("", 42) is None
-    assert ending.parse_shown("ExecMainPID=42\nExecMainCode=0\nExecMainStatus=0\n", 42) is None  # it still runs
-    ended = ending.parse_shown("ExecMainPID=42\nExecMainCode=1\nExecMainStatus=3\n", 42)
+class Systemd:
+    """Stands in for systemctl and journalctl: what each prints, and what was asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **prints: str) -> None:
+        self.prints = prints
+        self.asked: list[list[str]] = []
+        self.hangs = False
+        monkeypatch.setattr(unit_ends, "_SYSTEMD", unit_ends._Systemd())
+        monkeypatch.setattr(programs, "run", self._run)
+
+    def _run(self, arguments: list[str], *_: object) -> Ended:
+        self.asked.append(arguments)
+        return Ended(0, self.prints.get(arguments[0], "").encode(), b"", 1, timed_out=self.hangs)
+
+    def end(self, pid: int, run: str | None = None) -> End | None:
+        return ending.told_by_systemd("app.service", pid, run)
+
+
+def test_what_systemctl_shows_counts_for_that_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    systemd = Systemd(monkeypatch, systemctl="ExecMainPID=42\nExecMainCode=2\nExecMainStatus=9\n")
+    assert systemd.end(42) == End(None, 9, False, "systemd")
+    assert systemd.end(43) is None
+    systemd.prints["systemctl"] = ""
+    assert systemd.end(42) is None
+    systemd.prints["systemctl"] = "ExecMainPID=42\nExecMainCode=0\nExecMainStatus=0\n"  # it still runs
+    assert systemd.end(42) is None
+    systemd.prints["systemctl"] = "ExecMainPID=42\nExecMainCode=1\nExecMainStatus=3\n"
+    ended = systemd.end(42)
     assert ended is not None
     assert ended.crashed
+
+
+def test_the_journal_tells_of_a_run_of_a_unit_that_was_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [
+        {"MESSAGE": "app.service: Control process exited, code=exited", "EXIT_CODE": "exited", "EXIT_STATUS": "1"},
+        {"MESSAGE": "app.service: Main process exited, code=dumped", "EXIT_CODE": "dumped", "EXIT_STATUS": "11"},
+    ]
+    journal = "no JSON\n" + "\n".join(json.dumps(entry) for entry in entries)
+    systemd = Systemd(monkeypatch, systemctl="ExecMainPID=43\nExecMainCode=0\nExecMainStatus=0\n", journalctl=journal)
+    assert systemd.end(42, "a1b2") == End(None, signal.SIGSEGV, True, "systemd")
+    assert {"_PID=1", "INVOCATION_ID=a1b2"} <= set(systemd.asked[-1])
+    systemd.prints["journalctl"] = json.dumps({"MESSAGE_ID": unit_ends._SUCCESS, "MESSAGE": "app.service: Succeeded."})
+    assert systemd.end(42, "a1b2") == End(None, None, False, "systemd")
+    systemd.prints["journalctl"] = ""
+    assert systemd.end(42, "a1b2") is None
+
+
+def test_a_systemd_that_does_not_answer_is_left_in_peace(monkeypatch: pytest.MonkeyPatch) -> None:
+    systemd = Systemd(monkeypatch)
+    systemd.hangs = True
+    assert [systemd.end(42, "a1b2") for _ in range(3)] == [None] * 3
+    assert len(systemd.asked) == 1
 
 
 def test_known_processes_are_not_read_at_each_look(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -258,6 +258,55 @@ told.append([["counts", {"quiet": quiet, "first": sorted(runs[0]), "last": runs[
     }
 
 
+def test_how_a_unit_s_process_ended_is_told_after_it_was_started_again(box: Box) -> None:
+    """Where the kernel does not tell how the processes of others end: before Linux 6.15."""
+    told = told_in(
+        box,
+        """
+from hook_event_processor.watchers.host import ending
+ending._kernel_tells = lambda: False
+forever = "exec /bin/sleep 1000"
+code = {"killed": forever, "exits": "until test -e /run/exit; do /bin/sleep 0.05; done; exit 7", "restarted": forever}
+for name, line in code.items():
+    unit(f"{name}.service", f"ExecStart=/bin/sh -c '{line}'", "Restart=on-failure", "StartLimitBurst=0")
+systemctl("daemon-reload"); systemctl("start", *code)
+
+def pid(name):
+    shown = subprocess.run(["systemctl", "show", "--value", "-pMainPID", name], capture_output=True, text=True).stdout
+    return int(shown)
+
+def started_again(name, before):
+    deadline = time.monotonic() + 20
+    while pid(name) in (0, before):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(0.2)  # it has become the program
+
+ends = {
+    "killed": lambda pid: os.kill(pid, 11),
+    "exits": lambda _: open("/run/exit", "w").close(),
+    "restarted": lambda _: systemctl("restart", "restarted"),
+}
+for name, end in ends.items():
+    main = pid(name)
+    watched = Watched("process", "stopped", "crashed", pid=main)
+    look(watched)
+    watched.restart()
+    look(watched)
+    end(main)
+    started_again(name, main)
+    look(watched)
+    systemctl("stop", name)
+""",
+    )
+    crashed = ["process.stopped", "process.crashed"]
+    assert types(told) == [[], [], crashed, [], [], crashed, [], [], ["process.stopped"]]
+    killed, exited, restarted = (told[look][-1][1] for look in (2, 5, 8))
+    assert (killed["unit"], killed["signal"], killed["told_by"]) == ("killed.service", "SIGSEGV", "systemd")
+    assert (exited["unit"], exited["exit_code"], exited["crash"]) == ("exits.service", 7, "yes")
+    assert (restarted["unit"], restarted["crash"]) == ("restarted.service", "no")
+
+
 def test_an_unprivileged_daemon_may_look_too(box: Box) -> None:
     box.write("/etc/systemd/system/seen.service", "[Service]\nExecStart=/bin/sleep 1000\n")
     box.run("systemctl", "daemon-reload")

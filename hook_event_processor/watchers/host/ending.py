@@ -7,11 +7,10 @@ import os
 import resource
 import signal
 import struct
-import subprocess
 from functools import cache
 from typing import NamedTuple
 
-from hook_event_processor.watchers.host import proc
+from hook_event_processor.watchers.host import proc, unit_ends
 from hook_event_processor.watchers.host.processes import Process, read_process
 
 # ioctl PIDFD_GET_INFO with PIDFD_INFO_EXIT, and struct pidfd_info of <linux/pidfd.h> (since Linux 6.15).
@@ -19,15 +18,14 @@ _INFO = struct.Struct("=QQ11Ii")
 _INFO_EXIT = 1 << 3
 _GET_INFO = (3 << 30) | (_INFO.size << 16) | (0xFF << 8) | 11
 
-_SYSTEMCTL_SECONDS = 2.0
-_EXITED, _KILLED, _DUMPED = "1", "2", "3"  # CLD_EXITED and so on, as systemd writes ExecMainCode
+_CODES = {"1": "exited", "2": "killed", "3": "dumped"}  # CLD_EXITED and so on, as systemd writes ExecMainCode
 # Ends that somebody asked for: the signals that systemd calls clean, and how shells and virtual machines say them.
 _ASKED_FOR = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE}
 _CLEAN_CODES = {0, *(128 + number for number in _ASKED_FOR)}
 
 
 class End(NamedTuple):
-    """How a process ended: with an exit code, or by a signal; `source` says who told."""
+    """How a process ended: with an exit code, or by a signal, or well as far as is known; `source` says who told."""
 
     exit_code: int | None
     signal_number: int | None
@@ -38,7 +36,7 @@ class End(NamedTuple):
     def crashed(self) -> bool:
         if self.signal_number is not None:
             return self.signal_number not in _ASKED_FOR
-        return self.exit_code not in _CLEAN_CODES
+        return self.exit_code is not None and self.exit_code not in _CLEAN_CODES
 
     @property
     def signal_name(self) -> str | None:
@@ -62,15 +60,19 @@ class Handle:
 
     open_count = 0
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, run: str | None = None) -> None:
+        """`run` is that of the unit whose main process it is, as far as that is known already."""
         self._pid = process.pid
         self._descriptor: int | None = None
         self.unit = _unit(process.pid)
+        self.run = run
         self._descriptor = _opened(process)
+        if self._descriptor is None and run is None and self.unit is not None and process.parent == 1:
+            self.run = unit_ends.invocation(self.unit, process.pid)
 
     def end(self) -> End | None:
         """How it ended, now that it has; None when nobody tells."""
-        return self._by_kernel() or self._by_parent_left() or told_by_systemd(self.unit, self._pid)
+        return self._by_kernel() or self._by_parent_left() or told_by_systemd(self.unit, self._pid, self.run)
 
     def close(self) -> None:
         """Let go."""
@@ -160,25 +162,21 @@ def _unit(pid: int) -> str | None:
     return None
 
 
-def told_by_systemd(unit: str | None, pid: int) -> End | None:
-    """What systemd has of the main process of a unit, if this was the last to be it."""
+def told_by_systemd(unit: str | None, pid: int, run: str | None) -> End | None:
+    """What systemd has of the main process of a unit: of the last one, and of that of `run`, if it was known."""
     if unit is None:
         return None
-    names = "ExecMainPID,ExecMainCode,ExecMainStatus"
-    command = ["systemctl", "show", f"--property={names}", "--", unit]
-    try:
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=_SYSTEMCTL_SECONDS, check=False).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return parse_shown(shown, pid)
+    properties = unit_ends.shown(unit, ("ExecMainPID", "ExecMainCode", "ExecMainStatus"))
+    code, status = _CODES.get(properties.get("ExecMainCode", "")), properties.get("ExecMainStatus", "")
+    if properties.get("ExecMainPID") == str(pid) and code is not None and status.isdigit():
+        return _of_unit(code, int(status))
+    journalled = unit_ends.journalled(run) if run is not None else None
+    return _of_unit(*journalled) if journalled else None
 
 
-def parse_shown(shown: str, pid: int) -> End | None:
-    """The end of the process of that id by what `systemctl show` prints; None if it tells of another one."""
-    properties = dict(line.partition("=")[::2] for line in shown.splitlines())
-    code, status = properties.get("ExecMainCode"), properties.get("ExecMainStatus", "")
-    if properties.get("ExecMainPID") != str(pid) or not status.isdigit():
-        return None
-    if code == _EXITED:
-        return End(int(status), None, False, "systemd")
-    return End(None, int(status), code == _DUMPED, "systemd") if code in (_KILLED, _DUMPED) else None
+def _of_unit(code: str, status: int) -> End:
+    if code == "succeeded":
+        return End(None, None, False, "systemd")
+    if code == "exited":
+        return End(status, None, False, "systemd")
+    return End(None, status, code == "dumped", "systemd")

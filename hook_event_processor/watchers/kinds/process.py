@@ -51,11 +51,12 @@ _MAX_PIDS = 100  # in one event
 class _Seen:
     """A process that is watched, with what is known of it: no `process` before the first look since the start."""
 
-    __slots__ = ("cpu_percent", "handle", "identity", "process", "unit")
+    __slots__ = ("cpu_percent", "handle", "identity", "process", "run", "unit")
 
-    def __init__(self, identity: Identity, unit: str | None = None) -> None:
+    def __init__(self, identity: Identity, unit: str | None = None, run: str | None = None) -> None:
         self.identity = identity
         self.unit = unit  # of the system's
+        self.run = run  # of the unit, where it is its main process
         self.process: Process | None = None
         self.handle: Handle | None = None
         self.cpu_percent = 0.0
@@ -64,7 +65,7 @@ class _Seen:
         """How it ended, now that it has; None when nobody tells."""
         if self.handle is not None:
             return self.handle.end()
-        return ending.told_by_systemd(self.unit, self.identity[0])
+        return ending.told_by_systemd(self.unit, self.identity[0], self.run)
 
 
 class _Processes:
@@ -78,8 +79,10 @@ class _Processes:
         self._each = bool(definition.options.get("each"))
         self._primed = "processes" in kept
         # Those of an earlier start of the machine have all ended.
+        runs = kept.get("runs") or {}
         seen = [
-            _Seen((pid, began), unit) if here else _Seen((pid, -1)) for pid, began, unit in kept.get("processes", ())
+            _Seen((pid, began), unit, runs.get(str(pid))) if here else _Seen((pid, -1))
+            for pid, began, unit in kept.get("processes", ())
         ]
         self._known = {each.identity: each for each in seen}
         self._choice = chosen(definition, start, next(iter(self._known), None))
@@ -109,6 +112,8 @@ class _Processes:
             "boot": self._boot,
             "processes": sorted([*seen.identity, seen.unit] for seen in self._known.values()),
         }
+        if runs := {str(seen.identity[0]): seen.run for seen in self._known.values() if seen.run is not None}:
+            kept["runs"] = runs
         if isinstance(self._choice, Numbered):
             kept["start"] = self._choice.start
         if self._levels:
@@ -151,9 +156,9 @@ class _Processes:
         oldest = min(found.values(), key=lambda process: process.start, default=None)
         for process in found.values() if self._each else [oldest] if oldest else []:
             seen = known[process.identity]
-            if seen.handle is None:
-                seen.handle = Handle(process)
-                seen.unit = seen.handle.unit
+            if seen.handle is None and self._notice.wants(_STOPPED, _CRASHED):
+                seen.handle = Handle(process, seen.run)
+                seen.unit, seen.run = seen.handle.unit, seen.handle.run
 
     def _share(self, before: Process | None, process: Process, now: float) -> float:
         """Percent of one processor, since the last look or, at the first, since it started."""
