@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from waiting import wait_for
 
+from hook_event_processor.watchers.host import far
 from hook_event_processor.watchers.host.changes import Changes
 
 Watch = Callable[..., set[str]]
@@ -137,3 +138,19 @@ def test_what_is_no_longer_watched_is_not_told_of(watch: Watch, tmp_path: Path) 
     (tmp_path / "file").touch()
     settled(told, tmp_path / "marker")
     assert told == {"marker"}
+
+
+def test_a_tree_that_leads_to_a_file_system_that_may_not_answer_is_not_told_of(
+    watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A walk through it that waits would stop all threads.
+    monkeypatch.setattr(far, "points", lambda: frozenset({f"{tmp_path}/net"}))
+    for name in ("net", "near/a", "linked/a"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "linked/a/link").symlink_to(tmp_path / "net")
+    told = watch(deep=("near", "linked"), near=tmp_path / "near", linked=tmp_path / "linked")
+    wait_for(lambda: told >= {"near", "linked"}, 5)
+    wait_for(lambda: _is_quiet(told), 10)
+    (tmp_path / "linked/a/file").touch()
+    await_told(told, "near", (tmp_path / "near/a/file").touch)
+    assert "linked" not in told

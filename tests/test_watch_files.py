@@ -388,13 +388,14 @@ def test_more_changes_than_one_look_tells_are_told_by_the_next(tmp_path: Path, m
     assert len({resource for each in told for _, resource in each}) == 7
 
 
-def test_trees_are_looked_at_aside(tmp_path: Path) -> None:
+def test_trees_and_what_is_hashed_are_looked_at_aside(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     slow = {"file": [True, True, False], "directory": [True, False, False]}
     for type_name, expected in slow.items():
         options: list[dict[str, object]] = [{"recursive": True}, {}, {"path": tmp_path / "file"}]
         watchers = [Watched(type_name, **{"path": tmp_path, **each}) for each in options]
         assert [kinds.kind(type_name).slow(watched.definition) for watched in watchers] == expected
+    assert kinds.kind("file").slow(Watched("file", path=tmp_path / "file", check_hash=True).definition)
 
 
 def test_too_many_entries_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

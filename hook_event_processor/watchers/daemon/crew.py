@@ -28,6 +28,11 @@ class Crew(Generic[Task]):
         self._threads = 0
         self._idle = 0
 
+    @property
+    def size(self) -> int:
+        """How many threads it may have."""
+        return self._size
+
     def submit(self, task: Task) -> None:
         """Run it as soon as a thread is free."""
         with self._lock:

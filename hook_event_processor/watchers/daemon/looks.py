@@ -7,9 +7,11 @@ import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
+from operator import call
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 from hook_event_processor.store.watchers import Looked
 from hook_event_processor.telemetry.watchdog import Progress
@@ -23,15 +25,26 @@ from hook_event_processor.watchers.daemon.local_store import LocalStore, subject
 from hook_event_processor.watchers.daemon.schedule import Schedule
 from hook_event_processor.watchers.daemon.settling import Settling
 from hook_event_processor.watchers.daemon.watch import Outcome, Watch
+from hook_event_processor.watchers.host import far
 from hook_event_processor.watchers.host.changes import Changes
 
 logger = logging.getLogger("Watchers")
 
 _LONGEST_WAIT_SECONDS = 5.0
 _STUCK_SECONDS = 60.0
-_MAX_STUCK = 56  # a dead file system, say, is many watchers' trouble, but not all others'
 _CREW = 8  # looks that wait, at a time
+_LARGEST_CREW = 64  # with threads in place of those that do not come back
 _WRITE_AFTER = 100  # looks of one round
+_MOUNTS_SECONDS = 20.0  # between two readings of the list of mounts: some come after the watchers
+
+_Task = Callable[[], None]
+
+
+class _Aside(NamedTuple):
+    """A look on a thread of a crew, since a time by the monotonic clock."""
+
+    crew: Crew[_Task]
+    since: float
 
 
 class Looks:
@@ -50,8 +63,12 @@ class Looks:
         self._schedule: Schedule[Watch] = Schedule()
         self._settling: Settling[Watch] = Settling()
         self._changes: Changes[Watch] = Changes(self._told)
-        self._crew: Crew[Watch] = Crew(_CREW, self._look_aside)
-        self._aside: dict[Watch, float] = {}  # since when they have been looking there
+        self._crew: Crew[_Task] = Crew(_CREW, call)
+        # Of their own: many watchers' dead file system is not the trouble of all others that look aside.
+        self._far_crew: Crew[_Task] = Crew(_CREW, call)
+        self._far_points: frozenset[str] = frozenset()  # where file systems are mounted that may not answer
+        self._mounts_at = 0.0
+        self._aside: dict[Watch, _Aside] = {}
         self._stuck: set[Watch] = set()
         self._faulty = faulty
         self._faults = FaultLog()
@@ -108,6 +125,8 @@ class Looks:
         while not self._stopping:
             progress.mark()
             self._receive(self._until_next())
+            if monotonic() >= self._mounts_at:
+                self._see_to_mounts()
             self._round(monotonic(), progress)
             self._see_to_stuck(monotonic())
             self._ledger.write(monotonic())
@@ -149,36 +168,44 @@ class Looks:
             self._settling.begin(watch, moment.monotonic)  # what was told meanwhile is for the next look
         elif watch.aside:
             watch.busy = True
-            self._aside[watch] = moment.monotonic
-            self._crew.submit(watch)
+            crew = self._far_crew if watch.far else self._crew
+            self._aside[watch] = _Aside(crew, moment.monotonic)
+            crew.submit(partial(self._look_aside, watch))
         else:
             self._ended(watch, watch.look(moment, self._envelopes))
 
     def _look_aside(self, watch: Watch) -> None:
-        """On a thread of the crew."""
+        """On a thread of a crew."""
         outcome = watch.look(Moment(datetime.now(UTC), monotonic()), self._envelopes)
         self._inbox.put(lambda: self._came_back(watch, outcome))
 
     def _see_to_stuck(self, now: float) -> None:
         """Say of those that do not come back that they do not, and let others not wait for them."""
-        for watch, since in self._aside.items():
-            if now - since > _STUCK_SECONDS and watch not in self._stuck and len(self._stuck) < _MAX_STUCK:
+        for watch, (crew, since) in self._aside.items():
+            if now - since > _STUCK_SECONDS and watch not in self._stuck and crew.size < _LARGEST_CREW:
                 self._stuck.add(watch)
-                self._crew.resize(1)
+                crew.resize(1)
                 error = f"it has been looking for more than {_STUCK_SECONDS:.0f} s"
                 self._faults.say(logging.WARNING, "watcher %s: %s", watch.definition.id, error)
                 self._note(watch.definition.id, watch.checked_at, watch.event_at, error)
 
     def _came_back(self, watch: Watch, outcome: Outcome) -> None:
         watch.busy = False
-        del self._aside[watch]
+        crew = self._aside.pop(watch).crew
         if watch in self._stuck:
             self._stuck.remove(watch)
-            self._crew.resize(-1)
+            crew.resize(-1)
         if self._watches.get(watch.definition.id) is watch:
             self._ended(watch, outcome)
             if watch.turn is not None:
                 self._schedule.again(watch.turn, monotonic())
+        else:
+            self._let_go(watch)
+
+    def _let_go(self, watch: Watch) -> None:
+        """Have no more of a watch that has ended. One that is looking is let go of when it comes back."""
+        if watch.far and not watch.busy:
+            self._far_crew.submit(watch.let_go)
 
     def _ended(self, watch: Watch, outcome: Outcome) -> None:
         self._ledger.add(watch.definition, outcome)
@@ -203,6 +230,27 @@ class Looks:
             if self._watches.get(watch.definition.id) is watch:
                 self._settling.begin(watch, now)
 
+    def _see_to_mounts(self) -> None:
+        """Go far with watches that look at a file system which was mounted since."""
+        self._mounts_at = monotonic() + _MOUNTS_SECONDS
+        before = self._far_points
+        self._far_points = far.points()
+        if self._far_points != before:
+            for watch in self._watches.values():
+                if self._is_far(watch.kind.paths(watch.definition)):
+                    watch.go_far()
+            self._watch_changes()
+
+    def _is_far(self, paths: Sequence[str]) -> bool:
+        return any(far.is_far(path, self._far_points) for path in paths)
+
+    def _watch_changes(self) -> None:
+        """Be told of changes at once, but not where asking for them may wait."""
+        near = {watch: watch.kind.paths(watch.definition) for watch in self._watches.values() if not watch.far}
+        self._changes.watch(
+            {watch: (paths, bool(watch.definition.options.get("recursive"))) for watch, paths in near.items() if paths}
+        )
+
     def _define(self, rows: Sequence[Mapping[str, Any]]) -> None:
         wanted = {row["id"]: row for row in rows}
         if wanted == self._rows:
@@ -214,12 +262,11 @@ class Looks:
         self._keep(rows)
         states = {**self._states(), **{row_id: state for row_id, state in left.items() if state is not None}}
         new = [row for row_id, row in wanted.items() if row_id in changed or row_id not in before]
+        self._see_to_mounts()
         for row in new:
             self._begin(row, states.get(row["id"]), row["id"] not in changed, len(new))
         self._rows = wanted
-        self._changes.watch(
-            {watch: (paths, bool(watch.definition.options.get("recursive"))) for watch, paths in self._paths()}
-        )
+        self._watch_changes()
         logger.info("%d watchers are at work", len(self._watches))
 
     def _define_from_copy(self) -> None:
@@ -237,13 +284,10 @@ class Looks:
             if watch.turn is not None:
                 self._schedule.remove(watch.turn)
             self._settling.forget(watch)
+            self._let_go(watch)
         self._ledger.write(float("inf"))
         self._watches, self._rows, self._errors = {}, None, {}
         self._changes.watch({})
-
-    def _paths(self) -> list[tuple[Watch, Sequence[str]]]:
-        found = [(watch, watch.kind.paths(watch.definition)) for watch in self._watches.values()]
-        return [(watch, paths) for watch, paths in found if paths]
 
     def _end(self, watcher_id: str, row: Mapping[str, Any], new: Mapping[str, Any] | None) -> Any:
         """End a watch; returns the state that a new one of the same subject goes on from."""
@@ -254,11 +298,13 @@ class Looks:
         if watch.turn is not None:
             self._schedule.remove(watch.turn)
         self._settling.forget(watch)
+        state = None
         if new is None or subject(new) != subject(row):
             self._ledger.forget(watcher_id)
-            return None
-        # One that is looking goes on from what it had before: what this look sees is lost.
-        return None if watch.busy else watch.live_state()
+        elif not watch.busy:  # one that is looking goes on from what it had before: what this look sees is lost
+            state = watch.live_state()
+        self._let_go(watch)
+        return state
 
     def _begin(self, row: Mapping[str, Any], state: Any, is_late: bool, among: int) -> None:
         try:
@@ -266,8 +312,8 @@ class Looks:
                 row["id"], row["type"], row["conditions"], row["options"], row["interval"],
                 name=row["name"], stack=row["stack"],
             )  # fmt: skip
-            watch = Watch(definition, kinds.kind(definition.type), state)
-            watch.kind.paths(definition)
+            kind = kinds.kind(definition.type)
+            watch = Watch(definition, kind, state, self._is_far(kind.paths(definition)))
         except Exception as fault:
             # Written past the command line, or for another version of the program.
             self._faults.say(logging.ERROR, "watcher %s makes no sense: %s", row["id"], fault)

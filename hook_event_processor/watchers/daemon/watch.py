@@ -49,6 +49,7 @@ class Watch:
     definition: Definition
     kind: Kind
     kept: Any = None
+    far: bool = False  # what it looks at lies where a file system may not answer
     check: Check | None = None
     late: bool = field(init=False)
     aside: bool = field(init=False)  # it looks on a thread of its own
@@ -62,7 +63,15 @@ class Watch:
 
     def __post_init__(self) -> None:
         self.late = self.has_state = self.kept is not None
-        self.aside = self.kind.blocks or self.kind.slow(self.definition)
+        self.aside = self.far or self.kind.blocks or self.kind.slow(self.definition)
+
+    def go_far(self) -> None:
+        """From now on, such a file system is where it looks."""
+        self.far = self.aside = True
+
+    def let_go(self) -> None:
+        """Close what the check has open, which may wait where it is far; there is no look after this."""
+        self.check = None
 
     def look(self, moment: Moment, envelopes: Envelopes) -> Outcome:
         """Look once; a fault is logged when it is another one than before, and never raised."""

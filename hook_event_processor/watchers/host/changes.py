@@ -11,6 +11,8 @@ from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from hook_event_processor.watchers.host import far
+
 if TYPE_CHECKING:
     from watchfiles._rust_notify import RustNotify
 
@@ -195,7 +197,7 @@ class _Eyes(threading.Thread, Generic[Who]):
 
         try:
             # It watches nothing, rather than what there is, when one path is not there.
-            opened = RustNotify(list(paths), False, False, 0, self._recursive, True)
+            opened = RustNotify(self._near(paths), False, False, 0, self._recursive, True)
         except FileNotFoundError:
             self._refresh_at = 0.0  # it has just gone
         except OSError as fault:
@@ -209,6 +211,12 @@ class _Eyes(threading.Thread, Generic[Who]):
             self._fault = ""
             return opened
         return None
+
+    def _near(self, paths: Sequence[str]) -> list[str]:
+        """Those where it does not come to file systems that may not answer: all threads stand still while it waits."""
+        leads_there = far.is_below if self._recursive else far.is_far
+        points = far.points()
+        return [path for path in paths if not leads_there(path, points)]
 
     def _close(self) -> None:
         if self._notify is not None:

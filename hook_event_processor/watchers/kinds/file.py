@@ -205,8 +205,9 @@ def _validate(definition: Definition) -> None:
 
 
 def _slow(definition: Definition) -> bool:
-    """Whether there may be many files to look at: 100,000 take half a second."""
-    return bool(definition.options.get("recursive")) or os.path.isdir(definition.options["path"])
+    """Whether there may be many files to look at, or much to read: 100,000 take half a second, as 100 MB do."""
+    options = definition.options
+    return bool(options.get("recursive") or options.get("check_hash")) or os.path.isdir(options["path"])
 
 
 KIND = Kind(
