@@ -422,6 +422,52 @@ def test_a_schema_of_another_program_ends_the_daemon_with_the_status_for_it(
     assert process.said("run 'hep db migrate'")
 
 
+NEWER = "INSERT INTO hook_migrations (version, name, sha256) VALUES (9000, '9000_newer.sql', repeat('0', 64))"
+
+
+def test_a_schema_of_another_program_is_an_outage_for_who_has_a_copy_of_the_watchers(
+    connection: Connection, database: Database, tmp_path: Path, numbers: Path
+) -> None:
+    add(connection, numbers)
+    with watching(database, tmp_path):
+        wait_for(lambda: has_state(tmp_path, b"0"), 5)
+    connection.execute(NEWER)
+    with watching(database, tmp_path) as process:
+        count_to(tmp_path, numbers, 3)
+        wait_for(lambda: len(process.said("trying again: the database has migration 9000")) == 1, 5)
+        wait_for(lambda: in_store(tmp_path, "SELECT rows >= 3 FROM spool_total") == [(1,)], 5)
+        assert reached(connection) == []
+        connection.execute("DELETE FROM hook_migrations WHERE version = 9000")
+        wait_for(lambda: reached(connection) == [1, 2, 3], 20)
+        assert len(process.said("the database is back")) == 1
+
+
+def test_a_schema_that_is_migrated_during_an_outage_is_said(
+    connection: Connection, database: Database, tmp_path: Path, numbers: Path
+) -> None:
+    add(connection, numbers)
+    with watching(database, tmp_path) as process:
+        wait_for(lambda: has_state(tmp_path, b"0"), 5)
+        connection.execute(NEWER)
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name LIKE '% watcher' AND datname = current_database()"
+        )
+        wait_for(lambda: len(process.said("trying again: the database has migration 9000")) == 1, 10)
+        assert len(process.said("trying again")) == 2
+
+
+def test_a_copy_of_other_types_is_nothing_to_go_on_with(
+    connection: Connection, database: Database, tmp_path: Path, numbers: Path
+) -> None:
+    add(connection, numbers)
+    with watching(database, tmp_path):
+        wait_for(lambda: has_state(tmp_path, b"0"), 5)
+    connection.execute("DELETE FROM hook_migrations")
+    process = start(database, tmp_path, ("told",))
+    assert process.wait(10) == 78
+
+
 def test_a_server_that_no_longer_answers_is_given_up(
     connection: Connection, database: Database, tmp_path: Path, numbers: Path
 ) -> None:

@@ -53,6 +53,7 @@ class Sender:
         """`facts` are those of the daemon's health, for the host's row."""
         self.settings = settings
         self._database = database
+        self._store = store
         self._looks = looks
         self._types = types
         self._version = version
@@ -69,7 +70,8 @@ class Sender:
         self._registered: Settings | None = None  # what of the host the database has been told
         self._ends_at: float | None = None
         self._ever_connected, self._store_fault = False, ""
-        self.fatal = False  # the schema is not one to work with
+        self.schema_fault = ""  # why the schema is not one to work with, while it is so
+        self.fatal = False  # it is not, and there is nothing to do without the database
 
     @property
     def sent(self) -> int:
@@ -167,6 +169,7 @@ class Sender:
                 logger.info("the database is back after %.1f s", self.away_seconds or 0.0)
             self._away_since = None
             self._failures = 0
+            self.schema_fault = ""
             self._ever_connected = True
         return self._connection
 
@@ -244,15 +247,24 @@ class Sender:
         self.close()
         self._delivery.more = True
         self._failures += 1
-        if isinstance(fault, SchemaError) and not self._ever_connected:
+        said, self.schema_fault = self.schema_fault, str(fault) if isinstance(fault, SchemaError) else ""
+        if self.schema_fault and not self._ever_connected and not self._has_copy():
             self.fatal = True
             logger.error("%s", fault)
+        if self._away_since is None or self.schema_fault not in ("", said):
+            logger.warning("events wait on the disk, trying again: %s", one_line(fault))
         if self._away_since is None:
             self._away_since = monotonic()
-            logger.warning("events wait on the disk, trying again: %s", one_line(fault))
             if self.refused is None:
                 self._looks.define_as_before()
         return wait_after(_WAIT, self._failures)
+
+    def _has_copy(self) -> bool:
+        """Whether there are watchers to go on with until the schema fits."""
+        try:
+            return bool(self._store.definitions())
+        except (sqlite3.Error, ValueError):
+            return False
 
     def _leave(self) -> None:
         """Say goodbye, if anybody is there to hear it."""
