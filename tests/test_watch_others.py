@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_for
 from watched import Watched, await_events, refusal
 
 from hook_event_processor.watchers.check import CheckFailed
 from hook_event_processor.watchers.host import logins, package_databases, programs, stream
 from hook_event_processor.watchers.host.package_databases import Dpkg, Rpm
+from hook_event_processor.watchers.last_look import Leaving
 
 STATUS = Path("/var/lib/dpkg/status")
 
@@ -532,6 +534,57 @@ def test_a_program_ends_with_its_watcher_and_so_does_what_it_started(tmp_path: P
     assert all(is_alive(pid) for pid in data["pids"])
     del watched
     assert not any(is_alive(pid) for pid in data["pids"])
+
+
+_PATIENT = "while :; do sleep 0.05; done\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "grace", "values"),
+    [
+        (f"trap 'echo 3; printf 4; exit' TERM; echo 1; echo 2; READY; {_PATIENT}", 10, [1, 2, 3, 4]),
+        # What it started prints on when it has ended itself.
+        (f"{{ trap 'sleep 0.1; echo 2; exit' TERM; READY; {_PATIENT} }} & echo 1; wait\n", 10, [1, 2]),
+        # Half a line of one that has to be killed is none.
+        (f"trap '' TERM; echo 1; echo 2; printf 3; READY; {_PATIENT}", 0.2, [1, 2]),
+        ("echo 1; setsid sleep 60 & echo 2; READY\n", 0.2, [1, 2]),
+    ],
+)
+def test_what_a_program_prints_until_its_end_is_told_by_the_last_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, grace: float, values: list[int]
+) -> None:
+    monkeypatch.setattr(stream, "_GRACE_SECONDS", grace)
+    ready, number = tmp_path / "ready", tmp_path / "number"
+    text = f"echo $$ >{number}; {text.replace('READY', f'touch {ready}')}"
+    watched = Watched("custom", command=script(tmp_path / "run", text))
+    told = watched.events()
+    wait_for(ready.exists, 10)
+    leave(watched)
+    told += watched.events()
+    assert [data["value"] for _, data in told] == values
+    assert not is_alive(int(number.read_text()))
+    assert watched.events() == []
+
+
+def leave(watched: Watched) -> None:
+    assert isinstance(watched.check, Leaving)
+    watched.check.leave()
+
+
+def test_a_program_that_prints_without_end_is_not_waited_for(tmp_path: Path) -> None:
+    watched = Watched("custom", command=script(tmp_path / "run", f"trap '' TERM; touch {tmp_path}/ready; yes 1\n"))
+    watched.events()
+    wait_for((tmp_path / "ready").exists, 10)
+    leave(watched)
+    told = watched.events()
+    assert 100 < len(told) <= 10_000
+    assert watched.events() == []
+
+
+def test_a_watcher_whose_program_does_not_run_leaves_without_a_word(tmp_path: Path) -> None:
+    watched = Watched("custom", command=script(tmp_path / "run", "exec sleep 60\n"))
+    leave(watched)
+    assert watched.events() == []
 
 
 _LEAVING = """

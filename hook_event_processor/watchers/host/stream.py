@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from time import monotonic, sleep
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from hook_event_processor.child import no_signal_blocked
 from hook_event_processor.lua.host.privacy import lend_no_capabilities, shut_to_programs
@@ -68,8 +68,11 @@ class Stream:
             os.set_blocking(pipe.fileno(), False)  # type: ignore[union-attr] # both are pipes
         self._rest = b""
         self._is_cut = False
+        self._is_at_end = False  # its output: everybody who could print has closed it
         self._errors = b""
-        self.close = weakref.finalize(self, _end, self._process, f"{_MARK}={mark}".encode())
+        self._mark = f"{_MARK}={mark}".encode()
+        self._ends_at = 0.0
+        self.close = weakref.finalize(self, _end, self._process, self._mark)
         _all.add(self)
 
     def take(self, most: int) -> tuple[list[bytes], int]:
@@ -82,6 +85,38 @@ class Stream:
             too_long += self._add(block)
         *lines, self._rest = self._rest.split(b"\n", most)
         return lines, too_long
+
+    def ask_to_end(self) -> None:
+        """Have it end; what it still prints is for take_last()."""
+        _signal_group(self._process, signal.SIGTERM)
+        self._ends_at = monotonic() + _GRACE_SECONDS
+
+    def take_last(self, most: int) -> tuple[list[bytes], int]:
+        """What it prints until its end, as take() has it; when it does not end soon it is killed.
+
+        It is, too, when it has printed so many lines, or 4 MiB: it may never stop.
+        """
+        if not self.close.alive:
+            return [], 0
+        too_long = 0
+        left = _MAX_TAKEN
+        is_over = False
+        while not is_over:
+            has_ended = self._is_at_end and _exit_code(self._process) is not None
+            is_enough = left <= 0 or self._rest.count(b"\n") >= most
+            is_over = has_ended or is_enough or monotonic() >= self._ends_at
+            if is_over and self.close.detach():
+                _kill(self._process, self._mark)
+            self._hear_errors()
+            while left > 0 and (block := self._read(self._process.stdout)):
+                left -= len(block)
+                too_long += self._add(block)
+            if not is_over:
+                sleep(_PAUSE_SECONDS)
+        _close_pipes(self._process)
+        lines = self._rest.split(b"\n")
+        # Of one that was killed, what is not a whole line is half of one.
+        return (lines if has_ended else lines[:-1])[:most], too_long
 
     def _add(self, block: bytes) -> bool:
         """Keep what was read; returns whether it makes a line too long, of which the rest will be left out, too."""
@@ -113,11 +148,14 @@ class Stream:
             left -= len(block)
             self._errors = (self._errors + block)[-_KEPT_ERRORS:]
 
-    def _read(self, pipe: object) -> bytes:
+    def _read(self, pipe: IO[bytes] | None) -> bytes:
+        assert pipe is not None  # noqa: S101 - both are
         try:
-            return os.read(pipe.fileno(), _BLOCK)  # type: ignore[attr-defined] # it is a pipe
+            block = os.read(pipe.fileno(), _BLOCK)
         except BlockingIOError:
             return b""
+        self._is_at_end = self._is_at_end or (not block and pipe is self._process.stdout)
+        return block
 
 
 _all: weakref.WeakSet[Stream] = weakref.WeakSet()
@@ -146,11 +184,19 @@ def _end(process: subprocess.Popen[bytes], mark: bytes) -> None:
     until = monotonic() + _GRACE_SECONDS
     while _exit_code(process) is None and monotonic() < until:
         sleep(_PAUSE_SECONDS)
+    _kill(process, mark)
+    _close_pipes(process)
+
+
+def _kill(process: subprocess.Popen[bytes], mark: bytes) -> None:
     _signal_group(process, signal.SIGKILL)
     kill_strays(process.pid, mark)
     # Not for ever: a process that the kernel holds ends when the kernel lets it.
     with suppress(subprocess.TimeoutExpired):
         process.wait(_GRACE_SECONDS)
+
+
+def _close_pipes(process: subprocess.Popen[bytes]) -> None:
     for pipe in (process.stdout, process.stderr):
         if pipe:
             pipe.close()

@@ -35,6 +35,7 @@ _CONDITIONS = {
 }
 _TIMEOUT = 30.0
 _MAX_LINES = 500  # of one look; what is more waits for the next
+_MAX_LAST_LINES = 10_000  # of the last look
 _PATIENCE_SECONDS = 60.0  # a program that ran so long has worked
 _MAX_PAUSE_SECONDS = 300.0
 
@@ -47,8 +48,9 @@ class _Lines:
         self._name = definition.name or definition.options["command"]
         self.fault: str | None = None
 
-    def events(self, lines: list[bytes], moment: Moment) -> list[Noticed]:
-        """The events of these lines, in their order; empty lines are none."""
+    def events(self, taken: tuple[list[bytes], int], moment: Moment) -> list[Noticed]:
+        """The events of these lines, in their order, and of so many that were too long; empty lines are none."""
+        lines, too_long = taken
         noticed = []
         for line in lines:
             if line.strip():
@@ -56,6 +58,8 @@ class _Lines:
                     noticed += self._event(line, moment)
                 except ValueError as fault:
                     self.fault = f"a line is no event: {fault}"
+        if too_long:
+            self.fault = f"a line is no event: it has more than {MAX_LINE} bytes"
         return noticed
 
     def end(self, moment: Moment, code: int, error: str) -> list[Noticed]:
@@ -102,19 +106,32 @@ class _Kept:
         self._started = 0.0
         self._ends = 0
         self._start_at = 0.0
+        self._is_leaving = False
+
+    def leave(self) -> None:
+        """Ask the program to end; the next look is the last."""
+        self._is_leaving = True
+        if self._stream is not None:
+            self._stream.ask_to_end()
 
     def look(self, moment: Moment) -> list[Noticed]:
+        if self._is_leaving:
+            return self._look_last(moment)
         if self._stream is None:
             if moment.monotonic < self._start_at:
                 return []
             self._stream = Stream(self._words)
             self._started = moment.monotonic
-        lines, cut = self._stream.take(_MAX_LINES)
-        noticed = self._lines.events(lines, moment)
-        if cut:
-            self._lines.fault = f"a line is no event: it has more than {MAX_LINE} bytes"
+        noticed = self._lines.events(self._stream.take(_MAX_LINES), moment)
         if self._stream.ended() is not None or moment.monotonic - self._started >= _PATIENCE_SECONDS:
             noticed += self._settle(self._stream, moment)
+        if not noticed:
+            self._lines.raise_fault()
+        return noticed
+
+    def _look_last(self, moment: Moment) -> list[Noticed]:
+        stream, self._stream = self._stream, None
+        noticed = [] if stream is None else self._lines.events(stream.take_last(_MAX_LAST_LINES), moment)
         if not noticed:
             self._lines.raise_fault()
         return noticed
@@ -152,7 +169,7 @@ class _Once:
         programs.check_granted(self._words[0])
         ended = programs.run(self._words, self._timeout)
         lines = ended.stdout.split(b"\n")
-        noticed = self._lines.events(lines[:_MAX_LINES], moment)
+        noticed = self._lines.events((lines[:_MAX_LINES], 0), moment)
         if len(lines) > _MAX_LINES + 1:
             self._lines.fault = f"it printed {len(lines) - 1} lines: at most {_MAX_LINES} are read"
         failed = ended.timed_out or ended.exit_code != 0
