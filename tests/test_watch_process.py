@@ -467,6 +467,7 @@ def test_a_process_that_becomes_another_program_is_found_by_its_new_name(program
         ("above", {"name": "a"}, "takes --cpu or --rss"),
         ("", {"name": "a", "for": 3}, "--for goes with --cpu or --rss"),
         ("", {"name": "a", "cpu": 50, "until_normal": 50}, "takes less than the threshold"),
+        ("", {"name": "a", "rss": "1G", "until_normal": "10%"}, "it takes a size such as 500M"),
         ("", {"name": "a", "cpu": 50, "rss": "1G", "until_normal": 5}, "make two watchers"),
         ("", {"match": "("}, "takes a regular expression"),
         ("", {"pid": 0}, "a process id from 1"),

@@ -329,6 +329,7 @@ def test_without_a_path_all_disks_are_looked_at() -> None:
     [
         ("cpu", {"threshold": 101}, "takes a percentage from 0 to 100"),
         ("cpu", {"threshold": 80, "until_normal": 80}, "takes less than the threshold, which is 80"),
+        ("disk", {"free": "5G", "until_normal": "10%"}, "--until-normal is 10%: it takes a size such as 500M"),
         ("memory", {"threshold": "nan"}, "takes a percentage"),
         ("load", {}, "needs --threshold"),
         ("load", {"threshold": 1, "window": 2}, "takes 1, 5 or 15"),

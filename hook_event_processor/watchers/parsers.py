@@ -32,9 +32,13 @@ def size(text: str) -> int:
     return value
 
 
+class Percentage(float):
+    """A number that was written with a percent sign."""
+
+
 def margin(text: str) -> float:
     """A number, a percentage, or a size in bytes."""
-    return float(text.removesuffix("%")) if text.endswith("%") else float(size(text))
+    return Percentage(text.removesuffix("%")) if text.endswith("%") else float(size(text))
 
 
 def truth(text: str) -> bool:

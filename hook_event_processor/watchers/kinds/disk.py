@@ -101,6 +101,7 @@ def _validate(definition: Definition) -> None:
     if "free" not in options:
         level.validate_margin(definition, _limit(definition))
         return
+    level.validate_size(definition)
     if "threshold" in options or options.get("inodes"):
         raise WatcherRefused("--free goes by the bytes that are left: --threshold and --inodes do not go with it")
     for condition in ("above", "below"):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from hook_event_processor.watchers.check import Definition, Moment, Noticed, WatcherRefused
 from hook_event_processor.watchers.kinds.edge import Crossing, Threshold
 from hook_event_processor.watchers.notice import Conditions, Notice
+from hook_event_processor.watchers.parsers import Percentage
 
 
 class Level(NamedTuple):
@@ -91,6 +92,13 @@ def conditions(high: str, normal: str) -> Conditions:
 def crossings(of: Conditions) -> Mapping[Crossing, str]:
     """The names of events of a type that has the conditions above."""
     return {Crossing.HIGH: of["high"][0], Crossing.NORMAL: of["normal"][0]}
+
+
+def validate_size(definition: Definition) -> None:
+    """Refuse an --until-normal in percent of a limit in bytes. Raises WatcherRefused."""
+    margin = definition.options.get("until_normal")
+    if isinstance(margin, Percentage):
+        raise WatcherRefused(f"--until-normal is {margin:g}%: it takes a size such as 500M, as its limit is one")
 
 
 def validate_margin(definition: Definition, limit: float) -> None:

@@ -264,6 +264,8 @@ def _validate(definition: Definition) -> None:
 
 def _validate_margin(definition: Definition, limits: Sequence[float]) -> None:
     if len(limits) == 1:
+        if "rss" in definition.options:
+            level.validate_size(definition)
         level.validate_margin(definition, limits[0])
     elif "until_normal" in definition.options:
         raise WatcherRefused("--until-normal goes with one of --cpu and --rss: make two watchers")
