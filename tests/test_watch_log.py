@@ -61,15 +61,20 @@ def held(log: Path) -> list[str]:
 def rotate(log: Path, old: str) -> None:
     """As a program does after a while: no two of its files came into being at the same tick of the clock."""
     log.rename(f"{log}{old}")
-    born = birth_ns(f"{log}{old}")
+    make(log, f"{log}{old}")
+
+
+def make(path: Path, than: str) -> None:
+    """Make a file that is younger than another."""
+    born = birth_ns(than)
     assert born is not None
 
-    def is_later() -> bool:
-        log.unlink(missing_ok=True)
-        log.touch()
-        return (birth_ns(str(log)) or 0) > born
+    def is_younger() -> bool:
+        path.unlink(missing_ok=True)
+        path.touch()
+        return (birth_ns(str(path)) or 0) > born
 
-    wait_for(is_later, 5)
+    wait_for(is_younger, 5)
 
 
 def test_lines_that_match_are_told_once(log: Path) -> None:
@@ -331,6 +336,17 @@ def test_copies_and_other_logs_beside_one_are_not_taken_for_it(log: Path, is_dow
     if is_down:
         watched.restart()
     assert lines(watched) == ["ERROR 3"]
+    assert watched.look() == []
+
+
+def test_another_log_of_the_same_age_and_a_name_like_it_is_not_taken_for_it(log: Path) -> None:
+    watched = errors(log)
+    make(log.with_name("app.log-2.1"), str(log))
+    append(log.with_name("app.log-2.1"), "ERROR of another log\n")
+    rotate(log, ".1")
+    os.utime(f"{log}.1", (time.time() + 7200,) * 2)  # it was written to for two hours
+    append(log, "ERROR 1\n")
+    assert lines(watched) == ["ERROR 1"]
     assert watched.look() == []
 
 

@@ -15,6 +15,7 @@ from hook_event_processor.watchers.host.log_reader import Mark, Reader
 
 MAX_FILES = 32  # that are open at a time
 _MAX_NEIGHBOURS = 10_000
+_OVERLAP_NS = 3600 * 10**9  # for which a file may still be written to when the next has come into being
 # What is added to the log's name: a number, a date, or "old". What is compressed is not read.
 _ADDED = re.compile(r"[-._](\d[-._:TZ\d]*|old)")
 
@@ -36,6 +37,9 @@ def between(
     They are known by their names and by when they came into being. Where the
     file system does not say that, what was written to since the last is missing.
     """
+    since = last.born
+    if since is not None and isinstance(last, Reader):
+        since = max(since, last.modified_ns - _OVERLAP_NS)  # what is older was another log
     inodes = {reader.identity[1] for reader in known}
     candidates = []
     are_all = True
@@ -43,10 +47,10 @@ def between(
         if status.st_ino in inodes:
             continue
         born = birth.birth_ns(file)
-        if born is None or last.born is None:
+        if born is None or since is None:
             are_all = are_all and isinstance(last, Reader) and status.st_mtime_ns <= last.modified_ns
         # One that was made after it was written is a copy.
-        elif last.born < born <= status.st_mtime_ns and _is_before(born, following):
+        elif since < born <= status.st_mtime_ns and _is_before(born, following):
             candidates.append((born, file))
     candidates.sort()
     found: list[Reader] = []
