@@ -362,6 +362,25 @@ def test_the_end_of_all_sessions_is_said_once_and_survived(
     assert rows == (6,)
 
 
+def test_a_database_that_refuses_one_session_is_not_away(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    name = sql.Identifier(connection.info.dbname)
+    here = "FROM pg_stat_activity WHERE datname = current_database()"
+    with running(database, tmp_path) as process:
+        settled(connection)
+        row = connection.execute(f"SELECT count(*) {here}").fetchone()
+        assert row is not None
+        connection.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(name, sql.Literal(row[0] - 1)))
+        lane = "application_name = 'hook-event-processor lane 2'"
+        connection.execute(f"SELECT pg_terminate_backend(pid) {here} AND {lane}")
+        insert(connection, "some.thing", count=50)
+        wait_for(lambda: process.said("too many connections"), 10)
+        wait_for(lambda: process.said("the database is back"), 15)
+        assert connection.execute(f"SELECT count(*) {here} AND {lane}").fetchone() == (0,)
+        connection.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(name))
+
+
 def test_a_statement_that_waits_too_long_for_a_lock_is_tried_again(
     connection: Connection, database: Database, tmp_path: Path
 ) -> None:

@@ -45,6 +45,7 @@ class Housekeeping:
         """`describe` gives the processor's row, as store.processors.say takes it."""
         self._settings = settings
         self._report = report
+        self._outage = outage
         self._describe = describe
         self._floors = floors
         self._stopping = threading.Event()
@@ -65,6 +66,7 @@ class Housekeeping:
         """Write every few seconds until stop()."""
         while not self._stopping.is_set():
             progress.mark()
+            began_at = time.monotonic()
             try:
                 self.write()
                 connection = self._own.connected()
@@ -74,6 +76,8 @@ class Housekeeping:
                 self.adopt(connection)
                 self._sweep(connection)
                 self._own.worked()
+                # It is there, though it may refuse another thread's session.
+                self._outage.end(began_at)
                 wait = self.resumption.due_in(_INTERVAL_SECONDS)
             except Exception as fault:
                 wait = self._own.lost(fault, "the processor's row could not be written")
