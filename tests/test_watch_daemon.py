@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sqlite3
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from hook_event_processor.store import embedded, hosts, watchers
 from hook_event_processor.store.database import Database
 from hook_event_processor.store.migrate import migrate
 from hook_event_processor.store.watchers import NewWatcher
+from hook_event_processor.telemetry.watchdog import Watchdog
 from hook_event_processor.watchers.check import Definition, Noticed
 from hook_event_processor.watchers.daemon import daemon, ledger, looks
 from hook_event_processor.watchers.daemon.event_log import EventLog
@@ -432,10 +434,15 @@ def test_a_schema_of_another_program_is_an_outage_for_who_has_a_copy_of_the_watc
     with watching(database, tmp_path):
         wait_for(lambda: has_state(tmp_path, b"0"), 5)
     connection.execute(NEWER)
-    with watching(database, tmp_path) as process:
+
+    def say_status() -> None:
+        Watchdog.status = lambda _, text: print(text, file=sys.stderr)  # type: ignore[method-assign]
+
+    with watching(database, tmp_path, None, say_status) as process:
         count_to(tmp_path, numbers, 3)
         wait_for(lambda: len(process.said("trying again: the database has migration 9000")) == 1, 5)
         wait_for(lambda: in_store(tmp_path, "SELECT rows >= 3 FROM spool_total") == [(1,)], 5)
+        wait_for(lambda: process.said("with, or a newer one; 4 events wait on the disk; 1 watchers"), 5)
         assert reached(connection) == []
         connection.execute("DELETE FROM hook_migrations WHERE version = 9000")
         wait_for(lambda: reached(connection) == [1, 2, 3], 20)

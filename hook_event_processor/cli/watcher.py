@@ -95,7 +95,8 @@ def _add_run(group: argparse._SubParsersAction[Any], called: str) -> None:
         "watch this host in the foreground",
         f"{called} run --type file,log",
         "One daemon a host and type watches; a second one waits until the first has ended. SIGTERM and Ctrl-C\n"
-        "end it. Exit status 78: a setting is wrong or the database's schema is another program's.",
+        "end it. Exit status 78: a setting is wrong, or the database's schema is another program's and\n"
+        "there is no copy of the watchers to go on with.",
     )
     command.add_argument(
         "-t", "--type", action="append", metavar="TYPE", help="only these types, separated by commas (default: all)"

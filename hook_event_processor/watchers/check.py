@@ -92,7 +92,8 @@ class Kind:
     first is the default. `start` makes a check of a definition and of the
     state that an earlier one left, None for none. A check of a kind that
     `blocks` may wait (for a connection, a program) and runs on a thread of
-    its own, as does one whose definition is `slow`. `paths` names what the file system should tell changes of at once:
+    its own, as does one whose definition is `slow`, or whose `paths` lie on
+    a file system that may not answer. `paths` names what the file system should tell changes of at once:
     directories (with all below, where the definition's option `recursive` is
     set), and other paths, which need not exist. Checks that are `together`
     look at the same moment where their intervals are the same, so that one

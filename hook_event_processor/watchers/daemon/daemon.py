@@ -201,8 +201,8 @@ class Daemon:
             watching += f", {self._looks.failing} cannot look"
         away = self._sender.away_seconds
         if away is not None:
-            waiting = self._store.total().rows
-            return f"the database has been away for {away:.0f} s: {waiting} events wait on the disk; {watching}"
+            why = self._sender.schema_fault or f"the database has been away for {away:.0f} s"
+            return f"{why}; {self._store.total().rows} events wait on the disk; {watching}"
         return f"watching: {watching}; {self._sender.sent} events sent"
 
     def _reload(self) -> None:
