@@ -46,7 +46,7 @@ EX_CONFIG = 78  # sysexits.h
 # A server that says nothing for so long is taken for gone. TCP would notice by itself, a socket of this host never.
 _SILENT_SECONDS = 15.0
 _SEND_SECONDS = 5.0  # at the end
-_LOOK_SECONDS = 2.0
+_LOOK_SECONDS = 5.0
 _LOCK_SECONDS = 1.0
 # What a daemon takes over while it runs.
 _AT_ONCE = (

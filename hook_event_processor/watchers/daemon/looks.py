@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from operator import call
@@ -27,11 +27,13 @@ from hook_event_processor.watchers.daemon.settling import Settling
 from hook_event_processor.watchers.daemon.watch import Outcome, Watch
 from hook_event_processor.watchers.host import far
 from hook_event_processor.watchers.host.changes import Changes
+from hook_event_processor.watchers.last_look import Leaving
 
 logger = logging.getLogger("Watchers")
 
 _LONGEST_WAIT_SECONDS = 5.0
 _STUCK_SECONDS = 60.0
+_LAST_SECONDS = 1.0  # for looks that are under way at the end
 _CREW = 8  # looks that wait, at a time
 _LARGEST_CREW = 64  # with threads in place of those that do not come back
 _WRITE_AFTER = 100  # looks of one round
@@ -131,6 +133,8 @@ class Looks:
             self._see_to_stuck(monotonic())
             self._ledger.write(monotonic())
         self._changes.stop()
+        self._await_last(monotonic() + _LAST_SECONDS)
+        self._look_last(self._watches.values())
         self._ledger.write(float("inf"))
 
     def _until_next(self) -> float:
@@ -257,6 +261,7 @@ class Looks:
             return
         before = self._rows or {}
         changed = {row_id for row_id, row in before.items() if wanted.get(row_id) != row}
+        self._look_last([self._watches[row_id] for row_id in changed if row_id in self._watches])
         left = {row_id: self._end(row_id, before[row_id], wanted.get(row_id)) for row_id in changed}
         self._ledger.write(float("inf"))
         self._keep(rows)
@@ -285,9 +290,27 @@ class Looks:
                 self._schedule.remove(watch.turn)
             self._settling.forget(watch)
             self._let_go(watch)
+        self._look_last(self._watches.values())
         self._ledger.write(float("inf"))
         self._watches, self._rows, self._errors = {}, None, {}
         self._changes.watch({})
+
+    def _await_last(self, until: float) -> None:
+        """Wait for looks that may have taken what no later one finds."""
+        while any(watch.busy and isinstance(watch.check, Leaving) for watch in self._watches.values()):
+            if monotonic() >= until:
+                return
+            self._receive(0.05)
+
+    def _look_last(self, watches: Iterable[Watch]) -> None:
+        """Have those that keep a program running end it, and tell what it has printed until then."""
+        leaving: list[Watch] = []
+        for watch in watches:
+            if isinstance(watch.check, Leaving) and not watch.busy:
+                watch.check.leave()
+                leaving.append(watch)
+        for watch in leaving:
+            self._ended(watch, watch.look(Moment(datetime.now(UTC), monotonic()), self._envelopes))
 
     def _end(self, watcher_id: str, row: Mapping[str, Any], new: Mapping[str, Any] | None) -> Any:
         """End a watch; returns the state that a new one of the same subject goes on from."""
