@@ -9,6 +9,8 @@ MIX = {
     "file": 400, "directory": 60, "log": 100, "process": 120, "port": 120, "service": 40, "cpu": 40, "memory": 40,
     "swap": 10, "disk": 20, "load": 20, "network": 10, "connection": 10, "user": 5, "package": 5,
 }  # fmt: skip
+# Where systemd runs, most of them are there.
+_UNITS = ("systemd-journald", "systemd-logind", "dbus", "cron", "ssh")
 
 
 def options_of(folder: Path, type_name: str, number: int) -> Mapping[str, str]:
@@ -23,7 +25,7 @@ def options_of(folder: Path, type_name: str, number: int) -> Mapping[str, str]:
         "log": {"path": str(path), "pattern": "ERROR"},
         "process": {"name": f"worker-{number}"},
         "port": {"port": str(20_000 + number)},
-        "service": {"name": f"worker-{number}"},
+        "service": {"name": _UNITS[number % len(_UNITS)]},
         "load": {"threshold": "1000"},
         "cpu": {"threshold": "100"},
         "memory": {"threshold": "100"},
