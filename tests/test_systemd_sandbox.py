@@ -18,6 +18,8 @@ pytestmark = [
     pytest.mark.timeout(600),
 ]
 
+# The checkout, which may lie where the service's account has no way to.
+THERE = "/checkout"
 # In place of the service; all else of the unit, and of what `hep install` adds to it, holds, but for the share of the
 # processors: the tests' own bounds of time are for a whole one.
 DROP_IN = """
@@ -28,9 +30,9 @@ WatchdogSec=0
 TimeoutStartSec=500
 CPUQuota=
 ExecStart=
-ExecStart={python} -m pytest -q -p no:cacheprovider --basetemp=%S/hook-event-processor/tests {files}
-BindReadOnlyPaths={checkout}
-WorkingDirectory={checkout}
+ExecStart={there}/{python} -m pytest -q -p no:cacheprovider --basetemp=%S/hook-event-processor/tests {files}
+BindReadOnlyPaths={checkout}:{there}
+WorkingDirectory={there}
 Environment=PYTHONDONTWRITEBYTECODE=1 TMPDIR=%S/hook-event-processor
 """
 
@@ -54,8 +56,8 @@ def with_units(box: Box) -> Iterator[Box]:
 def test_in_the_sandbox_of(with_units: Box, unit: str, names: Sequence[str]) -> None:
     files = " ".join(f"tests/test_{name}.py" for name in names)
     drop_in = f"/etc/systemd/system/{unit}.d/tests.conf"
-    python = Path(sys.prefix, "bin/python")
-    with_units.write(drop_in, DROP_IN.format(python=python, checkout=REPOSITORY, files=files))
+    python = Path(sys.prefix, "bin/python").relative_to(REPOSITORY)
+    with_units.write(drop_in, DROP_IN.format(python=python, checkout=REPOSITORY, there=THERE, files=files))
     with_units.run("systemctl", "daemon-reload")
     with_units.run("systemctl", "stop", unit)
     status = with_units.status("systemctl", "start", unit)
