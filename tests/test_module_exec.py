@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from chunks import error, event, execute, library, outcomes, output, runtime
+from waiting import wait_for
 
 from hook_event_processor import child, strays
 from hook_event_processor.child import Command
@@ -441,6 +442,8 @@ def test_an_older_kernel_without_pidfd_is_looked_at_more_often(monkeypatch: pyte
 def test_strays_are_not_killed_by_a_number_that_another_process_has_by_now() -> None:
     sleeper = os.posix_spawn("/bin/sleep", ["sleep", "30"], {})
     try:
+        # Where ProtectProc= hides what may not be traced, it is not to be seen while it becomes that program.
+        wait_for(lambda: strays._read(sleeper, b"") is not None, 5)
         found = strays._read(sleeper, b"")
         assert found is not None
         strays._kill(strays._Process(found.number, found.parent, found.session, b"1", marked=True))
