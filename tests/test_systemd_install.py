@@ -446,11 +446,12 @@ def test_watchers_run_with_two_capabilities_and_no_more(installed: Box) -> None:
 
 def test_watchers_that_cannot_run_are_reported(installed: Box) -> None:
     """Somebody ran the command as root first: the account cannot write its store."""
-    installed.shell(f"systemctl stop 'hook-watcher*'; rm -rf {HOME}/watchers; install -d -m 700 {HOME}/watchers")
+    store = f"{HOME}/watchers/$(hostname).db"
+    installed.shell(f"systemctl stop 'hook-watcher*'; rm -f {store}*; install -m 600 /dev/null {store}")
     said = installed.finished("env", f"DATABASE_URL={installed.url}", HEP, "install", "--watchers", "cpu")
     assert said.returncode == 1
     assert "hook-watcher@cpu.service does not run: hep: the watchers' store" in said.stderr
-    installed.run("rm", "-r", f"{HOME}/watchers")
+    installed.shell(f"rm {store}")
     install(installed, "--watchers", "none")
 
 
