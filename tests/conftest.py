@@ -33,7 +33,6 @@ _LONGEST = (
     "test_systemd_install.py",
     "test_systemd_watchers.py",
     "test_systemd_watcher_faults.py",
-    "test_systemd_sandbox.py",
     "test_up.py",
     "test_processor.py",
     "test_processor_faults.py",

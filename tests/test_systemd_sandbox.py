@@ -16,6 +16,7 @@ pytestmark = [
         os.geteuid() != 0 and "CI" not in os.environ, reason="booting a systemd in a box needs root: run as root"
     ),
     pytest.mark.timeout(600),
+    pytest.mark.alone,  # as some of what it runs is
 ]
 
 # The checkout, which may lie where the service's account has no way to.

@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from waiting import wait_for
 from watched import Watched
 
 from hook_event_processor.child import Ended
@@ -73,6 +74,8 @@ def test_a_process_starts_and_stops(program: str, start: Start) -> None:
     watched = named(program)
     assert watched.look() == []
     process = start()
+    # Until it waits for its line, the kernel's count of its pages may be none at all.
+    wait_for(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S", 10)
     (started,) = watched.look()
     data = started.data
     assert (started.type, started.resource) == ("process.started", name)
