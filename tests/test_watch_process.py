@@ -50,8 +50,9 @@ def start(program: str) -> Iterator[Start]:
 
     def begin(script: str = "read line", name: str = program) -> subprocess.Popen[bytes]:
         started.append(subprocess.Popen([name, "-c", f"{script}; :"], stdin=subprocess.PIPE))
-        while Path(f"/proc/{started[-1].pid}/statm").read_text().split()[1] == "0":  # between two programs
-            time.sleep(0.001)
+        status = Path(f"/proc/{started[-1].pid}/stat")
+        # Between two programs it has no name of its own, and until it waits for its line perhaps no page that counts.
+        wait_for(lambda: status.read_text().rpartition(")")[2].split()[0] == "S", 10)
         return started[-1]
 
     yield begin
@@ -74,8 +75,6 @@ def test_a_process_starts_and_stops(program: str, start: Start) -> None:
     watched = named(program)
     assert watched.look() == []
     process = start()
-    # Until it waits for its line, the kernel's count of its pages may be none at all.
-    wait_for(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S", 10)
     (started,) = watched.look()
     data = started.data
     assert (started.type, started.resource) == ("process.started", name)
