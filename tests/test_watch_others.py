@@ -544,7 +544,7 @@ _PATIENT = "while :; do sleep 0.05; done\n"
     [
         (f"trap 'echo 3; printf 4; exit' TERM; echo 1; echo 2; READY; {_PATIENT}", 10, [1, 2, 3, 4]),
         # What it started prints on when it has ended itself.
-        (f"{{ trap 'sleep 0.1; echo 2; exit' TERM; READY; {_PATIENT} }} & echo 1; wait\n", 10, [1, 2]),
+        (f"echo 1; {{ trap 'sleep 0.1; echo 2; exit' TERM; READY; {_PATIENT} }} & wait\n", 10, [1, 2]),
         # Half a line of one that has to be killed is none.
         (f"trap '' TERM; echo 1; echo 2; printf 3; READY; {_PATIENT}", 0.2, [1, 2]),
         ("echo 1; setsid sleep 60 & echo 2; READY\n", 0.2, [1, 2]),
