@@ -8,16 +8,15 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from operator import call
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
 from hook_event_processor.store.watchers import Looked
 from hook_event_processor.telemetry.watchdog import Progress
 from hook_event_processor.watchers import kinds
 from hook_event_processor.watchers.check import Moment
-from hook_event_processor.watchers.daemon.crew import Crew
+from hook_event_processor.watchers.daemon.aside import STUCK_SECONDS, Aside
 from hook_event_processor.watchers.daemon.envelope import Envelopes
 from hook_event_processor.watchers.daemon.faults import FaultLog
 from hook_event_processor.watchers.daemon.ledger import Ledger
@@ -32,21 +31,9 @@ from hook_event_processor.watchers.last_look import Leaving
 logger = logging.getLogger("Watchers")
 
 _LONGEST_WAIT_SECONDS = 5.0
-_STUCK_SECONDS = 60.0
 _LAST_SECONDS = 1.0  # for looks that are under way at the end
-_CREW = 8  # looks that wait, at a time
-_LARGEST_CREW = 64  # with threads in place of those that do not come back
 _WRITE_AFTER = 100  # looks of one round
 _MOUNTS_SECONDS = 20.0  # between two readings of the list of mounts: some come after the watchers
-
-_Task = Callable[[], None]
-
-
-class _Aside(NamedTuple):
-    """A look on a thread of a crew, since a time by the monotonic clock."""
-
-    crew: Crew[_Task]
-    since: float
 
 
 class Looks:
@@ -65,13 +52,9 @@ class Looks:
         self._schedule: Schedule[Watch] = Schedule()
         self._settling: Settling[Watch] = Settling()
         self._changes: Changes[Watch] = Changes(self._told)
-        self._crew: Crew[_Task] = Crew(_CREW, call)
-        # Of their own: many watchers' dead file system is not the trouble of all others that look aside.
-        self._far_crew: Crew[_Task] = Crew(_CREW, call)
+        self._aside = Aside()
         self._far_points: frozenset[str] = frozenset()  # where file systems are mounted that may not answer
         self._mounts_at = 0.0
-        self._aside: dict[Watch, _Aside] = {}
-        self._stuck: set[Watch] = set()
         self._faulty = faulty
         self._faults = FaultLog()
         self._errors: dict[str, str] = {}
@@ -92,7 +75,7 @@ class Looks:
     @property
     def stuck(self) -> int:
         """How many do not come back from looking."""
-        return len(self._stuck)
+        return self._aside.stuck
 
     @property
     def fault(self) -> str:
@@ -171,10 +154,7 @@ class Looks:
         if watch.busy:
             self._settling.begin(watch, moment.monotonic)  # what was told meanwhile is for the next look
         elif watch.aside:
-            watch.busy = True
-            crew = self._far_crew if watch.far else self._crew
-            self._aside[watch] = _Aside(crew, moment.monotonic)
-            crew.submit(partial(self._look_aside, watch))
+            self._aside.begin(watch, partial(self._look_aside, watch))
         else:
             self._ended(watch, watch.look(moment, self._envelopes))
 
@@ -185,31 +165,19 @@ class Looks:
 
     def _see_to_stuck(self, now: float) -> None:
         """Say of those that do not come back that they do not, and let others not wait for them."""
-        for watch, (crew, since) in self._aside.items():
-            if now - since > _STUCK_SECONDS and watch not in self._stuck and crew.size < _LARGEST_CREW:
-                self._stuck.add(watch)
-                crew.resize(1)
-                error = f"it has been looking for more than {_STUCK_SECONDS:.0f} s"
-                self._faults.say(logging.WARNING, "watcher %s: %s", watch.definition.id, error)
-                self._note(watch.definition.id, watch.checked_at, watch.event_at, error)
+        for watch in self._aside.newly_stuck(now):
+            error = f"it has been looking for more than {STUCK_SECONDS:.0f} s"
+            self._faults.say(logging.WARNING, "watcher %s: %s", watch.definition.id, error)
+            self._note(watch.definition.id, watch.checked_at, watch.event_at, error)
 
     def _came_back(self, watch: Watch, outcome: Outcome) -> None:
-        watch.busy = False
-        crew = self._aside.pop(watch).crew
-        if watch in self._stuck:
-            self._stuck.remove(watch)
-            crew.resize(-1)
+        self._aside.end(watch)
         if self._watches.get(watch.definition.id) is watch:
             self._ended(watch, outcome)
             if watch.turn is not None:
                 self._schedule.again(watch.turn, monotonic())
         else:
-            self._let_go(watch)
-
-    def _let_go(self, watch: Watch) -> None:
-        """Have no more of a watch that has ended. One that is looking is let go of when it comes back."""
-        if watch.far and not watch.busy:
-            self._far_crew.submit(watch.let_go)
+            self._aside.let_go(watch)
 
     def _ended(self, watch: Watch, outcome: Outcome) -> None:
         self._ledger.add(watch.definition, outcome)
@@ -289,7 +257,7 @@ class Looks:
             if watch.turn is not None:
                 self._schedule.remove(watch.turn)
             self._settling.forget(watch)
-            self._let_go(watch)
+            self._aside.let_go(watch)
         self._look_last(self._watches.values())
         self._ledger.write(float("inf"))
         self._watches, self._rows, self._errors = {}, None, {}
@@ -326,7 +294,7 @@ class Looks:
             self._ledger.forget(watcher_id)
         elif not watch.busy:  # one that is looking goes on from what it had before: what this look sees is lost
             state = watch.live_state()
-        self._let_go(watch)
+        self._aside.let_go(watch)
         return state
 
     def _begin(self, row: Mapping[str, Any], state: Any, is_late: bool, among: int) -> None:
