@@ -37,7 +37,7 @@ _SOAKED = "SELECT count(*), coalesce(max(extract(epoch FROM processed_at - creat
 def main() -> None:
     options = parser(
         __doc__,
-        seconds=Size(3, 10, "seconds a run"),
+        seconds=Size(3, 6, "seconds a run"),
         rounds=Size(5, 9, "interleaved rounds"),
         soak=Size(0, 600, "soak"),
     )

@@ -103,7 +103,7 @@ def _peers() -> list[Peer]:
 
 def main() -> None:
     options = parser(
-        __doc__, events=Size(60_000, 300_000, "events a run"), rounds=Size(3, 5, "interleaved rounds of all")
+        __doc__, events=Size(60_000, 150_000, "events a run"), rounds=Size(3, 5, "interleaved rounds of all")
     )
     arguments = parse(options)
     _install()

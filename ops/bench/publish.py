@@ -32,8 +32,8 @@ def main() -> None:
     options = parser(
         __doc__,
         events=Size(100_000, 300_000, "events in bulk a run"),
-        rounds=Size(5, 9, "interleaved rounds"),
-        seconds=Size(3, 10, "seconds of single calls a run"),
+        rounds=Size(5, 7, "interleaved rounds"),
+        seconds=Size(3, 5, "seconds of single calls a run"),
     )
     arguments = parse(options)
     with databases("bench") as (database,):

@@ -59,7 +59,7 @@ class Bench:
 def main() -> None:
     options = parser(
         __doc__,
-        events=Size(100_000, 400_000, "events a run (a multiple of 4000)"),
+        events=Size(100_000, 200_000, "events a run (a multiple of 4000)"),
         rounds=Size(5, 7, "interleaved rounds of raw and product"),
     )
     options.add_argument("--hooks", type=int, default=1, help="hooks that run for each event (default 1)")
