@@ -30,6 +30,7 @@ from hook_event_processor.store.migrate import migrate
 _TEMPLATE = "template_migrated"
 _LONGEST = (
     "test_systemd.py",
+    "test_systemd_sandbox.py",
     "test_systemd_install.py",
     "test_systemd_watchers.py",
     "test_systemd_watcher_faults.py",
@@ -178,6 +179,14 @@ def counting_kinds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     add_kinds(monkeypatch)
     yield
     kill_all()
+
+
+@pytest.fixture
+def numbers(tmp_path: Path) -> Path:
+    """The file that watchers of the test read from: 0."""
+    path = tmp_path / "number"
+    path.write_text("0")
+    return path
 
 
 @pytest.fixture(scope="session")

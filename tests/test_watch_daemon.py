@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from psycopg import Connection
 from waiting import wait_for
-from watching import HOST, add, end, looked, reached, start, watching
+from watching import HOST, add, end, looked, reached, start, watching, write_number
 
 from hook_event_processor.store import embedded, hosts, watchers
 from hook_event_processor.store.database import Database
@@ -22,27 +22,12 @@ from hook_event_processor.store.migrate import migrate
 from hook_event_processor.store.watchers import NewWatcher
 from hook_event_processor.telemetry.watchdog import Watchdog
 from hook_event_processor.watchers.check import Definition, Noticed
-from hook_event_processor.watchers.daemon import daemon, ledger, looks
+from hook_event_processor.watchers.daemon import aside, daemon, ledger
 from hook_event_processor.watchers.daemon.event_log import EventLog
 from hook_event_processor.watchers.daemon.faults import FaultLog
 from hook_event_processor.watchers.daemon.local_store import LocalStore
 
 pytestmark = [pytest.mark.store, pytest.mark.usefixtures("counting_kinds")]
-
-
-@pytest.fixture
-def numbers(tmp_path: Path) -> Path:
-    """The file that watchers of the test read from: 0."""
-    path = tmp_path / "number"
-    path.write_text("0")
-    return path
-
-
-def write(path: Path, number: int) -> None:
-    """At once: a reader sees the old or the new number."""
-    new = path.with_name(path.name + ".new")
-    new.write_text(str(number))
-    new.rename(path)
 
 
 def in_store(folder: Path, query: str) -> list[Any]:
@@ -66,7 +51,7 @@ def has_state(folder: Path, body: bytes) -> bool:
 
 def count_to(folder: Path, path: Path, number: int) -> None:
     """Have the one watcher that there is see this number."""
-    write(path, number)
+    write_number(path, number)
     wait_for(lambda: has_state(folder, str(number).encode()), 5)
 
 
@@ -76,7 +61,7 @@ def test_what_is_noticed_becomes_an_event_with_who_noticed_it_where_and_when(
     watcher = add(connection, numbers, stack="prod")
     with watching(database, tmp_path):
         wait_for(lambda: has_state(tmp_path, b"0"), 5)
-        write(numbers, 1)
+        write_number(numbers, 1)
         wait_for(lambda: reached(connection) == [1], 5)
     columns = (
         "source, action, resource, payload, metadata, id::text, created_at >= occurred_at, substr(id::text, 15, 1)"
@@ -135,7 +120,7 @@ def test_a_thousand_events_during_an_outage_are_neither_lost_nor_doubled(
             count_to(tmp_path, numbers, number)
         assert in_store(tmp_path, "SELECT rows >= 1000 FROM spool_total") == [(1,)]
         first.kill()
-    write(numbers, 1010)
+    write_number(numbers, 1010)
     # It works from its own copy, from the start on.
     with watching(database, tmp_path) as process:
         wait_for(lambda: has_state(tmp_path, b"1010"), 5)
@@ -165,7 +150,7 @@ def test_killed_between_sending_and_removing_it_sends_nothing_twice(
         wait_for(lambda: has_state(tmp_path, b"0"), 5)
     for kill in range(1, 21):
         process = start(database, tmp_path, ("counter",), die_before_removing)
-        write(numbers, kill * 10)
+        write_number(numbers, kill * 10)
         assert process.wait(10) == -signal.SIGKILL
     with watching(database, tmp_path, ("counter",)):
         wait_for(lambda: len(reached(connection)) >= 200, 10)
@@ -193,14 +178,14 @@ def test_a_disk_that_lets_nothing_be_removed_is_said_once_and_costs_no_connectio
     with watching(database, tmp_path, None, refuse_while_full) as process:
         wait_for(lambda: has_state(tmp_path, b"0"), 5)
         full.touch()
-        write(numbers, 3)
+        write_number(numbers, 3)
         wait_for(lambda: reached(connection) == [1, 2, 3], 5)
         wait_for(
             lambda: len(process.said("the spool cannot be emptied, trying again: database or disk is full")) == 1, 5
         )
         time.sleep(2.5)  # it tries again
         full.unlink()
-        write(numbers, 5)
+        write_number(numbers, 5)
         wait_for(lambda: reached(connection) == [1, 2, 3, 4, 5], 5)
         wait_for(lambda: in_store(tmp_path, "SELECT count(*) FROM spool") == [(0,)], 5)
         assert len(process.said("the spool cannot be emptied")) == 1
@@ -215,14 +200,14 @@ def test_a_watcher_that_is_added_changed_disabled_or_removed_is_so_at_once(
     with watching(database, tmp_path) as process:
         watcher = add(connection, numbers)
         wait_for(lambda: has_state(tmp_path, b"0"), 3)
-        write(numbers, 1)
+        write_number(numbers, 1)
         wait_for(lambda: reached(connection) == [1], 3)
         # Another interval is the same subject: it goes on.
         connection.execute(
             "UPDATE watchers SET config = jsonb_set(config, '{interval}', '0.2') WHERE id = %s", (watcher.id,)
         )
         wait_for(lambda: len(process.said("1 watchers are at work")) == 2, 3)
-        write(numbers, 2)
+        write_number(numbers, 2)
         wait_for(lambda: reached(connection) == [1, 2], 3)
         # Another file is another subject: its first look is the baseline.
         connection.execute(
@@ -230,11 +215,11 @@ def test_a_watcher_that_is_added_changed_disabled_or_removed_is_so_at_once(
             (str(other), watcher.id),
         )
         wait_for(lambda: has_state(tmp_path, b"5"), 3)
-        write(other, 6)
+        write_number(other, 6)
         wait_for(lambda: reached(connection) == [1, 2, 6], 3)
         watchers.set_enabled(connection, watcher, False)
         wait_for(lambda: states(tmp_path) == [], 3)
-        write(other, 7)
+        write_number(other, 7)
         watchers.set_enabled(connection, looked(connection, watcher), True)
         wait_for(lambda: has_state(tmp_path, b"7"), 3)
         watchers.remove(connection, watcher)
@@ -248,13 +233,13 @@ def test_what_changed_while_the_daemon_was_away_is_told_once_and_marked_as_late(
     add(connection, numbers)
     with watching(database, tmp_path):
         wait_for(lambda: has_state(tmp_path, b"0"), 5)
-    write(numbers, 2)
+    write_number(numbers, 2)
     for _ in range(2):
         with watching(database, tmp_path):
             wait_for(lambda: len(reached(connection)) >= 2, 5)
     with watching(database, tmp_path):
         for number in (3, 4):  # the first may still be there for its first look
-            write(numbers, number)
+            write_number(numbers, number)
             wait_for(lambda n=number: len(reached(connection)) == n, 5)  # type: ignore[misc]
     rows = connection.execute("SELECT payload -> 'seen_late' FROM hook_events WHERE source = 'count' ORDER BY seq")
     late = [row[0] for row in rows]
@@ -270,7 +255,7 @@ def test_what_the_first_look_saw_outlives_a_kill_right_after_it(
     first = start(database, tmp_path)
     wait_for(lambda: has_state(tmp_path, b"0"), 10)
     first.kill()
-    write(numbers, 2)
+    write_number(numbers, 2)
     with watching(database, tmp_path):
         wait_for(lambda: reached(connection) == [1, 2], 5)
 
@@ -286,7 +271,7 @@ def test_a_second_daemon_of_a_type_waits_until_the_first_has_ended(
         wait_for(lambda: bool(second.said("1 watchers are at work")), 5)
         assert len(second.said("waiting")) == 1
         with watching(database, tmp_path, ("waiting",)):  # of another type, so beside it
-            write(numbers, 1)
+            write_number(numbers, 1)
             wait_for(lambda: reached(connection) == [1], 5)
         end(second)
 
@@ -315,7 +300,7 @@ def test_a_look_that_fails_is_said_once_and_goes_on(
         wait_for(lambda: looked(connection, broken).last_error is not None, 10)
         assert looked(connection, missing).last_error == "there is no missing"
         assert "ValueError: invalid literal" in str(looked(connection, broken).last_error)
-        write(tmp_path / "missing", 0)
+        write_number(tmp_path / "missing", 0)
         wait_for(lambda: looked(connection, missing).last_error is None, 10)
         assert len(process.said("there is no missing")) == len(process.said(f"{missing.id} looks again")) == 1
         assert len(process.said(f"watcher {broken.id} is broken")) == 1
@@ -348,14 +333,14 @@ def test_a_change_of_a_file_is_looked_at_at_once_and_a_burst_as_one(
         # The first look may come before inotify is at work.
         wait_for(lambda: _reached_after(connection, numbers, 1), 10)
         for number in range(2, 8):
-            write(numbers, number)
+            write_number(numbers, number)
         wait_for(lambda: reached(connection) == list(range(1, 8)), 5)
     times = connection.execute("SELECT count(DISTINCT occurred_at) FROM hook_events WHERE payload ->> 'n' > '1'")
     assert times.fetchone() == (1,)
 
 
 def _reached_after(connection: Connection, path: Path, number: int) -> bool:
-    write(path, number)
+    write_number(path, number)
     return number in reached(connection)
 
 
@@ -366,7 +351,7 @@ def test_looks_that_wait_hold_up_no_others_and_lose_nothing(
     with watching(database, tmp_path):
         wait_for(lambda: has_state(tmp_path, b"0"), 5)
         for number in (3, 7):
-            write(numbers, number)
+            write_number(numbers, number)
             wait_for(lambda n=number: len(reached(connection)) == n, 5)  # type: ignore[misc]
     assert reached(connection) == list(range(1, 8))
 
@@ -411,7 +396,7 @@ def test_an_event_that_the_database_refuses_holds_up_no_other(
     add(connection, numbers)
     with watching(database, tmp_path) as process:
         wait_for(lambda: has_state(tmp_path, b"0"), 5)
-        write(numbers, 3)
+        write_number(numbers, 3)
         wait_for(lambda: reached(connection) == [1, 3], 5)
         wait_for(lambda: len(process.said("the database refuses the event")) == 1, 5)
 
@@ -493,7 +478,7 @@ def test_a_server_that_no_longer_answers_is_given_up(
         [(backend,)] = connection.execute(query).fetchall()
         os.kill(backend, signal.SIGSTOP)
         try:
-            write(numbers, 2)
+            write_number(numbers, 2)
             wait_for(lambda: reached(connection) == [1, 2], 20)
         finally:
             os.kill(backend, signal.SIGCONT)
@@ -504,7 +489,7 @@ def test_looks_that_do_not_come_back_hold_up_no_others(
     connection: Connection, database: Database, tmp_path: Path, numbers: Path
 ) -> None:
     def be_impatient() -> None:
-        looks._STUCK_SECONDS = 0.2
+        aside.STUCK_SECONDS = 0.2
 
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

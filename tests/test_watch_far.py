@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from psycopg import Connection
 from waiting import wait_for
-from watching import add, looked, reached, watching
+from watching import add, looked, reached, watching, write_number
 
 from hook_event_processor.store import watchers
 from hook_event_processor.store.database import Database
-from hook_event_processor.watchers.daemon import looks
+from hook_event_processor.watchers.daemon import aside, looks
 from hook_event_processor.watchers.host import far, hashing, proc
 
 pytestmark = [pytest.mark.store, pytest.mark.usefixtures("counting_kinds")]
@@ -104,7 +104,7 @@ class Share:
     def serve(self) -> None:
         """In the daemon: whoever touches what lies here waits, while the server is dead."""
         looks._MOUNTS_SECONDS = 0.1
-        looks._STUCK_SECONDS = 0.2
+        aside.STUCK_SECONDS = 0.2
         far.points = self._points
         for name in ("stat", "lstat", "open", "readlink", "scandir", "listdir"):
             setattr(os, name, self._waiting(getattr(os, name), os.fspath))
@@ -137,19 +137,9 @@ def share(tmp_path: Path) -> Share:
     return Share(tmp_path)
 
 
-@pytest.fixture
-def numbers(tmp_path: Path) -> Path:
-    """The file that watchers of the test read from: 0."""
-    path = tmp_path / "number"
-    path.write_text("0")
-    return path
-
-
 def await_number(connection: Connection, numbers: Path, number: int) -> None:
     """The one watcher that counts must go on."""
-    new = numbers.with_name("new")
-    new.write_text(str(number))
-    new.rename(numbers)
+    write_number(numbers, number)
     wait_for(lambda: number in reached(connection), 10, f"{number} was told")
 
 
@@ -223,10 +213,10 @@ def test_more_watchers_on_a_dead_server_than_there_are_threads_hold_up_no_other_
 ) -> None:
     share.mount()
     share.die()
-    dead = [add(connection, share.path / str(number), "file") for number in range(looks._LARGEST_CREW + 10)]
+    dead = [add(connection, share.path / str(number), "file") for number in range(aside.LARGEST_CREW + 10)]
     with watching(database, tmp_path, None, share.serve):
         stuck = "SELECT count(*) FROM watchers WHERE last_error LIKE '%%looking for more than%%'"
-        enough = looks._LARGEST_CREW - looks._CREW
+        enough = aside.LARGEST_CREW - aside.CREW
         wait_for(lambda: (connection.execute(stuck).fetchone() or (0,))[0] >= enough, 30, "all threads are stuck")
         assert len(dead) > enough
         await_look(connection, add(connection, numbers, "waiting"))

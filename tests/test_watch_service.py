@@ -1,17 +1,17 @@
-"""service watchers on real units of a real systemd, in a box."""
+"""service watchers on real units of a real systemd, in a box, within the sandbox of their own unit."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from box import REPOSITORY, Box
+from box import UNITS, Box
+from sandboxed import THERE, run_within
 from watched import Watched, define, refusal
 
 from hook_event_processor.child import CUT, MAX_OUTPUT, Ended
@@ -20,21 +20,33 @@ from hook_event_processor.watchers.check import CheckFailed
 from hook_event_processor.watchers.host import programs
 from hook_event_processor.watchers.host.units import Manager
 
+_UNIT = "hook-watcher.service"
+_SCRIPT, _TOLD = "/run/script.py", "/var/lib/hook-event-processor/told.json"
 _BEGINNING = f"""
-import json, os, subprocess, sys, time
-sys.path.insert(0, {str(REPOSITORY / "tests")!r})
+import json, socket, sys, time
+sys.path[:0] = ["{THERE}", "{THERE}/tests"]
 from watched import Watched, await_events
 from hook_event_processor.watchers.host import programs, units
 from hook_event_processor.watchers.check import CheckFailed
 
 told = []
 
+def as_root(script):
+    # What a shell of root's prints, which is outside of the sandbox.
+    with socket.socket(socket.AF_UNIX) as shell:
+        shell.connect("/run/shell.socket")
+        shell.sendall(script.encode())
+        shell.shutdown(socket.SHUT_WR)
+        with shell.makefile() as printed: return printed.read()
+
 def systemctl(*arguments):
-    subprocess.run(["systemctl", *arguments], capture_output=True)
+    return as_root(" ".join(["systemctl", *arguments]))
+
+def write(name, *lines):
+    as_root(chr(10).join([f"cat >/etc/systemd/system/{{name}} <<'END'", *lines, "END"]))
 
 def unit(name, *lines):
-    with open(f"/etc/systemd/system/{{name}}", "w") as file:
-        file.write("\\n".join(["[Service]", *lines, ""]))
+    write(name, "[Service]", *lines)
 
 def look(watched, **how):
     events = watched.events(**how)
@@ -44,27 +56,41 @@ def await_next(watched):
     events = await_events(watched, bool)
     told.append([[event_type.removeprefix("service."), data] for event_type, data in events])
 """
+# A shell for whoever connects: what the watchers look at is root's to change.
+_SHELL = {
+    "shell.socket": "[Socket]\nListenStream=/run/shell.socket\nAccept=yes\nMaxConnections=1000\n",
+    "shell@.service": "[Service]\nExecStart=-/bin/sh\nStandardInput=socket\n",
+}
 
 Told = list[list[tuple[str, dict[str, Any]]]]
 
 
 @pytest.fixture(scope="module")
 def box() -> Iterator[Box]:
-    """A machine with systemd, and nothing else."""
+    """A machine with systemd and the unit of the watchers, and nothing else."""
     if os.geteuid() != 0 and "CI" not in os.environ:
         pytest.skip("booting a systemd in a box needs root: run as root")
     with tempfile.TemporaryDirectory(prefix="hep-box-", dir="/var/lib") as directory:
         box = Box(Path(directory, "state"), Path("/nonexistent"))
         try:
             box.start()
+            for name, text in _SHELL.items():
+                box.write(f"/etc/systemd/system/{name}", text)
+            box.write(f"/etc/systemd/system/{_UNIT}", (UNITS / _UNIT).read_text())
+            box.write(f"/etc/systemd/system/{_UNIT}.d/10-system.conf", (UNITS / "watcher-system.conf").read_text())
+            box.run("systemd-sysusers", str(UNITS / "sysusers.conf"))
+            box.run("systemctl", "daemon-reload")
+            box.run("systemctl", "start", "shell.socket")
             yield box
         finally:
             box.stop()
 
 
 def told_in(box: Box, script: str) -> Told:
-    """What watchers told of in the box, look by look."""
-    printed: Told = json.loads(box.run(sys.executable, "-", text=f"{_BEGINNING}{script}\nprint(json.dumps(told))"))
+    """What watchers told of in the sandbox of their unit, look by look."""
+    box.write(_SCRIPT, f"{_BEGINNING}{script}\nwith open({_TOLD!r}, 'w') as file: json.dump(told, file)\n")
+    run_within(box, _UNIT, _SCRIPT)
+    printed: Told = json.loads(box.run("cat", _TOLD))
     return printed
 
 
@@ -124,7 +150,7 @@ unit("later.service", "ExecStart=/bin/sh -c 'until rm /run/end; do sleep 0.05; d
 systemctl("daemon-reload"); systemctl("start", "again", "later")
 again, later = Watched("service", name="again"), Watched("service", name="later.service")
 look(again); look(later)
-open("/run/end", "w").close()
+as_root("touch /run/end")
 await_next(later); await_next(later)
 systemctl("stop", "later")
 systemctl("kill", "-s", "SEGV", "again"); await_next(again)
@@ -144,8 +170,7 @@ def test_jobs_that_ran_between_two_looks_are_told_of(box: Box) -> None:
         """
 unit("good.service", "Type=oneshot", "ExecStart=/bin/true")
 unit("bad.service", "Type=oneshot", "ExecStart=/bin/false")
-unit("good.timer")
-with open("/etc/systemd/system/good.timer", "w") as file: file.write("[Timer]\\nOnBootSec=1d\\n")
+write("good.timer", "[Timer]", "OnBootSec=1d")
 systemctl("daemon-reload"); systemctl("start", "good.timer")  # it keeps good.service loaded
 good, bad = Watched("service", name="good"), Watched("service", "failed", name="bad")
 look(good); look(bad)
@@ -182,12 +207,12 @@ unit("filed.service", "ExecStart=/bin/sleep 1000")
 systemctl("daemon-reload")
 watched = Watched("service", "modified", name="filed")
 look(watched)
-os.utime("/etc/systemd/system/filed.service"); look(watched)
+as_root("touch /etc/systemd/system/filed.service"); look(watched)
 unit("filed.service", "ExecStart=/bin/sleep 2000"); look(watched)
-os.mkdir("/etc/systemd/system/filed.service.d")
+as_root("mkdir /etc/systemd/system/filed.service.d")
 unit("filed.service.d/nice.conf", "Nice=5"); look(watched)
 systemctl("daemon-reload"); look(watched)
-os.unlink("/etc/systemd/system/filed.service.d/nice.conf"); look(watched)
+as_root("rm /etc/systemd/system/filed.service.d/nice.conf"); look(watched)
 """,
     )
     assert types(told) == [[], [], ["unit_changed"], ["unit_changed"], [], ["unit_changed"]]
@@ -272,8 +297,7 @@ for name, line in code.items():
 systemctl("daemon-reload"); systemctl("start", *code)
 
 def pid(name):
-    shown = subprocess.run(["systemctl", "show", "--value", "-pMainPID", name], capture_output=True, text=True).stdout
-    return int(shown)
+    return int(systemctl("show", "--value", "-pMainPID", name))
 
 def started_again(name, before):
     deadline = time.monotonic() + 20
@@ -283,8 +307,8 @@ def started_again(name, before):
     time.sleep(0.2)  # it has become the program
 
 ends = {
-    "killed": lambda pid: os.kill(pid, 11),
-    "exits": lambda _: open("/run/exit", "w").close(),
+    "killed": lambda pid: as_root(f"kill -SEGV {pid}"),
+    "exits": lambda _: as_root("touch /run/exit"),
     "restarted": lambda _: systemctl("restart", "restarted"),
 }
 for name, end in ends.items():
@@ -307,12 +331,22 @@ for name, end in ends.items():
     assert (restarted["unit"], restarted["crash"]) == ("restarted.service", "no")
 
 
-def test_an_unprivileged_daemon_may_look_too(box: Box) -> None:
-    box.write("/etc/systemd/system/seen.service", "[Service]\nExecStart=/bin/sleep 1000\n")
-    box.run("systemctl", "daemon-reload")
-    box.run("systemctl", "start", "seen")
-    script = f"{_BEGINNING}\nos.setuid(65534)\nlook(Watched('service', name='seen'))\nprint(json.dumps(told))"
-    assert json.loads(box.run(sys.executable, "-", text=script)) == [[]]
+def test_a_daemon_whose_capabilities_were_taken_away_may_look_too(box: Box) -> None:
+    drop_in = f"/etc/systemd/system/{_UNIT}.d/less.conf"
+    box.write(drop_in, "[Service]\nCapabilityBoundingSet=\nAmbientCapabilities=\n")
+    try:
+        told = told_in(
+            box,
+            """
+unit("seen.service", "ExecStart=/bin/sleep 1000")
+systemctl("daemon-reload"); systemctl("start", "seen")
+with open("/proc/self/status") as status: told.append([line.split() for line in status if line.startswith("CapPrm")])
+look(Watched("service", name="seen"))
+""",
+        )
+    finally:
+        box.run("rm", drop_in)
+    assert told == [[["CapPrm:", "0" * 16]], []]
 
 
 def test_a_name_that_systemctl_refuses_is_no_other_watcher_s_trouble(box: Box) -> None:

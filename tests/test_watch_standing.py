@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from psycopg import Connection
 from waiting import wait_for
-from watching import HOST, add, end, reached, start, watching
+from watching import HOST, add, end, reached, start, watching, write_number
 
 from hook_event_processor.store import hosts, watcher_locks
 from hook_event_processor.store.database import Database
@@ -27,16 +27,9 @@ def homes(tmp_path: Path) -> tuple[Path, Path]:
     return one, other
 
 
-@pytest.fixture
-def numbers(tmp_path: Path) -> Path:
-    path = tmp_path / "number"
-    path.write_text("0")
-    return path
-
-
 def await_reached(connection: Connection, numbers: Path, count: int) -> None:
     """Count on until it is told."""
-    numbers.write_text(str(count))
+    write_number(numbers, count)
     wait_for(lambda: len(reached(connection)) >= count, 10)
     assert reached(connection) == list(range(1, count + 1))
 
@@ -97,7 +90,7 @@ def test_one_that_lost_its_connection_steps_aside_for_one_that_took_its_place(
             connection.execute("SELECT pg_terminate_backend(%s)", row)
             wait_for(lambda: watcher_locks.take(other, HOST, kinds.NAMES) is None, 5)
             wait_for(lambda: bool(first.said("waiting until it ends")), 10)
-            numbers.write_text("1")
+            write_number(numbers, 1)
             with pytest.raises(AssertionError):
                 wait_for(lambda: bool(reached(connection)), 2)
         wait_for(lambda: bool(first.said("the other daemon of")), 10)

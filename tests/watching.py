@@ -86,6 +86,13 @@ def add(connection: Connection, path: Path, kind: str = "counter", interval: flo
     return watchers.add(connection, NewWatcher(HOST, kind, options=options, interval=interval, **columns))
 
 
+def write_number(path: Path, number: int) -> None:
+    """Have watchers read this number: the old or the new one, and never half of it."""
+    new = path.with_name(path.name + ".new")
+    new.write_text(str(number))
+    new.rename(path)
+
+
 def start(
     database: Database,
     folder: Path,
