@@ -206,7 +206,7 @@ def test_a_watcher_that_is_added_changed_disabled_or_removed_is_so_at_once(
         connection.execute(
             "UPDATE watchers SET config = jsonb_set(config, '{interval}', '0.2') WHERE id = %s", (watcher.id,)
         )
-        wait_for(lambda: len(process.said("1 watchers are at work")) == 2, 3)
+        wait_for(lambda: len(process.said("watchers at work: 1")) == 2, 3)
         write_number(numbers, 2)
         wait_for(lambda: reached(connection) == [1, 2], 3)
         # Another file is another subject: its first look is the baseline.
@@ -223,7 +223,7 @@ def test_a_watcher_that_is_added_changed_disabled_or_removed_is_so_at_once(
         watchers.set_enabled(connection, looked(connection, watcher), True)
         wait_for(lambda: has_state(tmp_path, b"7"), 3)
         watchers.remove(connection, watcher)
-        wait_for(lambda: len(process.said("0 watchers are at work")) == 3, 3)
+        wait_for(lambda: len(process.said("watchers at work: 0")) == 3, 3)
     assert reached(connection) == [1, 2, 6]
 
 
@@ -268,7 +268,7 @@ def test_a_second_daemon_of_a_type_waits_until_the_first_has_ended(
         second = start(database, tmp_path, ("counter",))
         wait_for(lambda: bool(second.said(f"another daemon of {HOST} watches counter: waiting")), 5)
         end(first)
-        wait_for(lambda: bool(second.said("1 watchers are at work")), 5)
+        wait_for(lambda: bool(second.said("watchers at work: 1")), 5)
         assert len(second.said("waiting")) == 1
         with watching(database, tmp_path, ("waiting",)):  # of another type, so beside it
             write_number(numbers, 1)
@@ -317,7 +317,7 @@ def test_a_watcher_that_makes_no_sense_says_so_and_harms_no_other(
     with watching(database, tmp_path) as process:
         wait_for(lambda: looked(connection, lost).last_error == "a counter watcher needs --path", 10)
         assert "there is no watcher type 'telepathy'" in str(looked(connection, odd).last_error)
-        assert process.said("1 watchers are at work")
+        assert process.said("watchers at work: 1")
 
 
 def test_a_change_of_a_file_is_looked_at_at_once_and_a_burst_as_one(

@@ -194,7 +194,7 @@ def test_a_server_that_goes_away_later_blinds_no_other_watcher(
         await_number(connection, numbers, 3)
         # The one that ends has the log open: those who go on do not wait for it to be closed.
         connection.execute("DELETE FROM watchers WHERE id = %s", (idle.id,))
-        wait_for(lambda: process.said(f"{len(watched) - 1} watchers are at work"), 10)
+        wait_for(lambda: process.said(f"watchers at work: {len(watched) - 1}"), 10)
         await_number(connection, numbers, 5)
         await_look(connection, add(connection, numbers, "waiting"))
         share.revive()

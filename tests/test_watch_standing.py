@@ -39,7 +39,7 @@ def test_a_daemon_with_another_home_waits_and_takes_over(
 ) -> None:
     watcher = add(connection, numbers)
     first = start(database, homes[0])
-    wait_for(lambda: bool(first.said("1 watchers are at work")), 10)
+    wait_for(lambda: bool(first.said("watchers at work: 1")), 10)
     second = start(database, homes[1])
     wait_for(lambda: bool(second.said("waiting until it ends")), 10)
     query = "SELECT last_check IS NOT NULL FROM watchers WHERE id = %s"
@@ -47,7 +47,7 @@ def test_a_daemon_with_another_home_waits_and_takes_over(
     await_reached(connection, numbers, 3)
     assert second.said("at work") == []
     end(first)
-    wait_for(lambda: bool(second.said("1 watchers are at work")), 10)
+    wait_for(lambda: bool(second.said("watchers at work: 1")), 10)
     # What is new to it begins as it is.
     wait_for(lambda: has_looked(homes[1]), 10)
     await_reached(connection, numbers, 5)

@@ -240,7 +240,7 @@ class Looks:
             self._begin(row, states.get(row["id"]), row["id"] not in changed, len(new))
         self._rows = wanted
         self._watch_changes()
-        logger.info("%d watchers are at work", len(self._watches))
+        logger.info("watchers at work: %d", len(self._watches))
 
     def _define_from_copy(self) -> None:
         if self._rows is not None:
