@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from watched import Watched, await_events, refusal
 from hook_event_processor.watchers.check import CheckFailed
 from hook_event_processor.watchers.host import logins, package_databases, programs, stream
 from hook_event_processor.watchers.host.package_databases import Dpkg, Rpm
+from hook_event_processor.watchers.kinds import custom
 from hook_event_processor.watchers.last_look import Leaving
 
 STATUS = Path("/var/lib/dpkg/status")
@@ -464,18 +466,22 @@ def test_what_a_program_says_while_nobody_looks_waits_for_the_next_look(tmp_path
     assert [data["n"] for _, data in told] == list(range(1200))
 
 
-def test_the_end_of_a_program_is_told_of_once_and_it_is_started_again(tmp_path: Path) -> None:
+def test_the_end_of_a_program_is_told_of_once_and_it_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(custom, "_PATIENCE_SECONDS", math.inf)  # looks are 10 s apart, for the watcher
     text = "echo '{\"n\": 1}'; printf '{\"n\": 2}'; echo 'out of luck' >&2; exit 3\n"
     watched = Watched("custom", command=script(tmp_path / "run", text))
-    told = await_events(watched, lambda told: len(told) >= 5)
+    told = await_events(watched, lambda told: len(told) >= 7)
     runs = [("custom.triggered", {"n": 1}), ("custom.triggered", {"n": 2})]
     ended = ("custom.ended", {"command": f"sh {tmp_path}/run", "exit_code": 3, "error": "out of luck"})
-    assert told[:5] == [*runs, ended, *runs]
-    assert "custom.ended" not in [event_type for event_type, _ in told[5:]]
+    assert told[:7] == [*runs, ended, *runs, *runs]
+    assert "custom.ended" not in [event_type for event_type, _ in told[7:]]
 
 
 def test_a_line_that_is_no_event_is_said_and_the_others_are_told(tmp_path: Path) -> None:
-    text = "echo 'oh no'; echo '{\"type\": \"no type\"}'; echo '{\"n\": 1}'; exec sleep 60\n"
+    # In one write: a look between the lines would find no event.
+    text = 'cat <<END\noh no\n{"type": "no type"}\n{"n": 1}\nEND\nexec sleep 60\n'
     watched = Watched("custom", command=script(tmp_path / "run", text))
     assert await_events(watched, bool) == [("custom.triggered", {"n": 1})]
     with pytest.raises(CheckFailed, match="its type is 'no type'"):
@@ -571,7 +577,8 @@ def leave(watched: Watched) -> None:
     watched.check.leave()
 
 
-def test_a_program_that_prints_without_end_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_program_that_prints_without_end_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "_GRACE_SECONDS", 10.0)  # it is killed before, as it never stops
     watched = Watched("custom", command=script(tmp_path / "run", f"trap '' TERM; touch {tmp_path}/ready; yes 1\n"))
     watched.events()
     wait_for((tmp_path / "ready").exists, 10)
