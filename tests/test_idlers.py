@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from time import sleep
 
 import pytest
+from clock import Clock
 from waiting import wait_for
 
+from hook_event_processor.processor import idlers
 from hook_event_processor.processor.idlers import Idlers
 from hook_event_processor.telemetry.watchdog import Progress
 
@@ -18,7 +19,8 @@ _LANES = 2
 class Lanes:
     """Threads that wait, and count how often they were woken; the test is the lookout, and the lanes at work."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
         self.idlers = Idlers(_LANES, patience=60.0)
         self.woken = 0
 
@@ -38,8 +40,9 @@ class Lanes:
 
 
 @pytest.fixture
-def lanes() -> Iterator[Lanes]:
-    lanes = Lanes()
+def lanes(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lanes]:
+    monkeypatch.setattr(idlers, "monotonic", clock)
+    lanes = Lanes(clock)
     yield lanes
     lanes.idlers.stopping = True
     lanes.idlers.wake_all()
@@ -57,7 +60,7 @@ def test_one_at_work_is_left_word_and_takes_it_with_its_next_claim(lanes: Lanes)
     lanes.wait()
     lanes.idlers.claims()
     lanes.idlers.wake()
-    assert 0 < lanes.idlers.unneeded_seconds <= 0.005
+    assert lanes.idlers.unneeded_seconds == pytest.approx(0.005)
     lanes.idlers.claims()
     _stay(lanes, lambda: lanes.idlers.tend())
     assert (lanes.woken, lanes.waiting) == (0, 1)
@@ -76,7 +79,7 @@ def test_word_that_nobody_takes_in_time_wakes_one_that_waits(lanes: Lanes) -> No
     lanes.idlers.claims()
     assert lanes.idlers.tend_seconds == float("inf")
     lanes.idlers.wake()
-    assert 0 < lanes.idlers.tend_seconds <= 0.005
+    assert lanes.idlers.tend_seconds == pytest.approx(0.005)
     _stay(lanes, lambda: lanes.idlers.tend())
     wait_for(lambda: lanes.woken == 1, 5)
 
@@ -100,6 +103,6 @@ def test_without_one_that_waits_none_is_needed(lanes: Lanes) -> None:
 
 def _stay(lanes: Lanes, tend: Callable[[], None]) -> None:
     """The lane at work does not claim again for a while."""
-    sleep(0.02)
+    lanes.clock.now += 0.02
     assert lanes.idlers.unneeded_seconds == 0
     tend()
