@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -33,8 +34,13 @@ def beside(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def daemons() -> list[psutil.Process]:
     """The watcher daemons that this process has started."""
-    alive = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
-    return [child for child in alive if child.cmdline()[-2:] == ["watcher", "run"]]
+    found = []
+    for child in psutil.Process().children():
+        # It may end while it is looked at.
+        with suppress(psutil.NoSuchProcess):
+            if child.status() != psutil.STATUS_ZOMBIE and child.cmdline()[-2:] == ["watcher", "run"]:
+                found.append(child)
+    return found
 
 
 def waiting_sessions(connection: Connection) -> int:
@@ -55,7 +61,7 @@ def test_it_starts_with_the_first_watcher_and_again_when_it_was_killed(connectio
     wait_for(lambda: [host.name for host in hosts.known(connection)] == ["web-1"], 20)
     [daemon] = daemons()
     daemon.send_signal(signal.SIGKILL)
-    wait_for(lambda: bool(daemons()) and daemons() != [daemon], 20)
+    wait_for(lambda: daemons() not in ([], [daemon]), 20)
 
 
 def test_it_ends_with_what_it_stands_beside(beside: Beside, connection: Connection) -> None:
