@@ -582,8 +582,10 @@ def test_a_program_that_prints_without_end_is_not_waited_for(tmp_path: Path, mon
     watched = Watched("custom", command=script(tmp_path / "run", f"trap '' TERM; touch {tmp_path}/ready; yes 1\n"))
     watched.events()
     wait_for((tmp_path / "ready").exists, 10)
+    began = time.monotonic()
     leave(watched)
     told = watched.events()
+    assert time.monotonic() - began < 10
     assert 100 < len(told) <= 10_000
     assert watched.events() == []
 
