@@ -159,6 +159,7 @@ def test_a_name_that_comes_back_goes_on_counting(hep: Hep, folder: Path) -> None
     assert hep.document("hook", "get", "hook")["libraries"] == {"greet": 2}
 
 
+@pytest.mark.alone
 def test_a_change_is_live_within_a_second(hep: Hep, folder: Path, database: Database, connection: Connection) -> None:
     """With the hook's version in each execution, and a clear error once the library is removed by force."""
     hep("hook", "lib", "add", "greet.lua")

@@ -97,6 +97,7 @@ def _oldest_transaction(database: Database) -> Iterator[list[float]]:
         sampling.join()
 
 
+@pytest.mark.alone
 def test_fast_events_do_not_wait_for_slow_ones(connection: Connection, database: Database, tmp_path: Path) -> None:
     """One hook sleeps, one burns, one is lost in a pattern: what is fast ends first, and no transaction is held."""
     add_hook(connection, "sleeps", "sleep.*", SLEEPS)
@@ -197,6 +198,7 @@ def test_what_postgresql_refuses_of_one_output_fails_that_event_only(
     assert "shorter" in executions(connection, bad[0])[0][3]
 
 
+@pytest.mark.alone
 def test_hooks_change_within_a_second_everywhere(connection: Connection, database: Database, tmp_path: Path) -> None:
     """Added, changed, disabled and enabled: live on two processors, one of which only polls."""
     version = "return {{execute = function() for i = 1, 1e5 do local _ = i end return true, '{}' end}}"
@@ -328,6 +330,7 @@ def test_urgent_events_come_first_and_unhurried_ones_last(
     assert max(ended[2] + ended[5]) < ended[9][0]
 
 
+@pytest.mark.alone
 def test_a_scheduled_event_runs_when_it_is_due(connection: Connection, database: Database, tmp_path: Path) -> None:
     """Not before, and soon after, however long the poll interval is."""
     add_hook(connection, "reads", "read.*", READS)

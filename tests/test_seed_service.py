@@ -111,6 +111,7 @@ def _assert_success_criteria(connection: Connection) -> None:
     assert error_rate == Decimal("0.00")
 
 
+@pytest.mark.alone
 def test_a_backlog_is_processed_within_five_seconds_of_the_start(
     connection: Connection, database: Database, tmp_path: Path
 ) -> None:
