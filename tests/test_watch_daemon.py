@@ -199,31 +199,31 @@ def test_a_watcher_that_is_added_changed_disabled_or_removed_is_so_at_once(
     other.write_text("5")
     with watching(database, tmp_path) as process:
         watcher = add(connection, numbers)
-        wait_for(lambda: has_state(tmp_path, b"0"), 3)
+        wait_for(lambda: has_state(tmp_path, b"0"), 10)
         write_number(numbers, 1)
-        wait_for(lambda: reached(connection) == [1], 3)
+        wait_for(lambda: reached(connection) == [1], 10)
         # Another interval is the same subject: it goes on.
         connection.execute(
             "UPDATE watchers SET config = jsonb_set(config, '{interval}', '0.2') WHERE id = %s", (watcher.id,)
         )
-        wait_for(lambda: len(process.said("watchers at work: 1")) == 2, 3)
+        wait_for(lambda: len(process.said("watchers at work: 1")) == 2, 10)
         write_number(numbers, 2)
-        wait_for(lambda: reached(connection) == [1, 2], 3)
+        wait_for(lambda: reached(connection) == [1, 2], 10)
         # Another file is another subject: its first look is the baseline.
         connection.execute(
             "UPDATE watchers SET config = jsonb_set(config, '{options,path}', to_jsonb(%s::text)) WHERE id = %s",
             (str(other), watcher.id),
         )
-        wait_for(lambda: has_state(tmp_path, b"5"), 3)
+        wait_for(lambda: has_state(tmp_path, b"5"), 10)
         write_number(other, 6)
-        wait_for(lambda: reached(connection) == [1, 2, 6], 3)
+        wait_for(lambda: reached(connection) == [1, 2, 6], 10)
         watchers.set_enabled(connection, watcher, False)
-        wait_for(lambda: states(tmp_path) == [], 3)
+        wait_for(lambda: states(tmp_path) == [], 10)
         write_number(other, 7)
         watchers.set_enabled(connection, looked(connection, watcher), True)
-        wait_for(lambda: has_state(tmp_path, b"7"), 3)
+        wait_for(lambda: has_state(tmp_path, b"7"), 10)
         watchers.remove(connection, watcher)
-        wait_for(lambda: len(process.said("watchers at work: 0")) == 3, 3)
+        wait_for(lambda: len(process.said("watchers at work: 0")) == 3, 10)
     assert reached(connection) == [1, 2, 6]
 
 
@@ -297,7 +297,7 @@ def test_a_look_that_fails_is_said_once_and_goes_on(
     broken = add(connection, numbers, name="broken", kind="waiting")
     numbers.write_text("many")
     with watching(database, tmp_path) as process:
-        wait_for(lambda: looked(connection, broken).last_error is not None, 10)
+        wait_for(lambda: all(looked(connection, each).last_error is not None for each in (broken, missing)), 10)
         assert looked(connection, missing).last_error == "there is no missing"
         assert "ValueError: invalid literal" in str(looked(connection, broken).last_error)
         write_number(tmp_path / "missing", 0)
@@ -316,8 +316,8 @@ def test_a_watcher_that_makes_no_sense_says_so_and_harms_no_other(
     odd = watchers.add(connection, NewWatcher(HOST, "telepathy"))
     with watching(database, tmp_path) as process:
         wait_for(lambda: looked(connection, lost).last_error == "a counter watcher needs --path", 10)
-        assert "there is no watcher type 'telepathy'" in str(looked(connection, odd).last_error)
-        assert process.said("watchers at work: 1")
+        wait_for(lambda: "there is no watcher type 'telepathy'" in str(looked(connection, odd).last_error), 10)
+        wait_for(lambda: process.said("watchers at work: 1"), 10)
 
 
 def test_a_change_of_a_file_is_looked_at_at_once_and_a_burst_as_one(
@@ -332,11 +332,17 @@ def test_a_change_of_a_file_is_looked_at_at_once_and_a_burst_as_one(
         wait_for(lambda: has_state(tmp_path, b"0"), 5)
         # The first look may come before inotify is at work.
         wait_for(lambda: _reached_after(connection, numbers, 1), 10)
-        for number in range(2, 8):
-            write_number(numbers, number)
-        wait_for(lambda: reached(connection) == list(range(1, 8)), 5)
-    times = connection.execute("SELECT count(DISTINCT occurred_at) FROM hook_events WHERE payload ->> 'n' > '1'")
-    assert times.fetchone() == (1,)
+        # A look may be due from the write before, and a busy machine may hold the writes up.
+        looks = "SELECT count(DISTINCT occurred_at) FROM hook_events WHERE (payload ->> 'n')::int > %s"
+        for last in range(1, 61, 6):
+            for number in range(last + 1, last + 7):
+                write_number(numbers, number)
+                time.sleep(0.02)  # time enough for a look at each
+            wait_for(lambda end=number: reached(connection) == list(range(1, end + 1)), 10)  # type: ignore[misc]
+            if connection.execute(looks, (last,)).fetchone() == (1,):
+                break
+        else:
+            pytest.fail("no burst was looked at as one")
 
 
 def _reached_after(connection: Connection, path: Path, number: int) -> bool:
@@ -366,7 +372,8 @@ def test_a_full_spool_gives_the_oldest_up_and_tells_how_many(
     with watching(nowhere, tmp_path, spool_max_events=100) as process:
         count_to(tmp_path, numbers, 90)
         count_to(tmp_path, numbers, 150)
-        assert len(process.said("the spool is full")) == 1
+        wait_for(lambda: len(process.said("the spool is full")) == 1, 10)
+    assert len(process.said("the spool is full")) == 1
     [(dropped,)] = in_store(tmp_path, "SELECT dropped FROM spool_total")
     assert dropped > 50
     with watching(database, tmp_path):
@@ -474,8 +481,9 @@ def test_a_server_that_no_longer_answers_is_given_up(
             "SELECT pid FROM pg_stat_activity WHERE application_name LIKE '% watcher' AND datname = current_database()"
             " AND state = 'idle' AND state_change < clock_timestamp() - interval '0.2 s'"
         )
-        wait_for(lambda: connection.execute(query).fetchone() is not None, 5)
-        [(backend,)] = connection.execute(query).fetchall()
+        idle: list[int] = []
+        wait_for(lambda: idle.extend(row[0] for row in connection.execute(query)) or idle, 5)  # type: ignore[func-returns-value]
+        [backend] = idle
         os.kill(backend, signal.SIGSTOP)
         try:
             write_number(numbers, 2)
@@ -505,7 +513,7 @@ def test_settings_are_read_again_at_sighup(connection: Connection, database: Dat
         wait_for(lambda: len(hosts.known(connection)) == 1, 5)
         process.signal(signal.SIGHUP)
         wait_for(lambda: hosts.get(connection, HOST).tags == ["read", "again"], 5)
-        assert process.said("settings read again; changed: LOG_LEVEL, HOST_TAGS")
+        wait_for(lambda: process.said("settings read again; changed: LOG_LEVEL, HOST_TAGS"), 5)
 
 
 def test_each_of_a_few_events_is_a_line_with_fields_and_thousands_are_a_count(
