@@ -66,5 +66,9 @@ class Aside:
 
     def let_go(self, watch: Watch) -> None:
         """Have no more of a watch that has ended. One that is looking is to be let go of when it comes back."""
-        if watch.far and not watch.busy:
+        if watch.busy:
+            return
+        if watch.far:
             self._far_crew.submit(watch.let_go)
+        else:
+            watch.let_go()

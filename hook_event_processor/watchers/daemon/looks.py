@@ -253,12 +253,10 @@ class Looks:
     def _rest(self) -> None:
         if self._rows is None:
             return
-        for watch in self._watches.values():
-            if watch.turn is not None:
-                self._schedule.remove(watch.turn)
-            self._settling.forget(watch)
-            self._aside.let_go(watch)
         self._look_last(self._watches.values())
+        for watch in self._watches.values():
+            self._take_out(watch)
+            self._aside.let_go(watch)
         self._ledger.write(float("inf"))
         self._watches, self._rows, self._errors = {}, None, {}
         self._changes.watch({})
@@ -286,9 +284,7 @@ class Looks:
         watch = self._watches.pop(watcher_id, None)
         if watch is None:
             return None
-        if watch.turn is not None:
-            self._schedule.remove(watch.turn)
-        self._settling.forget(watch)
+        self._take_out(watch)
         state = None
         if new is None or subject(new) != subject(row):
             self._ledger.forget(watcher_id)
@@ -296,6 +292,13 @@ class Looks:
             state = watch.live_state()
         self._aside.let_go(watch)
         return state
+
+    def _take_out(self, watch: Watch) -> None:
+        """Have no more looks of it. It and its turn know each other no more: nobody collects such circles here soon."""
+        if watch.turn is not None:
+            self._schedule.remove(watch.turn)
+            watch.turn = None
+        self._settling.forget(watch)
 
     def _begin(self, row: Mapping[str, Any], state: Any, is_late: bool, among: int) -> None:
         try:

@@ -1,0 +1,92 @@
+"""The thread that looks, with a store of its own: what becomes of watchers that end, or rest."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from waiting import wait_for
+
+from hook_event_processor.telemetry.watchdog import Watchdog
+from hook_event_processor.watchers import kinds
+from hook_event_processor.watchers.daemon.envelope import Envelopes
+from hook_event_processor.watchers.daemon.local_store import LocalStore
+from hook_event_processor.watchers.daemon.looks import Looks
+from hook_event_processor.watchers.daemon.spool import Limits
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[LocalStore]:
+    opened = LocalStore(tmp_path / "watchers/web-1.db", kinds.NAMES, Limits())
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def looks(store: LocalStore) -> Iterator[Looks]:
+    """At work, without a watcher."""
+    at_work = Looks(store, Envelopes("web-1", "1.0"), lambda: None, lambda: None)
+    thread = threading.Thread(target=at_work.run, args=(Watchdog().part("looks", 60.0),), daemon=True)
+    thread.start()
+    yield at_work
+    at_work.stop()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """Nobody collects circles, as in a daemon that has settled."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def row(watcher_id: str, kind: str, interval: float = 0.1, **options: object) -> dict[str, Any]:
+    """A watcher as store.watchers has it."""
+    return {
+        "id": watcher_id,
+        "type": kind,
+        "conditions": [],
+        "options": {name: str(value) for name, value in options.items()},
+        "interval": interval,
+        "name": "",
+        "stack": "",
+    }
+
+
+def held(path: Path) -> list[str]:
+    """Descriptors of this process that are of a file, or of a process."""
+    links = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
+    opened = [os.readlink(link) for link in links if os.path.lexists(link)]
+    return [each for each in opened if each == str(path) or "pidfd" in each]
+
+
+def end(looks: Looks) -> None:
+    looks.define([])
+
+
+@pytest.mark.usefixtures("uncollected")
+@pytest.mark.parametrize("leave", [end, Looks.rest])
+@pytest.mark.parametrize("interval", [0.1, 3600.0])
+def test_what_a_watcher_has_open_is_closed_when_it_ends_or_rests(
+    looks: Looks, store: LocalStore, tmp_path: Path, leave: Callable[[Looks], None], interval: float
+) -> None:
+    log = tmp_path / "app.log"
+    log.touch()
+    before = len(held(log))
+    looks.define(
+        [
+            row("watcher-1", "log", interval, path=log, pattern="x"),
+            row("watcher-2", "process", interval, pid=os.getpid()),
+        ]
+    )
+    wait_for(lambda: len(store.states()) == 2, 10)
+    assert len(held(log)) > before
+    leave(looks)
+    wait_for(lambda: len(held(log)) == before, 10, f"still open: {held(log)}")
