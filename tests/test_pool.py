@@ -30,6 +30,41 @@ def threads(ran_on: list[int], monkeypatch: pytest.MonkeyPatch) -> Pool[Callable
     return Pool("tests", 20, lambda: run)
 
 
+def test_what_a_thread_that_is_to_end_has_submitted_runs_on_another() -> None:
+    """There is but one, which has computed for too long, and its task goes on in another."""
+    demoted, ended = threading.Event(), threading.Event()
+    threads: Pool[Callable[[], object]] = Pool("tests", 1, lambda: lambda task: task())
+
+    def compute() -> None:
+        while not demoted.is_set():
+            pass
+        threads.submit(ended.set)
+
+    threads.submit(compute)
+
+    def is_demoted() -> bool:
+        threads.demote(0.05)
+        return all(worker.leaving for worker in threads._workers)
+
+    wait_for(is_demoted, 10)
+    demoted.set()
+    wait_for(ended.is_set, 10)
+
+
+def test_a_task_for_which_the_system_had_no_thread_runs_as_soon_as_it_has_one(
+    threads: Pool[Callable[[], object]], ran_on: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as without_threads:
+        without_threads.setattr(threading.Thread, "start", refuse)
+        threads.submit(lambda: None)
+    assert ran_on == []
+    threads.demote(1.0)
+    wait_for(lambda: len(ran_on) == 1, 10)
+
+
 def test_threads_that_a_burst_has_left_over_end_though_work_goes_on(
     threads: Pool[Callable[[], object]], ran_on: list[int]
 ) -> None:

@@ -54,8 +54,8 @@ class Pool(Generic[Task]):
             self._tasks.append(task)
             if self._idle:
                 self._idle.pop().wake.notify()
-            elif len(self._workers) < self._size:
-                self._add_worker()
+            else:
+                self._see_to_tasks()
 
     def abandon(self, task: Task) -> None:
         """Give up the thread that runs this task: another takes its place, and it ends when it comes back.
@@ -80,6 +80,10 @@ class Pool(Generic[Task]):
         self._workers.discard(worker)
         self._abandoned.add(worker)
         _give_way(worker)
+        self._see_to_tasks()
+
+    def _see_to_tasks(self) -> None:
+        """Have another thread for what waits, if there may be one."""
         if self._tasks and len(self._workers) < self._size:
             self._add_worker()
 
@@ -87,8 +91,10 @@ class Pool(Generic[Task]):
         """Let every thread whose task has computed for so long give way to all others.
 
         There is no way back for a thread of an ordinary user: it ends with the task.
+        Called now and then, it also sees to tasks for which the system gave no thread.
         """
         with self._lock:
+            self._see_to_tasks()
             for worker in self._workers:
                 if worker.task is not None and not worker.leaving and _cpu_seconds(worker) > cpu_seconds:
                     worker.leaving = True
@@ -134,6 +140,7 @@ class Pool(Generic[Task]):
                 # Under the same lock: a submit must not count on a thread that is leaving.
                 self._workers.discard(worker)
                 self._abandoned.discard(worker)
+                self._see_to_tasks()
                 return False
             worker.task = self._tasks.popleft()
             worker.since = monotonic()
