@@ -217,6 +217,23 @@ def test_a_large_backlog_is_let_go_in_steps_in_its_order(connection: Connection)
     assert pauses.stored(connection) == []
 
 
+def test_a_pause_is_known_until_the_last_of_its_events_has_been_let_go(
+    connection: Connection, database: Database
+) -> None:
+    """Two let the same ones go, and the one that had them fails."""
+    connection.execute("INSERT INTO hook_events (source, action, available_at) VALUES ('a', 'b', 'infinity')")
+    _pause(connection, "source", "a")
+    connection.execute("INSERT INTO hook_paused_events SELECT p.id, e.id, e.seq FROM hook_pauses p, hook_events e")
+    assert pauses.resume(connection, "source", "a")
+    with database.session("other") as other, other.transaction(force_rollback=True):
+        assert pauses.let_go(other) == 1
+        assert pauses.let_go(connection) == 0
+    assert pauses.let_go(connection) == 1
+    assert count(connection, "available_at <= now()") == 1
+    assert pauses.let_go(connection) == 0
+    assert pauses.stored(connection) == []
+
+
 def test_an_event_that_its_writer_holds_for_ever_harms_no_look(connection: Connection, hep: Hep) -> None:
     """infinity is a time like any other in SQL, and none in Python, nor in what PostgreSQL 16 subtracts."""
     event = insert_event(connection, "paused")

@@ -208,17 +208,24 @@ WITH gone AS (
 SELECT count(*) FROM gone
 """
 
+# What others are letting go is still there: it comes back if they fail.
+_FORGET = """
+DELETE FROM hook_pauses WHERE id = %s AND resumed_at IS NOT NULL
+AND NOT EXISTS (SELECT FROM hook_paused_events WHERE pause_id = hook_pauses.id)
+"""
+
 
 def let_go(connection: Connection) -> int:
     """Let the next few thousand events go whose pause has ended; returns how many, 0 when none is left.
 
     The connection is in autocommit: each step is a transaction. Whoever is
-    interrupted leaves the rest to the next caller, any processor for one.
+    interrupted leaves the rest to the next caller, any processor for one;
+    so does who finds that others are letting the last of them go.
     """
     ended = connection.execute("SELECT id FROM hook_pauses WHERE resumed_at IS NOT NULL ORDER BY id").fetchall()
     for (pause_id,) in ended:
         row = connection.execute(_LET_GO, {"pause": pause_id, "limit": _STEP_EVENTS}).fetchone()
         if row and row[0]:
             return int(row[0])
-        connection.execute("DELETE FROM hook_pauses WHERE id = %s AND resumed_at IS NOT NULL", (pause_id,))
+        connection.execute(_FORGET, (pause_id,))
     return 0
