@@ -14,13 +14,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from psycopg import Connection
 from waiting import wait_for
 
 from hook_event_processor.event_handlers import EventHandlerRegistry, HandlerResult
 from hook_event_processor.lua.loader import program
 from hook_event_processor.processor.quarantine import wire
+from hook_event_processor.processor.quarantine.adoption import Adoption
 from hook_event_processor.processor.quarantine.cell import Cell, prepare
 from hook_event_processor.processor.quarantine.confined import ConfinedRunner
 from hook_event_processor.processor.quarantine.in_flight import Flight, InFlight, Legacy, legacies
@@ -31,6 +34,7 @@ from hook_event_processor.run import ChunkResult, Dispatched
 from hook_event_processor.settings import Settings
 from hook_event_processor.store.claim import Row
 from hook_event_processor.store.database import Database
+from hook_event_processor.store.suspects import Suspicion
 
 DATABASE = Database("host=/nowhere dbname=events")
 EVENTS = [bytes([number]) * 16 for number in range(1, 6)]
@@ -317,6 +321,28 @@ def test_who_lives_or_ended_well_or_ran_nothing_leaves_nothing(tmp_path: Path) -
     assert os.waitpid(pid, 0)[1] == 0
     alive.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_somebody_has_locked_is_tried_again_alone_and_stays_ours(
+    connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead(tmp_path, lambda in_flight: in_flight.chunks.take().began(5, 2, [(event,) for event in EVENTS[:3]]))
+    tried: list[list[bytes]] = []
+
+    def adopt(_: Adoption, __: Connection, ___: Legacy, suspicions: list[Suspicion]) -> list[Suspicion]:
+        tried.append([one.event_id for one in suspicions])
+        return suspicions[:1]  # the one that is locked
+
+    monkeypatch.setattr(Adoption, "_adopt", adopt)
+    quarantine, keeper = Mock(hooks=()), Mock()
+    adoption = Adoption(tmp_path, DATABASE, quarantine, keeper, 1000, lambda: None)
+    for _ in range(3):
+        adoption.look(connection)
+    assert tried == [EVENTS[:3], EVENTS[:1], EVENTS[:1]]
+    pid = os.fork()
+    if pid == 0:  # no other process of this host takes it for its own
+        os._exit(len(found(tmp_path)))
+    assert os.waitpid(pid, 0)[1] == 0
 
 
 def test_a_file_that_is_none_is_removed_and_one_of_another_boot_too(tmp_path: Path) -> None:

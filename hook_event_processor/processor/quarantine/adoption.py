@@ -49,7 +49,8 @@ class Adoption:
     def look(self, connection: Connection) -> None:
         """Take over what is there, learn which hooks run apart, and forget old suspicions; `connection` autocommits."""
         if self._directory is not None:
-            for legacy in legacies(self._directory, self._database):
+            ours = {legacy.path for legacy, _ in self._pending}
+            for legacy in legacies(self._directory, self._database, ours):
                 self._pending.append((legacy, _suspicions(connection, legacy)))
         for number, (legacy, suspicions) in enumerate(self._pending):
             left = self._adopt(connection, legacy, suspicions)
@@ -99,7 +100,7 @@ class Adoption:
         sorter = self._sorter()
         if not rows or sorter is None:
             return Picked(claim)
-        past = suspects.past(Pipeline(connection, prepare=False), arrays.uuids([row.id for row in rows]))
+        past = suspects.past(Pipeline(connection), arrays.uuids([row.id for row in rows]))
         picked = self._quarantine.pick(claim, past, sorter)
         picked.deferred = []
         return picked

@@ -9,7 +9,7 @@ import struct
 import uuid
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, lockf
@@ -139,7 +139,7 @@ class InFlight:
             self._file = -1
 
 
-# A process may lock its own file again: it must not take itself for dead.
+# A process may lock again what it has locked: it must not take itself for dead.
 _own: set[tuple[int, str]] = set()
 
 
@@ -158,10 +158,13 @@ class Legacy:
         os.close(self.file)
 
 
-def legacies(directory: Path, database: Database) -> Iterator[Legacy]:
-    """The files of processors of this database that are no more; those of a life before the last boot are removed."""
+def legacies(directory: Path, database: Database, besides: Container[Path] = ()) -> Iterator[Legacy]:
+    """The files of processors of this database that are no more; those of a life before the last boot are removed.
+
+    `besides` are those that the caller has already: opened again and closed, they would be locked no longer.
+    """
     for path in sorted(directory.glob(f"{database.key}-*")):
-        if (os.getpid(), str(path)) in _own:
+        if path in besides or (os.getpid(), str(path)) in _own:
             continue
         try:
             file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
