@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import psycopg
 import pytest
 from psycopg import Connection
 from running import add_hook, count, insert, start, state
@@ -12,6 +13,7 @@ from waiting import wait_for
 
 from hook_event_processor.service import drain
 from hook_event_processor.store.database import Database
+from hook_event_processor.store.embedded import EmbeddedServer
 
 
 def test_a_run_that_does_not_end_in_time_is_handed_back_at_once(
@@ -31,3 +33,24 @@ def test_a_run_that_does_not_end_in_time_is_handed_back_at_once(
         assert count(connection, "id = %s AND lease_token IS NULL AND available_at <= now()", event) == 1
     finally:
         process.kill()
+
+
+def test_a_database_that_takes_sessions_and_ends_no_transaction_does_not_hold_up_the_end(
+    connection: Connection, server: EmbeddedServer, database: Database, tmp_path: Path
+) -> None:
+    """As a primary does whose synchronous standby is gone: its row is what a processor writes last."""
+    process = start(database, tmp_path)
+    waiting = "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'SyncRep'"
+    with psycopg.connect(server.administration, autocommit=True) as superuser:
+        try:
+            wait_for(lambda: "ready" in process.log, 10)
+            superuser.execute("ALTER SYSTEM SET synchronous_standby_names = 'none_is_there'")
+            superuser.execute("SELECT pg_reload_conf()")
+            wait_for(lambda: connection.execute(waiting).fetchone() == (True,), 20)
+            process.signal(signal.SIGTERM)
+            assert process.wait(15) == 0
+            assert process.said("without a word to the database")
+        finally:
+            superuser.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            superuser.execute("SELECT pg_reload_conf()")
+            process.kill()

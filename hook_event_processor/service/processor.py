@@ -88,7 +88,7 @@ class HookEventProcessor:
                     self._start_threads()
                     on_ready()
                     self._loop()
-                    drain(self._machinery, self._threads)
+                    drain(self._machinery, self._threads, self._cutoff)
             finally:
                 self._machinery.condition.file.end()
         return self._status
