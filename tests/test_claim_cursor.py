@@ -71,7 +71,7 @@ def test_lanes_share_a_backlog_and_a_pass_finds_what_was_let_go_and_what_came_la
         late.autocommit = False
         unborn = [row[0] for row in late.execute(INSERT, (1,))]
         seqs = [row[0] for row in connection.execute(INSERT, (60,))]
-        one, other = (Claims(Pipeline(session, prepare=True), 1_000) for session in (first, second))
+        one, other = (Claims(Pipeline(session, may_prepare=lambda: True), 1_000) for session in (first, second))
         assert _fresh(one, 100.0) == seqs[:10]
         assert _fresh(other, 100.0, one.reached) == seqs[10:20], "the first claim of all is a pass"
         assert _fresh(one, 100.1, other.reached) == seqs[20:30]
@@ -92,7 +92,7 @@ def test_what_is_not_hurried_is_claimed_where_there_is_room(database: Database) 
             "INSERT INTO hook_events (source, action, priority) SELECT 'task', 'done', 8 FROM generate_series(1, 7)"
         )
         connection.execute(prioritized)
-        claims = Claims(Pipeline(lane, prepare=True), 1_000)
+        claims = Claims(Pipeline(lane, may_prepare=lambda: True), 1_000)
         nothing = claims.take(10, 0, 100.0)
         assert (nothing.rows, nothing.again) == ([], True)
         connection.execute(INSERT, (14,))

@@ -16,7 +16,7 @@ from hook_event_processor.store.pipeline import Parameters, Pipeline
 @pytest.fixture(params=[True, False], ids=["prepared", "not prepared"])
 def pipeline(database: Database, request: pytest.FixtureRequest) -> Iterator[Pipeline]:
     with database.connect("tests") as connection:
-        yield Pipeline(connection, prepare=request.param)
+        yield Pipeline(connection, may_prepare=lambda: request.param)
 
 
 def _send(pipeline: Pipeline, *statements: tuple[str, Parameters]) -> None:
@@ -98,3 +98,14 @@ def test_the_end_of_the_session_is_told_by_its_reason(database: Database, pipeli
     assert pipeline.connection.closed
     with pytest.raises(psycopg.OperationalError):
         pipeline.run("SELECT 1")
+
+
+def test_a_session_that_may_not_prepare_at_first_prepares_from_then_on(database: Database) -> None:
+    """As lanes do whose session came back before that of who listens."""
+    may = False
+    with database.connect("tests") as connection:
+        pipeline = Pipeline(connection, may_prepare=lambda: may)
+        prepared = "SELECT count(*) FROM pg_prepared_statements"
+        assert pipeline.run(prepared) == [(0,)]
+        may = True
+        assert pipeline.run(prepared) == pipeline.run(prepared) == [(1,)]

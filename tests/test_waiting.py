@@ -40,7 +40,7 @@ def test_acknowledging_writes_no_index_entry(database: Database) -> None:
             "INSERT INTO hook_events (source, action) SELECT 'task', 'done' FROM generate_series(1, 500)"
         )
         with connection.transaction():
-            claim = Claims(Pipeline(connection, prepare=True), 1_000).take(500, 0, 1.0)
+            claim = Claims(Pipeline(connection, may_prepare=lambda: True), 1_000).take(500, 0, 1.0)
             ack.processed(connection, [row.ctid for row in claim.rows])
         connection.execute("SELECT pg_stat_force_next_flush()")
         updated = connection.execute(

@@ -102,12 +102,14 @@ class Lane:
     @property
     def floor(self) -> int:
         """The seq up to which no fresh row waits, as far as this lane knows."""
-        return self._session.claims.floor if self._session is not None else 0
+        session = self._session  # the lane may give it up meanwhile
+        return session.claims.floor if session is not None else 0
 
     @property
     def reached(self) -> int:
         """The highest seq that this lane has read."""
-        return self._session.claims.reached if self._session is not None else 0
+        session = self._session
+        return session.claims.reached if session is not None else 0
 
     def cut(self) -> None:
         """From another thread: end a wait for a server that no longer answers."""
@@ -161,7 +163,7 @@ class Lane:
             arrays.register(self._connection)
             self._outages = parts.outage.end(tried_at)
             self._progress.mark()
-            pipeline = Pipeline(self._connection, prepare=parts.lookout.may_prepare)
+            pipeline = Pipeline(self._connection, may_prepare=lambda: parts.lookout.may_prepare)
             self._session = _Session(
                 pipeline,
                 Claims(pipeline, parts.settings.max_payload_size),

@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from uuid import UUID
 
-from psycopg import Connection
-
 from hook_event_processor.event import GOOD, Outcome
 from hook_event_processor.processor.attempt import Attempts
 from hook_event_processor.processor.batch import Batch, ToLease
@@ -65,7 +63,7 @@ class Leases:
         self._finished: list[Finished] = []
         self._recorder = recorder or LeaseRecorder(node, attempts)
         self._stopping = self._over = False
-        self._own = OwnConnection(database, outage, "leases", begin=self._begin)
+        self._own = OwnConnection(database, outage, "leases", begin=arrays.register)
         self._heartbeat_at = self._long_runs_at = 0.0
 
     def reserve(self) -> int:
@@ -138,10 +136,6 @@ class Leases:
         except Exception as fault:
             self._lost(fault)
 
-    def _begin(self, connection: Connection) -> None:
-        connection.prepare_threshold = PREPARE_AFTER if self._may_prepare() else None
-        arrays.register(connection)
-
     def _take_finished(self) -> list[Finished]:
         with self._changed:
             if not self._finished and not self._over:
@@ -179,6 +173,7 @@ class Leases:
             leases = [(event.row.id, event.token) for event in self._in_flight.values()]
         if leases:
             connection = self._own.connected()
+            connection.prepare_threshold = PREPARE_AFTER if self._may_prepare() else None
             ack.extended(connection, leases)
             connection.commit()
         self._heartbeat_at = monotonic() + ack.HEARTBEAT_SECONDS

@@ -176,9 +176,12 @@ class Lookout:
         self._forget()
         connection.add_notify_handler(self._notified)
         self._table = watch.qualified_table(connection)
-        self.hearing.begin(connection, self._table, self._sleep)
-        connection.prepare_threshold = PREPARE_AFTER if self.listening else None
+        self._listen(connection)
         self._look(connection)
+
+    def _listen(self, connection: Connection) -> None:
+        self.hearing.begin(connection, self._table, self._sleep)
+        connection.prepare_threshold = PREPARE_AFTER if self.may_prepare else None
 
     def _notified(self, notification: Notify) -> None:
         message = notification.payload
@@ -200,7 +203,7 @@ class Lookout:
         if now >= self._peers_at:
             self._see_peers(watch.lanes(connection, _FROZEN_SECONDS))
         if self.hearing.is_worth_another_try(now):
-            self.hearing.begin(connection, self._table, self._sleep)
+            self._listen(connection)
         if self._paused():
             self._keys.let_go(connection)
             self._sleep(connection, self._until_next(now))

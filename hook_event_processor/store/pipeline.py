@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import select
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -53,18 +53,17 @@ class Pipeline:
 
     Leaving it, as a context, waits for all answers, and raises the error of
     the statement that failed; those after it did not run. Statements are
-    prepared as they are first sent, unless a transaction pooler lends out the
-    session. psycopg must then prepare none of its own there: with its next
-    rollback it would have the server forget all of them.
+    prepared as they are first sent, while one that is kept `may_prepare`: not
+    where a transaction pooler lends out the session. psycopg must prepare none
+    of its own there (as Database.connect has it): with its next rollback it
+    would have the server forget all of them.
     """
 
-    def __init__(self, connection: Connection, *, prepare: bool) -> None:
+    def __init__(self, connection: Connection, *, may_prepare: Callable[[], bool] | None = None) -> None:
         self.connection = connection
-        if prepare:
-            connection.prepare_threshold = None
         self._libpq = connection.pgconn
         self._adapters = Transformer(connection)
-        self._prepare = prepare
+        self._may_prepare = may_prepare
         self._prepared: dict[_Key, bytes] = {}
         self._named = 0
         self._sent: list[_Sent] = []
@@ -99,7 +98,7 @@ class Pipeline:
         dumped = adapters.dump_sequence(values, [PyFormat.AUTO] * len(values))
         key = (text, adapters.types)
         name = self._prepared.get(key, b"")
-        if not self._prepare:
+        if self._may_prepare is None or not self._may_prepare():
             libpq.send_query_params(text, dumped, adapters.types, adapters.formats, Format.BINARY)
         else:
             if not name:

@@ -113,7 +113,7 @@ def adopt(connection: Connection, node: str, suspicions: Sequence[Suspicion], ma
     held = {row.id for row in rows}
     unfinished = connection.cursor(binary=True).execute(_UNFINISHED, values).fetchall()
     locked = frozenset(row[0] for row in unfinished) - held
-    done = past(Pipeline(connection, prepare=False), arrays.uuids(list(held))).succeeded
+    done = past(Pipeline(connection), arrays.uuids(list(held))).succeeded
     dead = [one for one in suspicions if one.event_id in held and (one.event_id, one.hook_id) not in done]
     _count(connection, dead)
     suspect(connection, {one.event_id: one for one in dead}.values(), node)
