@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import shlex
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from ports import free_ports
 from waiting import wait_for
 
 from hook_event_processor.store.embedded.program import copied
@@ -50,7 +50,7 @@ class Box:
         self._environment = {**os.environ, "SYSTEMD_BOX": str(state)}
         self._disk = disk
         self._binaries = postgresql / "bin"
-        self.port = _free_port()
+        [self.port] = free_ports(1)
 
     def _call(self, *arguments: str, check: bool = True, text: str | None = None) -> subprocess.CompletedProcess[str]:
         command = [str(REPOSITORY / "tests/systemd-box"), *arguments]
@@ -258,9 +258,3 @@ def booted(kept: Path) -> Iterator[Box]:
         box.install_product(kept)
         box.hep("db", "migrate")
         yield box
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

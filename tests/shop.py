@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from box import INSTALLED, Box
+from ports import free_ports
 from waiting import wait_for
 
 from hook_event_processor.watchers.host import proc
@@ -173,10 +174,7 @@ def shop() -> Iterator[Shop]:
     """A server, a cable with two ends where the host may have one, and ports that are free."""
     with ExitStack() as stack:
         served = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        ports = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
-        tcp, udp, slow = (port.getsockname()[1] for port in ports)
-        for port in ports:
-            port.close()
+        tcp, udp, slow = free_ports(3)
         memory = proc.MEMORY.at(time.monotonic())
         yield Shop(
             tcp, udp, slow, served.getsockname()[1], stack.enter_context(cable()),

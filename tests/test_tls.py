@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import certificates
 import psycopg
 import pytest
 from commands import Hep
+from ports import free_ports
 from psycopg.conninfo import make_conninfo
 from waiting import wait_for
 
@@ -56,8 +55,7 @@ def server_parameters(reachable_path: Path, authority: Path) -> Iterator[dict[st
         [*initdb, f"--pwfile={folder / 'password'}"], check=True, capture_output=True, cwd="/", timeout=60, **user
     )
     (folder / "data/pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
-    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
-        port = probe.getsockname()[1]
+    [port] = free_ports(1)
     settings = {
         "ssl": "on",
         "ssl_cert_file": str(folder / "ca.pem"),

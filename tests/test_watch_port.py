@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
+from ports import free_ports
 from watched import Watched, define, refusal
 
 from hook_event_processor.watchers import kinds
@@ -56,12 +57,6 @@ def full_server() -> Iterator[int]:
         finally:
             for client in waiting:
                 client.close()
-
-
-def free_port(kind: int = socket.SOCK_STREAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as held:
-        held.bind(("127.0.0.1", 0))
-        return int(held.getsockname()[1])
 
 
 def test_a_port_that_closes_and_opens_is_told_of_once_each() -> None:
@@ -125,7 +120,7 @@ def test_a_host_that_nobody_knows_cannot_be_looked_at() -> None:
 
 
 def test_a_socket_that_is_connected_to_itself_is_no_open_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    port = free_port()
+    [port] = free_ports(1)
     create = socket.socket
 
     def bound(*arguments: int) -> socket.socket:
@@ -238,7 +233,7 @@ def test_a_udp_client_is_no_open_port() -> None:
 
 
 def test_a_udp_port_elsewhere_is_closed_when_it_refuses_and_open_when_it_answers() -> None:
-    port = free_port(socket.SOCK_DGRAM)
+    [port] = free_ports(1)
     watched = Watched("port", port=port, protocol="udp", host="127.0.0.1", send=r"hello\x00", timeout="3s")
     assert watched.events() == []
     with udp_server(port, answers=True):
