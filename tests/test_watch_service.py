@@ -305,6 +305,7 @@ def started_again(name, before):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     time.sleep(0.2)  # it has become the program
+    as_root("journalctl --sync")
 
 ends = {
     "killed": lambda pid: as_root(f"kill -SEGV {pid}"),
