@@ -9,15 +9,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from waiting import wait_for
 
 from hook_event_processor.telemetry.watchdog import Watchdog
 from hook_event_processor.watchers import kinds
+from hook_event_processor.watchers.check import Moment, Noticed
+from hook_event_processor.watchers.daemon import looks as looks_module
 from hook_event_processor.watchers.daemon.envelope import Envelopes
 from hook_event_processor.watchers.daemon.local_store import LocalStore
 from hook_event_processor.watchers.daemon.looks import Looks
 from hook_event_processor.watchers.daemon.spool import Limits
+from hook_event_processor.watchers.host import programs
+from hook_event_processor.watchers.kinds import custom
 
 
 @pytest.fixture
@@ -71,6 +76,17 @@ def end(looks: Looks) -> None:
     looks.define([])
 
 
+def end_and_stop(looks: Looks) -> None:
+    looks.define([])
+    looks.stop()
+
+
+def told(store: LocalStore) -> list[Any]:
+    """What lines of custom watchers' programs became events, in their order."""
+    bodies = [orjson.loads(body) for _, _, body in store.first(100)]
+    return [body["payload"]["value"] for body in bodies if body["source"] == "custom"]
+
+
 @pytest.mark.usefixtures("uncollected")
 @pytest.mark.parametrize("leave", [end, Looks.rest])
 @pytest.mark.parametrize("interval", [0.1, 3600.0])
@@ -90,3 +106,33 @@ def test_what_a_watcher_has_open_is_closed_when_it_ends_or_rests(
     assert len(held(log)) > before
     leave(looks)
     wait_for(lambda: len(held(log)) == before, 10, f"still open: {held(log)}")
+
+
+@pytest.mark.parametrize("leave", [end, Looks.rest, end_and_stop])
+def test_a_program_whose_watcher_ends_or_rests_during_a_look_ends_too_and_what_it_has_printed_is_told(
+    looks: Looks, store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leave: Callable[[Looks], None]
+) -> None:
+    look, taken, goes_on = custom._Kept.look, threading.Event(), threading.Event()
+
+    def look_slowly(check: custom._Kept, moment: Moment) -> list[Noticed]:
+        noticed = look(check, moment)
+        if noticed:
+            taken.set()
+            goes_on.wait(10)
+        return noticed
+
+    monkeypatch.setattr(custom._Kept, "look", look_slowly)
+    monkeypatch.setattr(looks_module, "_LAST_SECONDS", 10.0)
+    programs.grant(True)
+    program = tmp_path / "program"
+    program.write_text("trap 'echo 2; exit' TERM; echo $$; while :; do sleep 0.05; done")
+    looks.define([row("watcher-1", "custom", command=f"sh {program}")])
+    assert taken.wait(10)
+    leave(looks)
+    wait_for(lambda: looks.count == 0, 10)
+    assert told(store) == []
+    goes_on.set()
+    wait_for(lambda: len(told(store)) == 2, 10)
+    pid, last = told(store)
+    assert last == 2
+    assert not Path(f"/proc/{pid}").exists()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from operator import call
 from time import monotonic
 from typing import NamedTuple
@@ -38,6 +38,11 @@ class Aside:
     def stuck(self) -> int:
         """How many do not come back from looking."""
         return len(self._stuck)
+
+    @property
+    def busy(self) -> Collection[Watch]:
+        """Those that have not come back yet."""
+        return self._under_way.keys()
 
     def begin(self, watch: Watch, look: _Task) -> None:
         """Have a thread look; whoever does so is busy until end()."""

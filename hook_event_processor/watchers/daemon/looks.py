@@ -177,7 +177,16 @@ class Looks:
             if watch.turn is not None:
                 self._schedule.again(watch.turn, monotonic())
         else:
-            self._aside.let_go(watch)
+            self._came_late(watch, outcome)
+
+    def _came_late(self, watch: Watch, outcome: Outcome) -> None:
+        """It has ended meanwhile. Who comes after it sees the same again, but not what a program has printed."""
+        if isinstance(watch.check, Leaving):
+            watch.check.leave()
+            last = watch.look(Moment(datetime.now(UTC), monotonic()), self._envelopes)
+            # Without a state, which may be another's by now.
+            self._ledger.add(watch.definition, Outcome(None, [*outcome.events, *last.events]))
+        self._aside.let_go(watch)
 
     def _ended(self, watch: Watch, outcome: Outcome) -> None:
         self._ledger.add(watch.definition, outcome)
@@ -263,7 +272,7 @@ class Looks:
 
     def _await_last(self, until: float) -> None:
         """Wait for looks that may have taken what no later one finds."""
-        while any(watch.busy and isinstance(watch.check, Leaving) for watch in self._watches.values()):
+        while any(isinstance(watch.check, Leaving) for watch in self._aside.busy):
             if monotonic() >= until:
                 return
             self._receive(0.05)
