@@ -347,15 +347,15 @@ def test_huge_output_is_cut_and_the_program_runs_to_its_end() -> None:
 
 
 def test_attack_endless_output_neither_fills_memory_nor_outlives_its_time() -> None:
-    found = output(_run(f"local r = exec.run({{'sh', '-c', 'yes & yes >&2'}}, {{timeout = 0.3}}) {_SIZES}"))
+    found = output(_run(f"local r = exec.run({{'sh', '-c', 'yes & yes >&2'}}, {{timeout = 1.5}}) {_SIZES}"))
     size = child.MAX_OUTPUT
     assert found == f"143 true {size} [output cut] {size + len(child.CUT)}"
 
 
 def test_a_program_that_takes_too_long_is_asked_to_end() -> None:
-    found = _result("{'sh', '-c', 'trap \"echo bye; exit 0\" TERM; while :; do sleep 0.02; done'}, {timeout = 0.3}")
+    found = _result("{'sh', '-c', 'trap \"echo bye; exit 0\" TERM; while :; do sleep 0.02; done'}, {timeout = 2}")
     assert (found["timed_out"], found["stdout"], found["exit_code"], found["success"]) == (True, "bye\n", 0, False)
-    assert 300 <= found["duration_ms"] < 300 + 1000 * child.GRACE_SECONDS
+    assert 2000 <= found["duration_ms"] < 2000 + 1000 * child.GRACE_SECONDS
 
 
 def test_attack_a_child_that_forks_and_ignores_sigterm_is_killed_with_all_it_started(
@@ -363,7 +363,7 @@ def test_attack_a_child_that_forks_and_ignores_sigterm_is_killed_with_all_it_sta
 ) -> None:
     monkeypatch.setattr(child, "GRACE_SECONDS", 0.1)
     script = _RUNAWAY.format(tmp_path / "runaway")
-    found = _result(f"{{'sh', '-c', [==[{script}]==]}}, {{timeout = 1}}")
+    found = _result(f"{{'sh', '-c', [==[{script}]==]}}, {{timeout = 3}}")
     assert (found["timed_out"], found["exit_code"]) == (True, 128 + signal.SIGKILL)
     assert _dies(processes("runaway"))
 
@@ -374,7 +374,7 @@ def test_attack_an_orphan_in_a_session_of_its_own_is_killed_too(
     """Twice forked and out of the session: its parent is init, only its environment tells where it is from."""
     monkeypatch.setattr(child, "GRACE_SECONDS", 0.1)
     script = f"(setsid sh -c 'trap \"\" TERM; echo $$ > {tmp_path}/orphan; sleep 60' & ); sleep 60"
-    assert _result(f"{{'sh', '-c', [==[{script}]==]}}, {{timeout = 1}}")["timed_out"] is True
+    assert _result(f"{{'sh', '-c', [==[{script}]==]}}, {{timeout = 3}}")["timed_out"] is True
     assert _dies(processes("orphan"))
 
 
@@ -383,9 +383,9 @@ def test_the_runs_deadline_ends_the_program_whatever_its_own_timeout_is(
 ) -> None:
     script = _RUNAWAY.format(tmp_path / "runaway")
     started = time.monotonic()
-    result = _run(f"pcall(exec.run, {{'sh', '-c', [==[{script}]==]}}, {{timeout = 600}})\nreturn true", timeout=1)
+    result = _run(f"pcall(exec.run, {{'sh', '-c', [==[{script}]==]}}, {{timeout = 600}})\nreturn true", timeout=3)
     assert outcomes(result) == [Outcome.TIMEOUT]
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 7
     assert _dies(processes("runaway"))
 
 
