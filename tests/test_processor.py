@@ -362,7 +362,7 @@ def test_a_hook_with_a_stack_runs_for_that_stack_only(
 
 def test_a_lost_lease_changes_no_row(connection: Connection, database: Database, tmp_path: Path) -> None:
     """Somebody else has taken the event meanwhile: what the run returns is dropped, its dispatches with it."""
-    text = 'return {execute = function(e) require("time").sleep(0.7) e.dispatch("child.born", {}) end}'
+    text = 'return {execute = function(e) require("time").sleep(3) e.dispatch("child.born", {}) end}'
     add_hook(connection, "sleeps", "sleep.*", text)
     with running(database, tmp_path) as process:
         [event] = insert(connection, "sleep.now")
@@ -374,7 +374,7 @@ def test_a_lost_lease_changes_no_row(connection: Connection, database: Database,
             (token,),
         )
         before = connection.execute("SELECT * FROM hook_events").fetchall()
-        wait_for(lambda: bool(process.said("lease of event")), 5)
+        wait_for(lambda: bool(process.said("lease of event")), 20)
         assert connection.execute("SELECT * FROM hook_events").fetchall() == before
         assert executions(connection, event) == []
 
@@ -411,16 +411,16 @@ def test_a_failed_attempt_is_retried_with_backoff_and_then_given_up(
 
 def test_a_drain_records_what_runs(connection: Connection, database: Database, tmp_path: Path) -> None:
     """SIGTERM: nothing new is taken, what runs ends and is recorded, the exit status is 0."""
-    add_hook(connection, "slow", "slow.*", SECOND)
+    add_hook(connection, "slow", "slow.*", SLEEPS)
     process = _ready(start(database, tmp_path))
     try:
-        events = insert(connection, "slow.one", count=5)
+        events = insert(connection, "slow.one", '{"seconds": 3}', count=5)
         wait_for(lambda: count(connection, "lease_token IS NOT NULL") == 5, 5)
         process.signal(signal.SIGTERM)
-        wait_for(lambda: bool(process.said("draining")), 0.5)
-        time.sleep(0.1)
-        late = insert(connection, "slow.one", count=5)
-        assert process.wait(5) == 0
+        wait_for(lambda: bool(process.said("draining")), 10)
+        time.sleep(1)  # it is said before the lanes are told
+        late = insert(connection, "slow.one", '{"seconds": 3}', count=5)
+        assert process.wait(20) == 0
     finally:
         process.kill()
     assert count(connection, "processed AND id = ANY(%s)", events) == 5
@@ -441,7 +441,7 @@ def test_a_second_signal_leaves_at_once(connection: Connection, database: Databa
         process.signal(signal.SIGTERM)
         wait_for(lambda: bool(process.said("draining")), 5)
         process.signal(signal.SIGTERM)
-        assert process.wait(1) == 128 + signal.SIGTERM
+        assert process.wait(10) == 128 + signal.SIGTERM
     finally:
         process.kill()
 

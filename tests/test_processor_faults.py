@@ -53,15 +53,17 @@ def test_a_row_that_somebody_else_holds_does_not_keep_the_others_from_being_reco
     """A psql session that locks one leased event delays the recording of that event only."""
     add_hook(connection, "sleeps", "sleep.*", SLEEPS)
     with running(database, tmp_path), database.session("psql") as other:
-        [held] = insert(connection, "sleep.a", '{"seconds": 0.3}')
+        [held] = insert(connection, "sleep.a", '{"seconds": 2}')
         wait_for(lambda: state(connection, held) == "processing", 5)
+        other.execute("SET idle_in_transaction_session_timeout = 0")
         other.execute("BEGIN")
         other.execute("SELECT FROM hook_events WHERE id = %s FOR UPDATE", (held,))
-        time.sleep(0.5)
+        time.sleep(2.5)
         quick = insert(connection, "sleep.b", '{"seconds": 0.01}', count=5)
-        wait_for(lambda: count(connection, "processed AND id = ANY(%s)", quick) == 5, 3)
+        # Sooner than whoever waits for the lock gives up.
+        wait_for(lambda: count(connection, "processed AND id = ANY(%s)", quick) == 5, 4)
         other.execute("COMMIT")
-        wait_for(lambda: state(connection, held) == "completed", 3)
+        wait_for(lambda: state(connection, held) == "completed", 10)
         assert [row[1] for row in executions(connection, held)] == [True]
 
 
@@ -118,7 +120,7 @@ def test_a_wide_event_is_not_starved_by_narrow_ones(connection: Connection, data
         add_hook(connection, name, "wide.*", SLEEPS)
     add_hook(connection, "narrow", "narrow.*", SLEEPS)
     with running(database, tmp_path, workers=4):
-        narrow = insert(connection, "narrow.one", '{"seconds": 0.3}')
+        narrow = insert(connection, "narrow.one", '{"seconds": 2}')
         wait_for(lambda: state(connection, narrow[0]) == "processing", 5)
         [wide] = insert(connection, "wide.one", '{"seconds": 0.01}')
         stop = threading.Event()
@@ -131,7 +133,7 @@ def test_a_wide_event_is_not_starved_by_narrow_ones(connection: Connection, data
         feeding = threading.Thread(target=feed)
         feeding.start()
         try:
-            wait_for(lambda: state(connection, wide) == "completed", 6)
+            wait_for(lambda: state(connection, wide) == "completed", 8)
         finally:
             stop.set()
             feeding.join()
@@ -237,11 +239,13 @@ def test_a_run_that_ends_while_nothing_can_be_written_is_recorded_as_it_ended(
     ends = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
     add_hook(connection, "sleeps", "sleep.*", SLEEPS)
     with running(database, tmp_path) as process:
-        [event] = insert(connection, "sleep.a", '{"seconds": 0.5}')
+        [event] = insert(connection, "sleep.a", '{"seconds": 2}')
         wait_for(lambda: state(connection, event) == "processing", 5)
         connection.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
         connection.execute(f"{ends} AND application_name = 'hook-event-processor leases'")
-        wait_for(lambda: process.said("read-only transaction"), 10)
+        time.sleep(2.5)  # it has ended; what was refused until now may be the lease's extension
+        refused = len(process.said("read-only transaction"))
+        wait_for(lambda: len(process.said("read-only transaction")) > refused, 10)
         connection.execute(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name))
         wait_for(lambda: state(connection, event) == "completed", 10)
         assert executions(connection, event) == [("sleeps", True, "continue", "slept", None)]
