@@ -6,6 +6,7 @@ import gc
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,10 @@ def row(watcher_id: str, kind: str, interval: float = 0.1, **options: object) ->
 
 def held(path: Path) -> list[str]:
     """Descriptors of this process that are of a file, or of a process."""
-    links = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
-    opened = [os.readlink(link) for link in links if os.path.lexists(link)]
+    opened = []
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # closed meanwhile
+            opened.append(os.readlink(f"/proc/self/fd/{number}"))
     return [each for each in opened if each == str(path) or "pidfd" in each]
 
 
