@@ -17,6 +17,7 @@ import pytest
 
 from hook_event_processor.settings import Settings
 from hook_event_processor.watchers.check import Definition, Moment, Noticed
+from hook_event_processor.watchers.daemon import ledger as ledger_module
 from hook_event_processor.watchers.daemon.crew import Crew
 from hook_event_processor.watchers.daemon.envelope import Envelopes, as_state
 from hook_event_processor.watchers.daemon.ledger import Ledger
@@ -209,6 +210,26 @@ def test_what_a_full_disk_refuses_is_written_later(opened: Open, caplog: pytest.
     assert ledger.next_due() is None
     messages = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert messages == ["the spool cannot be written, trying again: database or disk is full"]
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_more_events_of_a_round_than_are_held_are_lost_only_where_the_disk_refuses_them(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    monkeypatch.setattr(ledger_module, "_MAX_HELD", 3)
+    store = opened()
+    disk = Disk(store)
+    disk.full = full
+    held = Ledger(disk, Envelopes("web-1", "1.0"), lambda: None)  # type: ignore[arg-type]
+    for number in (1, 3, 5):
+        held.add(Definition("watcher-1", "file", (), {}, 1.0), Outcome(b"1", events(number, number + 1)))
+    disk.full = False
+    held.write(float("inf"))
+    if full:
+        assert ids(store)[:3] == ["id-4", "id-5", "id-6"]
+        assert orjson.loads(store.first(1000)[-1][2])["payload"]["lost"] == 3
+    else:
+        assert ids(store) == [f"id-{number}" for number in range(1, 7)]
 
 
 def test_the_first_states_of_a_round_are_written_together_and_at_once(opened: Open) -> None:

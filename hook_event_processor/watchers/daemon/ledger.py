@@ -43,13 +43,21 @@ class Ledger:
         if outcome.state is not None:
             self._states[definition.id] = (definition.id, definition.type, outcome.state)
         self._events += outcome.events
-        if len(self._events) > _MAX_HELD:
-            self._lost += len(self._events) - _MAX_HELD
-            del self._events[:-_MAX_HELD]
         if (outcome.events or outcome.is_first) and not self._fault:
             self._write_at = 0.0
         elif self._write_at is None and self._states:
             self._write_at = monotonic() + _STATES_SECONDS
+        if len(self._events) > _MAX_HELD:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Have no more events than may be held: the oldest are lost if the disk refuses them."""
+        if not self._fault:
+            self.write(float("inf"))
+        surplus = len(self._events) - _MAX_HELD
+        if surplus > 0:
+            self._lost += surplus
+            del self._events[:surplus]
 
     @property
     def fault(self) -> str:
