@@ -8,12 +8,14 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
+from operator import call
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import orjson
 import pytest
+from waiting import wait_for
 
 from hook_event_processor.settings import Settings
 from hook_event_processor.watchers.check import Definition, Moment, Noticed
@@ -306,6 +308,19 @@ def test_a_crew_runs_as_many_tasks_at_a_time_as_it_has_threads() -> None:
         crew.submit(task)
     for _ in range(8):
         assert done.acquire(timeout=5)
+
+
+def test_a_thread_of_a_crew_that_ends_leaves_no_task_to_nobody() -> None:
+    """There was one more for a while: it may be the one that is woken."""
+    barrier, done = threading.Barrier(2), threading.Semaphore(0)
+    crew: Crew[Callable[[], object]] = Crew(1, call)
+    crew.resize(1)
+    for _ in range(2):
+        crew.submit(lambda: barrier.wait(5))
+    wait_for(lambda: crew._idle == 2, 5)
+    crew.resize(-1)
+    crew.submit(done.release)
+    assert done.acquire(timeout=5)
 
 
 def test_limits_come_from_the_settings(tmp_path: Path) -> None:

@@ -61,6 +61,8 @@ class Crew(Generic[Task]):
                 self._idle -= 1
                 if not there_is or self._threads > self._size:
                     self._threads -= 1
+                    if self._tasks:  # it was woken in place of one that stays
+                        self._lock.notify()
                     return
                 task = self._tasks.popleft()
             try:
