@@ -26,6 +26,7 @@ from hook_event_processor.watchers.daemon import aside, daemon, ledger
 from hook_event_processor.watchers.daemon.event_log import EventLog
 from hook_event_processor.watchers.daemon.faults import FaultLog
 from hook_event_processor.watchers.daemon.local_store import LocalStore
+from hook_event_processor.watchers.daemon.spool import Total
 
 pytestmark = [pytest.mark.store, pytest.mark.usefixtures("counting_kinds")]
 
@@ -190,6 +191,31 @@ def test_a_disk_that_lets_nothing_be_removed_is_said_once_and_costs_no_connectio
         wait_for(lambda: in_store(tmp_path, "SELECT count(*) FROM spool") == [(0,)], 5)
         assert len(process.said("the spool cannot be emptied")) == 1
         assert not process.said("events wait on the disk")
+
+
+def test_a_spool_that_cannot_be_read_ends_no_daemon(database: Database, tmp_path: Path) -> None:
+    unreadable, refused = tmp_path / "unreadable", tmp_path / "refused"
+
+    def refuse() -> None:
+        total = LocalStore.total
+
+        def totalling(self: LocalStore) -> Total:
+            if unreadable.exists():
+                with open(refused, "a") as file:
+                    file.write("x")
+                raise sqlite3.OperationalError("disk I/O error")
+            return total(self)
+
+        LocalStore.total = totalling  # type: ignore[method-assign] # in the forked process
+        Watchdog.interval_seconds = 0.1  # type: ignore[assignment, method-assign]
+
+    nowhere = Database(f"{database.conninfo} port=1")
+    with watching(nowhere, tmp_path, None, refuse, conninfo=nowhere.conninfo) as process:
+        wait_for(lambda: process.said("events wait on the disk"), 10)
+        unreadable.touch()
+        wait_for(lambda: refused.exists() and refused.stat().st_size > 10, 10)
+        end(process)
+        assert process.said("stopped; 0 events were sent")
 
 
 def test_a_watcher_that_is_added_changed_disabled_or_removed_is_so_at_once(

@@ -80,6 +80,7 @@ class Daemon:
         self._locks = TypeLocks(self._folder, settings.host)
         self._alarm = Alarm(logger)
         self._health_at = 0.0
+        self._total = Total(0, 0, 0)
 
     def run(self) -> int:
         """Watch until SIGTERM or SIGINT; returns the exit status. Raises HookEventProcessorError without a store."""
@@ -95,7 +96,7 @@ class Daemon:
                 ) from None
             self._start_threads()
             self._say_started()
-            self._watchdog.status(self._status_line())
+            self._watchdog.status(self._status_line(self._facts()))
             self._loop()
             self._leave()
         return EX_CONFIG if self._sender.fatal else 0
@@ -158,12 +159,13 @@ class Daemon:
                 self._reload()
 
     def _facts(self) -> Facts:
-        """What its health is judged by."""
+        """What its health is judged by; of a spool that cannot be read, what was known of it last."""
         limits, unwritable = self._store.limits, self._looks.fault
         try:
-            total = self._store.total()
+            self._total = self._store.total()
         except sqlite3.Error as fault:
-            total, unwritable = Total(0, 0, 0), str(fault)
+            unwritable = str(fault)
+        total = self._total
         away, sent = self._sender.away_seconds, self._sender.taken_seconds
         return Facts(
             still={name: round(seconds, 1) for name, seconds in self._watchdog.still().items()},
@@ -190,19 +192,19 @@ class Daemon:
         if changes or time.monotonic() >= self._health_at:
             self._health_file.write(facts)
             self._health_at = time.monotonic() + health.WRITE_SECONDS
-        told = in_a_line(findings)
-        self._watchdog.status(f"{told}; {self._status_line()}" if told else self._status_line())
+        told, line = in_a_line(findings), self._status_line(facts)
+        self._watchdog.status(f"{told}; {line}" if told else line)
 
-    def _status_line(self) -> str:
+    def _status_line(self, facts: Facts) -> str:
         if self._sender.refused:
             return f"waiting: another daemon of {self._settings.host} watches {self._sender.refused}"
-        watching = f"{self._looks.count} watchers"
-        if self._looks.failing:
-            watching += f", {self._looks.failing} cannot look"
+        watching = f"{facts.watchers} watchers"
+        if facts.failing:
+            watching += f", {facts.failing} cannot look"
         away = self._sender.away_seconds
         if away is not None:
             why = self._sender.schema_fault or f"the database has been away for {away:.0f} s"
-            return f"{why}; {self._store.total().rows} events wait on the disk; {watching}"
+            return f"{why}; {facts.spooled} events wait on the disk; {watching}"
         return f"watching: {watching}; {self._sender.sent} events sent"
 
     def _reload(self) -> None:
@@ -268,8 +270,7 @@ class Daemon:
         self._sender.stop(_SEND_SECONDS)
         sender.join(_SEND_SECONDS + 1)
         self._health_file.remove()
-        waiting = self._store.total().rows
-        logger.info("stopped; %d events were sent, %d wait on the disk", self._sender.sent, waiting)
+        logger.info("stopped; %d events were sent, %d wait on the disk", self._sender.sent, self._facts().spooled)
         if not looks.is_alive() and not sender.is_alive():
             self._store.close()
 
