@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -139,3 +140,34 @@ def test_a_program_whose_watcher_ends_or_rests_during_a_look_ends_too_and_what_i
     pid, last = told(store)
     assert last == 2
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_the_copy_of_the_watchers_that_the_disk_refuses_is_written_later(
+    looks: Looks, store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    keep, is_full = store.keep_definitions, threading.Event()
+
+    def keeping(*arguments: Any) -> None:
+        if is_full.is_set():
+            raise sqlite3.OperationalError("database or disk is full")
+        keep(*arguments)
+
+    monkeypatch.setattr(store, "keep_definitions", keeping)
+    monkeypatch.setattr(looks_module, "RETRY_SECONDS", 0.05)
+    first, other = (row("watcher-1", "file", path=tmp_path / name) for name in ("first", "other"))
+    looks.define([first])
+    wait_for(store.states, 10)
+    assert store.definitions() == [first]
+    before = store.states()
+    is_full.set()
+    (tmp_path / "other").touch()
+    looks.define([other])
+    wait_for(lambda: store.states() != before, 10)
+    left = store.states()
+    assert store.first(10) == [], "the state of the first is not that of the other"
+    assert store.definitions() == [first]
+    is_full.clear()
+    wait_for(lambda: store.definitions() == [other], 10)
+    assert store.states() == left, "what it has seen of the other is known"
+    messages = [record.getMessage() for record in caplog.records if "copy of the watchers" in record.getMessage()]
+    assert messages == ["the copy of the watchers cannot be written, trying again: database or disk is full"]

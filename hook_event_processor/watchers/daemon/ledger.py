@@ -17,7 +17,7 @@ from hook_event_processor.watchers.daemon.watch import Outcome
 logger = logging.getLogger("Watchers")
 
 _STATES_SECONDS = 0.5  # states without events wait for others, but the first of a watcher
-_RETRY_SECONDS = 1.0
+RETRY_SECONDS = 1.0  # until what the disk refused is tried again
 _MAX_HELD = 10_000  # events in memory while the disk refuses them
 
 
@@ -82,7 +82,7 @@ class Ledger:
             if str(fault) != self._fault:
                 logger.error("the spool cannot be written, trying again: %s", fault)
             self._fault = str(fault)
-            self._write_at = monotonic() + _RETRY_SECONDS
+            self._write_at = monotonic() + RETRY_SECONDS
             return
         if self._fault:
             logger.info("the spool can be written again; %d events were lost", self._lost)

@@ -7,7 +7,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -83,10 +83,11 @@ class LocalStore:
             rows = self._connection.execute(query, self._types).fetchall()
         return [json.loads(row[0]) for row in rows]
 
-    def keep_definitions(self, definitions: Sequence[Mapping[str, Any]]) -> None:
+    def keep_definitions(self, definitions: Sequence[Mapping[str, Any]], fresh: Collection[str] = ()) -> None:
         """Replace the copy of the definitions of the daemon's types.
 
-        The states of those that are gone, or that look at something else now, go too.
+        The states of those that are gone, or that look at something else now,
+        go too, but not of the `fresh`, by id: theirs are of what they look at now.
         """
         rows = {row["id"]: (row["id"], row["type"], json.dumps(row, sort_keys=True).encode()) for row in definitions}
         with self._transaction(durable=True) as connection:
@@ -97,7 +98,8 @@ class LocalStore:
             other = [
                 (watcher_id,)
                 for watcher_id, body in old.items()
-                if watcher_id not in rows or subject(json.loads(body)) != subject(json.loads(rows[watcher_id][2]))
+                if watcher_id not in rows
+                or (watcher_id not in fresh and subject(json.loads(body)) != subject(json.loads(rows[watcher_id][2])))
             ]
             connection.executemany("DELETE FROM states WHERE id = ?", other)
             connection.execute(f"DELETE FROM definitions WHERE type IN ({self._marks})", self._types)

@@ -19,7 +19,7 @@ from hook_event_processor.watchers.check import Moment
 from hook_event_processor.watchers.daemon.aside import STUCK_SECONDS, Aside
 from hook_event_processor.watchers.daemon.envelope import Envelopes
 from hook_event_processor.watchers.daemon.faults import FaultLog
-from hook_event_processor.watchers.daemon.ledger import Ledger
+from hook_event_processor.watchers.daemon.ledger import RETRY_SECONDS, Ledger
 from hook_event_processor.watchers.daemon.local_store import LocalStore, subject
 from hook_event_processor.watchers.daemon.schedule import Schedule
 from hook_event_processor.watchers.daemon.settling import Settling
@@ -49,6 +49,8 @@ class Looks:
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._watches: dict[str, Watch] = {}
         self._rows: dict[str, Mapping[str, Any]] | None = None
+        self._unkept: Sequence[Mapping[str, Any]] | None = None  # what the copy is to be, once the disk takes it
+        self._keep_at = 0.0
         self._schedule: Schedule[Watch] = Schedule()
         self._settling: Settling[Watch] = Settling()
         self._changes: Changes[Watch] = Changes(self._told)
@@ -114,14 +116,19 @@ class Looks:
                 self._see_to_mounts()
             self._round(monotonic(), progress)
             self._see_to_stuck(monotonic())
+            if self._unkept is not None and monotonic() >= self._keep_at:
+                self._keep(self._unkept)
             self._ledger.write(monotonic())
         self._changes.stop()
         self._await_last(monotonic() + _LAST_SECONDS)
         self._look_last(self._watches.values())
+        if self._unkept is not None:
+            self._keep(self._unkept)
         self._ledger.write(float("inf"))
 
     def _until_next(self) -> float:
-        times = (self._schedule.next_due(), self._settling.next_due(), self._ledger.next_due())
+        keep_at = None if self._unkept is None else self._keep_at
+        times = (self._schedule.next_due(), self._settling.next_due(), self._ledger.next_due(), keep_at)
         due = min((at for at in times if at is not None), default=float("inf"))
         return min(max(due - monotonic(), 0.0), _LONGEST_WAIT_SECONDS)
 
@@ -242,7 +249,7 @@ class Looks:
         left = {row_id: self._end(row_id, before[row_id], wanted.get(row_id)) for row_id in changed}
         self._ledger.write(float("inf"))
         self._keep(rows)
-        states = {**self._states(), **{row_id: state for row_id, state in left.items() if state is not None}}
+        states = {**self._states(wanted), **{row_id: state for row_id, state in left.items() if state is not None}}
         new = [row for row_id, row in wanted.items() if row_id in changed or row_id not in before]
         self._see_to_mounts()
         for row in new:
@@ -328,14 +335,26 @@ class Looks:
         self._watches[definition.id] = watch
 
     def _keep(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write the copy, or have it tried again; those that are at work may have left states by then."""
+        fresh = {watch.definition.id for watch in self._watches.values() if watch.has_state}
         try:
-            self._store.keep_definitions(rows)
+            self._store.keep_definitions(rows, fresh)
         except sqlite3.Error as fault:
-            logger.error("the copy of the watchers cannot be written: %s", fault)
+            if self._unkept is None:
+                logger.error("the copy of the watchers cannot be written, trying again: %s", fault)
+            self._unkept, self._keep_at = rows, monotonic() + RETRY_SECONDS
+        else:
+            self._unkept = None
 
-    def _states(self) -> dict[str, Any]:
+    def _states(self, wanted: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """What new watches go on from, by id."""
         try:
-            return self._store.states()
+            states = self._store.states()
+            if self._unkept is not None:  # then those of what was looked at before are there still
+                for row in self._store.definitions():
+                    if row["id"] in wanted and subject(row) != subject(wanted[row["id"]]):
+                        states.pop(row["id"], None)
+            return states
         except (sqlite3.Error, ValueError) as fault:
             logger.error("the watchers' states cannot be read, all begin anew: %s", fault)
             return {}
