@@ -73,12 +73,15 @@ def test_threads_that_a_burst_has_left_over_end_though_work_goes_on(
         threads.submit(together.wait)
     wait_for(lambda: len(ran_on) == 10, 5)
     assert len(set(ran_on)) == 10
-    for number in range(20):
-        threads.submit(lambda: None)
-        wait_for(lambda ends=11 + number: len(ran_on) == ends, 5)  # type: ignore[misc]
-        time.sleep(0.05)
-    assert len(set(ran_on[-5:])) == 1
-    assert len(threads._workers) == 1
+
+    def is_one_left() -> bool:
+        """After one task more: in turn, the ten would have one each before any has been idle for long enough."""
+        has_run = threading.Event()
+        threads.submit(has_run.set)
+        assert has_run.wait(5)
+        return len(threads._workers) == 1
+
+    wait_for(is_one_left, 10)
 
 
 def test_every_task_of_a_flood_runs_once(threads: Pool[Callable[[], object]], ran_on: list[int]) -> None:
