@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import random
@@ -422,6 +423,83 @@ def test_a_log_that_cannot_be_read_keeps_its_place(log: Path, tmp_path: Path) ->
     (tmp_path / "aside").rename(log)
     append(log, "ERROR 2\n")
     assert lines(watched) == ["ERROR 2"]
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """The inodes of files that can be opened, but not read."""
+    inodes: set[int] = set()
+    pread = os.pread
+
+    def reading(descriptor: int, size: int, offset: int) -> bytes:
+        if os.fstat(descriptor).st_ino in inodes:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return pread(descriptor, size, offset)
+
+    monkeypatch.setattr(os, "pread", reading)
+    return inodes
+
+
+def test_a_log_that_could_not_be_read_for_a_while_is_opened_anew_and_read_on(log: Path, broken: set[int]) -> None:
+    watched = errors(log)
+    append(log, "ERROR 1\n")
+    assert lines(watched) == ["ERROR 1"]
+    append(log, "ERROR 2\n")
+    broken.add(log.stat().st_ino)
+    with pytest.raises(CheckFailed, match=r"log could not be read \(Stale file handle\): lines may have been missed"):
+        watched.look()
+    assert held(log) == []
+    for _ in range(2):
+        with pytest.raises(CheckFailed, match="cannot read"):
+            watched.look()
+    broken.clear()
+    append(log, "ERROR 3\n")
+    assert lines(watched) == ["ERROR 2", "ERROR 3"]
+    assert watched.look() == []
+
+
+def test_a_log_that_cannot_be_read_any_more_is_followed_by_the_next(log: Path, broken: set[int]) -> None:
+    watched = errors(log)
+    append(log, "ERROR 1\n")
+    broken.add(log.stat().st_ino)
+    with pytest.raises(CheckFailed, match="could not be read"):
+        watched.look()
+    rotate(log, ".1")
+    append(log, "ERROR 2\n")
+    assert lines(watched) == ["ERROR 2"]
+    with pytest.raises(CheckFailed, match="a part of it cannot be found"):
+        watched.look()
+    assert watched.look() == []
+
+
+def test_a_rotated_log_that_cannot_be_read_any_more_holds_up_no_other(log: Path, broken: set[int]) -> None:
+    watched = errors(log)
+    rotate(log, ".1")
+    assert watched.look() == []
+    append(Path(f"{log}.1"), "ERROR 1\n")
+    append(log, "ERROR 2\n")
+    broken.add(Path(f"{log}.1").stat().st_ino)
+    assert lines(watched) == ["ERROR 2"]
+    with pytest.raises(CheckFailed, match="could not be read"):
+        watched.look()
+    assert watched.look() == []
+    assert held(log) == [str(log)]
+
+
+def test_a_log_that_cannot_be_read_at_the_start_is_taken_up_once(log: Path, broken: set[int]) -> None:
+    watched = errors(log)
+    rotate(log, ".1")
+    append(log, "ERROR 2\n")
+    assert lines(watched) == ["ERROR 2"]
+    append(Path(f"{log}.1"), "ERROR 1\n")
+    append(log, "ERROR 3\n")
+    watched.restart()
+    broken.add(log.stat().st_ino)
+    for _ in range(2):
+        with pytest.raises(CheckFailed, match="cannot read"):
+            watched.look()
+    broken.clear()
+    assert lines(watched) == ["ERROR 1", "ERROR 3"]
 
 
 def test_one_look_reads_so_much_and_the_next_goes_on(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:

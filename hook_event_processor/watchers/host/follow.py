@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -15,6 +15,7 @@ from hook_event_processor.watchers.host.log_reader import Mark, Piece, Reader
 PIECE_BYTES = 1 << 20  # at least LINE_BYTES
 LOOK_SECONDS = 0.05
 _LATE_SECONDS = 60.0  # an earlier file that nobody has written to for so long is done with
+_NOT_FOUND = "was rotated or removed while nobody looked, and a part of it cannot be found"
 
 
 @dataclass(eq=False, slots=True)
@@ -36,13 +37,13 @@ class Follower:
         self._primed = isinstance(state, Mapping)
         kept = state.get("marks", ()) if isinstance(state, Mapping) else ()
         self._marks = [Mark(*mark) for mark in kept]
-        self._has_missed = False
+        self._missed: str | None = None  # why a part of the log was not read
 
     def state(self) -> dict[str, Any] | None:
         """Where to go on; None before the first look."""
         if not self._primed:
             return None
-        return {"marks": [list(mark) for mark in (*self._marks, *(reader.mark() for reader in self._readers()))]}
+        return {"marks": [list(mark) for mark in (*(reader.mark() for reader in self._readers()), *self._marks)]}
 
     def behind(self) -> int:
         """Bytes that wait to be read."""
@@ -68,15 +69,15 @@ class Follower:
         except CheckFailed:
             if not has_come:  # else that would be lost; the next look says it
                 raise
+        except OSError as fault:
+            if not has_come:
+                raise CheckFailed(f"cannot read {self._path}: {fault.strerror}") from fault
 
     def raise_missed(self) -> None:
-        """Raise CheckFailed, once, when a part of the log could not be found."""
-        has_missed, self._has_missed = self._has_missed, False
-        if has_missed:
-            raise CheckFailed(
-                f"{self._path} was rotated or removed while nobody looked, and a part of it cannot be found:"
-                " lines may have been missed"
-            )
+        """Raise CheckFailed, once, when a part of the log could not be found, or read."""
+        missed, self._missed = self._missed, None
+        if missed is not None:
+            raise CheckFailed(f"{self._path} {missed}: lines may have been missed")
 
     def _readers(self) -> list[Reader]:
         return [file.reader for file in (*self._earlier, self._current) if file is not None]
@@ -87,20 +88,44 @@ class Follower:
 
     def _pieces(self, now: float) -> Iterator[Piece]:
         if self._current is None:
+            yield from self._late(now)
             self._take_up(now)
         while True:
-            for file in self._earlier:
-                yield from _rest(file, now)
-            if self._current is None:
+            yield from self._late(now)
+            current = self._current
+            if current is None:
                 break
-            self._current.reader.restart_if_truncated()
-            yield from _rest(self._current, now)
-            if not self._move_on(self._current, now):
+            yield from self._rest(current, now)
+            if self._current is None or not self._move_on(current, now):
                 break
         for file in [*self._earlier]:
             if self._is_over(file, now):
-                yield from _rest(file, now, last=True)
-                self._earlier.remove(file)
+                yield from self._rest(file, now, last=True)
+                self._earlier = [each for each in self._earlier if each is not file]
+
+    def _late(self, now: float) -> Iterator[Piece]:
+        """What earlier files have."""
+        for file in [*self._earlier]:
+            yield from self._rest(file, now)
+
+    def _rest(self, file: _File, now: float, *, last: bool = False) -> Iterator[Piece]:
+        """What is left of a file; with the `last`, what there is of a line that was never ended."""
+        try:
+            if file is self._current:
+                file.reader.restart_if_truncated()
+            while (piece := file.reader.read(PIECE_BYTES, last=last)) is not None:
+                file.at = now
+                yield piece
+        except OSError as fault:
+            self._give_up(file, fault)
+
+    def _give_up(self, file: _File, fault: OSError) -> None:
+        """Drop a file that cannot be read any more; what is at the path now is for the next look."""
+        self._missed = f"could not be read ({fault.strerror})"
+        self._earlier = [each for each in self._earlier if each is not file]
+        if file is self._current:
+            self._marks = [file.reader.mark()]  # it may be the same file
+            self._current = None
 
     def _is_over(self, file: _File, now: float) -> bool:
         """Whether an earlier file, which has been read, is done with."""
@@ -127,27 +152,38 @@ class Follower:
     def _take_up(self, now: float) -> None:
         """Go on after a start, or when the file was not there."""
         reader = log_reader.opened(self._path)
-        last: Reader | Mark | None = self._earlier[-1].reader if self._earlier else None
-        for mark in self._marks:
-            if reader is not None and reader.resume(mark):
-                last = None
-            elif (rotated := rotations.marked(self._path, mark)) is not None:
-                self._earlier.append(_File(rotated, now))
-                last = rotated
-            else:
-                self._has_missed = True
-                last = mark
+        found = self._since(reader, now)
+        # Only now: what could not be read is tried again by the next look.
+        self._earlier += found
         self._marks = []
-        if last is not None:
-            self._earlier += self._between(last, reader, now)
         self._begin(reader, now)
 
-    def _between(self, last: Reader | Mark, following: Reader | None, now: float) -> list[_File]:
-        """The files that were the log in the meantime."""
-        known = [*self._readers(), *([following] if following is not None else [])]
-        found, are_all = rotations.between(self._path, last, following, known)
-        self._has_missed |= not are_all
-        return [_File(reader, now) for reader in found]
+    def _since(self, following: Reader | None, now: float) -> list[_File]:
+        """The files that were the log since it was read; the following goes on where it was, if it is that one."""
+        last: Reader | Mark | None = self._earlier[-1].reader if self._earlier else None
+        found: list[_File] = []
+        for mark in self._marks:
+            if following is not None and following.resume(mark):
+                last = None
+            elif (rotated := rotations.marked(self._path, mark)) is not None:
+                found.append(_File(rotated, now))
+                last = rotated
+            else:
+                self._missed = _NOT_FOUND
+                last = mark
+        if last is not None:
+            found += self._between(last, following, now, found)
+        return found
+
+    def _between(
+        self, last: Reader | Mark, following: Reader | None, now: float, found: Sequence[_File] = ()
+    ) -> list[_File]:
+        """The files that were the log in the meantime, beside those that were found already."""
+        known = [*self._readers(), *(file.reader for file in found), *([following] if following is not None else [])]
+        others, are_all = rotations.between(self._path, last, following, known)
+        if not are_all:
+            self._missed = _NOT_FOUND
+        return [_File(reader, now) for reader in others]
 
     def _identity(self) -> tuple[int, int] | None:
         try:
@@ -155,10 +191,3 @@ class Follower:
         except OSError:
             return None
         return status.st_dev, status.st_ino
-
-
-def _rest(file: _File, now: float, *, last: bool = False) -> Iterator[Piece]:
-    """What is left of a file; with the `last`, what there is of a line that was never ended."""
-    while (piece := file.reader.read(PIECE_BYTES, last=last)) is not None:
-        file.at = now
-        yield piece

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from contextlib import suppress
 from typing import NamedTuple
 
 from hook_event_processor.watchers.check import CheckFailed
@@ -78,9 +79,10 @@ class Reader:
         return 0 < size <= others and self._content(size) == other._content(size)
 
     def mark(self) -> Mark:
-        """By which to go on later."""
+        """By which to go on later; an earlier one when the file cannot be read any more."""
         if (self._mark.offset, self._mark.skipping) != (self.offset, self._skipping):
-            self._mark = self._marked()
+            with suppress(OSError):
+                self._mark = self._marked()
         return self._mark
 
     def resume(self, mark: Mark) -> bool:

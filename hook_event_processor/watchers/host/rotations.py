@@ -24,8 +24,9 @@ def marked(path: str, mark: Mark) -> Reader | None:
     """The file of a mark, whatever its name is now, from where the mark says; None when it cannot be found."""
     for entry in _neighbours(path):
         if entry.inode() == mark.inode:
-            reader = _opened(entry.path)
-            return reader if reader is not None and reader.resume(mark) else None
+            with suppress(OSError):  # one that cannot be read is as good as lost
+                reader = _opened(entry.path)
+                return reader if reader is not None and reader.resume(mark) else None
     return None
 
 
@@ -55,11 +56,13 @@ def between(
     candidates.sort()
     found: list[Reader] = []
     for _, file in candidates[-MAX_FILES:]:
-        reader = _opened(file)
-        if reader is None:
-            are_all = False
-        elif not _repeats(reader, last, [*known, *found]):
-            found.append(reader)
+        try:
+            reader = _opened(file)
+            if reader is not None and not _repeats(reader, last, [*known, *found]):
+                found.append(reader)
+        except OSError:
+            reader = None
+        are_all = are_all and reader is not None
     return found, are_all and len(candidates) <= MAX_FILES
 
 
