@@ -167,6 +167,35 @@ def test_a_rotated_log_is_read_until_nobody_has_written_to_it_for_a_minute(log: 
     assert held(log) == [str(log)]
 
 
+def test_a_renamed_log_is_read_until_another_is_at_its_path(log: Path) -> None:
+    """However long that takes, and after a restart, too."""
+    watched = errors(log)
+    old = Path(f"{log}.1")
+    log.rename(old)
+    watched.restart()
+    assert [lines(watched) for _ in range(20)] == [[]] * 20
+    append(old, "ERROR 1\n")
+    assert lines(watched) == ["ERROR 1"]
+    assert [lines(watched) for _ in range(20)] == [[]] * 20
+    make(log, str(old))
+    assert watched.look() == []
+    append(old, "ERROR 2\n")
+    append(log, "ERROR 3\n")
+    assert lines(watched) == ["ERROR 2", "ERROR 3"]
+    assert [lines(watched) for _ in range(7)] == [[]] * 7
+    assert held(log) == [str(log)]
+
+
+def test_a_renamed_log_that_is_removed_is_not_held_open(log: Path) -> None:
+    watched = errors(log)
+    log.rename(f"{log}.1")
+    watched.restart()
+    assert watched.look() == []
+    Path(f"{log}.1").unlink()
+    assert watched.look() == []
+    assert held(log) == []
+
+
 def test_only_so_many_rotated_logs_are_read_on(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rotations, "MAX_FILES", 2)
     watched = errors(log)

@@ -129,7 +129,9 @@ class Follower:
 
     def _is_over(self, file: _File, now: float) -> bool:
         """Whether an earlier file, which has been read, is done with."""
-        is_quiet = now - file.at >= _LATE_SECONDS
+        # The newest is the log for as long as there is none at the path.
+        is_newest = self._current is None and file is self._earlier[-1]
+        is_quiet = now - file.at >= _LATE_SECONDS and not is_newest
         return is_quiet or (file.at < now and (file.reader.removed or len(self._earlier) > rotations.MAX_FILES))
 
     def _move_on(self, before: _File, now: float) -> bool:
@@ -153,6 +155,9 @@ class Follower:
         """Go on after a start, or when the file was not there."""
         reader = log_reader.opened(self._path)
         found = self._since(reader, now)
+        if reader is not None:
+            for file in self._earlier[-1:]:
+                file.at = now
         # Only now: what could not be read is tried again by the next look.
         self._earlier += found
         self._marks = []
