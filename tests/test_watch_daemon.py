@@ -529,7 +529,7 @@ def test_looks_that_do_not_come_back_hold_up_no_others(
     os.mkfifo(pipe)
     stuck = [add(connection, pipe, kind="waiting") for _ in range(10)]
     with watching(database, tmp_path, None, be_impatient):
-        wait_for(lambda: "looking for more than" in str(looked(connection, stuck[-1]).last_error), 15)
+        wait_for(lambda: "not come back for more than" in str(looked(connection, stuck[-1]).last_error), 15)
         add(connection, numbers, kind="waiting")
         wait_for(lambda: has_state(tmp_path, b"0"), 15)
 

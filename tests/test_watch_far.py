@@ -172,7 +172,7 @@ def test_a_server_that_went_away_before_the_start_blinds_no_other_watcher(
     with watching(database, tmp_path, None, share.serve):
         await_look(connection, counting)
         await_number(connection, numbers, 3)
-        wait_for(lambda: "looking for more than" in str(looked(connection, waiting[0]).last_error), 15)
+        wait_for(lambda: "not come back for more than" in str(looked(connection, waiting[0]).last_error), 15)
         # Whatever is defined meanwhile.
         add(connection, share.path / "other", "file")
         await_look(connection, add(connection, numbers, "waiting"))
@@ -215,7 +215,7 @@ def test_more_watchers_on_a_dead_server_than_there_are_threads_hold_up_no_other_
     share.die()
     dead = [add(connection, share.path / str(number), "file") for number in range(aside.LARGEST_CREW + 10)]
     with watching(database, tmp_path, None, share.serve):
-        stuck = "SELECT count(*) FROM watchers WHERE last_error LIKE '%%looking for more than%%'"
+        stuck = "SELECT count(*) FROM watchers WHERE last_error LIKE '%%not come back for more than%%'"
         enough = aside.LARGEST_CREW - aside.CREW
         wait_for(lambda: (connection.execute(stuck).fetchone() or (0,))[0] >= enough, 30, "all threads are stuck")
         assert len(dead) > enough

@@ -18,7 +18,7 @@ _Task = Callable[[], None]
 
 
 class _UnderWay(NamedTuple):
-    """A look on a thread of a crew, since a time by the monotonic clock."""
+    """A look that a crew was given; `since` when, by the monotonic clock. It may still wait for a thread."""
 
     crew: Crew[_Task]
     since: float
@@ -36,7 +36,7 @@ class Aside:
 
     @property
     def stuck(self) -> int:
-        """How many do not come back from looking."""
+        """How many do not come back from looking, or find no thread for it."""
         return len(self._stuck)
 
     @property
@@ -60,7 +60,7 @@ class Aside:
             crew.resize(-1)
 
     def newly_stuck(self, now: float) -> list[Watch]:
-        """Those that are known from now on not to come back: another thread takes the place of each."""
+        """Those that are known from now on not to come back, or to find no thread: there is one more for each."""
         found = []
         for watch, (crew, since) in self._under_way.items():
             if now - since > STUCK_SECONDS and watch not in self._stuck and crew.size < LARGEST_CREW:

@@ -76,7 +76,7 @@ class Looks:
 
     @property
     def stuck(self) -> int:
-        """How many do not come back from looking."""
+        """How many do not come back from looking, or find no thread for it."""
         return self._aside.stuck
 
     @property
@@ -173,7 +173,7 @@ class Looks:
     def _see_to_stuck(self, now: float) -> None:
         """Say of those that do not come back that they do not, and let others not wait for them."""
         for watch in self._aside.newly_stuck(now):
-            error = f"it has been looking for more than {STUCK_SECONDS:.0f} s"
+            error = f"its look has not come back for more than {STUCK_SECONDS:.0f} s"
             self._faults.say(logging.WARNING, "watcher %s: %s", watch.definition.id, error)
             self._note(watch.definition.id, watch.checked_at, watch.event_at, error)
 
@@ -187,7 +187,7 @@ class Looks:
             self._came_late(watch, outcome)
 
     def _came_late(self, watch: Watch, outcome: Outcome) -> None:
-        """It has ended meanwhile. Who comes after it sees the same again, but not what a program has printed."""
+        """It has ended meanwhile: what it saw is for who comes after it to see, but not what a program has printed."""
         if isinstance(watch.check, Leaving):
             watch.check.leave()
             last = watch.look(Moment(datetime.now(UTC), monotonic()), self._envelopes)
