@@ -50,26 +50,72 @@ def test_acknowledging_writes_no_index_entry(database: Database) -> None:
     assert updated == (500, 500)
 
 
+def _raised(connection: Connection, known: int) -> int:
+    """How far the floor rises with what lanes know."""
+    ascent = waiting.Ascent()
+    while ascent.step(connection, known):
+        pass
+    return ascent.reached
+
+
 def test_the_floor_rises_to_the_first_row_that_waits(connection: Connection) -> None:
     events = [insert_event(connection) for _ in range(4)]
     for event_id in (events[0], events[1], events[3]):
         _set(connection, event_id, "processed = TRUE")
     last = _seq(connection, events[3])
-    assert waiting.raise_floor(connection, last) == _seq(connection, events[1])
+    assert _raised(connection, last) == _seq(connection, events[1])
     _set(connection, events[2], "processed = TRUE")
-    assert waiting.raise_floor(connection, last) == last == waiting.floor(connection)
+    assert _raised(connection, last) == last == waiting.floor(connection)
 
 
 def test_a_seq_above_all_that_were_given_does_not_raise_the_floor(connection: Connection) -> None:
     given = _seq(connection, insert_event(connection, "completed"))
     insert_event(connection, "completed", seq=2**62)
-    assert waiting.raise_floor(connection, 2**62) == given
+    assert _raised(connection, 2**62) == given
+
+
+def _bring_in(connection: Connection, count: int) -> None:
+    connection.execute(
+        "INSERT INTO hook_events (source, action, processed, processed_at)"
+        " SELECT 'a', 'b', TRUE, now() FROM generate_series(1, %s)",
+        (count,),
+    )
+
+
+def test_the_floor_rises_in_steps(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "_STEP_SEQS", 3)
+    _bring_in(connection, 7)
+    waits = _seq(connection, insert_event(connection))
+    ascent = waiting.Ascent()
+    steps = [(ascent.step(connection, waits), waiting.floor(connection)) for _ in range(3)]
+    assert steps == [(True, waits - 5), (True, waits - 2), (False, waits - 1)]
+
+
+def test_a_long_history_that_was_brought_in_lies_below_the_floor_though_no_lane_came_to_its_end(
+    connection: Connection, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "_STEP_SEQS", 1000)
+    ascent = waiting.Ascent()
+    _bring_in(connection, 500)
+    ascent.look(connection)
+    assert not ascent.is_far
+    with database.session("writer") as writer, writer.transaction(force_rollback=True):
+        insert_event(writer)  # whose seq is smaller, and which may be committed yet
+        _bring_in(connection, 2000)
+        ascent.look(connection)
+        assert ascent.is_far
+        assert not ascent.step(connection, 0)
+        assert waiting.floor(connection) == 0
+    while ascent.step(connection, 0):
+        pass
+    assert not ascent.is_far
+    assert waiting.floor(connection) == 2501
 
 
 def test_the_floor_never_falls(connection: Connection) -> None:
     last = _seq(connection, insert_event(connection, "completed"))
-    waiting.raise_floor(connection, last)
-    waiting.raise_floor(connection, last - 1)
+    _raised(connection, last)
+    _raised(connection, last - 1)
     assert waiting.floor(connection) == last
 
 
@@ -112,7 +158,7 @@ def test_what_comes_in_as_done_is_in_no_index(connection: Connection) -> None:
 
 
 def test_an_emptied_table_may_count_anew(connection: Connection) -> None:
-    waiting.raise_floor(connection, _seq(connection, insert_event(connection, "completed")))
+    _raised(connection, _seq(connection, insert_event(connection, "completed")))
     connection.execute("TRUNCATE hook_events RESTART IDENTITY")
     assert waiting.floor(connection) == 0
 

@@ -53,7 +53,7 @@ class Housekeeping:
         self.resumption = Resumption(self.hurry)
         self._own = OwnConnection(database, outage, "housekeeping", autocommit=True, begin=self._begin)
         self._run_counts: dict[int, int] = {}
-        self._raised = 0
+        self._ascent = waiting.Ascent()
         self._patrol = waiting.Patrol()
         self._patrol_at = 0.0
         self._sweep_at = self._fleet_at = 0.0
@@ -68,17 +68,18 @@ class Housekeeping:
             progress.mark()
             began_at = time.monotonic()
             try:
-                self.write()
                 connection = self._own.connected()
+                rises = self._raise_floor(connection, progress)
+                self.write(counted=not self._ascent.is_far)
                 self.resumption.step(connection)
-                self._see_to_floor(connection)
+                self._see_to_patrol(connection)
                 self._see_to_hosts(connection)
                 self.adopt(connection)
                 self._sweep(connection)
                 self._own.worked()
                 # It is there, though it may refuse another thread's session.
                 self._outage.end(began_at)
-                wait = self.resumption.due_in(_INTERVAL_SECONDS)
+                wait = 0.0 if rises else self.resumption.due_in(_INTERVAL_SECONDS)
             except Exception as fault:
                 wait = self._own.lost(fault, "the processor's row could not be written")
             progress.mark()
@@ -105,26 +106,38 @@ class Housekeeping:
     def _begin(self, connection: Connection) -> None:
         own_events.attach(connection, self._settings, "processor")
         processors.forget(connection)
+        self._ascent.look(connection)
         self._fleet_at = time.monotonic() + fleet.GRACE_SECONDS
 
-    def write(self, **changed: str) -> None:
-        """Write once. Raises as psycopg and Database.connect do; counts are kept for the next time."""
+    def write(self, *, counted: bool = True, **changed: str) -> None:
+        """Write once. Raises as psycopg and Database.connect do; counts are kept for the next time.
+
+        What waits is not `counted` while a long history may lie before it.
+        """
         connection = self._own.connected()
         row = {**self._describe(), **changed}
         processors.say(connection, row)
         self._degraded.tell(connection, row)
-        self.backlog = processors.waiting(connection, self._floors.lowest)
-        self._measure(connection)
+        if counted:
+            self.backlog = processors.waiting(connection, self._floors.lowest)
+            self._measure(connection)
         for hook_id, count in self._report.take_run_counts().items():
             self._run_counts[hook_id] = self._run_counts.get(hook_id, 0) + count
         if self._run_counts:
             handlers.count_runs(connection, self._run_counts)
             self._run_counts = {}
 
-    def _see_to_floor(self, connection: Connection) -> None:
-        floor, now = self._floors.highest, time.monotonic()
-        if floor > self._raised:
-            self._raised = waiting.raise_floor(connection, floor)
+    def _raise_floor(self, connection: Connection, progress: Progress) -> bool:
+        """Whether there is more of it to do."""
+        ends = time.monotonic() + _INTERVAL_SECONDS
+        while self._ascent.step(connection, self._floors.highest):
+            progress.mark()
+            if time.monotonic() >= ends:
+                return True
+        return False
+
+    def _see_to_patrol(self, connection: Connection) -> None:
+        now = time.monotonic()
         if now >= self._patrol_at:
             found = self._patrol.step(connection, _PATROL_ROWS)
             if found:

@@ -15,12 +15,14 @@ DUE = "NOT processed AND NOT dequeued AND available_at IS NOT NULL AND failed_at
 DEAD = "NOT processed AND NOT dequeued AND failed_at IS NOT NULL"
 
 _LOWEST = -(2**63)
+_GIVEN = "pg_sequence_last_value(pg_get_serial_sequence('hook_events', 'seq')::regclass)"
 # A row that is locked, or was let go by a processor that died, holds the floor.
 # A seq of its writer's choice may lie above all that are still to be given.
 RAISE = f"""
-WITH given AS (
-    SELECT least(%(upto)s, coalesce(pg_sequence_last_value(
-        pg_get_serial_sequence('hook_events', 'seq')::regclass), %(upto)s))::bigint AS seq
+WITH wanted AS (
+    SELECT least(%(upto)s, coalesce({_GIVEN}, %(upto)s))::bigint AS seq
+), given AS (
+    SELECT least(wanted.seq, {FLOOR} + %(step)s) AS seq FROM wanted
 ), verified AS (
     SELECT coalesce(
         (SELECT seq - 1 FROM hook_events
@@ -29,8 +31,10 @@ WITH given AS (
 ), raised AS (
     UPDATE hook_events_floor SET seq = verified.seq FROM verified WHERE verified.seq > hook_events_floor.seq
 )
-SELECT seq FROM verified
+SELECT verified.seq, verified.seq = given.seq AND given.seq < wanted.seq FROM verified, given, wanted
 """
+_STEP_SEQS = 100_000  # that a statement raises the floor by: what it reads takes no second
+_FAR = f"SELECT {_GIVEN} FROM hook_events_floor WHERE {_GIVEN} - seq > %s"
 
 PATROL = """
 WITH passed AS MATERIALIZED (
@@ -59,13 +63,53 @@ def floor(connection: Connection) -> int:
     return int(row[0]) if row and row[0] is not None else 0
 
 
-def raise_floor(connection: Connection, upto: int) -> int:
-    """Raise the floor to `upto`, or to the first row that still waits below it; returns how far that was.
+@dataclass(slots=True)
+class Ascent:
+    """The floor's way up, in steps, to the first row that still waits.
 
-    Nothing up to `upto` may still be uncommitted: lanes know (claim.Cursor).
+    Lanes know up to where nothing is uncommitted (claim.Cursor). But they do
+    not come to the end of a long history above the floor, brought in as done:
+    with a mark of its own, a seq and a later transaction, it gets there first.
     """
-    row = connection.execute(RAISE, {"upto": upto}).fetchone()
-    return int(row[0]) if row else 0
+
+    reached: int = 0
+    _mark: tuple[int, int] | None = None
+
+    @property
+    def is_far(self) -> bool:
+        """Whether all that was given long ago may still lie above the floor."""
+        return self._mark is not None
+
+    def look(self, connection: Connection) -> None:
+        """Take a mark if the floor lies far behind; `connection` autocommits."""
+        self._mark = None
+        far = connection.execute(_FAR, (_STEP_SEQS,)).fetchone()
+        if far is not None:
+            own = connection.execute("SELECT pg_current_xact_id()::text::bigint").fetchone()
+            self._mark = (far[0], own[0]) if own else None
+
+    def step(self, connection: Connection, known: int) -> bool:
+        """Raise the floor, by a step at the most; whether another should follow at once.
+
+        Nothing up to the seq `known` may still be uncommitted.
+        """
+        shown = self._shown(connection)
+        upto = max(known, shown)
+        more = False
+        if upto > self.reached:
+            row = connection.execute(RAISE, {"upto": upto, "step": _STEP_SEQS}).fetchone()
+            self.reached, more = row or (0, False)
+        if shown and not more:
+            self._mark = None
+        return bool(more)
+
+    def _shown(self, connection: Connection) -> int:
+        """The seq of the mark, once all transactions before it have ended."""
+        if self._mark is None:
+            return 0
+        seq, xid = self._mark
+        row = connection.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint").fetchone()
+        return seq if row and row[0] > xid else 0
 
 
 @dataclass(slots=True)
