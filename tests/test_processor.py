@@ -412,8 +412,7 @@ def test_a_failed_attempt_is_retried_with_backoff_and_then_given_up(
 def test_a_drain_records_what_runs(connection: Connection, database: Database, tmp_path: Path) -> None:
     """SIGTERM: nothing new is taken, what runs ends and is recorded, the exit status is 0."""
     add_hook(connection, "slow", "slow.*", SLEEPS)
-    process = _ready(start(database, tmp_path))
-    try:
+    with running(database, tmp_path) as process:
         events = insert(connection, "slow.one", '{"seconds": 3}', count=5)
         wait_for(lambda: count(connection, "lease_token IS NOT NULL") == 5, 5)
         process.signal(signal.SIGTERM)
@@ -421,8 +420,6 @@ def test_a_drain_records_what_runs(connection: Connection, database: Database, t
         time.sleep(1)  # it is said before the lanes are told
         late = insert(connection, "slow.one", '{"seconds": 3}', count=5)
         assert process.wait(20) == 0
-    finally:
-        process.kill()
     assert count(connection, "processed AND id = ANY(%s)", events) == 5
     states = connection.execute(
         "SELECT processed, available_at, claimed_by FROM hook_events WHERE id = ANY(%s)", (late,)
