@@ -43,6 +43,7 @@ def main() -> None:
         database.connection.execute(_HISTORY, (arguments.history,))
         database.connection.execute(_EXECUTIONS)
         table.settle(database.connection)
+        table.pass_history(database.connection)
         measures = {"alone": lambda: _drained(database, load), "beside": lambda: _beside(database, load)}
         rounds = interleaved(arguments.rounds, measures)
         left, began = database.one(_OLD)[0], time.monotonic()

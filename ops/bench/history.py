@@ -20,8 +20,6 @@ INSERT INTO hook_events (source, action, resource, resource_id, payload, created
 SELECT 'bench', 'tool', 'tool', 'Bash', '{"tool_name": "Bash", "n": 1}', made, TRUE, made
 FROM (SELECT now() - interval '10 days' + n * interval '50 milliseconds' AS made FROM generate_series(1, %s) n) AS m
 """
-# As processors would have left it behind.
-_FLOOR = "UPDATE hook_events_floor SET seq = (SELECT max(seq) FROM hook_events)"
 _FAILED = """
 INSERT INTO hook_events (source, action, retry_count, processing_errors, failed_at)
 SELECT 'bench', 'tool', 3, '{first,second,third}', now() FROM generate_series(1, %s)
@@ -45,7 +43,7 @@ def main() -> None:
         for database in (empty, history, parked, deep):
             table.add_hooks(database.connection)
         _insert(history, _HISTORY, arguments.history)
-        history.connection.execute(_FLOOR)
+        table.pass_history(history.connection)
         _insert(parked, _FAILED, arguments.parked)
         _insert(parked, _SCHEDULED, arguments.parked)
         table.insert(deep.connection, Workload(arguments.deep))
