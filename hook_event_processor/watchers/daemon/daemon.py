@@ -236,11 +236,19 @@ class Daemon:
 
     def _say_started(self) -> None:
         started = rfc3339(self._started)
-        boot, before = agent.boot_id(), self._store.note("boot_id")
-        data = {"version": self._version, "start_time": started, "rebooted": before not in (None, boot), **self._which}
-        if boot != before:
-            self._store.keep_note("boot_id", boot)
+        data = {"version": self._version, "start_time": started, "rebooted": self._rebooted(), **self._which}
         self._spool("system.startup", data)
+
+    def _rebooted(self) -> bool:
+        """Whether the host has been started anew since a daemon last was."""
+        boot, before = agent.boot_id(), None
+        try:
+            before = self._store.note("boot_id")
+            if boot != before:
+                self._store.keep_note("boot_id", boot)
+        except sqlite3.Error as fault:
+            logger.error("the spool cannot be written: %s", fault)
+        return before not in (None, boot)
 
     def _say_stopped(self) -> None:
         uptime = (datetime.now(UTC) - self._started).total_seconds()

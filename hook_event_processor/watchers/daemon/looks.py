@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -21,6 +20,7 @@ from hook_event_processor.watchers.daemon.envelope import Envelopes
 from hook_event_processor.watchers.daemon.faults import FaultLog
 from hook_event_processor.watchers.daemon.ledger import RETRY_SECONDS, Ledger
 from hook_event_processor.watchers.daemon.local_store import LocalStore, subject
+from hook_event_processor.watchers.daemon.reports import Reports
 from hook_event_processor.watchers.daemon.schedule import Schedule
 from hook_event_processor.watchers.daemon.settling import Settling
 from hook_event_processor.watchers.daemon.watch import Outcome, Watch
@@ -57,11 +57,8 @@ class Looks:
         self._aside = Aside()
         self._far_points: frozenset[str] = frozenset()  # where file systems are mounted that may not answer
         self._mounts_at = 0.0
-        self._faulty = faulty
+        self._reports = Reports(faulty)
         self._faults = FaultLog()
-        self._errors: dict[str, str] = {}
-        self._looked: dict[str, Looked] = {}
-        self._looked_lock = threading.Lock()
         self._stopping = False
 
     @property
@@ -72,7 +69,7 @@ class Looks:
     @property
     def failing(self) -> int:
         """How many cannot look."""
-        return len(self._errors)
+        return self._reports.failing
 
     @property
     def stuck(self) -> int:
@@ -98,9 +95,7 @@ class Looks:
 
     def take_looked(self) -> list[Looked]:
         """From any thread: what is to be said of watchers that have looked since this was last asked."""
-        with self._looked_lock:
-            looked, self._looked = list(self._looked.values()), {}
-        return looked
+        return self._reports.take()
 
     def stop(self) -> None:
         """From any thread: end soon, with everything written."""
@@ -175,7 +170,8 @@ class Looks:
         for watch in self._aside.newly_stuck(now):
             error = f"its look has not come back for more than {STUCK_SECONDS:.0f} s"
             self._faults.say(logging.WARNING, "watcher %s: %s", watch.definition.id, error)
-            self._note(watch.definition.id, watch.checked_at, watch.event_at, error)
+            if self._watches.get(watch.definition.id) is watch:
+                self._reports.of(watch, error)
 
     def _came_back(self, watch: Watch, outcome: Outcome) -> None:
         self._aside.end(watch)
@@ -197,16 +193,7 @@ class Looks:
 
     def _ended(self, watch: Watch, outcome: Outcome) -> None:
         self._ledger.add(watch.definition, outcome)
-        self._note(watch.definition.id, watch.checked_at, watch.event_at, watch.error)
-
-    def _note(self, watcher_id: str, checked_at: datetime | None, event_at: datetime | None, error: str | None) -> None:
-        with self._looked_lock:
-            self._looked[watcher_id] = Looked(watcher_id, checked_at or datetime.now(UTC), event_at, error)
-        if error != self._errors.get(watcher_id):
-            self._errors.pop(watcher_id, None)
-            if error:
-                self._errors[watcher_id] = error
-            self._faulty()
+        self._reports.of(watch, watch.error)
 
     def _told(self, watches: set[Watch]) -> None:
         """On a thread of the changes."""
@@ -274,7 +261,8 @@ class Looks:
             self._take_out(watch)
             self._aside.let_go(watch)
         self._ledger.write(float("inf"))
-        self._watches, self._rows, self._errors = {}, None, {}
+        self._watches, self._rows = {}, None
+        self._reports.forget_all()
         self._changes.watch({})
 
     def _await_last(self, until: float) -> None:
@@ -296,7 +284,7 @@ class Looks:
 
     def _end(self, watcher_id: str, row: Mapping[str, Any], new: Mapping[str, Any] | None) -> Any:
         """End a watch; returns the state that a new one of the same subject goes on from."""
-        self._errors.pop(watcher_id, None)
+        self._reports.forget(watcher_id)
         watch = self._watches.pop(watcher_id, None)
         if watch is None:
             return None
@@ -327,7 +315,7 @@ class Looks:
         except Exception as fault:
             # Written past the command line, or for another version of the program.
             self._faults.say(logging.ERROR, "watcher %s makes no sense: %s", row["id"], fault)
-            self._note(row["id"], None, None, str(fault))
+            self._reports.note(row["id"], error=str(fault))
             return
         watch.late = watch.late and is_late
         key = f"{definition.type} {definition.interval}" if watch.kind.together else definition.id
