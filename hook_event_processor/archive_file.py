@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 import time
 import zlib
 from collections.abc import Iterator, Sequence
@@ -52,9 +53,9 @@ class ArchiveWriter:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _sweep(folder)
         self._folder = folder
-        self._unfinished = folder / f".{os.getpid()}.unfinished"
-        # Events may hold what is nobody else's business.
-        descriptor = os.open(self._unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        # Nobody else writes to it, by whatever path, and nobody else reads it: mode 0600.
+        descriptor, name = tempfile.mkstemp(".unfinished", ".", folder)
+        self._unfinished = Path(name)
         self._file = open(descriptor, "wb")  # noqa: SIM115 - closed by publish() or __exit__
         self._gzip = gzip.GzipFile(fileobj=self._file, mode="wb", compresslevel=6, filename="", mtime=0)
         self._hash = hashlib.sha256()
