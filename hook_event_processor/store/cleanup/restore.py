@@ -39,12 +39,13 @@ WITH given AS MATERIALIZED (
 ), events AS (
     INSERT INTO hook_events ({events})
     SELECT {events} FROM given, LATERAL json_populate_record(NULL::hook_events, given.line -> 'event')
-    ON CONFLICT (id) DO NOTHING RETURNING 1
+    ON CONFLICT (id) DO NOTHING RETURNING id
 )"""
 _INSERT_RUNS = """, runs AS (
     INSERT INTO event_hook_executions ({executions})
     SELECT {executions} FROM given,
         LATERAL json_populate_recordset(NULL::event_hook_executions, given.line -> 'executions')
+    WHERE (given.line -> 'event' ->> 'id')::uuid IN (SELECT id FROM events)
     ON CONFLICT DO NOTHING RETURNING 1
 ) SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM runs)"""
 _COUNT = " SELECT (SELECT count(*) FROM events), 0"
