@@ -105,8 +105,8 @@ def _rule(where: str, name: str, part: str, rule: object, default: Keep) -> Keep
     # What a rule does not say of age and number is not limited; where it is archived, the default says.
     base = replace(Keep(name, archive=default.archive), **selectors)
     keep = _keep(f"{where}: {part}", part, rule[part], base)
-    if part == "executions" and keep.count and keep.types:
-        raise _refused(where, "executions have a count by types", "a count of each hook's: for hooks or stacks")
+    if part == "executions" and keep.count and (keep.types or keep.stacks):
+        raise _refused(where, "executions have a count by types or stacks", "a count of each hook's: for hooks")
     return keep
 
 

@@ -146,6 +146,22 @@ def test_executions_go_by_age_and_by_each_hooks_count(
     assert set(found) == {("greet", noisy, 1), ("counted", waiting, 6), ("counted", event, 2), ("kept", event, 2)}
 
 
+def test_a_count_of_each_hook_takes_no_run_that_another_rule_is_for(
+    hep: Hep, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paid, done = completed(connection, "payment.made", 20), completed(connection, "task.done", 20)
+    for days in range(1, 6):
+        insert_execution(connection, paid, "books", executed_at=ago(days=days))
+        insert_execution(connection, done, "books", executed_at=ago(days=days))
+    text = '[executions]\ncount = 2\n[[rule]]\ntypes = ["payment.*"]\nexecutions = { age = "3650d" }\n'
+    policy(monkeypatch, tmp_path, text)
+    hep("events", "cleanup")
+    left = "SELECT count(*) FROM event_hook_executions WHERE event_id = %s AND hook_name = 'books'"
+    assert connection.execute(left, (paid,)).fetchone() == (5,)
+    # The newest two of all: those of another rule count, too, though they stay.
+    assert connection.execute(left, (done,)).fetchone() == (1,)
+
+
 def test_former_versions_go_and_the_one_that_runs_stays(
     hep: Hep, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +233,35 @@ def test_what_comes_back_runs_only_when_asked_to(
         "SELECT bool_and(seq > (SELECT seq FROM hook_events WHERE id = %(id)s)) FROM hook_events WHERE id <> %(id)s"
     )
     assert connection.execute(behind, {"id": newest}).fetchone() == (True,)
+
+
+def test_an_event_that_is_there_gets_no_executions_of_its_former_life(
+    hep: Hep, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would say of its hooks that they have succeeded already."""
+    completed(connection, "task.done", 40)
+    monkeypatch.setenv("RETENTION_ARCHIVE", str(tmp_path / "archive"))
+    hep("events", "cleanup", "--older-than", "30d")
+    [file] = (tmp_path / "archive").glob("events-*")
+    hep("events", "restore", "--run-again", str(file))
+    hep("events", "restore", str(file))
+    assert connection.execute("SELECT count(*) FROM hook_events WHERE NOT processed").fetchone() == (1,)
+    assert connection.execute("SELECT count(*) FROM event_hook_executions").fetchone() == (0,)
+
+
+def test_two_ways_to_one_directory_are_two_archives(
+    hep: Hep, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for event_type in ("payment.made", "task.done"):
+        completed(connection, event_type, 40)
+    folder = tmp_path / "archive"
+    monkeypatch.setenv("RETENTION_ARCHIVE", f"{folder}/")
+    text = f'[events]\nage = "30d"\n[[rule]]\ntypes = ["payment.*"]\nevents = {{ age = "30d", archive = "{folder}" }}\n'
+    policy(monkeypatch, tmp_path, text)
+    hep("events", "cleanup")
+    assert connection.execute("SELECT count(*) FROM hook_events").fetchone() == (0,)
+    hep("events", "restore", *map(str, sorted(folder.glob("events-*"))))
+    assert connection.execute("SELECT count(*) FROM hook_events").fetchone() == (2,)
 
 
 def test_an_archive_in_tables_holds_the_rows_as_they_were(

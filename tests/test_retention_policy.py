@@ -74,6 +74,10 @@ def test_rules_come_in_their_order_and_the_default_last(tmp_path: Path) -> None:
         ("[[rule]]\nhooks = ['a']\nevents = {}", "[[rule]] 1: events cannot go by hooks: it takes for events: types"),
         ("[[rule]]\ntypes = ['a']\nversions = {}", "[[rule]] 1: versions cannot go by types"),
         ("[[rule]]\ntypes = ['a']\nexecutions = {count = 1}", "[[rule]] 1: executions have a count by types"),
+        (
+            "[[rule]]\nstacks = ['a']\nexecutions = {count = 1}",
+            "[[rule]] 1: executions have a count by types or stacks",
+        ),
         ("[[rule", "retention.toml: "),
     ],
 )

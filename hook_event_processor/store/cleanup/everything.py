@@ -115,8 +115,8 @@ def _executions(
 ) -> int:
     policy, count = rules.policy, 0
     ages = [keep.age for keep in (*policy.executions, policy.events[-1]) if keep.age is not None]
+    stack = counted.STACK if any(keep.stacks for keep in policy.executions) else "NULL::text"
     if ages:
-        stack = counted.STACK if any(keep.stacks for keep in policy.executions) else "NULL::text"
         count += executions.remove_old(
             connection,
             min(ages),
@@ -127,5 +127,7 @@ def _executions(
             report=lambda part: report(0.5 + part / 2),
         )
     if any(keep.count for keep in policy.executions):
-        count += executions.remove_beyond(connection, rules.counts_of_runs(), pace, dry_run=dry_run)
+        count += executions.remove_beyond(
+            connection, rules.counts_of_runs(), rules.of_run, pace, stack, dry_run=dry_run
+        )
     return count

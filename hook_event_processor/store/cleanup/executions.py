@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 from psycopg import Connection
 
@@ -34,10 +35,12 @@ WITH RECURSIVE each AS (
 """
 CUT_OFF = "SELECT id FROM event_hook_executions WHERE hook_id = %s ORDER BY id DESC OFFSET %s LIMIT 1"
 BEYOND = """
-SELECT x.id, e.processed IS NOT FALSE FROM (
+SELECT x.id, e.processed IS NOT FALSE, e.source, e.action, e.stack FROM (
     SELECT id, event_id FROM event_hook_executions
     WHERE hook_id = %(hook)s AND id > %(after)s AND id <= %(upto)s ORDER BY id LIMIT %(limit)s) AS x
-LEFT JOIN LATERAL (SELECT processed FROM hook_events WHERE id = x.event_id LIMIT 1) AS e ON TRUE ORDER BY x.id
+LEFT JOIN LATERAL (
+    SELECT source, action, {stack} AS stack, processed FROM hook_events WHERE id = x.event_id LIMIT 1
+) AS e ON TRUE ORDER BY x.id
 """
 _REMOVE_RUNS = "DELETE FROM event_hook_executions WHERE hook_id = %s AND id = ANY(%s)"
 _STEP = 1_000
@@ -75,25 +78,52 @@ def remove_old(
 
 
 def remove_beyond(
-    connection: Connection, rules: Sequence[tuple[Callable[[str], bool], Keep]], pace: Pace, *, dry_run: bool
+    connection: Connection,
+    rules: Sequence[tuple[Callable[[str], bool], Keep]],
+    rule_of: RunRuleOf,
+    pace: Pace,
+    stack: str,
+    *,
+    dry_run: bool,
 ) -> int:
-    """Remove each hook's runs beyond the count of the first rule that matches its name; returns how many."""
-    count = 0
+    """Remove each hook's runs beyond the count of the first rule that matches its name; returns how many.
+
+    What `rule_of` says that another rule is for stays. `stack` is an
+    expression for the event's.
+    """
+    count, statement = 0, BEYOND.format(stack=stack)
     for hook_id, name in connection.execute(_HOOKS).fetchall():
-        kept = next((keep.count for matches, keep in rules if matches(name)), 0)
-        row = connection.execute(CUT_OFF, (hook_id, kept)).fetchone() if kept else None
-        if row is not None:
-            count += _remove_upto(connection, hook_id, row[0], pace, dry_run=dry_run)
+        keep = next((keep for matches, keep in rules if matches(name)), None)
+        row = connection.execute(CUT_OFF, (hook_id, keep.count)).fetchone() if keep and keep.count else None
+        if keep is not None and row is not None:
+            goes = partial(_goes_by, keep, rule_of, name)
+            count += _remove_upto(connection, statement, hook_id, row[0], goes, pace, dry_run=dry_run)
     return count
 
 
-def _remove_upto(connection: Connection, hook_id: int, upto: int, pace: Pace, *, dry_run: bool) -> int:
+def _goes_by(
+    keep: Keep, rule_of: RunRuleOf, hook: str, source: str | None, action: str | None, stack: str | None
+) -> bool:
+    """Whether a run goes by the count of its hook; where its event is gone, no other rule is for it."""
+    return source is None or rule_of(source, action, stack, hook) is keep
+
+
+def _remove_upto(
+    connection: Connection,
+    statement: str,
+    hook_id: int,
+    upto: int,
+    goes: Callable[[str | None, str | None, str | None], bool],
+    pace: Pace,
+    *,
+    dry_run: bool,
+) -> int:
     after, count = -(2**63), 0
     while True:
         with pace.step():
             values = {"hook": hook_id, "after": after, "upto": upto, "limit": _STEP}
-            rows = connection.execute(BEYOND, values).fetchall()
-            ended = [row_id for row_id, has_ended in rows if has_ended]
+            rows = connection.execute(statement, values).fetchall()
+            ended = [row_id for row_id, has_ended, *event in rows if has_ended and goes(*event)]
             if ended and not dry_run:
                 connection.execute(_REMOVE_RUNS, (hook_id, ended))
             count += len(ended)
