@@ -127,9 +127,13 @@ def test_psql_is_given_the_password_where_others_cannot_read_it(hep: Hep, monkey
 
     monkeypatch.setattr("os.execve", replaced)
     monkeypatch.setenv("DB_SCHEMA", "Automation")
-    monkeypatch.setenv("DATABASE_URL", make_conninfo(host="h", user="u", password=PASSWORD))
+    of_key = "that of the client's key"
+    monkeypatch.setenv("DATABASE_URL", make_conninfo(host="h", user="u", password=PASSWORD, sslpassword=of_key))
     assert "stopped here" in hep.fault("db", "psql", "-l")
     assert PASSWORD not in " ".join(called["arguments"])
+    assert of_key not in " ".join(called["arguments"])
+    assert "service=hep" in " ".join(called["arguments"])
+    assert Path(called["environment"]["PGSERVICEFILE"]).read_text() == f"[hep]\nsslpassword={of_key}\n"
     assert 'search_path="Automation"' in " ".join(called["arguments"])
     assert called["arguments"][-1] == "-l"
     assert called["environment"]["PGPASSWORD"] == PASSWORD

@@ -140,6 +140,11 @@ def psql(arguments: argparse.Namespace, settings: Settings) -> int:
     # Not among the arguments, where every user of the machine could read it.
     if password := given.pop("password", None):
         environment["PGPASSWORD"] = password
+    if (password := given.pop("sslpassword", None)) and "service" not in given:
+        # No variable is for it: a file of services that only psql has.
+        file = os.memfd_create("services", 0)
+        os.write(file, f"[hep]\nsslpassword={password}\n".encode())
+        environment["PGSERVICEFILE"], given["service"] = f"/proc/self/fd/{file}", "hep"
     if settings.schema:
         given["options"] = f'{given.get("options", "")} -c search_path="{settings.schema}"'.strip()
     program = str(embedded.psql_program())
