@@ -17,7 +17,7 @@ end
 local function cut(line, length)
   while length > 0 do
     local after = byte(line, length + 1)
-    if after < 0x80 or after >= 0xC0 then break end
+    if not after or after < 0x80 or after >= 0xC0 then break end
     length = length - 1
   end
   return sub(line, 1, length)

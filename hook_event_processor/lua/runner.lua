@@ -225,8 +225,9 @@ function runner.run(unit, timeout, n, ...)
   library.allow(unit)
   run.params = unit.params
   current.begin({ ... })
-  output.reset()
   -- A failure of the runner itself can have left it in the middle of a run.
+  output.reset()
+  take_dispatched()
   if server and status(server) ~= "suspended" then server = nil end
   reserve = reserve or rep("x", RESERVE)
   confine(true)

@@ -62,9 +62,10 @@ class HookRunner:
         while count < len(rows):
             if self._runtime is None:
                 self._runtime = Runtime(self._memory, self._max_payload, self._budget, self._library)
-            result = self._runtime.run(lua, timeout, rows[count:], cancelled)
-            if result.out_of_memory:
-                self._runtime = None
+            runtime, self._runtime = self._runtime, None  # one that failed by itself is used no more
+            result = runtime.run(lua, timeout, rows[count:], cancelled)
+            if not result.out_of_memory:
+                self._runtime = runtime
             results.append(result)
             count += len(result.codes)
         return results[0] if len(results) == 1 else ChunkResult.joined(results)

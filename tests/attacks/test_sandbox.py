@@ -365,3 +365,18 @@ def test_what_all_runs_print_and_dispatch_is_bounded() -> None:
     assert 1 < len(result.codes) < 400
     body = "local e = require('event') for _ = 1, 200 do e.dispatch('a.b', { s = ('x'):rep(90000) }) end"
     assert "bytes of data in one run" in error(execute(body))
+
+
+@pytest.mark.parametrize("length", range(65533, 65540))
+@pytest.mark.parametrize(
+    "body",
+    ["print(('x'):rep({}))", "return true, ('x'):rep({})", "print('y') return true, ('x'):rep({} - 2)"],
+    ids=["printed", "returned", "printed and returned"],
+)
+def test_attack_output_just_at_its_limit(body: str, length: int) -> None:
+    """It once failed every run of its chunk, and left what it had dispatched to the next hook's."""
+    lua = runtime()
+    result = execute(f"event.dispatch('a.b', {{}}) {body.format(length)}", event(), event(), within=lua)
+    assert outcomes(result) == [Outcome.CONTINUE] * 2
+    assert len(result.dispatched) == 2
+    assert not execute("", event(), within=lua).dispatched
