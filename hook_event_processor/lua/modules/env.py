@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from urllib.parse import unquote, unquote_plus
 
 from psycopg.conninfo import conninfo_to_dict
 
@@ -26,7 +27,12 @@ def functions(services: Services) -> Mapping[str, Function]:
     hidden = str(password) if password is not None and len(str(password)) >= _MIN_PASSWORD else None
 
     def is_own_secret(name: str) -> bool:
-        return _OWN_SECRETS.fullmatch(name) is not None or (hidden is not None and hidden in os.environ.get(name, ""))
+        value = os.environ.get(name, "")
+        # In a URL it stands with its special characters encoded.
+        forms = (value, unquote(value), unquote_plus(value))
+        return _OWN_SECRETS.fullmatch(name) is not None or (
+            hidden is not None and any(hidden in form for form in forms)
+        )
 
     def get(call: Call, name: bytes) -> Value:
         """The variable's value, or None when it is not set."""
