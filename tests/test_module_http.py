@@ -100,6 +100,8 @@ def test_a_query_is_escaped_and_added(site: Site) -> None:
     [
         ("", '{basic = {"me", "pä:ss"}}', "Basic bWU6cMOkOnNz"),
         ("", '{bearer = "token"}', "Bearer token"),
+        ("", r'{bearer = " token \t"}', "Bearer token"),
+        ("", r'{headers = {authorization = " mine\t"}}', "mine"),
         ("me:p%20w@", "{}", "Basic bWU6cCB3"),
         ("me:pw@", '{headers = {authorization = "mine"}}', "mine"),
         ("", "{}", None),
@@ -456,6 +458,12 @@ def test_what_passes_is_retried_and_the_last_answer_counts(site: Site) -> None:
     site.answers(Answer(502), Answer(504))
     assert output(_run(f'return true, http.get("{site.url}", {{retries = 1, retry_delay = 0}}).status')) == "504"
     assert len(site.received) == 5
+
+
+def test_answers_that_are_thrown_away_take_no_room(site: Site) -> None:
+    large = b"x" * (ROOM_BYTES // 8)
+    site.answers(*[Answer(503, body=large)] * 9, Answer(200, body=b"at last"))
+    assert output(_run(f'return true, http.get("{site.url}", {{retries = 9, retry_delay = 0}}).body')) == "at last"
 
 
 def test_nothing_else_is_retried(site: Site) -> None:

@@ -47,6 +47,7 @@ _WORTH_RETRYING = frozenset({429, 502, 503, 504})
 _METHOD = re.compile(r"[A-Z]{1,20}")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_BLANKS = b" \t"  # around a value they mean nothing (RFC 9110, 5.5), and h11 sends none
 # What says where a message ends, or whom it is for, is not a hook's to say.
 _RESERVED = frozenset(
     {"connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
@@ -129,7 +130,12 @@ def _retried(call: Call, rules: Egress, plan: Plan) -> Response:
 
 def _attempt(call: Call, rules: Egress, plan: Plan) -> Response:
     patience = Patience(min(perf_counter() + plan.timeout, call.ends_at), call.cancelled, call.hold)
-    return follow(lambda request: exchange(rules, request, patience), plan.request, plan.redirects)
+
+    def once(request: Request) -> Response:
+        call.give_back()  # what the answer before this one took
+        return exchange(rules, request, patience)
+
+    return follow(once, plan.request, plan.redirects)
 
 
 def _delay(plan: Plan, state: RetryCallState) -> float:
@@ -223,7 +229,7 @@ def parse_url(name: str, text: bytes) -> tuple[httpx.URL, bytes]:
 
 
 def _headers(name: str, options: Mapping[str, Any], credentials: bytes) -> tuple[tuple[str, bytes], ...]:
-    given = [(each, value.encode()) for each, value in options["headers"]]
+    given = [(each, value.encode().strip(_BLANKS)) for each, value in options["headers"]]
     if sum(len(each) + len(value) for each, value in given) > _MAX_HEADERS:
         raise Misused(f"{name}: the headers have more than {_MAX_HEADERS} bytes")
     for each, value in given:
@@ -250,10 +256,10 @@ def _check_header(name: str, header: str, value: bytes) -> None:
 
 def _authorization(name: str, options: Mapping[str, Any], credentials: bytes) -> bytes:
     if options["bearer"]:
-        token: bytes = options["bearer"].encode()
+        token: bytes = options["bearer"].encode().strip(_BLANKS)
         if _CONTROL.search(token):
             raise Misused(f"{name}: bearer holds a line break or another control character")
-        return b"Bearer " + token
+        return b"Bearer " + token if token else b""
     if options["basic"]:
         user, password = options["basic"]
         return b"Basic " + base64.b64encode(f"{user}:{password}".encode())
