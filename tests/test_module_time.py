@@ -128,6 +128,7 @@ def test_an_unknown_zone_is_a_reason(zone: str) -> None:
         ("1m30s500ms", "90.5"),
         ("0s", "0"),
         ("2us", "2e-06"),
+        ("30500568904944w", "1.844674407371e+19"),  # a 64-bit integer would wrap around
     ],
 )
 def test_durations(text: str, seconds: str) -> None:

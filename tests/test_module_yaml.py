@@ -322,6 +322,8 @@ _TEXTS += [
     "a\n  ",
     "a\n  \n",
     "a\n\n  \nb",
+    "a\n---\nb",
+    "a\n# b\n...",
     "-a",
     ".5",
     "+1",
@@ -348,6 +350,10 @@ def test_every_reader_reads_what_was_written() -> None:
         written = _encoded([value])
         assert yaml.safe_load(written) == [value], written
         assert _decoded(written) == [value], written
+    for text in _TEXTS:
+        written = output(execute("return true, yaml.encode(event.data.text)", event(json.dumps({"text": text}))))
+        assert yaml.safe_load(written) == text, written
+        assert _decoded(written) == text, written
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ local function sum_of(text)
   for number, unit in gmatch(text, "(%d+%.?%d*)([a-z]+)") do
     local size = UNITS[unit]
     if not size or size >= last then return nil end
-    total, last = total + tonumber(number) * size, size
+    total, last = total + tonumber(number) * 1.0 * size, size  -- integers would wrap around
   end
   -- Whole seconds are an integer, as long as they fit.
   return math.tointeger(total) or total

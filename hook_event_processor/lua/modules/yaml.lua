@@ -67,7 +67,8 @@ end
 
 local function scalar(value, indent)
   local kind = type(value)
-  if kind == "string" then return block(value, indent) or line(value) end
+  -- Not in the first column: there its lines would be markers, comments or nothing.
+  if kind == "string" then return block(value, indent == "" and "  " or indent) or line(value) end
   if kind == "number" then return number(value) end
   if kind == "boolean" then return tostring(value) end
   if value == null then return "null" end
