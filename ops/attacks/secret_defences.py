@@ -90,7 +90,7 @@ DEFENCES = (
         "the database's password in the environment",
         "modules/env.py:is_own_secret",
         "tests/test_module_env.py::test_attack_the_databases_password_by_another_name",
-        "hidden is not None and hidden in",
-        "False and hidden in",
+        "hidden is not None and any(",
+        "False and any(",
     ),
 )
