@@ -84,11 +84,22 @@ def make_home(home: Path, account: Account) -> Places:
             f" let that user pass (chmod o+x {closed}), or point HEP_HOME elsewhere"
         )
     for directory in way[len(there) :]:
-        directory.mkdir(mode=0o700, exist_ok=True)  # another start may be making it
+        if account.is_caller:
+            directory.mkdir(mode=0o700, exist_ok=True)  # another start may be making it
+        else:
+            _make_passable(directory)
         _refuse_foreign(directory)
-        if not account.is_caller:
-            directory.chmod(0o755)  # whatever the umask: the server's user passes through it
     return places
+
+
+def _make_passable(directory: Path) -> None:
+    """Whatever the umask, the server's user passes through it: before it has its name, since another start may look."""
+    unnamed = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    unnamed.chmod(0o755)
+    try:
+        unnamed.rename(directory)
+    except OSError:  # another was first
+        unnamed.rmdir()
 
 
 def _refuse_foreign(directory: Path) -> None:
