@@ -24,6 +24,8 @@ HEARTBEAT_SECONDS = 5.0  # of processors
 def tell(connection: Connection) -> None:
     """Publish what is new, once, whichever processor notices it first."""
     own = version("hook-event-processor")
+    if not hosts.has_news(connection, own):
+        return
     with connection.transaction():
         silent, mismatched = hosts.find_silent(connection), hosts.find_mismatched(connection, own)
         publisher = Publisher(connection, component="processor")
@@ -38,6 +40,8 @@ def tell(connection: Connection) -> None:
 
 def tell_health(connection: Connection) -> None:
     """Tell of processors that have fallen silent, or are back, once each, whichever processor notices it first."""
+    if not processors.has_news(connection):
+        return
     with connection.transaction():
         for silent in processors.find_silent(connection):
             failed = {

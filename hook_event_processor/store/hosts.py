@@ -198,19 +198,32 @@ class Silent:
     gone: bool
 
 
+_IS_SILENT = f"""
+(status = 'connected' AND last_seen < now() - interval '{LATE_SECONDS} s'
+ OR status <> 'disconnected' AND last_seen < now() - interval '{GONE_SECONDS} s')
+"""
+_IS_MISMATCHED = """
+(status = 'connected' AND version <> %(version)s AND NOT mismatches @> ARRAY[%(version)s::text])
+"""
+
+
+def has_news(connection: Connection, version: str) -> bool:
+    """Whether find_silent() or find_mismatched() would find any."""
+    query = f"SELECT EXISTS (SELECT FROM hosts WHERE {_IS_SILENT} OR {_IS_MISMATCHED})"
+    return connection.execute(query, {"version": version}).fetchone() == (True,)
+
+
 def find_silent(connection: Connection) -> list[Silent]:
     """Mark the hosts whose heartbeats are missing; each is returned once as late and once as gone, to one caller."""
     with connection.cursor(row_factory=class_row(Silent)) as cursor:
         return cursor.execute(
-            """
+            f"""
             UPDATE hosts
-            SET status = CASE WHEN last_seen < now() - %(gone)s * interval '1 s' THEN 'disconnected' ELSE 'late' END
-            WHERE status = 'connected' AND last_seen < now() - %(late)s * interval '1 s'
-               OR status <> 'disconnected' AND last_seen < now() - %(gone)s * interval '1 s'
+            SET status = CASE WHEN last_seen < now() - interval '{GONE_SECONDS} s' THEN 'disconnected' ELSE 'late' END
+            WHERE {_IS_SILENT}
             RETURNING name, address, tags, version, system_info, last_seen,
                       extract(epoch FROM now() - last_seen)::float8 AS silent_seconds, status = 'disconnected' AS gone
-            """,
-            {"late": LATE_SECONDS, "gone": GONE_SECONDS},
+            """
         ).fetchall()
 
 
@@ -218,9 +231,9 @@ def find_mismatched(connection: Connection, version: str) -> list[KnownHost]:
     """The connected hosts that have another version than this processor's; each is returned once for a pair."""
     with connection.cursor(row_factory=class_row(KnownHost)) as cursor:
         return cursor.execute(
-            """
+            f"""
             UPDATE hosts SET mismatches = mismatches || %(version)s::text
-            WHERE status = 'connected' AND version <> %(version)s AND NOT mismatches @> ARRAY[%(version)s::text]
+            WHERE {_IS_MISMATCHED}
             RETURNING name, address, tags, version, system_info, status, registered_at, last_seen,
                       0.0::float8 AS age_seconds, 0 AS watchers, 0 AS enabled
             """,

@@ -181,22 +181,32 @@ SELECT FROM hook_processors q
 WHERE q.host = p.host AND q.instance = p.instance AND q.node <> p.node AND q.started_at > p.heartbeat_at
   AND q.state <> 'stopped' AND q.heartbeat_at > now() - interval '{FRESH_SECONDS} s'
 """
+_IS_SILENT = f"""
+(lost_at IS NULL AND state <> 'stopped' AND heartbeat_at < now() - interval '{FRESH_SECONDS} s'
+ AND NOT EXISTS ({SUCCESSOR}))
+"""
+_IS_BACK = f"(lost_at < 'infinity' AND (heartbeat_at > lost_at OR EXISTS ({SUCCESSOR})))"
 _SILENT = f"""
 UPDATE hook_processors p SET lost_at = now()
-WHERE lost_at IS NULL AND state <> 'stopped' AND heartbeat_at < now() - interval '{FRESH_SECONDS} s'
-  AND NOT EXISTS ({SUCCESSOR})
+WHERE {_IS_SILENT}
 RETURNING node, host, instance, extract(epoch FROM now() - heartbeat_at)::float8 AS seconds
 """
 _BACK = f"""
 WITH back AS (
     SELECT node, lost_at, CASE WHEN heartbeat_at > lost_at THEN NULL ELSE timestamptz 'infinity' END AS new
     FROM hook_processors p
-    WHERE lost_at < 'infinity' AND (heartbeat_at > lost_at OR EXISTS ({SUCCESSOR}))
+    WHERE {_IS_BACK}
     FOR UPDATE
 )
 UPDATE hook_processors p SET lost_at = back.new FROM back WHERE p.node = back.node
 RETURNING p.node, p.host, p.instance, extract(epoch FROM now() - back.lost_at)::float8 AS seconds
 """
+
+
+def has_news(connection: Connection) -> bool:
+    """Whether find_silent() or find_back() would find any."""
+    query = f"SELECT EXISTS (SELECT FROM hook_processors p WHERE {_IS_SILENT} OR {_IS_BACK})"
+    return connection.execute(query).fetchone() == (True,)
 
 
 def find_silent(connection: Connection) -> list[Health]:
