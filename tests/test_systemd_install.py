@@ -171,6 +171,22 @@ def test_a_second_installation_changes_nothing(installed: Box) -> None:
     assert scene(installed) == before
 
 
+def test_an_installation_that_failed_is_finished_by_the_next(kept: Box) -> None:
+    """What it had written is taken over by a restart, though nothing is left to write."""
+    failing, written = "/usr/local/bin/systemd-tmpfiles", f"/usr/local/lib/systemd/system/{SERVICE}.service"
+    (pid,) = kept.properties("MainPID")
+    kept.write(failing, "#!/bin/sh\nexit 1\n", 0o755)
+    kept.shell(f"echo '# of an older version' >> {written}")
+    failed = kept.finished("env", f"PATH=/usr/local/bin:{kept.run('printenv', 'PATH').strip()}", HEP, "install")
+    kept.run("rm", failing)
+    assert failed.returncode != 0
+    assert f"write {written}" in failed.stdout
+    assert kept.properties("MainPID") == [pid]
+    assert any(line.startswith("run systemctl restart ") for line in install(kept))
+    assert kept.properties("MainPID") != [pid]
+    assert any(line.startswith("run systemctl start ") for line in install(kept))
+
+
 def test_the_password_is_a_credential_and_the_settings_are_roots_alone(installed: Box) -> None:
     assert "DATABASE_URL=" not in re.sub("^#.*", "", installed.run("cat", ENVIRONMENT), flags=re.MULTILINE)
     shown = installed.run("stat", "-c", "%a %U", ENVIRONMENT, "/etc/credstore/hook-event-processor.database_url")

@@ -79,13 +79,13 @@ def install(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.installation import install as installation
     from hook_event_processor.installation.files import man_pages
     from hook_event_processor.installation.refusals import check
-    from hook_event_processor.installation.steps import Write, take
+    from hook_event_processor.installation.steps import take
 
     places = _places(arguments)
     check(places, database_is_given=settings.conninfo is not None)
     wanted = _wanted(arguments, settings)
     prepared = list(installation.prepare(places, wanted))
-    changed = any(isinstance(step, Write) and step.needed for step in prepared)
+    changed = installation.is_behind(places, prepared)
     take(prepared, line, dry=arguments.dry_run)
     take(installation.start(places, wanted, changed=changed), line, dry=arguments.dry_run)
     if not man_pages():

@@ -16,6 +16,7 @@ from hook_event_processor.installation.places import NAME, PROCESSOR, RETENTION,
 from hook_event_processor.installation.steps import Make, Run, Step, Write, output
 
 _SETTLED_WITHIN_SECONDS = 10.0
+_STARTED = "InactiveExitTimestampMonotonic"  # microseconds since the machine did; 0 for never
 ALL_WATCHERS = "hook-watcher.service"
 
 
@@ -70,6 +71,20 @@ def _settings(places: Places, wanted: Wanted) -> Iterator[Step]:
         yield Write(places.environment, f"{old}\n{added}" if old else added, 0o600)
     else:
         yield Write(places.environment, text, 0o600, stays=True)
+
+
+def is_behind(places: Places, steps: Iterable[Step]) -> bool:
+    """Whether a file that services go by is to be written, or was since one of them started.
+
+    That was an installation that came to no end: it had written files, and restarted nothing.
+    """
+    files = [step for step in steps if isinstance(step, Write)]
+    if any(step.needed for step in files):
+        return True
+    written = max((step.path.stat().st_mtime for step in files if not step.stays), default=0.0)
+    booted = time.time() - time.monotonic()
+    started = (_shown(places, unit).get(_STARTED, "0") for unit in instances(places, "*"))
+    return any(booted + int(usec) / 1e6 < written for usec in started if usec != "0")
 
 
 def start(places: Places, wanted: Wanted, *, changed: bool) -> Iterator[Step]:
@@ -155,7 +170,7 @@ def _await_status(places: Places, unit: str) -> str:
 
 
 def _shown(places: Places, unit: str) -> dict[str, str]:
-    properties = "--property=ActiveState,ExecMainStatus,NRestarts,StatusText"
+    properties = f"--property=ActiveState,ExecMainStatus,NRestarts,StatusText,{_STARTED}"
     text = output((*places.systemctl, "show", properties, unit)) or ""
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
