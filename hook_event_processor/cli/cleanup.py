@@ -39,7 +39,11 @@ def add_cleanup_commands(group: argparse._SubParsersAction[Any]) -> None:
         help="before that, write them into files of this directory, or move them to tables (table); off: neither"
         " (default: RETENTION_ARCHIVE)",
     )
-    command.add_argument("--dry-run", action="store_true", help="say what would go, and remove nothing")
+    command.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what would go, and remove nothing; a run that two rules let go counts for each",
+    )
     add_format(command)
     command = add_command(
         group,
