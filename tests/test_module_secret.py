@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import os
 import subprocess
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
-from chunks import error, event, execute, output, run, runtime
+from chunks import error, event, execute, output, program, run, runtime
+from lupa.lua54 import LuaError
 from psycopg import Connection
 from psycopg.conninfo import make_conninfo
 from running import add_hook, count, insert, running, state
@@ -62,6 +64,23 @@ def test_a_granted_secret_is_what_was_stored(hooks: Hooks, connection: Connectio
     put(connection, tmp_path, "slack_token")
     body = 'return true, #secret.get("slack_token") .. secret.get("slack_token"):sub(1, 3):reverse()'
     assert output(hooks.run(body)) == f"{len(TOKEN)}nuh"
+
+
+def test_what_the_runner_itself_fails_with_tells_no_secret(
+    hooks: Hooks, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(connection, tmp_path, "slack_token")
+    text = 'return { execute = function() return true, require("secret").get("slack_token") end }'
+    run_chunk = hooks.runtime._run_chunk
+
+    def fail(*arguments: Any) -> ChunkResult:
+        run_chunk(*arguments)
+        raise LuaError(f"runner.lua:1: {TOKEN.decode()} and more")
+
+    monkeypatch.setattr(hooks.runtime, "_run_chunk", fail)
+    with pytest.raises(RuntimeError, match=r"^runner\.lua:1: \*\*\* and more$") as raised:
+        hooks.runtime.run(program(text, "hook"), 5.0, [event()], threading.Event())
+    assert raised.value.__suppress_context__
 
 
 def test_a_secret_that_is_not_there_is_nil_and_a_reason(hooks: Hooks) -> None:

@@ -6,7 +6,7 @@ local resume, yield = coroutine.resume, coroutine.yield
 local setupvalue, traceback, load = debug.setupvalue, debug.traceback, load
 local now, confine, utf8_len, gsub, math_type = bridge.now, bridge.confine, utf8.len, string.gsub, math.type
 local status, rep, sub, table_unpack = coroutine.status, string.rep, string.sub, table.unpack
-local next, pcall = next, pcall
+local next, pcall, rawequal = next, pcall, rawequal
 
 local DONE = {} -- what the runner itself yields; a hook cannot
 local FILTERED = {}
@@ -78,7 +78,8 @@ local function refused(what)
 end
 
 local function judge(result, message)
-  if result == FILTERED then return FILTER end
+  -- Never by ==: an __eq would run here, where nothing interrupts it.
+  if rawequal(result, FILTERED) then return FILTER end
   if message ~= nil and type(message) ~= "string" then
     if not math_type(message) then return refused("a " .. type(message) .. " as its message") end
     message = tostring(message)
@@ -86,7 +87,7 @@ local function judge(result, message)
   if result == nil or result == true then return CONTINUE, message end
   if result == false then return FAILED, nil, message and sub(message, 1, MAX_ERROR) or "the hook returned false" end
   if type(result) == "table" then return refused("a table that is no known result") end
-  return refused("a " .. type(result) .. " (" .. tostring(result):sub(1, 40) .. ")")
+  return refused("a " .. type(result) .. " (" .. sub(tostring(result), 1, 40) .. ")")
 end
 
 local function outcome(ok, token, result, message)
@@ -95,7 +96,7 @@ local function outcome(ok, token, result, message)
     server = nil
     return code, text, reason
   end
-  if token ~= DONE then
+  if not rawequal(token, DONE) then
     server = nil
     return FAILED, nil, "attempt to yield from outside a coroutine"
   end

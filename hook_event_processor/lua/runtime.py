@@ -20,7 +20,7 @@ from hook_event_processor.event import MAX_DEPTH, Outcome
 from hook_event_processor.lua.bridge import Bridge
 from hook_event_processor.lua.described import Plain
 from hook_event_processor.lua.door import Library
-from hook_event_processor.lua.masking import masked
+from hook_event_processor.lua.masking import mask, masked
 from hook_event_processor.lua.memory import MemoryBudget
 from hook_event_processor.lua.program import Program
 from hook_event_processor.run import ChunkResult, Dispatched, storable
@@ -107,6 +107,8 @@ class Runtime:
             result = masked(self._run_chunk(program, timeout, events), self._bridge.secrets)
             result.accessed = self._bridge.accessed
             return result
+        except LuaError as fault:  # of the runner itself; what it says may come from the hook
+            raise RuntimeError(mask(str(fault).encode(), self._bridge.secrets).decode()) from None
         finally:
             self._bridge.end(self._tidied())
 

@@ -132,3 +132,20 @@ ORDINARY = {
 @pytest.mark.parametrize("name", ORDINARY)
 def test_metatables_work_as_in_lua(name: str) -> None:
     assert outcomes(execute(ORDINARY[name])) == [Outcome.CONTINUE], execute(ORDINARY[name]).errors
+
+
+_EQUAL_TO = "local odd = setmetatable({{}}, {{ __eq = function() {} end }}) "
+
+
+@pytest.mark.parametrize("equal", ["return true", "while true do end", "error('why')"])
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("return odd", "the hook returned a table that is no known result"),
+        ("coroutine.yield(odd, true, 'forged')", "attempt to yield from outside a coroutine"),
+    ],
+)
+def test_what_a_run_gives_back_is_not_compared_by_its_own_function(equal: str, body: str, said: str) -> None:
+    result = execute(_EQUAL_TO.format(equal) + body, timeout=1)
+    assert said in error(result)
+    assert outcomes(result) in [[Outcome.REFUSED], [Outcome.FAILED]]
