@@ -560,14 +560,15 @@ def test_what_a_program_prints_until_its_end_is_told_by_the_last_look(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, grace: float, values: list[int]
 ) -> None:
     monkeypatch.setattr(stream, "_GRACE_SECONDS", grace)
-    ready, number = tmp_path / "ready", tmp_path / "number"
-    text = f"echo $$ >{number}; {text.replace('READY', f'touch {ready}')}"
-    watched = Watched("custom", command=script(tmp_path / "run", text))
-    told = watched.events()
+    begin, ready, number = tmp_path / "begin", tmp_path / "ready", tmp_path / "number"
+    text = text.replace("READY", f"touch {ready}")
+    until = f"until [ -e {begin} ]; do sleep 0.01; done"
+    watched = Watched("custom", command=script(tmp_path / "run", f"echo $$ >{number}; {until}; {text}"))
+    assert watched.events() == []
+    begin.touch()
     wait_for(ready.exists, 10)
     leave(watched)
-    told += watched.events()
-    assert [data["value"] for _, data in told] == values
+    assert [data["value"] for _, data in watched.events()] == values
     assert not is_alive(int(number.read_text()))
     assert watched.events() == []
 

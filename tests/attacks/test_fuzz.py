@@ -81,9 +81,9 @@ def test_any_table_is_a_definition_or_is_refused(fields: list[tuple[str, str]], 
 
 
 def test_a_key_of_megabytes_is_refused_at_once() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     _read("return { [('x'):rep(4000000)] = 1, execute = print }")
-    assert time.perf_counter() - started < 3
+    assert time.process_time() - started < 3
 
 
 @_quick
