@@ -25,6 +25,7 @@ from hook_event_processor.event_handlers import EventHandlerRegistry
 from hook_event_processor.service.machinery import Machinery
 from hook_event_processor.settings import Settings
 from hook_event_processor.store.database import Database
+from hook_event_processor.telemetry.watchdog import Progress
 
 SECOND = 'return {execute = function() require("time").sleep(1) return true, "slept" end}'
 SLEEPS = 'return {execute = function(e) require("time").sleep(e.data.seconds) return true, "slept" end}'
@@ -441,6 +442,47 @@ def test_a_second_signal_leaves_at_once(connection: Connection, database: Databa
         assert process.wait(10) == 128 + signal.SIGTERM
     finally:
         process.kill()
+
+
+def test_a_processor_that_is_told_to_stop_before_it_has_read_the_hooks_takes_no_event(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    add_hook(connection, "reads", "read.*", READS)
+    insert(connection, "read.one", count=1000)
+    waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'hooks'::regclass"
+    with database.session("psql") as other:
+        other.execute("SET idle_in_transaction_session_timeout = 0")
+        other.execute("BEGIN")
+        other.execute("LOCK TABLE hooks")
+        process = start(database, tmp_path)
+        try:
+            wait_for(lambda: one(connection, waits) == 1, 20)
+            process.signal(signal.SIGTERM)
+            other.execute("COMMIT")
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+    assert count(connection, "NOT processed AND claimed_by IS NULL") == 1000, process.log
+    assert "ready" not in process.log
+
+
+def test_a_lane_claims_nothing_before_the_hooks_are_read(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """Without them it would acknowledge events that hooks are there for."""
+    [event] = insert(connection, "read.one")
+    settings = Settings(home=tmp_path, conninfo=database.conninfo)
+    machinery = Machinery(settings, database, "here:1", EventHandlerRegistry())
+    lane = machinery.lanes[0]
+    began = lane.claimed_at
+    thread = threading.Thread(target=lane.run, args=(Progress("lane", 20),))
+    thread.start()
+    try:
+        wait_for(lambda: lane.claimed_at > began, 20, "its first round has ended")
+    finally:
+        machinery.lookout.stop()
+        thread.join(20)
+    assert state(connection, event) == "pending"
 
 
 def _ready(process: Running) -> Running:

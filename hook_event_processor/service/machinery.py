@@ -62,7 +62,8 @@ class Machinery:
         self._database = database
         self._node = node
         self._handlers = handlers
-        self._registry = Registry()
+        # Until the hooks are read nothing may be claimed: it would be acknowledged without them.
+        self._registry = Registry(pauses=Pauses(everything=True))
         self._floors = Floors()
         self.outage = Outage()
         self.watchdog = Watchdog()

@@ -84,7 +84,7 @@ class HookEventProcessor:
                 logger.warning("the service runs as root: install the drop-in system.conf, or set User=")
             self._watchdog.ready()
             try:
-                if self._await_database():
+                if self._await_database() and self._connect_lookout():
                     self._start_threads()
                     on_ready()
                     self._loop()
@@ -111,6 +111,20 @@ class HookEventProcessor:
                 self._pause(reconnect_delay(attempt))
         return False
 
+    def _connect_lookout(self) -> bool:
+        """Have the hooks read, before any lane starts; False when told to stop before that.
+
+        The lanes need to know from it, too, whether sessions are really ours.
+        """
+        while not self._stop.is_set():
+            self._tick()
+            try:
+                self._machinery.lookout.connected()
+                return True
+            except Exception as fault:
+                self._pause(self._machinery.lookout.lost(fault))
+        return False
+
     def _pause(self, seconds: float) -> None:
         """Wait, with the watchdog fed."""
         ends = time.monotonic() + seconds
@@ -118,8 +132,6 @@ class HookEventProcessor:
             self._tick()
 
     def _start_threads(self) -> None:
-        """The lookout connects first: the lanes need its registry, and to know whether sessions are really ours."""
-        self._connect_lookout()
         parts = self._machinery
         quarantine = self._thread("quarantine", parts.quarantine.leases.run)
         self._take_over(quarantine)
@@ -145,15 +157,6 @@ class HookEventProcessor:
         parts.housekeeping.adopt = parts.adoption.look
         quarantine.start()
         parts.quarantine.await_verdicts(VERDICT_SECONDS, self._tick)
-
-    def _connect_lookout(self) -> None:
-        while not self._stop.is_set():
-            self._tick()
-            try:
-                self._machinery.lookout.connected()
-                return
-            except Exception as fault:
-                self._pause(self._machinery.lookout.lost(fault))
 
     def _thread(self, name: str, target: Callable[[Progress], None]) -> threading.Thread:
         # From now on it can stand still, and not before.
