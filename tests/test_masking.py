@@ -60,6 +60,49 @@ def test_a_secret_is_hidden_however_it_is_written(value: bytes, form: str) -> No
         assert part not in left, hidden
 
 
+# The last line of base64 is short.
+KEY = b"-----BEGIN PRIVATE KEY-----\n%s-----END PRIVATE KEY-----\n" % base64.encodebytes(bytes(range(116)))
+
+IN_OTHER_LINES = {
+    "indented": lambda key: b"key: |\n" + b"".join(b"    " + line for line in key.splitlines(keepends=True)),
+    "indented with tabs": lambda key: b"\t" + key.replace(b"\n", b" \n\t"),
+    "as on Windows": lambda key: key.replace(b"\n", b"\r\n"),
+    "indented in JSON": lambda key: json.dumps("\n  " + key.decode().replace("\n", "\n  ")).encode(),
+    "with spaces between": lambda key: key.replace(b"\n", b" "),
+    "on one line": lambda key: key.replace(b"\n", b""),
+    "without its last line break": lambda key: key[:-1],
+}
+
+
+@pytest.mark.parametrize("written", IN_OTHER_LINES)
+def test_a_secret_of_several_lines_is_hidden_when_its_line_breaks_change(written: str) -> None:
+    hidden = mask(b"before " + IN_OTHER_LINES[written](KEY) + b" after", [KEY])
+    assert hidden.startswith(b"before ")
+    assert hidden.endswith(b" after")
+    left = re.sub(rb"before |key: \|| after|\*\*\*", b"", hidden)
+    assert re.fullmatch(rb'(?:\s|\\n|")*', left), hidden
+
+
+def test_each_long_line_of_a_secret_is_hidden_but_for_what_all_keys_share() -> None:
+    begin, first, second, short, end = KEY.splitlines()
+    text = b"1: %s.\n2: %s.\n3: %s.\n4: %s.\n5: %s.\n"
+    assert mask(text % (begin, first, second, short, end), [KEY]) == text % (begin, b"***", b"***", short, end)
+
+
+def test_a_secret_of_several_words_is_hidden_wherever_a_line_is_broken() -> None:
+    phrase = b"correct horse battery"
+    for at in range(1, len(phrase)):
+        for line_break in (b"\n", b" \n  "):
+            assert mask(b"is " + phrase[:at] + line_break + phrase[at:], [phrase]) == b"is ***"
+    assert mask(b"is correct horse\nbattery", [phrase]) == b"is ***"
+
+
+def test_a_secret_of_short_lines_is_hidden_where_they_are_joined_only() -> None:
+    secret = b"ab\ncd\nef\ngh\n"
+    assert mask(b"ab cd ef", [secret]) == b"ab cd ef"
+    assert mask(b"x:\n  ab\n  cd\n  ef\n  gh", [secret]) == b"x:\n  ***"
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.binary(min_size=4, max_size=80), st.binary(max_size=20), st.binary(max_size=20))
 def test_no_secret_is_left_in_base64_or_hexadecimal(secret: bytes, before: bytes, after: bytes) -> None:
@@ -148,6 +191,8 @@ MUCH = {
     "lines": b'{"line": "one of many lines with \\"quotes\\" and %20"}\n' * 20_000,
     "cut characters": b"cut" + "\N{REPLACEMENT CHARACTER}".encode() * 21_000,
     "cuts": b"xyxyxy[cut]" * 5_900,
+    "blanks": b" " * 64_000 + b"\n",
+    "blank lines": b" \t \n" * 16_000,
     "open brackets": b"cut" + b"[" * 64_000,
     "beginnings": b"xy" * 32_000 + b"[cut]",
     "escapes": b"\\u0078%78&#120;" * 4_000,
@@ -158,5 +203,5 @@ MUCH = {
 def test_masking_much_text_takes_little_time(text: str) -> None:
     """It is done outside of the run, where no deadline ends it."""
     began = time.thread_time()
-    mask(MUCH[text], [TOKEN, b"xy" * 2000 + b"z"])
+    mask(MUCH[text], [TOKEN, b"xy" * 2000 + b"z", b"".join(b"%07x\n" % number for number in range(8000))])
     assert time.thread_time() - began < 3

@@ -227,6 +227,30 @@ def test_state_refuses_a_secret(database: Database, connection: Connection, tmp_
     assert connection.execute("SELECT count(*) FROM hook_state").fetchone() == (0,)
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        'require("yaml").encode({key = key})',
+        'require("template").render("key: |\\n    {{ k|indent(4) }}", {k = key})',
+        '(key:gsub("\\n", "\\r\\n"))',
+    ],
+)
+def test_a_secret_of_several_lines_stays_hidden_when_it_is_written_anew(
+    hooks: Hooks, connection: Connection, tmp_path: Path, written: str
+) -> None:
+    key = b"-----BEGIN PRIVATE KEY-----\n%s-----END PRIVATE KEY-----\n" % base64.encodebytes(bytes(range(116)))
+    put(connection, tmp_path, "slack_key", key)
+    said = output(hooks.run(f'local key = secret.get("slack_key") print({written}) return true'))
+    assert "***" in said
+    assert not any(line in said for line in key.decode().splitlines())
+    stored = hooks.run(f'local key = secret.get("slack_key") require("state").set("cfg", {written})')
+    assert "holds a secret, which must not be stored" in error(stored)
+    result = hooks.run(f'local key = secret.get("slack_key") event.dispatch("x.y", {{cfg = {written}}}) return true')
+    [[dispatched]] = result.dispatched.values()
+    assert b"***" in dispatched.data
+    assert key.splitlines()[1] not in dispatched.data
+
+
 LEAKS = """
 local secret, log, crypto, state = require("secret"), require("log"), require("crypto"), require("state")
 local hook = {}

@@ -12,14 +12,12 @@ from typing import Any
 import orjson
 
 from hook_event_processor.event import Outcome, code_of
-from hook_event_processor.lua.secret_forms import Form, forms, is_base64, views
+from hook_event_processor.lua.secret_forms import TELLING, Form, forms, has_line_break, is_base64, views
 from hook_event_processor.run import ChunkResult, Dispatched
 
 MASK = b"***"
 # A form of this length is also hidden where only the half of it is: text is cut off in many places.
 _WITH_HALVES = 16
-# Across line breaks only what can hardly stand there by chance.
-_ACROSS = 8
 # What limits leave behind where they cut; before it may stand what is left of a cut character.
 _CUT = re.compile(rb"\[[^\[\]\n]{0,60}\bcut\b[^\[\]\n]{0,60}\]")
 _CUT_CHARACTER = "\N{REPLACEMENT CHARACTER}".encode()
@@ -70,10 +68,11 @@ def holds_secret(text: bytes, secrets: Collection[bytes]) -> bool:
 def _parts(text: bytes, secrets: Collection[bytes]) -> Iterator[tuple[int, int]]:
     """The parts of the text that tell a secret, from start to end, in no order."""
     wanted = [forms(secret) for secret in secrets]
-    for view, joined in views(text, spaces=any(b" " in secret for secret in secrets)):
+    spaces, lines = any(b" " in secret for secret in secrets), any(map(has_line_break, secrets))
+    for view, joined in views(text, spaces=spaces, lines=lines):
         cuts = [] if joined or b"cut" not in view.text else _cuts(view.text)
         for form in chain.from_iterable(wanted):
-            if joined and len(form.text) < _ACROSS:
+            if joined and len(form.text) < TELLING:
                 continue
             for start, end in chain(_places(view.text, form), _cut_off(view.text, form, cuts)):
                 yield view.original(start, end)

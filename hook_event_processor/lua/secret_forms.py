@@ -1,4 +1,4 @@
-"""How a secret may be written: as it is, in hexadecimal, in base64; and text with its escapes undone."""
+"""How a secret may be written: as it is, in hexadecimal, in base64, in other lines; text with its escapes undone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
+TELLING = 8  # bytes of a part of a secret, or of one in other lines: fewer can stand in a text by chance
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _BASE64 = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_")
 _MAX_LEVELS = 3  # of escapes within escapes
@@ -20,8 +21,11 @@ _ESCAPE = re.compile(
 _NAMED = {b: bytes([c]) for b, c in zip(b"bfnrtav", (8, 12, 10, 13, 9, 7, 11), strict=True)}
 _ENTITIES = {b"amp": b"&", b"lt": b"<", b"gt": b">", b"quot": b'"', b"apos": b"'"}
 _SIGNS = (b"\\", b"%", b"&")  # what escapes begin with
-_LINE_BREAK = re.compile(rb"[\r\n]+")
+_BLANKS = b" \t\r\n"
+_BLANK = re.compile(rb"[ \t\r\n]+")
 _PLUS = re.compile(rb"\+")
+_MAX_LINES = 500  # of a secret: to look for each takes time
+_BOUNDARY = b"-----"  # what the first and the last line of a key in PEM begin with, the same for all keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,16 @@ def forms(secret: bytes) -> tuple[Form, ...]:
     digits = secret.hex().encode()
     # Hosts and names of headers lose their case on the way.
     plain = (secret, readable, secret.lower(), secret.upper(), digits, digits.upper())
-    return tuple(dict.fromkeys((*map(Form, plain), *_base64_forms(secret))))
+    in_lines = (*_in_other_lines(secret), *_in_other_lines(readable))
+    return tuple(dict.fromkeys((*map(Form, plain + in_lines), *_base64_forms(secret))))
+
+
+def _in_other_lines(secret: bytes) -> Iterator[bytes]:
+    """What is left of a secret when its lines are indented, joined or shown one by one."""
+    lines = [line.strip(_BLANKS) for line in secret.splitlines()[:_MAX_LINES]]
+    for part in (secret.translate(None, _BLANKS), *(line for line in lines if not line.startswith(_BOUNDARY))):
+        if len(part) >= TELLING:
+            yield part
 
 
 def _base64_forms(secret: bytes) -> Iterator[Form]:
@@ -54,6 +67,10 @@ def _base64_forms(secret: bytes) -> Iterator[Form]:
         core = encoded[start:end]
         for text in (core, core.translate(_URL_SAFE)):
             yield Form(text, before=shift > 0, after=rest > 0)
+
+
+def has_line_break(text: bytes) -> bool:
+    return b"\n" in text or b"\r" in text
 
 
 def is_base64(character: int) -> bool:
@@ -70,8 +87,8 @@ class View:
         self._parent = parent
         self._pattern = pattern
 
-    def without_line_breaks(self) -> View:
-        return View(self.text.translate(None, b"\r\n"), self, _LINE_BREAK)
+    def without_blanks(self) -> View:
+        return View(self.text.translate(None, _BLANKS), self, _BLANK)
 
     def with_pluses_as_spaces(self) -> View:
         return View(self.text.replace(b"+", b" "), self, _PLUS)
@@ -116,16 +133,17 @@ class View:
         return begins, tokens
 
 
-def views(text: bytes, *, spaces: bool) -> Iterator[tuple[View, bool]]:
-    """The text as it is and with its escapes undone, and each without line breaks; True: so joined.
+def views(text: bytes, *, spaces: bool, lines: bool) -> Iterator[tuple[View, bool]]:
+    """The text as it is and with its escapes undone, and if it has several lines each without blanks; True: so joined.
 
-    With `spaces` also with spaces where forms have pluses.
+    With `spaces` also with spaces where forms have pluses; with `lines` joined even if it is of one line.
     """
     view = View(text)
     for _ in range(_MAX_LEVELS + 1):
         yield view, False
-        if b"\n" in view.text or b"\r" in view.text:
-            yield view.without_line_breaks(), True
+        if lines or has_line_break(view.text):
+            # None at all: where lines are broken anew, a blank may be gone or be one too many.
+            yield view.without_blanks(), True
         if spaces and b"+" in view.text:
             yield view.with_pluses_as_spaces(), False
         if not any(sign in view.text for sign in _SIGNS):
