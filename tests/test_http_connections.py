@@ -66,6 +66,15 @@ def test_what_could_not_be_opened_is_not_kept() -> None:
     assert connections._idle == []
 
 
+def test_a_connection_that_does_not_tell_whether_it_holds_more_is_not_kept(site: Site) -> None:
+    connections, origin = Connections(SyncBackend()), httpcore.URL(site.url).origin
+    with connections.connection(origin) as connection:
+        _ask(connection, site)
+        del connection._connection._h11_state  # type: ignore[union-attr]
+    assert connection.is_closed()
+    assert connections._idle == []
+
+
 def test_requests_of_many_threads_arrive_once_each(site: Site) -> None:
     """Found by ops/chaos: a connection that was closed under a request made it be sent twice."""
     rules = egress(("127.0.0.1",), ())

@@ -547,6 +547,21 @@ def test_an_idle_connection_that_its_server_closes_just_now_is_no_failure(site: 
     assert len(set(keys)) == 1
 
 
+def test_what_follows_an_answer_is_no_answer_to_the_next_request(site: Site) -> None:
+    first = b"firstHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstale"
+    site.answers(Answer(headers={"Content-Length": "5"}, body=first), Answer(body=b"second"))
+    assert output(_run(f'return true, http.get("{site.url}").body')) == "first"
+    assert output(_run(f'return true, http.post("{site.url}", {{json = {{a = 1}}}}).body')) == "second"
+
+
+def test_a_connection_is_not_used_again_after_head(site: Site) -> None:
+    """A server that sends a body nonetheless may send it at any time."""
+    _run(f'http.head("{site.url}") http.get("{site.url}")')
+    head, get = site.received
+    assert (head.method, get.method) == ("HEAD", "GET")
+    assert head.client != get.client
+
+
 def _keys(site: Site) -> list[str | None]:
     return [each.headers["idempotency-key"] for each in site.received]
 

@@ -56,7 +56,7 @@ class Connections:
 
     def _put_back(self, connection: httpcore.HTTPConnection) -> None:
         # One that could not be opened says that it is idle, and expired.
-        if not connection.is_idle() or connection.has_expired():
+        if not connection.is_idle() or connection.has_expired() or _may_hold_more(connection):
             connection.close()
             return
         with self._lock:
@@ -75,3 +75,12 @@ class Connections:
             keepalive_expiry=_IDLE_SECONDS,
             network_backend=cast(Any, self._backend),
         )
+
+
+def _may_hold_more(connection: httpcore.HTTPConnection) -> bool:
+    """Whether bytes may have come behind the answer: the next request would take them for its own."""
+    try:
+        # h11 tells it; httpcore above it has no word for it.
+        return bool(cast(Any, connection)._connection._h11_state.trailing_data[0])
+    except AttributeError:
+        return True  # another httpcore than was known: what cannot be told is not kept

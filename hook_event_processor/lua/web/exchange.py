@@ -93,6 +93,8 @@ def _once(pool: Connections, request: Request, patience: Patience) -> Response:
                 return Response(response.status, reason, headers, body, request.url)
             finally:
                 response.close()
+                if request.method == "HEAD":
+                    connection.close()  # a server may send a body nonetheless, and later
     except (httpcore.RemoteProtocolError, httpcore.LocalProtocolError) as fault:
         if not patience.received:
             raise Lost("the server closed the connection without an answer") from None
