@@ -59,5 +59,9 @@ class Ambiguous(HookEventProcessorError):
     """A shortened id stands for more than one thing."""
 
 
+class OutputFailed(HookEventProcessorError):
+    """Standard output cannot be written; the message says what was done all the same."""
+
+
 class UsageError(HookEventProcessorError):
     """A command was called with arguments that it does not take (exit status 2)."""

@@ -174,7 +174,10 @@ def _through_bash(command: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("command", "status", "said"),
     [
-        ("hep events list > /dev/full", 1, "No space left on device"),
+        ("hep events list > /dev/full", 1, "hep: standard output cannot be written: No space left on device"),
+        ("hep events list >&-", 1, "hep: standard output cannot be written: Bad file descriptor"),
+        ("hep events emit a.b - <&-", 2, "the payload is not JSON"),
+        ("hep events emit 2>&-", 2, ""),
         ("hep hook get $'\\xff'", 2, "is not UTF-8"),
         ("printf '\\xff' | hep events emit a.b -", 2, "the payload is not UTF-8: byte 1"),
         ("printf '\\xff' | hep hook add -", 1, "not UTF-8"),
@@ -186,6 +189,24 @@ def test_odd_surroundings_are_one_line_at_most(hep: Hep, command: str, status: i
     assert finished.returncode == status, finished
     assert said in finished.stderr
     assert finished.stderr.count("\n") == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        ("hep events emit task.failed > /dev/full", "No space left on device"),
+        ("PYTHONUNBUFFERED=1 hep events emit task.failed > /dev/full", "No space left on device"),
+        ("hep events emit task.failed --format json >&-", "Bad file descriptor"),
+    ],
+)
+def test_what_was_done_is_told_where_standard_output_cannot_be_written(
+    hep: Hep, connection: Connection, command: str, why: str
+) -> None:
+    finished = _through_bash(command)
+    event_ids = [row[0] for row in connection.execute("SELECT id FROM hook_events")]
+    assert len(event_ids) == 1
+    said = f"hep: standard output cannot be written: {why}; published: task.failed {event_ids[0]}\n"
+    assert (finished.returncode, finished.stdout, finished.stderr) == (1, "", said)
 
 
 def _terminal(*arguments: str, columns: int = 140, **environment: str) -> str:

@@ -10,8 +10,9 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from hook_event_processor.cli import output
 from hook_event_processor.cli.parser import parser
-from hook_event_processor.errors import HookEventProcessorError, SettingsError, UsageError
+from hook_event_processor.errors import HookEventProcessorError, OutputFailed, SettingsError, UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -24,25 +25,32 @@ _READER_LEFT = 141  # 128 + SIGPIPE
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status: 0, 1 (failed), 2 (misused)."""
+    _open_what_is_closed()
     _print_any_character()
     try:
-        given = _decoded(sys.argv[1:] if argv is None else argv)
-        arguments = parser(given).parse_args(given)
-        status = _run(arguments)
-        sys.stdout.flush()
-    except SystemExit as leaving:  # argparse, after --help or a fault
-        return leaving.code if isinstance(leaving.code, int) else 2
+        status = _obey(sys.argv[1:] if argv is None else argv)
+        output.flush()
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except UsageError as fault:
-        return _say(fault, 2)
     except BrokenPipeError:  # `hep events list | head`
-        _drop_output()
+        output.drop()
         return _READER_LEFT
+    except OutputFailed as fault:
+        return _say(fault, 1)
     except OSError as fault:
-        _drop_output()
+        output.drop()
         return _say(fault, 1)
     return status
+
+
+def _obey(argv: Sequence[str]) -> int:
+    try:
+        given = _decoded(argv)
+        return _run(parser(given).parse_args(given))
+    except SystemExit as leaving:  # argparse, after --help or a fault
+        return leaving.code if isinstance(leaving.code, int) else 2
+    except UsageError as fault:
+        return _say(fault, 2)
 
 
 def _decoded(argv: Sequence[str]) -> Sequence[str]:
@@ -53,11 +61,6 @@ def _decoded(argv: Sequence[str]) -> Sequence[str]:
         except UnicodeEncodeError:
             raise UsageError(f"the argument {argument!r} is not UTF-8") from None
     return argv
-
-
-def _drop_output() -> None:
-    """What is still to be written goes nowhere: the interpreter's own flush must not complain."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def program() -> None:
@@ -97,10 +100,18 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _say(fault: Exception, status: int) -> int:
-    from hook_event_processor.cli.output import error
-
-    error(str(fault))
+    output.error(str(fault))
     return status
+
+
+def _open_what_is_closed() -> None:
+    """A standard stream that the caller closed (`>&-`) is there, so that nothing else gets its number.
+
+    Nothing comes from the input, what is said of faults goes nowhere, and writing to the output fails as it should.
+    """
+    for name, access, mode in (("stdin", os.O_RDONLY, "r"), ("stdout", os.O_RDONLY, "w"), ("stderr", os.O_WRONLY, "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, access), mode))
 
 
 def _print_any_character() -> None:

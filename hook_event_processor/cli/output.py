@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal
+
+from hook_event_processor.errors import OutputFailed
 
 # Control characters (C0, DEL, C1), marks that reorder text, line separators.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
@@ -51,9 +55,37 @@ def _visible(match: re.Match[str]) -> str:
     return _NAMED.get(character) or (f"\\x{ord(character):02x}" if ord(character) < 256 else f"\\u{ord(character):04x}")
 
 
+def write(text: str) -> None:
+    """Print a text as it is. Raises OutputFailed."""
+    with _standard_output():
+        sys.stdout.write(text)
+
+
+def flush() -> None:
+    """Have standard output take what was printed. Raises OutputFailed."""
+    with _standard_output():
+        sys.stdout.flush()
+
+
+@contextmanager
+def _standard_output() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # a reader that leaves is no fault
+        raise
+    except OSError as fault:
+        drop()
+        raise OutputFailed(f"standard output cannot be written: {fault.strerror}") from None
+
+
+def drop() -> None:
+    """What is still to be written goes nowhere: the interpreter's own flush must not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def line(text: str = "") -> None:
     """Print one line."""
-    sys.stdout.write(escape(text) + "\n")
+    write(escape(text) + "\n")
 
 
 def styled_line(text: str, style: str) -> None:
@@ -64,19 +96,19 @@ def styled_line(text: str, style: str) -> None:
 
         _console().print(Text(shown, style=style), soft_wrap=True)
     else:
-        sys.stdout.write(shown + "\n")
+        write(shown + "\n")
 
 
 def block(*titles_and_text: str) -> None:
     """Print a text of several lines, the last argument, under its titles."""
     *titles, text = titles_and_text
     head = "".join(f"{escape(title)}\n" for title in titles)
-    sys.stdout.write(f"\n{head}{escape_block(text.rstrip())}\n")
+    write(f"\n{head}{escape_block(text.rstrip())}\n")
 
 
 def error(text: str) -> None:
     """One line on standard error, with the program's name."""
-    sys.stdout.flush()
+    flush()
     sys.stderr.write(f"hep: {escape(text)}\n")
 
 
@@ -86,22 +118,29 @@ def note(text: str) -> None:
 
 
 def result(form: str, text: str, value: Any) -> None:
-    """Print what a command did: one line, or a JSON document when `form` is json."""
-    if form == "json":
-        document(value)
-    else:
-        line(text)
+    """Print what a command did: one line, or a JSON document when `form` is json.
+
+    Raises OutputFailed with that line when it cannot be printed: it was done all the same.
+    """
+    try:
+        if form == "json":
+            document(value)
+        else:
+            line(text)
+        flush()
+    except OutputFailed as fault:
+        raise OutputFailed(f"{fault}; {text}") from None
 
 
 def document(value: Any) -> None:
     """Print one JSON document."""
-    sys.stdout.write(_json(value, indent=True) + "\n")
+    write(_json(value, indent=True) + "\n")
 
 
 def document_line(value: Any) -> None:
     """Print one JSON document on one line, at once."""
-    sys.stdout.write(_json(value, indent=False) + "\n")
-    sys.stdout.flush()
+    write(_json(value, indent=False) + "\n")
+    flush()
 
 
 def json_text(text: str) -> Any:
@@ -166,13 +205,13 @@ def _plain_table(
     headers: Sequence[str], rows: list[list[str]], widths: Sequence[int], right: frozenset[str], title: str
 ) -> None:
     if title:
-        sys.stdout.write(f"{title}\n")
+        write(f"{title}\n")
     for row in (list(headers), *rows):
         cells = [
             " " * (width - _width(cell)) + cell if header in right else cell + " " * (width - _width(cell))
             for cell, width, header in zip(row, widths, headers, strict=True)
         ]
-        sys.stdout.write(_GAP.join(cells).rstrip() + "\n")
+        write(_GAP.join(cells).rstrip() + "\n")
 
 
 def _width(text: str) -> int:
