@@ -438,6 +438,20 @@ def test_without_a_root_nothing_is_reached(rooms: _Rooms) -> None:
     assert "the hook 'hook' may not use x: the permission 'file' is not granted" in error(result)
 
 
+@pytest.mark.parametrize("show", [None, lambda _: None], ids=["for real", "dry run"])
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        ("write('/etc/x', 'the content')", "/etc/x"),
+        ("append('/etc/x', 'the content')", "/etc/x"),
+        ("copy('/etc/x', '/etc/y')", "/etc/x or /etc/y"),
+    ],
+)
+def test_a_refusal_names_paths_only(rooms: _Rooms, call: str, named: str, show: Any) -> None:
+    said = error(rooms.run(f"file.{call}", show=show))
+    assert f"the hook 'hook' may not use {named}: the permission" in said
+
+
 def test_the_products_own_directory_is_made_when_it_is_needed_and_no_other(tmp_path: Path) -> None:
     home = tmp_path / "home"
     for root, reason in ((home / "files", None), (tmp_path / "other", "x: no such file or directory")):

@@ -22,6 +22,7 @@ _OPERATIONS: Mapping[str, Callable[[Disk], _Operation]] = {
     "remove": lambda disk: disk.remove,
     "mkdir": lambda disk: disk.mkdir,
 }
+_PATHS = {"copy": 2}  # how many of an operation's arguments are paths; of the others the first is one
 
 
 def functions(services: Services) -> Mapping[str, Function]:
@@ -35,18 +36,20 @@ def functions(services: Services) -> Mapping[str, Function]:
         return PretendedDisk(_roots(call), call.scratch.setdefault("file", {}), call.show)
 
     return {
-        f"file.{name}": Function(_through(disk, operation), waits=True, pretend=_through(pretended, operation))
-        for name, operation in _OPERATIONS.items()
+        f"file.{name}": Function(_through(disk, name), waits=True, pretend=_through(pretended, name))
+        for name in _OPERATIONS
     }
 
 
-def _through(disk: Callable[[Call], Disk], operation: Callable[[Disk], _Operation]) -> _Operation:
+def _through(disk: Callable[[Call], Disk], name: str) -> _Operation:
+    operation, paths = _OPERATIONS[name], _PATHS.get(name, 1)
+
     def run(call: Call, path: bytes, *rest: bytes | int) -> Value:
         try:
             return operation(disk(call))(path, *rest)
         except Outside:
-            paths = " or ".join(shown(part) for part in (path, *rest) if isinstance(part, bytes))
-            raise call.refusal("file", paths) from None
+            named = " or ".join(shown(part) for part in (path, *rest)[:paths] if isinstance(part, bytes))
+            raise call.refusal("file", named) from None
 
     return run
 
