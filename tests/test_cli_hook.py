@@ -73,7 +73,7 @@ def test_add_reads_everything_from_the_file(hep: Hep, notify: str) -> None:
 
 def test_options_override_the_file(hep: Hep, notify: str) -> None:
     hep(
-        *("hook", "add", notify, "--name", "other", "--event", "a.*", "--event", "~^b", "--stack", ""),
+        *("hook", "add", notify, "--name", "other", "--event", "a.*", "--event", "~^b", "--all-stacks"),
         *("--description", "another", "--priority", "-1", "--disabled"),
     )
     hook = hep.document("hook", "get", "other")
@@ -132,7 +132,7 @@ def test_adding_again_leaves_a_disabled_hook_disabled(hep: Hep, notify: str) -> 
         (SLOW, ("--event", "~("), "not a regular expression"),
         (SLOW, ("--event", ""), "not an event type"),
         (SLOW, ("--name", "a\nb"), "no name for a hook"),
-        (SLOW, ("--name", " "), "no name for a hook"),
+        (SLOW, ("--name", " x"), "no name for a hook"),
         (SLOW, ("--priority", "99999999999"), "32 bits"),
         ("\udcff", (), "not UTF-8"),
         ("x = '\0'", (), "NUL"),
@@ -160,7 +160,7 @@ def test_a_python_handlers_name_is_taken(hep: Hep, connection: Connection, notif
 def test_list_shows_all_or_one_stack(hep: Hep, connection: Connection, notify: str) -> None:
     assert hep("hook", "list") == "No hooks.\n"
     hep("hook", "add", notify)
-    hep("hook", "add", notify, "--name", "every", "--stack", "", "--disabled")
+    hep("hook", "add", notify, "--name", "every", "--all-stacks", "--disabled")
     header, *rows, total = hep("hook", "list").splitlines()
     assert " ".join(header.split()) == "Name Event Type Stack Priority Status Kind Version Runs Last Run"
     assert [row.split()[0] for row in rows] == ["every", "notify"]

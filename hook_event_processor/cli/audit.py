@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
+from hook_event_processor.cli.names import some_name
 from hook_event_processor.cli.parser import add_command, add_format
 from hook_event_processor.cli.spans import count, since
 
@@ -29,9 +30,14 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         "rewritten. Nobody changes it.",
     )
     command.add_argument(
-        "--object", metavar="OBJECT", help="a kind (hook), a name, both (hook:greet), or an event's id"
+        "--object",
+        type=some_name,
+        metavar="OBJECT",
+        help="a kind (hook), a name, both (hook:greet), or an event's id",
     )
-    command.add_argument("--who", metavar="NAME", help="a database role, or the user who ran the command")
+    command.add_argument(
+        "--who", type=some_name, metavar="NAME", help="a database role, or the user who ran the command"
+    )
     command.add_argument("--since", type=since, metavar="WHEN", help="10m, 7d, or 2025-10-06T14:23:45Z")
     command.add_argument("--limit", type=count, default=50, metavar="N", help="so many lines (default 50)")
     add_format(command)

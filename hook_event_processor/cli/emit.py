@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import IO, TYPE_CHECKING, Any
 
+from hook_event_processor.cli.names import some_name
 from hook_event_processor.cli.parser import add_command, add_format
 from hook_event_processor.cli.spans import duration, priority
 from hook_event_processor.errors import EventRefused, HookEventProcessorError, UsageError
@@ -44,9 +45,9 @@ def add_emit_command(group: argparse._SubParsersAction[Any]) -> None:
     command.add_argument("type", nargs="?", metavar="TYPE", help="source.action, such as task.failed")
     command.add_argument("json", nargs="?", metavar="JSON", help="the payload, a JSON object; - reads standard input")
     command.add_argument("--jsonl", metavar="FILE", help="publish a file of events; - reads standard input")
-    command.add_argument("--resource", help="kind of the thing that the event is about")
-    command.add_argument("--resource-id", help="which thing it is about")
-    command.add_argument("--stack", help="stack that it belongs to")
+    command.add_argument("--resource", type=some_name, help="kind of the thing that the event is about")
+    command.add_argument("--resource-id", type=some_name, help="which thing it is about")
+    command.add_argument("--stack", type=some_name, help="stack that it belongs to")
     command.add_argument("--priority", type=priority, metavar="N", help="1 (first) to 10 (last), default 5")
     command.add_argument("--delay", type=duration, metavar="DURATION", help="not to be processed before: 30s, 10m, 2h")
     command.add_argument("--id", type=_uuid, metavar="UUID", help="its id; publishing an id again changes nothing")
@@ -98,7 +99,7 @@ def _emit_one(arguments: argparse.Namespace, settings: Settings) -> int:
         fields: dict[str, Any] = {
             "type": arguments.type,
             "data": json_object("the payload", payload) if payload is not None else {},
-            "metadata": json_object("--metadata", arguments.metadata) if arguments.metadata else {},
+            "metadata": json_object("--metadata", arguments.metadata) if arguments.metadata is not None else {},
         }
     except EventRefused as refusal:
         raise UsageError(str(refusal)) from None

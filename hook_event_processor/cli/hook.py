@@ -11,6 +11,7 @@ from hook_event_processor.cli.hook_apply import add_apply
 from hook_event_processor.cli.hook_lib import add_lib_commands
 from hook_event_processor.cli.hook_reports import add_report_commands
 from hook_event_processor.cli.hook_versions import add_version_commands
+from hook_event_processor.cli.names import some_name
 from hook_event_processor.cli.parser import add_command, add_format, add_group
 from hook_event_processor.cli.workshop import add_workshop_commands
 
@@ -57,11 +58,15 @@ def _add_add(group: argparse._SubParsersAction[Any]) -> None:
         "with --name it makes several hooks from one text.",
     )
     command.add_argument("file", metavar="FILE", help="the Lua file; - reads standard input")
-    command.add_argument("--name", help="the hook's name (default: the file's, else the file name)")
+    command.add_argument("--name", type=some_name, help="the hook's name (default: the file's, else the file name)")
     command.add_argument(
         "--event", action="append", metavar="PATTERN", help="event type, glob or ~regex; may be given several times"
     )
-    command.add_argument("--stack", help="run for events of this stack only")
+    stack = command.add_mutually_exclusive_group()
+    stack.add_argument("--stack", type=some_name, help="run for events of this stack only")
+    stack.add_argument(
+        "--all-stacks", dest="stack", action="store_const", const="", help="run for all, where the file names a stack"
+    )
     command.add_argument("--description", help="what it is for")
     command.add_argument("--priority", type=int, help="lower runs first (default 0)")
     command.add_argument(
@@ -109,7 +114,8 @@ def _tell_dropped(before: KnownHook, stored: KnownHook) -> None:
     from hook_event_processor.cli.output import line
 
     dropped = [f"--set {name}" for name in before.params if name not in stored.params]
-    options = {"event_types": "--event", "stack": "--stack", "priority": "--priority", "description": "--description"}
+    stack = "--stack" if before.overrides.get("stack") else "--all-stacks"
+    options = {"event_types": "--event", "stack": stack, "priority": "--priority", "description": "--description"}
     dropped += [option for name, option in options.items() if name in before.overrides and name not in stored.overrides]
     if dropped:
         line(f"No longer in force: {', '.join(dropped)}, given when it was added before.")

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from hook_event_processor.cli.hook_lib_reports import add_library_reports, add_name
+from hook_event_processor.cli.names import some_name
 from hook_event_processor.cli.parser import add_command, add_format, add_group
 from hook_event_processor.errors import HookRefused
 
@@ -33,7 +34,7 @@ def add_lib_commands(hook_group: argparse._SubParsersAction[Any]) -> None:
         'Hooks that name it with require("lib.NAME") get a new version each and run with the new text at once.',
     )
     command.add_argument("file", metavar="FILE", help="the Lua file; - reads standard input")
-    command.add_argument("--name", help="the library's name, without lib. (default: the file name)")
+    command.add_argument("--name", type=some_name, help="the library's name, without lib. (default: the file name)")
     add_format(command)
     add_library_reports(group)
     command = add_command(group, "remove", remove, "remove a library with its versions", "hep hook lib remove slack")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from hook_event_processor.cli.names import some_name
 from hook_event_processor.cli.parser import add_command, add_format, add_group
 from hook_event_processor.cli.spans import count, duration
 from hook_event_processor.errors import NotFound, StateRefused, UsageError
@@ -69,8 +70,8 @@ def _add_key(command: argparse.ArgumentParser) -> None:
 
 def _add_namespace(command: argparse.ArgumentParser, *, required: bool) -> None:
     whose = command.add_mutually_exclusive_group(required=required)
-    whose.add_argument("--hook", metavar="NAME", help="the hook whose key it is")
-    whose.add_argument("--shared", metavar="NAME", help="the shared namespace that it is in")
+    whose.add_argument("--hook", type=some_name, metavar="NAME", help="the hook whose key it is")
+    whose.add_argument("--shared", type=some_name, metavar="NAME", help="the shared namespace that it is in")
     command.add_argument("--stack", metavar="STACK", help="the stack of the hook or of those that share it")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from hook_event_processor.cli.names import some_name, some_names
 from hook_event_processor.cli.parser import add_command, add_format, add_group
 from hook_event_processor.cli.watcher_changes import create, delete, disable, enable
 from hook_event_processor.cli.watcher_options import add_definition
@@ -34,7 +35,9 @@ def _add_group(group: argparse._SubParsersAction[Any], called: str) -> None:
     ):
         command = add_command(group, name, run, summary, f"{called} {name} watcher-1759942165")
         command.add_argument("id", metavar="ID", help="the watcher's id, the beginning of one, or its name")
-        command.add_argument("host", nargs="?", metavar="HOST", help="its host, where names or ids do not tell")
+        command.add_argument(
+            "host", nargs="?", type=some_name, metavar="HOST", help="its host, where names or ids do not tell"
+        )
         if name == "delete":
             command.add_argument("-f", "--force", action="store_true", help="taken, and needless: nothing is asked")
         add_format(command)
@@ -50,9 +53,11 @@ def _add_create(group: argparse._SubParsersAction[Any], called: str) -> None:
         "create a watcher; its host begins to look within a second",
         f"{called} create --type file --path /etc/hosts --when changed --check-hash --interval 10s",
     )
-    command.add_argument("host", nargs="?", metavar="HOST", help="the host that watches (default: this one)")
+    command.add_argument(
+        "host", nargs="?", type=some_name, metavar="HOST", help="the host that watches (default: this one)"
+    )
     add_definition(command, required=True)
-    command.add_argument("--stack", help="the stack of its events")
+    command.add_argument("--stack", type=some_name, help="the stack of its events")
     command.add_argument("--disabled", action="store_true", help="keep it, but do not look yet")
     add_format(command)
 
@@ -61,7 +66,7 @@ def _add_list(group: argparse._SubParsersAction[Any], called: str) -> None:
     command = add_command(
         group, "list", list_watchers, "list the watchers of a host, or of all", f"{called} list web-1 --type file"
     )
-    command.add_argument("host", nargs="?", metavar="HOST", help="the host (default: this one)")
+    command.add_argument("host", nargs="?", type=some_name, metavar="HOST", help="the host (default: this one)")
     command.add_argument("--all", action="store_true", help="of every host")
     command.add_argument("-t", "--type", metavar="TYPE", help="only watchers of this type")
     add_format(command)
@@ -79,7 +84,9 @@ def _add_test(group: argparse._SubParsersAction[Any], called: str) -> None:
         "different at later ones. --wait looks again after the interval, and prints the events.",
     )
     command.add_argument("id", nargs="?", metavar="ID", help="the watcher's id, the beginning of one, or its name")
-    command.add_argument("host", nargs="?", metavar="HOST", help="its host, where names or ids do not tell")
+    command.add_argument(
+        "host", nargs="?", type=some_name, metavar="HOST", help="its host, where names or ids do not tell"
+    )
     add_definition(command, required=False)
     command.add_argument(
         "--wait", action="store_true", help="look again after the interval, which --interval can change"
@@ -99,7 +106,12 @@ def _add_run(group: argparse._SubParsersAction[Any], called: str) -> None:
         "there is no copy of the watchers to go on with.",
     )
     command.add_argument(
-        "-t", "--type", action="append", metavar="TYPE", help="only these types, separated by commas (default: all)"
+        "-t",
+        "--type",
+        action="extend",
+        type=some_names,
+        metavar="TYPE",
+        help="only these types, separated by commas (default: all)",
     )
     command.set_defaults(settings_fault_status=_EX_CONFIG)
 
@@ -114,8 +126,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.watchers.check import WatcherRefused
     from hook_event_processor.watchers.daemon.daemon import serve
 
-    said = [name.strip() for text in arguments.type or () for name in text.split(",")]
-    types = tuple(dict.fromkeys(name for name in said if name))
+    types = tuple(dict.fromkeys(arguments.type or ()))
     try:
         for name in types:
             if name not in kinds.NAMES:  # the others are loaded when there is one to watch

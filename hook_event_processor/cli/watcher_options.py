@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from hook_event_processor.cli.names import some_name, some_names
 from hook_event_processor.cli.parser import Parser
 from hook_event_processor.errors import UsageError
 
@@ -53,7 +54,8 @@ def add_definition(command: argparse.ArgumentParser, *, required: bool) -> None:
     command.add_argument(
         "-w",
         "--when",
-        action="append",
+        action="extend",
+        type=some_names,
         metavar="CONDITION",
         help="what is told of; may be given several times, or several separated by commas",
     )
@@ -61,7 +63,9 @@ def add_definition(command: argparse.ArgumentParser, *, required: bool) -> None:
         "-i", "--interval", type=interval, metavar="DURATION", help="time between two checks: 200ms, 10s, 5m"
     )
     command.add_argument(
-        "--name", help="a name for the watcher; of a type that takes a name itself, such as process, what is watched"
+        "--name",
+        type=some_name,
+        help="a name for the watcher; of a type that takes a name itself, such as process, what is watched",
     )
     assert isinstance(command, Parser)  # noqa: S101 - all commands are
     command.late_options = KindOptions()
@@ -79,8 +83,7 @@ def interval(text: str) -> float:
 
 def conditions_of(arguments: argparse.Namespace) -> list[str]:
     """The conditions that --when names, each once."""
-    said = (condition.strip() for text in arguments.when or () for condition in text.split(","))
-    return list(dict.fromkeys(condition for condition in said if condition))
+    return list(dict.fromkeys(arguments.when or ()))
 
 
 def options_of(arguments: argparse.Namespace, kind: Kind) -> dict[str, str]:
@@ -156,7 +159,10 @@ def _add(command: argparse.ArgumentParser, title: str, kinds: Mapping[str, Kind]
         if name == _NAME:
             command.set_defaults(label=None)
             group.add_argument(
-                "--label", metavar="NAME", help="a name for the watcher, where --name is what is watched"
+                "--label",
+                type=some_name,
+                metavar="NAME",
+                help="a name for the watcher, where --name is what is watched",
             )
         else:
             _add_option(group, name, options, len(kinds) > 1)
