@@ -94,7 +94,8 @@ GRANT UPDATE (processed, processed_at, processing_errors, retry_count, available
     ON hook_events TO hook_processor;
 GRANT SELECT, UPDATE (seq, patrolled_at) ON hook_events_floor TO hook_processor;
 GRANT INSERT ON event_hook_executions TO hook_processor;
--- Python handlers, which processors register themselves, and counters.
+-- Python handlers, which processors register themselves, and counters. The
+-- trigger hook_own_handlers keeps it from changing what Lua hooks run for.
 GRANT INSERT (name, kind, event_types, description), UPDATE (event_types, description, run_count, last_run)
     ON hooks TO hook_processor;
 GRANT SELECT, INSERT, UPDATE, DELETE ON hook_processors, hook_state, hook_state_locks, hook_suspects

@@ -11,12 +11,14 @@ import pytest
 import seed
 from commands import Hep
 from factories import ago, insert_event
+from logins import as_login, give_roles, make_login
 from psql import psql
 from psycopg import Connection
 from running import add_hook
 
-from hook_event_processor.store import audit, own_events
+from hook_event_processor.store import audit, own_events, roles
 from hook_event_processor.store.database import Database
+from hook_event_processor.store.embedded import EmbeddedServer
 
 pytestmark = pytest.mark.store
 
@@ -165,6 +167,57 @@ def test_watchers_types_state_hosts_and_grants(hep: Hep, connection: Connection,
         ("added", "state", "k"),
     ]
     assert SECRET not in str(_kept(connection, "hook_audit::text"))
+
+
+@pytest.fixture
+def author(server: EmbeddedServer, database: Database, reachable_path: Path) -> Database:
+    """The database as an author of the stack web reaches it; there are logins for all other roles, too."""
+    with give_roles(server, database, reachable_path / "home") as administration:
+        make_login(administration, "web_author", "hook_author")
+        roles.grant(administration, [roles.Grant("login_web_author", "stack", "web")])
+    return as_login(database, "web_author")
+
+
+_VERSION = "INSERT INTO hook_versions (hook_id, version, source_text, sha256) VALUES ({}, 2, '', '')"
+
+
+def test_a_text_that_an_authors_own_trigger_adds_is_kept(connection: Connection, author: Database) -> None:
+    hook_id = add_hook(connection, "greet", "a.b", "-- one", stack="web")
+    with author.session("tests") as session:
+        session.execute("CREATE TEMP TABLE mine (id int)")
+        session.execute(
+            "CREATE FUNCTION pg_temp.add() RETURNS trigger LANGUAGE plpgsql AS"  # type: ignore[arg-type]
+            f" $$ BEGIN {_VERSION.format(hook_id)}; RETURN NULL; END $$"
+        )
+        session.execute("CREATE TRIGGER add AFTER INSERT ON mine FOR EACH ROW EXECUTE FUNCTION pg_temp.add()")
+        session.execute("INSERT INTO mine VALUES (1)")
+    kept = _kept(connection, "action, name, details -> 'version', role")
+    assert kept[-1] == ("new version", "greet", 2, "login_web_author")
+
+
+def test_versions_that_are_removed_are_kept_unless_their_hook_goes(connection: Connection) -> None:
+    hook_id = add_hook(connection, "greet", "a.b", "-- one")
+    connection.execute(_VERSION.format(hook_id))  # type: ignore[call-overload]
+    connection.execute("DELETE FROM hook_versions WHERE version = 1")
+    connection.execute("DELETE FROM hooks")
+    assert _kept(connection, "action, details -> 'version'")[-2:] == [("version removed", 1), ("removed", 1)]
+
+
+@pytest.mark.parametrize("own", ["state", "housekeeping"])
+def test_an_author_that_calls_its_session_as_a_processor_does_is_kept(
+    connection: Connection, database: Database, author: Database, own: str
+) -> None:
+    """What a processor does itself is not: hooks change what they remember with every run."""
+    connection.execute(
+        "INSERT INTO hook_state (stack, scope, name, key, value) VALUES ('web', 'hook', 'greet', 'k', '1')"
+    )
+    for who in (as_login(database, "processor"), author):
+        with who.session(own) as session:
+            assert session.execute("UPDATE hook_state SET value = to_jsonb(session_user::text)").rowcount == 1
+    assert _kept(connection, "action, kind, role")[-2:] == [
+        ("added", "state", connection.info.user),
+        ("changed", "state", "login_web_author"),
+    ]
 
 
 @pytest.mark.parametrize(

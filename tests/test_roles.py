@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -12,6 +14,7 @@ from factories import insert_event, insert_execution
 from logins import as_login, give_roles, make_login
 from psycopg import Connection
 from running import add_hook
+from waiting import wait_for
 
 from hook_event_processor.errors import NotFound
 from hook_event_processor.event import NewEvent
@@ -19,6 +22,7 @@ from hook_event_processor.store import roles
 from hook_event_processor.store.database import Database
 from hook_event_processor.store.embedded import EmbeddedServer
 from hook_event_processor.store.insert import Publisher
+from hook_event_processor.store.migrate import migrate
 
 pytestmark = pytest.mark.store
 
@@ -63,6 +67,7 @@ def sessions(administration: Connection, shared_database: Database) -> Iterator[
 
 
 _EVENT_INSERT = "INSERT INTO hook_events (source, action) VALUES ('deploy', 'done')"
+_HANDLER = "INSERT INTO hooks (name, kind, event_types) VALUES ('handler', 'python', '{a.b}')"
 MAY = [
     ("owner", "UPDATE hook_events SET payload = '{}'"),
     ("owner", "ALTER TABLE hook_events ADD COLUMN later text"),
@@ -75,10 +80,12 @@ MAY = [
     ("processor", "UPDATE hook_events SET processed = TRUE, processed_at = now(), lease_token = NULL"),
     ("processor", "UPDATE hook_events SET retry_count = 0, failed_at = NULL, processing_errors = NULL"),
     ("processor", _EVENT_INSERT),
-    ("processor", "INSERT INTO hooks (name, kind, event_types) VALUES ('handler', 'python', '{a.b}')"),
+    ("processor", _HANDLER),
     ("processor", "SELECT ciphertext FROM hook_secrets"),
     ("processor", "DELETE FROM hook_state"),
     ("processor", "UPDATE hook_events_floor SET seq = 1"),
+    ("processor", "UPDATE hooks SET run_count = run_count + 1, last_run = now()"),
+    ("processor", f"{_HANDLER}; UPDATE hooks SET event_types = '{{c.d}}', description = 'new' WHERE kind = 'python'"),
     ("publisher", _EVENT_INSERT),
     ("publisher", "INSERT INTO hook_events (id, source, action) SELECT id, 'a', '' FROM hook_uuidv7() AS id"),
     ("publisher", "SELECT hook_publish('task.failed', '{\"n\": 1}', delay => '1 hour', stack => 'web')"),
@@ -92,6 +99,7 @@ MAY = [
     ("web_author", "UPDATE hooks SET enabled = FALSE WHERE name = 'of_web'"),
     ("web_author", "INSERT INTO hooks (name, event_types, stack) VALUES ('another', '{a.b}', 'web')"),
     ("web_author", "DELETE FROM hooks WHERE name = 'of_web'"),
+    ("web_author", "UPDATE hooks SET event_types = '{a.b}', description = 'another' WHERE name = 'of_web'"),
     ("web_author", "SELECT id, type FROM events"),
     ("reader", "SELECT payload FROM hook_events"),
     ("reader", "SELECT * FROM events"),
@@ -141,6 +149,12 @@ MUST_NOT = [
     ("processor", "INSERT INTO hooks (name, event_types) VALUES ('planted', '{*}')"),
     ("processor", "INSERT INTO hook_versions (hook_id, version, source_text, sha256) VALUES (1, 9, '', '')"),
     ("processor", "UPDATE hooks SET enabled = FALSE"),
+    ("processor", "UPDATE hooks SET event_types = '{never.*}' WHERE name = 'of_web'"),
+    ("processor", "UPDATE hooks SET description = '' WHERE name = 'of_web'"),
+    (
+        "processor",
+        f"{_HANDLER}, ('of_web', 'python', '{{a.b}}') ON CONFLICT (name) DO UPDATE SET event_types = '{{c.d}}'",
+    ),
     ("processor", "DELETE FROM hooks"),
     ("processor", "UPDATE watchers SET config = '{}'"),
     *(
@@ -263,6 +277,47 @@ def test_inserts_pay_for_limits_only_while_there_are_any(administration: Connect
         assert administration.execute(limits).fetchone() == (1,)
         assert roles.revoke(administration, "login_ci") == 1
         assert administration.execute(limits).fetchone() == (0,)
+
+
+def test_grants_at_the_same_time_limit_everybody_that_they_name(database: Database, connection: Connection) -> None:
+    """Both wait for a writer of events, and neither sees the other's grant before it is committed."""
+    with database.session("one") as one, database.session("two") as two, ThreadPoolExecutor(2) as pool:
+        with connection.transaction():
+            insert_event(connection)
+            granted = []
+            for session, name in ((one, "first"), (two, "second")):
+                granted.append(
+                    pool.submit(session.execute, "INSERT INTO hook_grants VALUES (%s, 'source', 'a')", [name])
+                )
+                wait_for(partial(_waits, connection, session))
+        for each in granted:
+            each.result(30)
+    assert _limited(connection) == "{first,second}"
+
+
+def _waits(connection: Connection, other: Connection) -> bool:
+    query = "SELECT FROM pg_locks WHERE NOT granted AND pid = %s"
+    return connection.execute(query, (other.info.backend_pid,)).rowcount > 0
+
+
+def _limited(connection: Connection) -> str:
+    """Whom the trigger names."""
+    row = connection.execute(
+        "SELECT substring(pg_get_triggerdef(oid) from '{.*}') FROM pg_trigger WHERE tgname = 'hook_events_limited'"
+    ).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def test_a_migration_limits_whom_earlier_grants_at_the_same_time_left_out(connection: Connection) -> None:
+    connection.execute("INSERT INTO hook_grants VALUES ('first', 'source', 'a'), ('second', 'source', 'a')")
+    connection.execute(
+        "CREATE OR REPLACE TRIGGER hook_events_limited AFTER INSERT ON hook_events FOR EACH ROW"
+        " WHEN (session_user = ANY ('{second}'::name[])) EXECUTE FUNCTION hook_events_limited()"
+    )
+    connection.execute("DELETE FROM hook_migrations WHERE version = 20")
+    assert migrate(connection) == 1
+    assert _limited(connection) == "{first,second}"
 
 
 def test_nobody_makes_a_trigger_of_a_function_that_runs_as_the_owner(administration: Connection) -> None:
