@@ -105,10 +105,11 @@ end
 
 local last_checked -- text, which often comes again
 
--- What PostgreSQL cannot store fails this run, and no other.
+-- What PostgreSQL cannot store fails this run, and no other; of one that failed by itself it is dropped.
 local function checked(code, text, reason)
   if text and text ~= last_checked then
     if find(text, "\0", 1, true) or not utf8_len(text) then
+      if code ~= CONTINUE and code ~= FILTER then return code, nil, reason end
       return FAILED, nil, "the output is not text: it holds a NUL byte or is not UTF-8"
     end
     last_checked = #text <= MAX_REMEMBERED and text or nil

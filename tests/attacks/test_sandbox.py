@@ -252,6 +252,23 @@ def test_an_output_that_cannot_be_stored_fails_its_run_alone(name: str) -> None:
     assert result.outputs == [None, None]
 
 
+@pytest.mark.parametrize(
+    ("end", "outcome", "reason"),
+    [
+        ("while true do end", Outcome.TIMEOUT, "the run took longer than it may"),
+        ("local s = 'x' while true do s = s .. s end", Outcome.MEMORY, "not enough memory"),
+        ("error('the reason', 0)", Outcome.FAILED, "the reason"),
+        ("return false, 'the reason'", Outcome.FAILED, "the reason"),
+        ("return {}", Outcome.REFUSED, "the hook returned a table"),
+    ],
+)
+def test_an_output_that_cannot_be_stored_hides_no_other_failure(end: str, outcome: Outcome, reason: str) -> None:
+    result = execute(f"print('\\xff') {end}", timeout=0.2 if outcome == Outcome.TIMEOUT else 5.0)
+    assert outcomes(result) == [outcome]
+    assert reason in error(result)
+    assert result.outputs == [None]
+
+
 @pytest.mark.parametrize("raised", ["error('a\\0b\\xff', 0)", "return false, 'a\\0b\\xff'"])
 def test_an_error_is_stored_whatever_it_holds(raised: str) -> None:
     assert error(execute(raised)).startswith("a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}")
