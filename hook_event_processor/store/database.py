@@ -15,6 +15,7 @@ from psycopg import Connection, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from hook_event_processor.errors import StoreUnavailable
+from hook_event_processor.store import times
 
 # A processor that is frozen, cut off or dead holds its rows no longer than
 # the server needs to notice: five seconds idle in a transaction, ten on a
@@ -78,6 +79,7 @@ class Database:
             " set_config('default_transaction_isolation', 'read committed', false)",
             (f"{IDLE_IN_TRANSACTION_SECONDS}s", f"{LOCK_TIMEOUT_SECONDS}s"),
         )
+        times.register(connection)
         if self.schema:
             connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(self.schema)))
 

@@ -55,9 +55,11 @@ class Before:
     status: str
 
 
-_KNOWN = """
+# A daemon may say any time; PostgreSQL before 17 subtracts nothing infinite.
+_SEEN = "least(greatest(last_seen, 'epoch'), now())"
+_KNOWN = f"""
 SELECT name, address, tags, version, system_info, status, registered_at, last_seen,
-       extract(epoch FROM clock_timestamp() - last_seen)::float8 AS age_seconds,
+       extract(epoch FROM clock_timestamp() - {_SEEN})::float8 AS age_seconds,
        count(w.id) AS watchers, count(w.id) FILTER (WHERE w.enabled) AS enabled
 FROM hosts LEFT JOIN (SELECT id, host, enabled FROM watchers) w ON w.host = hosts.name
 """
@@ -222,7 +224,7 @@ def find_silent(connection: Connection) -> list[Silent]:
             SET status = CASE WHEN last_seen < now() - interval '{GONE_SECONDS} s' THEN 'disconnected' ELSE 'late' END
             WHERE {_IS_SILENT}
             RETURNING name, address, tags, version, system_info, last_seen,
-                      extract(epoch FROM now() - last_seen)::float8 AS silent_seconds, status = 'disconnected' AS gone
+                      extract(epoch FROM now() - {_SEEN})::float8 AS silent_seconds, status = 'disconnected' AS gone
             """
         ).fetchall()
 

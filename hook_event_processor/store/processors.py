@@ -104,13 +104,15 @@ SELECT least(%(limit)s,
     + (SELECT count(*) FROM (SELECT FROM hook_events
         WHERE {rows.DUE} AND available_at <= now() LIMIT %(limit)s) AS due))
 """
+# A writer may say any time; one that is infinite says nothing of how long a row has waited.
 _OLDEST = f"""
-SELECT extract(epoch FROM clock_timestamp() - least(
-    (SELECT created_at FROM hook_events
-        WHERE {rows.FRESH} AND seq > greatest(%(floor)s, {rows.FLOOR}) ORDER BY seq LIMIT 1),
-    (SELECT created_at FROM hook_events WHERE {rows.PRIORITIZED} ORDER BY priority, seq LIMIT 1),
-    (SELECT available_at FROM hook_events
-        WHERE NOT needs_slot AND {rows.DUE} AND available_at <= now() ORDER BY available_at LIMIT 1)))::float8
+SELECT extract(epoch FROM clock_timestamp() - min(since))::float8 FROM (VALUES
+    ((SELECT created_at FROM hook_events
+        WHERE {rows.FRESH} AND seq > greatest(%(floor)s, {rows.FLOOR}) ORDER BY seq LIMIT 1)),
+    ((SELECT created_at FROM hook_events WHERE {rows.PRIORITIZED} ORDER BY priority, seq LIMIT 1)),
+    ((SELECT available_at FROM hook_events
+        WHERE NOT needs_slot AND {rows.DUE} AND available_at <= now() ORDER BY available_at LIMIT 1))
+) AS oldest (since) WHERE isfinite(since)
 """
 _BACKLOG = f"""
 WITH fresh AS (
@@ -142,7 +144,7 @@ SELECT
         WHERE {rows.DUE} AND lease_token IS NOT NULL AND available_at > now() LIMIT %(limit)s) AS few) AS processing,
     (SELECT count(*) FROM (SELECT FROM hook_events
         WHERE {rows.DEAD} LIMIT %(limit)s) AS few) AS failed,
-    (SELECT extract(epoch FROM now() - min(due_at))::float8 FROM waiting) AS oldest_seconds
+    (SELECT extract(epoch FROM now() - min(due_at))::float8 FROM waiting WHERE isfinite(due_at)) AS oldest_seconds
 """
 
 

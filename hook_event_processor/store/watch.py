@@ -32,8 +32,10 @@ class Lanes:
     ended: int
 
 
-# infinity is the time of what is held; PostgreSQL before 17 subtracts none.
+# infinity is the time of what is held.
 _SOME_DAY = "available_at < 'infinity'"
+# Due from the beginning is due since 1970: PostgreSQL before 17 subtracts nothing infinite.
+_DUE_SINCE = "greatest(available_at, 'epoch')"
 # ORDER BY and LIMIT, not EXISTS: of a table with many fresh rows PostgreSQL would
 # expect to meet one soon, and read all the history that lies before the first.
 LOOK = f"""
@@ -45,11 +47,11 @@ SELECT (SELECT revision FROM hook_registry),
         WHERE {waiting.PRIORITIZED}
         ORDER BY priority, seq LIMIT 1) IS NOT NULL,
        extract(epoch FROM clock_timestamp() - (
-           SELECT min(available_at) FROM hook_events
-           WHERE NOT needs_slot AND {waiting.DUE} AND {_SOME_DAY}))::float8,
+           SELECT {_DUE_SINCE} FROM hook_events
+           WHERE NOT needs_slot AND {waiting.DUE} AND {_SOME_DAY} ORDER BY available_at LIMIT 1))::float8,
        extract(epoch FROM clock_timestamp() - (
-           SELECT min(available_at) FROM hook_events
-           WHERE needs_slot AND {waiting.DUE} AND {_SOME_DAY}))::float8"""
+           SELECT {_DUE_SINCE} FROM hook_events
+           WHERE needs_slot AND {waiting.DUE} AND {_SOME_DAY} ORDER BY available_at LIMIT 1))::float8"""
 
 # Ended are those whose transaction has waited this long for its processor: a
 # pid is negative then. idle_in_transaction_session_timeout does not reach them:

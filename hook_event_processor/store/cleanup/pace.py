@@ -18,7 +18,7 @@ _LOOK_SECONDS = 0.5
 _WAITED_SECONDS = 1.0
 
 OLDEST_FRESH = f"""
-SELECT seq, extract(epoch FROM clock_timestamp() - created_at)::float8 FROM hook_events
+SELECT seq, created_at < clock_timestamp() - interval '{_WAITED_SECONDS} s' FROM hook_events
 WHERE {waiting.FRESH} AND seq > {waiting.FLOOR} ORDER BY seq LIMIT 1
 """
 
@@ -77,4 +77,4 @@ class Pace:
     def _oldest(self) -> int | None:
         """The seq of the fresh event that has waited longest, if that is long."""
         row = self._connection.execute(OLDEST_FRESH).fetchone()
-        return int(row[0]) if row is not None and row[1] > _WAITED_SECONDS else None
+        return int(row[0]) if row is not None and row[1] else None

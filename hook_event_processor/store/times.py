@@ -1,0 +1,30 @@
+"""Times that PostgreSQL holds and Python cannot: infinity, and those before the year 1 or after 9999."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from psycopg import DataError
+from psycopg.types.datetime import TimestamptzLoader
+
+# A day inside of Python's own, so that both are times in every time zone.
+FIRST = datetime(1, 1, 2, tzinfo=UTC)
+LAST = datetime(9999, 12, 30, tzinfo=UTC)
+
+
+class _Loader(TimestamptzLoader):
+    """Gives FIRST for what lies before it, and LAST for what lies after it: whoever may write a time may write any."""
+
+    def load(self, data: Any) -> datetime:
+        try:
+            moment = super().load(data)
+        except DataError:
+            text = bytes(data)
+            return FIRST if text == b"-infinity" or text.endswith(b"BC") else LAST
+        return min(max(moment, FIRST), LAST)
+
+
+def register(context: Any) -> None:
+    """Let a connection read any time."""
+    context.adapters.register_loader("timestamptz", _Loader)
