@@ -243,6 +243,28 @@ def test_a_terminal_gets_rules_and_colours(hep: Hep, connection: Connection) -> 
     assert str(event_id)[:8] in narrow
 
 
+@pytest.mark.parametrize("command", [("doctor", "schema"), ("hook", "spec", "hook_spec.lua")])
+def test_signs_stand_without_colours_under_no_color_and_not_on_a_dumb_terminal(
+    hep: Hep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("hook.lua").write_text('return { event_type = "a.b", execute = function() return true end }')
+    Path("hook_spec.lua").write_text('it("works", function() end)')
+    assert "\x1b[32m✓\x1b[0m " in _terminal(*command)
+    uncoloured = _terminal(*command, NO_COLOR="1")
+    assert "✓ " in uncoloured
+    assert "\x1b" not in uncoloured
+    dumb = _terminal(*command, TERM="dumb")
+    assert "ok " in dumb
+    assert not {"✓", "\x1b"} & set(dumb)
+
+
+def test_a_dumb_terminal_gets_aligned_text(hep: Hep, connection: Connection) -> None:
+    insert_event(connection, state="failed", resource="x" * 60)
+    shown = _terminal("events", "list", columns=200, TERM="dumb")
+    assert shown.replace("\r\n", "\n") == hep("events", "list")
+
+
 def test_a_bulk_on_a_terminal_shows_progress(hep: Hep, connection: Connection, tmp_path: Path) -> None:
     (tmp_path / "events.jsonl").write_text('{"type": "a.b"}\n' * 5_000)
     shown = _terminal("events", "emit", "--jsonl", str(tmp_path / "events.jsonl"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -162,11 +161,9 @@ def _show_finding(finding: Finding) -> None:
 
 def _say(indent: str, state: str, text: str) -> None:
     """A line behind a coloured sign where a terminal shows it, else behind a word."""
-    from hook_event_processor.cli.output import escape
+    from hook_event_processor.cli.output import escape, sign, write
 
-    utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    sign = f"\x1b[{_COLOURS[state]}m{_SIGNS[state]}\x1b[0m" if sys.stdout.isatty() and utf8 else f"{state:<7}"
-    sys.stdout.write(f"{indent}{sign} {escape(text)}\n")
+    write(f"{indent}{sign(_SIGNS[state], _COLOURS[state], f'{state:<7}')} {escape(text)}\n")
 
 
 def _summary(findings: Sequence[Finding]) -> str:

@@ -83,6 +83,26 @@ def drop() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _terminal() -> bool:
+    """Whether standard output is a terminal that shows more than lines of text (terminfo, dumb and unknown)."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+
+
+def _colours() -> bool:
+    return _terminal() and not os.environ.get("NO_COLOR")  # no-color.org
+
+
+def sign(mark: str, colour: str, word: str) -> str:
+    """`mark` in a colour (SGR parameters) where a terminal shows it, else `word`."""
+    if not _shows_signs():
+        return word
+    return f"\x1b[{colour}m{mark}\x1b[0m" if _colours() else mark
+
+
+def _shows_signs() -> bool:
+    return _terminal() and (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+
+
 def line(text: str = "") -> None:
     """Print one line."""
     write(escape(text) + "\n")
@@ -91,7 +111,7 @@ def line(text: str = "") -> None:
 def styled_line(text: str, style: str) -> None:
     """Print one line, in colour on a terminal. Tabs stay: it may be part of a patch."""
     shown = "\t".join(map(escape, text.split("\t")))
-    if style and sys.stdout.isatty():
+    if style and _terminal():
         from rich.text import Text
 
         _console().print(Text(shown, style=style), soft_wrap=True)
@@ -186,7 +206,7 @@ def table(
     """
     escaped = [[escape(cell) for cell in row] for row in rows]
     widths = [max(map(_width, column)) for column in zip(headers, *escaped, strict=True)]
-    if sys.stdout.isatty() and _fits(headers, widths, frozenset(wrapped)):
+    if _terminal() and _fits(headers, widths, frozenset(wrapped)):
         unstyled = [name in frozenset(plain) for name in headers]
         styles = [["" if bare else _style(cell) for bare, cell in zip(unstyled, row, strict=True)] for row in escaped]
         _ruled_table(headers, escaped, styles, frozenset(right), frozenset(wrapped), title)
@@ -252,14 +272,22 @@ def _ruled_table(
 def _console() -> Any:
     from rich.console import Console
 
-    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    size = shutil.get_terminal_size()
+    return Console(
+        file=sys.stdout,
+        width=size.columns,
+        height=size.lines,
+        no_color=not _colours(),
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
 
 
 def success(ended_well: bool) -> str:
     """How a run ended, in a word; with a mark where a terminal shows it."""
     marked, plain = _WORDS[ended_well]
-    utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    return marked if utf8 and sys.stdout.isatty() else plain
+    return marked if _shows_signs() else plain
 
 
 def counted(number: int, noun: str) -> str:

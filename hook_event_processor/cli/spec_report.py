@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -97,7 +96,7 @@ class SpecReport:
             document({**counts, "files": self._files})
             return
         if not self._quiet:
-            sys.stdout.write("\n")
+            line()
         said = [f"{self.passed:,} passed"] + ([f"{self.failed:,} failed"] if self.failed else [])
         line(f"{', '.join(said)} of {counted(self.passed + self.failed, 'test')} in {milliseconds(duration)}")
 
