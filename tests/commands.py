@@ -39,7 +39,7 @@ class Hep:
     def run(self, *arguments: str, stdin: str = "") -> Finished:
         """What becomes of a command."""
         self._capsys.readouterr()
-        self._monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        self._monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode(errors="surrogateescape"))))
         status = main(arguments)
         return Finished(status, *self._capsys.readouterr())
 

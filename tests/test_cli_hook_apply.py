@@ -99,7 +99,7 @@ def test_one_bad_file_refuses_all_and_every_fault_is_told(hep: Hep, folder: Path
     assert sorted(finished.errors.splitlines()) == [
         f"hep: {folder}/bad.lua:2: execute is not a function",
         f"hep: {folder}/lib/y.lua:1: unexpected symbol near <eof>",
-        f"hep: {folder}/worse.lua is not a Lua source file: byte 0 is not UTF-8",
+        f"hep: {folder}/worse.lua is not a Lua source file: byte 1 is not UTF-8",
     ]
     assert (_names(connection), libraries.known(connection)) == ([], {})
 

@@ -232,9 +232,39 @@ def test_an_editor_can_pipe_its_text(offline_hep: Hep) -> None:
     ]
 
 
-def test_what_cannot_be_read_is_one_line(offline_hep: Hep, tmp_path: Path) -> None:
-    (tmp_path / "latin.lua").write_bytes(b"-- \xe9")
+def test_what_is_not_there_is_one_line(offline_hep: Hep) -> None:
     assert offline_hep.fault("hook", "check", "nowhere.lua") == (
         "hep: nowhere.lua cannot be read: there is no such file or directory"
     )
-    assert offline_hep.fault("hook", "check", "latin.lua").endswith("byte 4 is not UTF-8")
+
+
+def test_a_file_that_is_no_text_is_one_error_among_the_others(offline_hep: Hep, tmp_path: Path) -> None:
+    (tmp_path / "hooks/lib").mkdir(parents=True)
+    (tmp_path / "hooks/latin.lua").write_bytes(b"-- \xe9")
+    (tmp_path / "hooks/unused.lua").write_text(_hook("local x"))
+    no_text = "is not a Lua source file: byte 4 is not UTF-8"
+    finished = offline_hep.run("hook", "check", "hooks", "hooks/latin.lua")
+    assert (finished.status, finished.output.splitlines()) == (
+        1,
+        [
+            f"hooks/latin.lua:1:1: error: hooks/latin.lua {no_text}",
+            "hooks/unused.lua:4:7: warning: the local x is never used",
+            f"hooks/latin.lua:1:1: error: hooks/latin.lua {no_text}",
+            "2 errors, 1 warning in 3 files",
+        ],
+    )
+    finished = offline_hep.run("hook", "check", "hooks", "--format", "json")
+    assert [(found["file"], found["severity"]) for found in json.loads(finished.output)] == [
+        ("hooks/latin.lua", "error"),
+        ("hooks/unused.lua", "warning"),
+    ]
+    (tmp_path / "hooks/latin.lua").rename(tmp_path / "hooks/lib/latin.lua")
+    finished = offline_hep.run("hook", "check", "hooks/unused.lua", "-", "--as", "hooks/x.lua", stdin="\udcff")
+    assert f"hooks/unused.lua:1:1: error: hooks/lib/latin.lua {no_text}" in finished.output
+    assert "hooks/x.lua:1:1: error: standard input is not a Lua source file: byte 1 is not UTF-8" in finished.output
+
+
+def test_a_directory_without_lua_files_is_refused(offline_hep: Hep, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert offline_hep.fault("hook", "check", "empty") == "hep: no Lua files in empty"
+    assert offline_hep.fault("hook", "check", "empty", "--format", "json") == "hep: no Lua files in empty"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from hook_event_processor.cli.parser import add_command, add_format
+from hook_event_processor.errors import HookRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from hook_event_processor.settings import Settings
     from hook_event_processor.workshop.findings import Finding
@@ -41,6 +43,8 @@ def check_files(arguments: argparse.Namespace, settings: Settings) -> int:  # no
     from hook_event_processor.workshop.findings import Severity
 
     checked = list(_checked(arguments))
+    if not checked:
+        raise HookRefused(f"no Lua files in {', '.join(arguments.files)}")
     found = [(name, finding) for name, findings in checked for finding in findings]
     count = {severity: sum(finding.severity is severity for _, finding in found) for severity in Severity}
     if arguments.format == "json":
@@ -52,16 +56,28 @@ def check_files(arguments: argparse.Namespace, settings: Settings) -> int:  # no
 
 def _checked(arguments: argparse.Namespace) -> Iterator[tuple[str, Sequence[Finding]]]:
     """Each file's name and its findings."""
-    from hook_event_processor.workshop.check import check, lua_files
+    from hook_event_processor.workshop.check import lua_files
     from hook_event_processor.workshop.texts import decoded, read_text
 
     for argument in arguments.files:
         if argument == _STANDARD_INPUT:
             name = arguments.name or "stdin.lua"
-            yield name, check(decoded(sys.stdin.buffer.read(), "standard input"), PurePath(name))
+            content = sys.stdin.buffer.read()
+            yield name, _findings(PurePath(name), partial(decoded, content, "standard input"))
         else:
             for path in lua_files([argument]):
-                yield str(path), check(read_text(path), path)
+                yield str(path), _findings(path, partial(read_text, path))
+
+
+def _findings(path: PurePath, read: Callable[[], str]) -> Sequence[Finding]:
+    """What is found in a file; that it cannot be read is an error as any other."""
+    from hook_event_processor.workshop.check import check
+    from hook_event_processor.workshop.findings import Finding, Severity
+
+    try:
+        return check(read(), path)
+    except HookRefused as refusal:
+        return [Finding(1, 1, Severity.ERROR, str(refusal))]
 
 
 def _print_document(found: Sequence[tuple[str, Finding]]) -> None:

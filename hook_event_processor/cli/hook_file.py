@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hook_event_processor.errors import HookRefused, UsageError
+from hook_event_processor.workshop.texts import decoded, read_text
 
 if TYPE_CHECKING:
     from hook_event_processor.lua.loader import Definition
@@ -136,15 +137,10 @@ def _params(file: LuaFile, said: Said, definition: Definition) -> dict[str, Any]
 
 def read_file(file: str) -> LuaFile:
     """Read a file, or standard input for `-`. Raises HookRefused; NUL and size are the loader's to refuse."""
-    try:
-        if file == "-":
-            return LuaFile(sys.stdin.buffer.read().decode(), "standard input", "")
-        path = Path(file).absolute()
-        return LuaFile(path.read_text(encoding="utf-8"), str(path), path.stem)
-    except UnicodeDecodeError as fault:
-        raise HookRefused(f"{file} is not a Lua source file: byte {fault.start} is not UTF-8") from None
-    except OSError as fault:
-        raise HookRefused(f"{file} cannot be read: {fault.strerror}") from None
+    if file == "-":
+        return LuaFile(decoded(sys.stdin.buffer.read(), "standard input"), "standard input", "")
+    path = Path(file)
+    return LuaFile(read_text(path), str(path.absolute()), path.stem)
 
 
 def _checked_name(name: str) -> str:

@@ -63,13 +63,13 @@ def check(text: str, path: PurePath) -> list[Finding]:
 
 def _read(text: str, path: PurePath) -> tuple[list[Finding], tuple[str, ...]]:
     """Why `hep hook add` would refuse the text, if it would, and its event types."""
-    shared = shared_beside(Path(path))
-    missing = [name for name in libraries_in(text) if name not in shared]
-    if missing:
-        # It may be in the database; what the hook's table holds cannot be told without it.
-        note = f"{DIRECTORY}/{missing[0]}.lua is not beside the hook: what its table holds was not checked"
-        return [Finding(1, 1, Severity.NOTE, note)], ()
     try:
+        shared = shared_beside(Path(path))
+        missing = [name for name in libraries_in(text) if name not in shared]
+        if missing:
+            # It may be in the database; what the hook's table holds cannot be told without it.
+            note = f"{DIRECTORY}/{missing[0]}.lua is not beside the hook: what its table holds was not checked"
+            return [Finding(1, 1, Severity.NOTE, note)], ()
         return [], read_definition(text, str(path), shared).event_types
     except HookRefused as refusal:
         return [_located(str(refusal), text, path)], ()

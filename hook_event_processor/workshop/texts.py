@@ -16,9 +16,9 @@ def read_text(path: Path) -> str:
 
 
 def decoded(content: bytes, name: str) -> str:
-    """The content of the file `name` as text. Raises HookRefused."""
+    """The content of the file `name` as text, each line ended by \\n. Raises HookRefused."""
     try:
-        return content.decode()
+        return content.decode().replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as fault:
         raise HookRefused(f"{name} is not a Lua source file: byte {fault.start + 1} is not UTF-8") from None
 
