@@ -177,6 +177,28 @@ def test_a_compressed_body_is_decompressed(site: Site, coding: str, body: bytes)
     assert output(_run(f'return true, http.get("{site.url}").body')) == "text" * 99
 
 
+@pytest.mark.parametrize(
+    "after",
+    [b"", b"\0" * 9, b"\0" * 9 + gzip.compress(b"no part of it", mtime=0)],
+    ids=["nothing", "zeros", "zeros and more"],
+)
+@pytest.mark.parametrize("size", [1, 24, 25, 1000])
+def test_a_compressed_body_may_have_several_members(site: Site, size: int, after: bytes) -> None:
+    """RFC 1952, 2.2; wherever the body is cut into chunks. What follows the last of them is padding."""
+    body = gzip.compress(b"one ", mtime=0) + gzip.compress(b"", mtime=0) + gzip.compress(b"two", mtime=0) + after
+    parts = [body[at : at + size] for at in range(0, len(body), size)]
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in [*parts, b""])
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+    site.answers(Answer(write=lambda sock: sock.sendall(head + chunks)))
+    assert output(_run(f'return true, http.get("{site.url}").body')) == "one two"
+
+
+def test_a_member_that_ends_too_early_is_a_reason(site: Site) -> None:
+    body = gzip.compress(b"one ", mtime=0) + gzip.compress(b"two", mtime=0)[:-1]
+    site.answers(Answer(headers={"Content-Encoding": "gzip"}, body=body))
+    assert _reason(f'http.get("{site.url}")') == "127.0.0.1: the gzip body ends too early"
+
+
 def test_a_server_that_is_not_there_is_nil_and_a_reason() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # imported when first used: most processors never send a requ
 
 MAX_BODY = 8 * 1024 * 1024 - 256 * 1024  # with the headers it must pass the door
 _MOST_DECOMPRESSED = 1024 * 1024  # at a time
+_GZIP = 0x1F  # what each member begins with
 _PIECE = 64 * 1024
 _MAX_POOLS = 8
 
@@ -149,12 +150,17 @@ def _decompressed(response: httpcore.Response) -> Iterator[bytes]:
     decoder = None
     for chunk in chunks:
         decoder = decoder or zlib.decompressobj(_window(coding, chunk))
-        while chunk and not decoder.eof:
+        while chunk:
+            if decoder.eof:
+                # A body of gzip may have several members (RFC 1952, 2.2); what else follows the last one is padding.
+                if coding == b"deflate" or chunk[0] != _GZIP:
+                    return
+                decoder = zlib.decompressobj(_window(coding, chunk))
             try:
                 yield decoder.decompress(chunk, _MOST_DECOMPRESSED)
             except zlib.error as fault:
                 raise Malformed(f"the body is not {coding.decode()}: {fault}") from None
-            chunk = decoder.unconsumed_tail
+            chunk = decoder.unconsumed_tail or decoder.unused_data
     if decoder is not None and not decoder.eof:
         raise Malformed(f"the {coding.decode()} body ends too early")
 
