@@ -51,7 +51,7 @@ def test_a_directory_is_brought_into_the_database(hep: Hep, folder: Path, connec
         ["add", "library", "x"],
         ["add", "hook", "one"],
         ["add", "hook", "two"],
-        ["3", "to", "add"],
+        ["3", "added"],
     ]
     assert hooks.get(connection, "two").libraries == {"x": 1}
     assert "Applied From:" in hep("hook", "show", "one")
@@ -69,8 +69,14 @@ def test_a_change_is_said_and_made(hep: Hep, folder: Path) -> None:
         "change library x version 2",
         "change hook one version 1 -> 2; event types",
         "change hook two version 1 -> 2; libraries",
-        "3 to change",
+        "3 changed",
     ]
+    (folder / "one.lua").unlink()
+    (folder / "new.lua").write_text(HOOK)
+    assert hep("hook", "apply", "hooks", "--prune", "--dry-run").splitlines()[-1] == (
+        "1 to add, 1 to remove; nothing was changed (--dry-run)"
+    )
+    assert hep("hook", "apply", "hooks", "--prune").splitlines()[-1] == "1 added, 1 removed"
 
 
 def test_libraries_may_require_each_other_in_any_order(hep: Hep, folder: Path) -> None:
@@ -207,7 +213,9 @@ def test_two_hooks_of_one_name_are_refused(hep: Hep, folder: Path) -> None:
 
 def test_a_directory_without_hooks_is_refused(hep: Hep, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "holds no hook" in hep.fault("hook", "apply", "empty", "--prune")
+    said = hep.fault("hook", "apply", "empty", "--prune")
+    assert "holds no hook" in said
+    assert said.endswith("; 'hep hook remove' and 'hep hook lib remove' take away what came from here")
     assert hep.fault("hook", "apply", "missing").endswith("/missing is no directory")
 
 

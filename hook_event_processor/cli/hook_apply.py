@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hook_event_processor.store.hooks import KnownHook
 
 _ACTIONS = {"added": "add", "replaced": "change", "changed": "change", "unchanged": "unchanged"}
+_DONE = {"add": "added", "change": "changed", "remove": "removed"}
 _COMPARED = (
     *("version", "event_types", "stack", "priority", "timeout_seconds", "retry", "params", "libraries"),
     *("description", "enabled"),
@@ -97,9 +98,12 @@ def _show(arguments: argparse.Namespace, plan: list[Step]) -> None:
         return
     rows = [(step.action, step.kind, step.name, step.detail or "-") for step in plan]
     table(("Action", "Kind", "Name", "Detail"), rows, wrapped=("Name", "Detail"))
-    counts = [(sum(step.action == action for step in plan), action) for action in ("add", "change", "remove")]
-    said = ", ".join(f"{number} to {action}" for number, action in counts if number) or "nothing to do"
-    line(f"{said}{'; nothing was changed (--dry-run)' if arguments.dry_run else ''}")
+    said = [
+        f"{number} to {action}" if arguments.dry_run else f"{number} {done}"
+        for action, done in _DONE.items()
+        if (number := sum(step.action == action for step in plan))
+    ]
+    line(f"{', '.join(said) or 'nothing to do'}{'; nothing was changed (--dry-run)' if arguments.dry_run else ''}")
     if any(step.action == "keep" for step in plan):
         line("What is kept came from here and is here no longer: --prune removes it.")
 

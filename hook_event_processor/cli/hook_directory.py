@@ -73,7 +73,10 @@ def read_directory(directory: Path) -> Contents:
     with contents.collecting():
         _add_hooks(contents, directory, files)
     if not contents.hooks and not contents.libraries and not contents.faults:
-        raise HookRefused(f"{directory} holds no hook: hooks are its *.lua files, libraries are lib/*.lua")
+        raise HookRefused(
+            f"{directory} holds no hook: hooks are its *.lua files, libraries are lib/*.lua;"
+            " 'hep hook remove' and 'hep hook lib remove' take away what came from here"
+        )
     return contents
 
 
