@@ -54,6 +54,17 @@ def test_set_reads_a_file_of_any_bytes(hep: Hep, home: Path, connection: Connect
     assert "cannot be read: No such file" in hep.fault("secret", "set", "x", "--file", str(tmp_path / "none"))
 
 
+@pytest.mark.parametrize("surplus", [(TOKEN,), ("--", TOKEN), (f"--value={TOKEN}",), ("--value", TOKEN)])
+def test_a_value_on_the_command_line_is_refused_and_not_repeated(
+    hep: Hep, home: Path, connection: Connection, surplus: tuple[str, ...]
+) -> None:
+    finished = hep.run("secret", "set", "slack_token", *surplus)
+    assert finished.status == 2
+    assert "takes the value from standard input or --file" in finished.fault
+    assert TOKEN not in finished.errors
+    assert secrets.get(connection, "slack_token") is None
+
+
 def _at_a_terminal(database: Database, home: Path, *typed: str) -> tuple[int, str]:
     """Exit status and screen of `hep secret set slack_token`, typed at once."""
     main, terminal = pty.openpty()

@@ -53,6 +53,7 @@ class Parser(argparse.ArgumentParser):
     _between = False
     default_command: str | None = None  # of a group: stands where none of its commands is named
     late_options: LateOptions | None = None
+    surplus = ""  # what to say of arguments that are not taken where they must not be repeated
 
     def __init__(self, **options: Any) -> None:
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
@@ -66,19 +67,32 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         if self.default_command is not None and not self._names_command(args):
             args = [self.default_command, *args]
-        ends_here = not any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in self._actions)
-        if self._between or not ends_here:
+        if self._between:
             return super().parse_known_args(args, namespace)
+        ends_here = not any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in self._actions)
         late = self.add_late_options(args)
-        self._between = True  # argparse calls this method for each of its two passes
+        self._between = ends_here  # argparse calls this method for each of its two passes
         try:
-            parsed, rest = self.parse_known_intermixed_args(args, namespace)
+            parse = self.parse_known_intermixed_args if ends_here else super().parse_known_args
+            parsed, rest = parse(args, namespace)
         finally:
             self._between = False
-        unknown = [argument for argument in rest if argument.startswith("-")]
-        if late is not None and unknown:
-            self.error(late.refusal(args, unknown[0].partition("=")[0]))
+        options = [argument.partition("=")[0] for argument in rest if argument.startswith("-")]
+        if late is not None and options:
+            self.error(late.refusal(args, options[0]))
+        if rest:
+            hint = self._near(options[0]) if options else ""
+            self.error(self.surplus or f"unrecognized arguments: {' '.join(rest)}{hint}")
         return parsed, rest
+
+    def _near(self, unknown: str) -> str:
+        """A hint at what the option may stand for: another, or a value of one (--json for --format json)."""
+        meant = {option: option for action in self._actions for option in action.option_strings}
+        for action in self._actions:
+            for option in action.option_strings[-1:]:
+                meant |= {f"--{choice}": f"{option} {choice}" for choice in action.choices or ()}
+        near = difflib.get_close_matches(unknown, meant, n=1, cutoff=_NEAR)
+        return f"; did you mean {meant[near[0]]}?" if near else ""
 
     def add_late_options(self, args: Sequence[str] = ()) -> LateOptions | None:
         """Add the options that are worked out now, once; returns where they come from."""

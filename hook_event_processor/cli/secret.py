@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from hook_event_processor.cli.audit import add_reason
-from hook_event_processor.cli.parser import add_command, add_format, add_group
+from hook_event_processor.cli.parser import Parser, add_command, add_format, add_group
 from hook_event_processor.errors import SecretRefused, UsageError
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     )
     command.add_argument("name", metavar="NAME", help="letters, digits and _ . -")
     command.add_argument("--file", metavar="FILE", help="read the value from this file")
+    assert isinstance(command, Parser)  # noqa: S101 - all commands are
+    command.surplus = "takes the value from standard input or --file, never from the command line"
     add_format(command)
     command = add_command(
         group, "list", list_secrets, "list the names of all secrets, never their values", "hep secret list"
