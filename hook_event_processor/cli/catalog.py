@@ -65,7 +65,7 @@ def list_types(arguments: argparse.Namespace, settings: Settings) -> int:
         _show_list(list(known.values()), arguments.format)
         return 0
     exact, members = _find(arguments.name, known)
-    if members:
+    if members or exact is None:
         _show_list(members, arguments.format)
     if exact is not None and not (members and arguments.format == "json"):
         _show_type(exact, arguments.format)
@@ -89,7 +89,10 @@ def _known(settings: Settings) -> Mapping[str, EventType]:
 
 
 def _find(name: str, known: Mapping[str, EventType]) -> tuple[EventType | None, list[EventType]]:
-    """The type of that name, and the types of that category or source; `custom` is both. Raises NotFound."""
+    """The type of that name, and the types of that category or source; `custom` is both.
+
+    The category of added types may be empty; for other names that nothing has, raises NotFound.
+    """
     from hook_event_processor import catalog
 
     try:
@@ -99,7 +102,7 @@ def _find(name: str, known: Mapping[str, EventType]) -> tuple[EventType | None, 
     of_source = [each for each in known.values() if each.name.startswith(f"{name}.")]
     of_category = [each for each in known.values() if each.category == name]
     members = of_category + [each for each in of_source if each.category == catalog.OWN] if of_category else of_source
-    if exact is None and not members:
+    if exact is None and not members and name != catalog.OWN:
         raise NotFound(_not_found(name, known))
     return exact, members
 
@@ -120,6 +123,9 @@ def _show_list(types: Sequence[EventType], form: str) -> None:
 
     if form == "json":
         document([_document(known) for known in types])
+        return
+    if not types:
+        line("No event types of your own: 'hep catalog add' adds them.")
         return
     in_order = sorted(types, key=lambda known: known.category)
     rows = [(known.category, known.name, known.description, known.origin) for known in in_order]
