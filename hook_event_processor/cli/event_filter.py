@@ -1,4 +1,4 @@
-"""Which events: the options that `hep events list` and `hep events tail` share."""
+"""Which events: the options that `hep events list`, `retry` and `tail` share."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ def add_filter(command: argparse.ArgumentParser) -> None:
 
 def add_state_filter(command: argparse.ArgumentParser) -> None:
     command.add_argument("--status", choices=_STATUSES, help="scheduled, retrying and paused are kinds of pending")
+    add_since(command)
+
+
+def add_since(command: argparse.ArgumentParser) -> None:
     command.add_argument("--since", type=since, metavar="WHEN", help="created since: 10m, 7d, or 2025-10-06T14:23:45Z")
 
 

@@ -11,9 +11,10 @@ from hook_event_processor.cli.emit import add_emit_command
 from hook_event_processor.cli.emit_unit import add_emit_unit_command
 from hook_event_processor.cli.event_explain import add_explain_command
 from hook_event_processor.cli.event_reports import add_report_commands
+from hook_event_processor.cli.event_retry import add_retry_command
 from hook_event_processor.cli.parser import add_command, add_format, add_group
 from hook_event_processor.cli.tail import add_tail_command
-from hook_event_processor.errors import HookEventProcessorError, UsageError
+from hook_event_processor.errors import HookEventProcessorError
 
 if TYPE_CHECKING:
     from hook_event_processor.settings import Settings
@@ -26,55 +27,12 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     add_report_commands(group)
     add_explain_command(group)
     add_tail_command(group)
-    command = add_command(
-        group,
-        "retry",
-        retry,
-        "run failed events again",
-        "hep events retry --failed",
-        "Their count of attempts and their errors are cleared; the executions stay.\n"
-        "Hooks that have succeeded for an event do not run again for it.",
-    )
-    command.add_argument("id", nargs="?", metavar="ID", help="the event's id, or the beginning of it")
-    command.add_argument("--failed", action="store_true", help="all events that are failed")
-    add_reason(command)
-    add_format(command)
+    add_retry_command(group)
     command = add_command(group, "delete", delete, "remove an event with its executions", "hep events delete 019b2c3d")
     command.add_argument("id", metavar="ID", help="the event's id, or the beginning of it")
     add_reason(command)
     add_format(command)
     add_cleanup_commands(group)
-
-
-def retry(arguments: argparse.Namespace, settings: Settings) -> int:
-    if (arguments.id is None) == (not arguments.failed):
-        raise UsageError("give either the id of an event or --failed (see 'hep events retry --help')")
-    return _retry_failed(arguments, settings) if arguments.failed else _retry_one(arguments, settings)
-
-
-def _retry_failed(arguments: argparse.Namespace, settings: Settings) -> int:
-    from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import counted, result
-    from hook_event_processor.store import audit, events
-
-    with session(settings) as connection, audit.because(connection, arguments.reason):
-        count = sum(events.retry_failed(connection))
-    result(arguments.format, f"{counted(count, 'failed event')} will run again", {"retried": count})
-    return 0
-
-
-def _retry_one(arguments: argparse.Namespace, settings: Settings) -> int:
-    from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import result
-    from hook_event_processor.store import audit, event_ids, events
-
-    with session(settings) as connection, audit.because(connection, arguments.reason):
-        event_id = event_ids.resolve(connection, arguments.id)
-        if not events.retry(connection, event_id):
-            state = events.get(connection, event_id).state
-            raise HookEventProcessorError(f"the event {event_id} is {state}: only failed events can be retried")
-    result(arguments.format, f"event {event_id} will run again", {"retried": 1, "id": event_id})
-    return 0
 
 
 def delete(arguments: argparse.Namespace, settings: Settings) -> int:

@@ -1,8 +1,8 @@
-"""Events as the command line asks for them: lists, one by its id, retry."""
+"""Events as the command line asks for them: lists, one by its id."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,7 +16,6 @@ from hook_event_processor.store import waiting
 
 # How far back, in seq, a list looks before it looks at everything.
 _WINDOWS = (2_000, 20_000, 200_000)
-_STEP_EVENTS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,33 +217,3 @@ def get(connection: Connection, event_id: UUID) -> StoredEvent:
     if event is None:
         raise NotFound(f"no event has the id {event_id}")
     return event
-
-
-def retry(connection: Connection, event_id: UUID) -> bool:
-    """Make a failed event run again; False when it is not failed."""
-    # The trigger on retry_count does the rest, as for anyone who resets by SQL.
-    updated = connection.execute(
-        "UPDATE hook_events SET retry_count = 0, processing_errors = NULL"
-        " WHERE id = %s AND NOT processed AND failed_at IS NOT NULL",
-        (event_id,),
-    )
-    return updated.rowcount == 1
-
-
-def retry_failed(connection: Connection) -> Iterator[int]:
-    """Make every event run again that is failed now; yields the count of each small step."""
-    # What fails again meanwhile is not taken a second time.
-    until = server_time(connection)
-    while True:
-        count = connection.execute(
-            f"""
-            UPDATE hook_events SET retry_count = 0, processing_errors = NULL
-            WHERE id IN (
-                SELECT id FROM hook_events WHERE {waiting.DEAD} AND failed_at <= %s
-                ORDER BY failed_at LIMIT %s FOR UPDATE SKIP LOCKED)
-            """,
-            (until, _STEP_EVENTS),
-        ).rowcount
-        if count == 0:
-            return
-        yield count
