@@ -175,7 +175,9 @@ def test_list_shows_all_or_one_stack(hep: Hep, connection: Connection, notify: s
 def test_enable_and_disable(hep: Hep, connection: Connection, notify: str) -> None:
     hep("hook", "add", notify)
     revision = _revision(connection)
-    assert hep("hook", "disable", "notify") == "disabled: hook notify\n"
+    assert hep("hook", "disable", "notify") == (
+        "disabled: hook notify; events that come meanwhile are not kept for it: 'hep pause --hook notify' keeps them\n"
+    )
     assert hep("hook", "disable", "notify") == "hook notify is disabled already\n"
     assert hooks.enabled(connection) == []
     assert hep("hook", "enable", "notify") == "enabled: hook notify\n"

@@ -39,7 +39,8 @@ def clinic(clinic: Clinic) -> Iterator[Clinic]:
     yield clinic
     with clinic.database.session("tests") as connection:
         connection.execute(
-            "TRUNCATE hook_events, event_hook_executions, hooks, hook_versions, hook_processors, hosts, watchers"
+            "TRUNCATE hook_events, event_hook_executions, hooks, hook_versions, hook_pauses, hook_processors,"
+            " hosts, watchers"
         )
 
 
@@ -139,8 +140,12 @@ def test_failing_hooks_and_their_dead_letters_are_found_by_cause(
         assert failing["what"].startswith("broken failed in 4 of its last 4 runs: ")
         assert "no order " in failing["what"]
         clinic.mend(failing)  # it shows the runs
+        clinic.mend(failing, 1)  # events wait for the hook, instead of being lost on it
+        assert "the hook broken" in hep("pause")
+        assert clinic.findings("hooks", "hook-failing") == []
         _add(hep, tmp_path, "broken", "task.*", "return true")
         assert clinic.findings("hooks", "hook-failing") == []  # of this version nothing is known yet
+        hep("resume", "--hook", "broken")
         clinic.mend(dead, 1)
         wait_for(lambda: all_processed(connection), 20)
     assert clinic.findings("events", "dead-letters") == []

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from hook_event_processor.store.hook_changes import Change
     from hook_event_processor.store.hooks import KnownHook
 
+_NOT_KEPT = "Events that come meanwhile are not kept for it: 'hep pause --hook NAME' keeps them."
+
 
 def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     group = add_group(commands, "hook", "add, list and inspect hooks")
@@ -29,12 +31,12 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     command = add_command(group, "list", list_hooks, "list all hooks", "hep hook list --stack production")
     command.add_argument("--stack", help="only hooks of this stack")
     add_format(command)
-    for name, run, summary in (
-        ("enable", enable, "let a hook run again"),
-        ("disable", disable, "keep a hook, but do not run it"),
-        ("remove", remove, "remove a hook with its versions; its executions stay"),
+    for name, run, summary, more in (
+        ("enable", enable, "let a hook run again", ""),
+        ("disable", disable, "keep a hook, but do not run it", _NOT_KEPT),
+        ("remove", remove, "remove a hook with its versions; its executions stay", ""),
     ):
-        command = add_command(group, name, run, summary, f"hep hook {name} notify_on_failure")
+        command = add_command(group, name, run, summary, f"hep hook {name} notify_on_failure", more)
         command.add_argument("name", metavar="NAME", help="the hook's name")
         add_reason(command)
         add_format(command)
@@ -220,6 +222,8 @@ def _set_enabled(arguments: argparse.Namespace, settings: Settings, *, enabled: 
     with session(settings) as connection, audit.because(connection, arguments.reason):
         changed = hook_changes.set_enabled(connection, arguments.name, enabled)
     text = f"{word}: hook {arguments.name}" if changed else f"hook {arguments.name} is {word} already"
+    if changed and not enabled:
+        text += f"; events that come meanwhile are not kept for it: 'hep pause --hook {arguments.name}' keeps them"
     result(arguments.format, text, {"hook": arguments.name, "enabled": enabled, "changed": changed})
     return 0
 

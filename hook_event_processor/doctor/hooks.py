@@ -32,16 +32,16 @@ def _hooks(subject: Subject) -> Iterator[Finding]:
         if hook.runs < _LEAST:
             continue
         name = shlex.quote(hook.name)
-        disable = f"hep hook disable {name}  # until it is mended"
+        pause = f"hep pause --hook {name}  # until it is mended: what comes meanwhile waits"
         if hook.failed >= hook.runs * _FAILING_SHARE:
             what = (
                 f"{hook.name} failed in {hook.failed} of its last {hook.runs} runs: {hook.error or 'no reason given'}"
             )
-            mend = (f"hep hook logs {name} --only-failed --error", disable)
+            mend = (f"hep hook logs {name} --only-failed --error", pause)
             yield Finding(FAILING, what, mend)
         if hook.p95_ms > hook.timeout_ms * _SLOW_SHARE:
             what = f"{hook.name} took up to {hook.p95_ms / 1000:,.2f} s of the {hook.timeout_ms / 1000:g} s that it may"
-            mend = (f"hep hook history {name}", disable)
+            mend = (f"hep hook history {name}", pause)
             yield Finding(SLOW, what, mend)
 
 

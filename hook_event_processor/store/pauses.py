@@ -62,7 +62,7 @@ def subject(scope: str, name: str) -> str:
 
 
 COUNT_LIMIT = 10_000  # a count ends here: it must stay quick
-_IN_FORCE = "resumed_at IS NULL AND (ends_at IS NULL OR ends_at > now())"
+IN_FORCE = "resumed_at IS NULL AND (ends_at IS NULL OR ends_at > now())"
 
 
 def known(connection: Connection) -> list[Pause]:
@@ -73,7 +73,7 @@ def known(connection: Connection) -> list[Pause]:
             SELECT id, scope, name, reason, paused_by, paused_at, ends_at,
                    (SELECT count(*) FROM (SELECT FROM hook_paused_events w WHERE w.pause_id = p.id LIMIT %s) AS few)
                        AS events
-            FROM hook_pauses p WHERE {_IN_FORCE} ORDER BY paused_at, id
+            FROM hook_pauses p WHERE {IN_FORCE} ORDER BY paused_at, id
             """,
             (COUNT_LIMIT,),
         ).fetchall()
@@ -95,7 +95,7 @@ def stored(connection: Connection) -> list[StoredPause]:
     """Every pause as processors read it, those that have ended included."""
     with connection.cursor(row_factory=class_row(StoredPause)) as cursor:
         return cursor.execute(
-            f"SELECT id, scope, name, reason, {_IN_FORCE} AS in_force,"
+            f"SELECT id, scope, name, reason, {IN_FORCE} AS in_force,"
             " extract(epoch FROM ends_at - now())::float8 AS ends_in FROM hook_pauses ORDER BY paused_at, id"
         ).fetchall()
 

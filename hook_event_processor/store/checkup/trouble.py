@@ -8,6 +8,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from hook_event_processor.store.pauses import IN_FORCE
 from hook_event_processor.store.waiting import DEAD, DUE, FLOOR, FRESH, PRIORITIZED
 
 # Only the newest count: an examination must stay quick on a table of any size.
@@ -147,7 +148,7 @@ class HookRuns:
     error: str | None
 
 
-_RUNS = r"""
+_RUNS = rf"""
 SELECT h.name, count(*) AS runs, count(*) FILTER (WHERE NOT x.success) AS failed,
        percentile_cont(0.95) WITHIN GROUP (ORDER BY x.duration_ms) AS p95_ms, h.timeout_seconds * 1000 AS timeout_ms,
        left(split_part((array_agg(x.error ORDER BY x.id DESC) FILTER (WHERE NOT x.success))[1], E'\n', 1), 200) AS error
@@ -156,11 +157,12 @@ FROM hooks h, LATERAL (
     WHERE hook_id = h.id ORDER BY id DESC LIMIT %s
 ) AS x
 WHERE h.enabled AND x.version = h.version AND x.executed_at > now() - interval '1 hour'
+  AND NOT EXISTS (SELECT FROM hook_pauses WHERE scope = 'hook' AND hook_pauses.name = h.name AND {IN_FORCE})
 GROUP BY h.name, h.timeout_seconds ORDER BY h.name
 """
 
 
 def hook_runs(connection: Connection, newest: int) -> list[HookRuns]:
-    """How the newest runs of each enabled hook ended, by name."""
+    """How the newest runs ended of each hook that is enabled and not paused, by name."""
     with connection.cursor(row_factory=class_row(HookRuns)) as cursor:
         return cursor.execute(_RUNS, (newest,)).fetchall()
