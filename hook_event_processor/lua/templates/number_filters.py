@@ -25,9 +25,13 @@ def _int(run: Run, value: Any, default: Any = 0, base: Any = 10) -> Any:
         return number(int(value)) if math.isfinite(value) else default
     if is_number(value):
         return int(value)
+    text = text_of(run, value).strip()
     try:
-        text = text_of(run, value).strip()
-        return number(int(text, whole(base, 2, 36)) if base != 10 else int(float(text)) if "." in text else int(text))
+        return number(int(text, whole(base, 2, 36)))
+    except ValueError:
+        pass
+    try:
+        return number(int(float(text)))
     except (ValueError, OverflowError):
         return default
 

@@ -22,6 +22,7 @@ from hook_event_processor.lua.templates.values import (
 )
 
 _MAX_WRAPPED = 64 * 1024  # characters: its loop is Python's
+_WORD = re.compile(r"[^-\s({\[<]+")  # as Jinja2's title finds words
 _FORMAT = re.compile(r"%(?:[-+ 0#]{0,3}\d{0,2}(?:\.\d{1,2})?[sdfgexX]|%)|(%)")
 
 
@@ -32,6 +33,14 @@ def _on_text(change: Callable[[str], str], growth: int = 1) -> Filter:
         return change(text)
 
     return apply
+
+
+def _title(run: Run, value: Any) -> str:
+    text = text_of(run, value)
+    run.budget.make(len(text))
+    # Its loop is Python's.
+    run.budget.spend(len(text) // 16)
+    return _WORD.sub(lambda word: word[0][0].upper() + word[0][1:].lower(), text)
 
 
 def _center(run: Run, value: Any, width: Any = 80) -> str:
@@ -137,7 +146,7 @@ TEXT_FILTERS: Mapping[str, Filter] = {
     "lower": _on_text(str.lower),
     "replace": lambda run, value, *arguments: replaced(run, text_of(run, value), *arguments),
     "string": text_of,
-    "title": _on_text(str.title),
+    "title": _title,
     "tojson": _tojson,
     "trim": lambda run, value, characters=None: _trimmed(run, value, characters),
     "truncate": _truncate,
