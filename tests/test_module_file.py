@@ -111,6 +111,11 @@ def test_what_is_to_be_expected_is_nil_and_a_reason(rooms: _Rooms) -> None:
     assert (rooms.inside / "file").read_text() == "x"
 
 
+def test_no_option_is_as_good_as_none(rooms: _Rooms) -> None:
+    (rooms.inside / "file").write_text("x")
+    assert rooms.returns("file.read('file', {})") == ["x"]
+
+
 def test_misuse_is_an_error_at_the_hooks_line(rooms: _Rooms) -> None:
     faults = {
         "file.read()": "file.read takes a path, not a nil",

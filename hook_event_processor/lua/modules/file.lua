@@ -30,7 +30,7 @@ function file.read(path, options)
     for key in next, options do
       if key ~= "max" then error("file.read: unknown option " .. tostring(key) .. "; it takes max", 2) end
     end
-    max = options.max
+    if options.max ~= nil then max = options.max end
     if math_type(max) ~= "integer" or max < 0 or max > MAX_BYTES then
       error("file.read: max takes a whole number of bytes, at most " .. MAX_BYTES, 2)
     end
