@@ -110,6 +110,21 @@ def test_a_line_is_split_into_words_and_the_result_tells_all() -> None:
     assert found == {"exit_code": 0, "stdout": "one/two three/four/", "stderr": "", "success": True, "timed_out": False}
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        r'"a\$5 b" "c\`d" "e\\f\"g\h"',
+        r"""a\$5 'b\$5' 'c\`d' e\`f "\\\$5" \\\$5""",
+        r"""a"b\$"'c\$'d\ e "'\$'" '"\$"'""",
+        "a \\\n b 'c\\\nd' \"e\\\nf\" g\\\nh",
+    ],
+)
+def test_a_line_has_the_words_that_a_shell_finds_in_it(words: str) -> None:
+    line = f"printf '%s/' {words}"
+    shell = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True)
+    assert _result(f"[==[{line}]==]")["stdout"] == shell.stdout
+
+
 def test_a_list_of_arguments_is_taken_as_it_is() -> None:
     assert _result("{'printf', '%s/', 'a b', '$HOME;', '*', 5, ''}")["stdout"] == "a b/$HOME;/*/5//"
 

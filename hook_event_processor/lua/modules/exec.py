@@ -23,6 +23,8 @@ _PART = re.compile(r"""'[^']*'|\\.|"((?:[^"\\]|\\.)*)"|(.)""", re.DOTALL)
 _EXPANSION = re.compile(r"`|\$[A-Za-z_{(]")
 _OPERATOR = re.compile(r"[|;&<>\n]")
 _ESCAPED = re.compile(r"\\.", re.DOTALL)
+# What a shell makes of these outside of '...'; shlex keeps some of it.
+_DROPPED = {"\\$": "$", "\\`": "`", "\\\n": ""}
 
 
 def functions(_: Services) -> Mapping[str, Function]:
@@ -105,12 +107,18 @@ def _words(line: bytes) -> list[bytes]:
             ' write exec.run({"sh", "-c", "..."}), or quote what is meant as it stands'
         )
     try:
-        words = shlex.split(text)
+        words = shlex.split(_PART.sub(_as_in_a_shell, text))
     except ValueError as fault:
         raise Misused(f"exec.run: the line cannot be split into words: {str(fault).lower()}") from None
     if not words:
         raise Misused("exec.run takes a command: the line holds no word")
     return [word.encode("utf-8", "surrogateescape") for word in words]
+
+
+def _as_in_a_shell(part: re.Match[str]) -> str:
+    """The part of a line without the backslashes that shlex would keep."""
+    text = part.group()
+    return text if text.startswith("'") else _ESCAPED.sub(lambda found: _DROPPED.get(found[0], found[0]), text)
 
 
 def _meant_for_a_shell(text: str) -> str | None:
