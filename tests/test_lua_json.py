@@ -189,6 +189,7 @@ def test_depth_1024_is_read_and_written() -> None:
         ("{ 1, 2, x = 3 }", "both list items and named fields"),
         ("{ 1, nil, 3, nil, 5, [9] = 1 }", "a list has holes"),
         ("{ [true] = 1 }", "a boolean cannot be a key"),
+        ("{ [5] = 1, ['5'] = 2 }", "two keys are written 5"),
         ("(function() local t = {} t.t = t return t end)()", "nested deeper than 1024, or in itself"),
         ("(function() local t = {} t[1] = t return t end)()", "nested deeper than 1024, or in itself"),
     ],

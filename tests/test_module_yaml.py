@@ -365,6 +365,7 @@ def test_every_reader_reads_what_was_written() -> None:
         ("{ 1, a = 2 }", "yaml.encode: a table has both list items and named fields"),
         ("{ 1, nil, 3 }", "yaml.encode: a list has holes; use json.null"),
         ("{ [true] = 1 }", "yaml.encode: a boolean cannot be a key"),
+        ("{ [5] = 1, ['5'] = 2 }", "yaml.encode: two keys are written 5"),
         ("'\\xff'", "yaml.encode: a string is not UTF-8"),
         ("{ [('x'):rep(1001)] = 1 }", "yaml.encode: a key of 1001 bytes: at most 1000"),
     ],

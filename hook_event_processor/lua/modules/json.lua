@@ -5,7 +5,8 @@ local is_frozen = ...
 local byte, find, match, sub = string.byte, string.find, string.match, string.sub
 local gsub, format = string.gsub, string.format
 local concat, mathtype, utf8char = table.concat, math.type, utf8.char
-local type, next, tonumber, tostring, rawlen, rawequal = type, next, tonumber, tostring, rawlen, rawequal
+local type, next, tonumber, tostring = type, next, tonumber, tostring
+local rawget, rawlen, rawequal = rawget, rawlen, rawequal
 local error, pcall, setmetatable = error, pcall, setmetatable
 local HUGE, MAX_DEPTH = math.huge, 1024
 
@@ -242,7 +243,10 @@ local function put_object(t, out, k, depth)
   local separator = ""
   for key, item in next, t do
     local kind = type(key)
-    if kind ~= "string" and kind ~= "number" then error("json.encode: a " .. kind .. " cannot be a key", 0) end
+    if kind ~= "string" then
+      if kind ~= "number" then error("json.encode: a " .. kind .. " cannot be a key", 0) end
+      if rawget(t, tostring(key)) ~= nil then error("json.encode: two keys are written " .. key, 0) end
+    end
     out[k + 1] = separator .. quoted(tostring(key)) .. ":"
     separator = ","
     k = put(item, out, k + 2, depth)

@@ -93,6 +93,7 @@ local function sorted_keys(t)
     if type(key) ~= "string" and not math_type(key) then error("yaml.encode: a " .. type(key) .. " cannot be a key", 0) end
     local name = tostring(key)
     if #name > MAX_KEY then error("yaml.encode: a key of " .. #name .. " bytes: at most " .. MAX_KEY, 0) end
+    if values[name] ~= nil then error("yaml.encode: two keys are written " .. name, 0) end
     keys[#keys + 1], values[name] = name, value
   end
   sort(keys, function(a, b) return a < b end)
