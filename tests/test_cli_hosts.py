@@ -57,6 +57,27 @@ def test_a_host_is_shown_with_its_machine_and_watchers(hep: Hep) -> None:
 
 
 @pytest.mark.usefixtures("fleet")
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("system_info", "'5'"),
+        ("system_info", "'{\"cpu_cores\": 1e131071}'"),
+        ("system_info", "'{\"cpu_cores\": 123456789012345678901234567890}'"),
+        ("tags", "'{NULL,web}'"),
+        ("tags", "'{{web,prod},{db,prod}}'"),
+    ],
+)
+def test_a_host_whose_row_makes_no_sense_is_listed_and_shown(
+    hep: Hep, connection: Connection, column: str, value: str
+) -> None:
+    connection.execute(f"UPDATE hosts SET {column} = {value} WHERE name = 'web-1'")
+    assert hep("hosts").endswith("2 hosts\n")
+    assert hep("hosts", "show", "web-1").startswith("Host:")
+    assert "web" in hep.document("hosts", "list", "--format", "json")[1]["tags"]
+    assert hep.document("hosts", "show", "web-1", "--format", "json")["name"] == "web-1"
+
+
+@pytest.mark.usefixtures("fleet")
 def test_a_host_that_is_forgotten_keeps_its_watchers(hep: Hep) -> None:
     assert hep("hosts", "forget", "web-1") == "forgotten: host web-1; its watchers are kept\n"
     assert "no host 'web-1' has registered" in hep.fault("hosts", "forget", "web-1")

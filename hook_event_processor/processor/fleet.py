@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC
 from importlib.metadata import version
@@ -15,6 +16,8 @@ from hook_event_processor.store.hosts import KnownHost, Silent
 from hook_event_processor.store.insert import Publisher
 from hook_event_processor.store.own_events import OwnEvent
 from hook_event_processor.store.processors import Health
+
+logger = logging.getLogger("HookEventProcessor")
 
 # After an outage of the database every host is late; so long they have to come back.
 GRACE_SECONDS = 30.0
@@ -31,11 +34,21 @@ def tell(connection: Connection) -> None:
         publisher = Publisher(connection, component="processor")
         for host in silent:
             event_type = "agent.disconnected" if host.gone else "agent.heartbeat_failed"
-            publisher.publish(event_type, {"agent": {**_agent(host), **_silence(host)}}, resource=host.name)
+            _tell_of(host, connection, publisher, event_type, _silence(host))
         for known in mismatched:
             versions = {"agent_version": known.version, "server_version": own}
-            payload = {"agent": {**_agent(known), **versions}}
-            publisher.publish("agent.version_mismatch", payload, resource=known.name)
+            _tell_of(known, connection, publisher, "agent.version_mismatch", versions)
+
+
+def _tell_of(
+    host: Silent | KnownHost, connection: Connection, publisher: Publisher, event_type: str, more: Mapping[str, Any]
+) -> None:
+    """Publish it of one host; where that cannot be done, the others are told of all the same."""
+    try:
+        with connection.transaction():
+            publisher.publish(event_type, {"agent": {**_agent(host), **more}}, resource=host.name[:255])
+    except Exception as fault:
+        logger.warning("%s of host %s could not be told: %s", event_type, host.name, fault)
 
 
 def tell_health(connection: Connection) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from psycopg import Connection
+import orjson
+from psycopg import Connection, Cursor
 from psycopg.rows import class_row
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Jsonb, set_json_loads
 
 from hook_event_processor.errors import NotFound
 
@@ -55,25 +56,48 @@ class Before:
     status: str
 
 
-# A daemon may say any time; PostgreSQL before 17 subtracts nothing infinite.
+# A daemon may write anything of its host: what makes no sense must not keep the others from being read.
+_TAGS = "ARRAY(SELECT tag FROM unnest(tags) AS tag WHERE tag IS NOT NULL) AS tags"
+# Of a few bytes the text is no longer than a server can send; #> gives them as they are without compression.
+_INFO = "CASE WHEN pg_column_size(system_info #> '{}') <= 2000 THEN system_info ELSE '{}' END AS system_info"
+# PostgreSQL before 17 subtracts nothing infinite.
 _SEEN = "least(greatest(last_seen, 'epoch'), now())"
 _KNOWN = f"""
-SELECT name, address, tags, version, system_info, status, registered_at, last_seen,
+SELECT name, address, {_TAGS}, version, {_INFO}, status, registered_at, last_seen,
        extract(epoch FROM clock_timestamp() - {_SEEN})::float8 AS age_seconds,
        count(w.id) AS watchers, count(w.id) FILTER (WHERE w.enabled) AS enabled
 FROM hosts LEFT JOIN (SELECT id, host, enabled FROM watchers) w ON w.host = hosts.name
 """
 
 
+_Row = TypeVar("_Row")
+
+
+def _cursor(connection: Connection, row: type[_Row]) -> Cursor[_Row]:
+    """A cursor for rows with a system_info, and no other JSON."""
+    cursor = connection.cursor(row_factory=class_row(row))
+    set_json_loads(_system_info, cursor)
+    return cursor
+
+
+def _system_info(text: str | bytes) -> Mapping[str, Any]:
+    """What JSON says of a machine; nothing where it is no object, or one that Python cannot hold."""
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def known(connection: Connection) -> list[KnownHost]:
     """Every host, by name."""
-    with connection.cursor(row_factory=class_row(KnownHost)) as cursor:
+    with _cursor(connection, KnownHost) as cursor:
         return cursor.execute(f"{_KNOWN} GROUP BY hosts.name ORDER BY hosts.name").fetchall()
 
 
 def get(connection: Connection, name: str) -> KnownHost:
     """The host of that name. Raises NotFound."""
-    with connection.cursor(row_factory=class_row(KnownHost)) as cursor:
+    with _cursor(connection, KnownHost) as cursor:
         found = cursor.execute(f"{_KNOWN} WHERE hosts.name = %s GROUP BY hosts.name", (name,)).fetchone()
     if found is None:
         raise NotFound(f"no host {name!r} has registered")
@@ -216,27 +240,33 @@ def has_news(connection: Connection, version: str) -> bool:
 
 
 def find_silent(connection: Connection) -> list[Silent]:
-    """Mark the hosts whose heartbeats are missing; each is returned once as late and once as gone, to one caller."""
-    with connection.cursor(row_factory=class_row(Silent)) as cursor:
+    """Mark the hosts whose heartbeats are missing; each is returned once as late and once as gone, to one caller.
+
+    One whose row somebody holds is found the next time.
+    """
+    with _cursor(connection, Silent) as cursor:
         return cursor.execute(
             f"""
             UPDATE hosts
             SET status = CASE WHEN last_seen < now() - interval '{GONE_SECONDS} s' THEN 'disconnected' ELSE 'late' END
-            WHERE {_IS_SILENT}
-            RETURNING name, address, tags, version, system_info, last_seen,
+            WHERE name IN (SELECT name FROM hosts WHERE {_IS_SILENT} FOR NO KEY UPDATE SKIP LOCKED)
+            RETURNING name, address, {_TAGS}, version, {_INFO}, last_seen,
                       extract(epoch FROM now() - {_SEEN})::float8 AS silent_seconds, status = 'disconnected' AS gone
             """
         ).fetchall()
 
 
 def find_mismatched(connection: Connection, version: str) -> list[KnownHost]:
-    """The connected hosts that have another version than this processor's; each is returned once for a pair."""
-    with connection.cursor(row_factory=class_row(KnownHost)) as cursor:
+    """The connected hosts that have another version than this processor's; each is returned once for a pair.
+
+    One whose row somebody holds is found the next time.
+    """
+    with _cursor(connection, KnownHost) as cursor:
         return cursor.execute(
             f"""
             UPDATE hosts SET mismatches = mismatches || %(version)s::text
-            WHERE {_IS_MISMATCHED}
-            RETURNING name, address, tags, version, system_info, status, registered_at, last_seen,
+            WHERE name IN (SELECT name FROM hosts WHERE {_IS_MISMATCHED} FOR NO KEY UPDATE SKIP LOCKED)
+            RETURNING name, address, {_TAGS}, version, {_INFO}, status, registered_at, last_seen,
                       0.0::float8 AS age_seconds, 0 AS watchers, 0 AS enabled
             """,
             {"version": version},
