@@ -101,8 +101,8 @@ HAVING count(*) > 0
 """
 # Each part has an index of its own; the oldest of those that are due, not of those that are ordered by seq.
 _LATE = f"""
-SELECT count(*) AS count, extract(epoch FROM now() - min(since))::float8 AS seconds, '{{}}'::text[] AS holders,
-       (array_agg(id ORDER BY since))[1] AS example
+SELECT count(*) AS count, extract(epoch FROM now() - greatest(min(since), 'epoch'))::float8 AS seconds,
+       '{{}}'::text[] AS holders, (array_agg(id ORDER BY since))[1] AS example
 FROM (
     (SELECT id, created_at AS since FROM hook_events
      WHERE {FRESH} AND seq > {FLOOR}
