@@ -44,7 +44,9 @@ def test_the_first_documents_watchers_are_created_as_they_are_written(hep: Hep, 
     said = hep("agent", "watcher", "create", *line.split())
     assert said.startswith("created: watcher-")
     assert " on my-agent\n" in said
-    assert "hep watcher run" in said  # nothing watches there yet
+    assert said.splitlines()[2] == (
+        "Nothing watches on my-agent yet: 'hep up' starts the daemon where it runs, else 'hep watcher run' does."
+    )
     [watcher] = hep.document("agent", "watcher", "list", "my-agent", "--format", "json")
     words = line.split()
     assert (watcher["type"], watcher["host"]) == (words[2], "my-agent")
@@ -79,6 +81,14 @@ def test_the_host_is_this_one_unless_another_is_named(hep: Hep) -> None:
     assert hep("watcher", "list", "web-9") == (
         "No watchers on web-9; 'hep watcher list --all' shows 2 watchers of other hosts.\n"
     )
+
+
+@pytest.mark.parametrize("arguments", [("list", "--all"), ("run",)])
+def test_a_type_that_there_is_not_is_misuse(hep: Hep, arguments: tuple[str, ...]) -> None:
+    for given, hint in (("nope", "types are file, "), ("fil", "did you mean file?")):
+        finished = hep.run("watcher", *arguments, "--type", given)
+        assert (finished.status, f"there is no watcher type {given!r}; " in finished.fault) == (2, True)
+        assert hint in finished.fault
 
 
 def test_the_list_has_the_first_documents_columns_and_how_watchers_do(hep: Hep, connection: Connection) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from hook_event_processor.cli.names import some_name, some_names
+from hook_event_processor.cli.names import some_name
 from hook_event_processor.cli.parser import add_command, add_format, add_group
 from hook_event_processor.cli.watcher_changes import create, delete, disable, enable
-from hook_event_processor.cli.watcher_options import add_definition
+from hook_event_processor.cli.watcher_options import add_definition, watcher_types
 from hook_event_processor.cli.watcher_reports import get, list_watchers
 from hook_event_processor.cli.watcher_trial import test
 
@@ -68,7 +68,7 @@ def _add_list(group: argparse._SubParsersAction[Any], called: str) -> None:
     )
     command.add_argument("host", nargs="?", type=some_name, metavar="HOST", help="the host (default: this one)")
     command.add_argument("--all", action="store_true", help="of every host")
-    command.add_argument("-t", "--type", metavar="TYPE", help="only watchers of this type")
+    _add_types(command, "only watchers of these types, separated by commas")
     add_format(command)
 
 
@@ -105,15 +105,12 @@ def _add_run(group: argparse._SubParsersAction[Any], called: str) -> None:
         "end it. Exit status 78: a setting is wrong, or the database's schema is another program's and\n"
         "there is no copy of the watchers to go on with.",
     )
-    command.add_argument(
-        "-t",
-        "--type",
-        action="extend",
-        type=some_names,
-        metavar="TYPE",
-        help="only these types, separated by commas (default: all)",
-    )
+    _add_types(command, "only these types, separated by commas (default: all)")
     command.set_defaults(settings_fault_status=_EX_CONFIG)
+
+
+def _add_types(command: argparse.ArgumentParser, text: str) -> None:
+    command.add_argument("-t", "--type", action="extend", type=watcher_types, metavar="TYPE", help=text)
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -121,18 +118,8 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.beside import end_with_parent
     from hook_event_processor.cli.connect import service_database
     from hook_event_processor.cli.reload import reader
-    from hook_event_processor.errors import UsageError
-    from hook_event_processor.watchers import kinds
-    from hook_event_processor.watchers.check import WatcherRefused
     from hook_event_processor.watchers.daemon.daemon import serve
 
-    types = tuple(dict.fromkeys(arguments.type or ()))
-    try:
-        for name in types:
-            if name not in kinds.NAMES:  # the others are loaded when there is one to watch
-                kinds.kind(name)
-    except WatcherRefused as fault:
-        raise UsageError(str(fault)) from None
     if not end_with_parent():
         return 0
-    return serve(settings, service_database(settings), types, reader(arguments))
+    return serve(settings, service_database(settings), tuple(dict.fromkeys(arguments.type or ())), reader(arguments))

@@ -71,6 +71,21 @@ def add_definition(command: argparse.ArgumentParser, *, required: bool) -> None:
     command.late_options = KindOptions()
 
 
+def watcher_types(text: str) -> list[str]:
+    """Types of watchers separated by commas; argparse reports what is none."""
+    from hook_event_processor.watchers import kinds
+    from hook_event_processor.watchers.check import WatcherRefused
+
+    found = some_names(text)
+    try:
+        for name in found:
+            if name not in kinds.NAMES:  # the others are loaded when there is one to watch
+                kinds.kind(name)
+    except WatcherRefused as fault:
+        raise argparse.ArgumentTypeError(str(fault)) from None
+    return found
+
+
 def interval(text: str) -> float:
     """Seconds of a duration; argparse reports what is none."""
     from hook_event_processor.watchers.check import seconds

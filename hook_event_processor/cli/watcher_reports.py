@@ -29,7 +29,8 @@ def list_watchers(arguments: argparse.Namespace, settings: Settings) -> int:
     with session(settings) as connection:
         every = watchers.known(connection)
         known_hosts = {known.name: known for known in hosts.known(connection)}
-    shown = [watcher for watcher in every if host in (None, watcher.host) and arguments.type in (None, watcher.type)]
+    types = arguments.type or {watcher.type for watcher in every}
+    shown = [watcher for watcher in every if host in (None, watcher.host) and watcher.type in types]
     if arguments.format == "json":
         document([watcher_document(watcher) for watcher in shown])
         return 0
@@ -92,7 +93,7 @@ def silence(name: str, host: KnownHost | None) -> str | None:
     from hook_event_processor.cli.output import age
 
     if host is None:
-        return f"Nothing watches on {name} yet: 'hep watcher run' starts its daemon there."
+        return f"Nothing watches on {name} yet: 'hep up' starts the daemon where it runs, else 'hep watcher run' does."
     if host.status == "connected":
         return None
     return f"Nothing watches on {name}: its daemon was last heard of {age(host.age_seconds)} ago ({host.status})."
