@@ -277,3 +277,22 @@ def test_pausing_again_changes_reason_and_end(hep: Hep) -> None:
         ("paused", "source", "deploy", "first"), ("paused", "source", "deploy", "second"),
         ("resumed", "source", "deploy", "")]  # fmt: skip
     assert after["paused_by"]
+
+
+def test_pausing_again_keeps_what_it_does_not_say(hep: Hep, connection: Connection) -> None:
+    """A pause that has ended is not what a new one goes on from."""
+    again = ("pause", "--source", "deploy", "--format", "json")
+    first = hep.document(*again, "--for", "1h", "--reason", "database move")
+    assert hep.document(*again) == first
+    reworded = hep.document(*again, "--reason", "disk full")
+    assert (reworded["reason"], reworded["ends_at"]) == ("disk full", first["ends_at"])
+    longer = hep.document(*again, "--for", "2h")
+    assert longer["reason"] == "disk full"
+    assert longer["ends_at"] > first["ends_at"]
+    connection.execute("UPDATE hook_pauses SET ends_at = now() - interval '1 second'")
+    new = hep.document(*again)
+    assert (new["reason"], new["ends_at"]) == ("", None)
+    hep("pause", "--source", "deploy", "--reason", "third", "--for", "1h")
+    connection.execute("UPDATE hook_pauses SET resumed_at = now()")
+    resumed = hep.document(*again)
+    assert (resumed["reason"], resumed["ends_at"]) == ("", None)

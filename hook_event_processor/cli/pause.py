@@ -30,7 +30,7 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         " other hooks run.\nRuns that are under way end. Nothing is lost and no attempt is counted. With --all"
         " events keep their places; what waited for a source or a hook goes on after 'hep resume' in its own order,"
         " beside new events, which may overtake it, and for a hook by that hook alone. Every processor knows it within"
-        " a second, and after a restart."
+        " a second, and after a restart.\nWhat is paused already keeps its reason and its end where no other is given."
         "\n\nWithout any of the three it lists what is paused.",
     )
     _add_scope(command)

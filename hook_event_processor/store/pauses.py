@@ -100,19 +100,22 @@ def stored(connection: Connection) -> list[StoredPause]:
         ).fetchall()
 
 
+_GOES_ON = "p.resumed_at IS NULL AND (p.ends_at IS NULL OR p.ends_at > now())"
+
+
 def pause(
     connection: Connection, scope: str, name: str, *, reason: str, paused_by: str, lasts: timedelta | None
 ) -> None:
-    """Pause something, for a while if `lasts` says so; what is paused already goes on as this says."""
+    """Pause something, for a while if `lasts` says so; what is paused already keeps a reason and an end unless new."""
     connection.execute(
-        """
-        INSERT INTO hook_pauses (scope, name, reason, paused_by, ends_at)
+        f"""
+        INSERT INTO hook_pauses AS p (scope, name, reason, paused_by, ends_at)
         VALUES (%(scope)s, %(name)s, %(reason)s, %(paused_by)s, now() + %(lasts)s)
         ON CONFLICT (scope, name) DO UPDATE SET
-            reason = excluded.reason, paused_by = excluded.paused_by, ends_at = excluded.ends_at,
-            paused_at = CASE WHEN hook_pauses.resumed_at IS NULL AND (hook_pauses.ends_at > now()) IS NOT FALSE
-                             THEN hook_pauses.paused_at ELSE excluded.paused_at END,
-            resumed_at = NULL
+            reason = CASE WHEN {_GOES_ON} AND excluded.reason = '' THEN p.reason ELSE excluded.reason END,
+            ends_at = CASE WHEN {_GOES_ON} AND excluded.ends_at IS NULL THEN p.ends_at ELSE excluded.ends_at END,
+            paused_at = CASE WHEN {_GOES_ON} THEN p.paused_at ELSE excluded.paused_at END,
+            paused_by = excluded.paused_by, resumed_at = NULL
         """,
         {"scope": scope, "name": name, "reason": reason, "paused_by": paused_by, "lasts": lasts},
     )
