@@ -55,16 +55,24 @@ def is_literal(text: str) -> bool:
 
 
 def _regex(text: str) -> Callable[[str, str], bool]:
-    options = re2.Options()
-    options.log_errors = False
     try:
-        search = re2.compile(text[1:], options).search
-    except re2.error as fault:
-        reason = fault.args[0].decode() if isinstance(fault.args[0], bytes) else str(fault)
-        raise PatternRefused(f"the pattern {text!r} is not a regular expression (RE2): {reason}") from None
+        search = _search(text[1:])
+    except ValueError as fault:
+        raise PatternRefused(f"the pattern {text!r} is not a regular expression (RE2): {fault}") from None
     if text == "~":
         raise PatternRefused("the pattern '~' has no regular expression behind it: write ~^task\\.")
     return lambda source, action: search(join_type(source, action)) is not None
+
+
+def _search(regex: str) -> Callable[[str], object]:
+    """What searches for the regex (RE2). Raises ValueError with what is wrong with it."""
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        search: Callable[[str], object] = re2.compile(regex, options).search
+    except re2.error as fault:
+        raise ValueError(fault.args[0].decode() if isinstance(fault.args[0], bytes) else str(fault)) from None
+    return search
 
 
 def _literal(text: str) -> Callable[[str, str], bool]:
@@ -85,7 +93,10 @@ def _glob(text: str) -> Callable[[str, str], bool]:
 
 def _compiled(glob: str) -> Callable[[str], bool]:
     # RE2, not fnmatch: many stars must not mean exponential time.
-    match = re2.compile(r"(?s)\A" + "".join(_translated(glob)) + r"\z").search
+    try:
+        match = _search(r"(?s)\A" + "".join(_translated(glob)) + r"\z")
+    except ValueError as fault:
+        raise PatternRefused(f"the glob {glob!r} has brackets that mean nothing: {fault}") from None
     return lambda name: match(name) is not None
 
 

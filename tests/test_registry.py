@@ -72,6 +72,8 @@ def test_what_a_pattern_matches(pattern: str, source: str, action: str, matches:
         ("a\0b", "is not an event type"),
         ("x" * 600, "is not an event type"),
         ("task.[fs", "opens a [ that it does not close"),
+        ("[z-a].b", "the glob '[z-a]' has brackets that mean nothing: invalid character class range: z-a"),
+        ("b.[^]", "the glob '[^]' has brackets that mean nothing"),
         ("~", "has no regular expression behind it"),
         ("~(", "is not a regular expression (RE2): missing )"),
         ("~(?=x)", "is not a regular expression (RE2)"),

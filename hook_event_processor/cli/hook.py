@@ -203,6 +203,9 @@ def _show_hooks(known: Sequence[KnownHook], apart: Collection[int]) -> None:
         wrapped=("Name", "Event Type", "Stack", "Set"),
     )
     line(counted(len(known), "hook"))
+    for hook in known:
+        if hook.fault:
+            line(f"The row of {hook.name} makes no sense: {hook.fault}")
 
 
 def enable(arguments: argparse.Namespace, settings: Settings) -> int:

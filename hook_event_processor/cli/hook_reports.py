@@ -150,6 +150,7 @@ def _show_hook(hook: KnownHook, allowed: list[Use], apart: Container[int]) -> No
             "Event Type": ", ".join(hook.event_types),
             "Stack": hook.stack or "all",
             "Status": enabled_word(hook, apart),
+            "Fault": hook.fault,
             "Kind": hook.kind,
             "Priority": str(hook.priority),
             "Timeout": f"{hook.timeout_seconds:g}s",

@@ -9,14 +9,16 @@ from typing import Any
 
 import orjson
 from psycopg import Connection
+from psycopg.errors import ProgramLimitExceeded
 
 from hook_event_processor.errors import PatternRefused
 from hook_event_processor.event_handlers import EventHandlerRegistry
 from hook_event_processor.lua.loader import program
 from hook_event_processor.registry import Hook, Pattern, Pauses, Registry, parse_pattern
 from hook_event_processor.store import handlers, hooks, libraries, pauses
+from hook_event_processor.store.database import one_line
 from hook_event_processor.store.handlers import HandlerRow
-from hook_event_processor.store.hooks import StoredHook
+from hook_event_processor.store.hooks import StoredHook, stored_object
 from hook_event_processor.store.pauses import StoredPause
 
 logger = logging.getLogger("EventHandlerRegistry")
@@ -36,28 +38,34 @@ def register(connection: Connection, registered: EventHandlerRegistry) -> None:
 
 def load(connection: Connection, registered: EventHandlerRegistry, *, heeds_pauses: bool = True) -> Registry:
     """The hooks that are enabled now, and the handlers whose rows are; what is paused, unless nobody is to heed it."""
-    stored = hooks.enabled(connection)
-    shared = libraries.texts_in_use(connection) if any(hook.libraries for hook in stored) else {}
-    rows = {hook.name: hook for hook in stored if hook.kind == "python"}
+    stored = _stored(connection)
+    shared = libraries.texts_in_use(connection) if any(hook.libraries != "{}" for hook in stored) else {}
+    made = [hook for row in stored if (hook := _made(row, shared)) is not None]
+    rows = {hook.name: hook for hook in made if hook.code is None}
 
     def handler(source: str, action: str) -> Hook | None:
         for candidate in registered.candidates(source, action):
             row = rows.get(candidate.name)
             if row is not None:
-                hook = Hook(
-                    row.id,
-                    row.name,
-                    candidate.handler,
-                    priority=row.priority,
-                    timeout=row.timeout_seconds,
-                    version=row.version,
-                    effectful=not candidate.pure,
-                )
-                return _own_retry(hook, row.retry)
+                return replace(row, code=candidate.handler, effectful=not candidate.pure)
         return None
 
     paused = _pauses(pauses.stored(connection)) if heeds_pauses else Pauses()
-    return Registry([_lua_hook(hook, shared) for hook in stored if hook.kind == "lua"], handler, paused)
+    return Registry([hook for hook in made if hook.code is not None], handler, paused)
+
+
+def _stored(connection: Connection) -> list[StoredHook]:
+    """The rows of the hooks that are enabled, without those that the server cannot send."""
+    try:
+        return hooks.enabled(connection)
+    except ProgramLimitExceeded:  # numbers of one row, written out, may be longer than a text can be
+        sent = []
+        for hook_id, name in hooks.enabled_names(connection).items():
+            try:
+                sent += hooks.enabled(connection, hook_id)
+            except ProgramLimitExceeded as fault:
+                logger.error("hook %s does not run, its row cannot be read: %s", name, one_line(fault))
+        return sent
 
 
 def _pauses(stored: Sequence[StoredPause]) -> Pauses:
@@ -72,24 +80,32 @@ def _pauses(stored: Sequence[StoredPause]) -> Pauses:
     )
 
 
-def _lua_hook(stored: StoredHook, shared: Mapping[tuple[str, int], str]) -> Hook:
-    texts = {name: shared[name, version] for name, version in stored.libraries.items() if (name, version) in shared}
-    for name in stored.libraries.keys() - texts:
+def _made(stored: StoredHook, shared: Mapping[tuple[str, int], str]) -> Hook | None:
+    """The hook, a Python handler's still without its code; None when its row makes no sense."""
+    try:
+        hook = Hook(
+            stored.id,
+            stored.name,
+            None,
+            version=stored.version,
+            priority=stored.priority,
+            timeout=stored.timeout_seconds,
+            **_own_retry(stored),
+        )
+        return _with_text(hook, stored, shared) if stored.kind == "lua" else hook
+    except Exception as fault:  # written past the command line; the others run
+        logger.error("hook %s does not run, its row makes no sense: %r", stored.name, fault)
+        return None
+
+
+def _with_text(hook: Hook, stored: StoredHook, shared: Mapping[tuple[str, int], str]) -> Hook:
+    pins = stored_object("libraries", stored.libraries)
+    texts = {name: shared[name, version] for name, version in pins.items() if (name, version) in shared}
+    for name in pins.keys() - texts:
         logger.error("hook %s: its library %s has been removed", stored.name, name)
-    params = orjson.dumps(stored.params) if stored.params else b""
-    lua = program(stored.source_text, stored.name, stored.stack, params, texts)
-    hook = Hook(
-        stored.id,
-        stored.name,
-        lua,
-        patterns=tuple(_patterns(stored)),
-        version=stored.version,
-        stack=stored.stack,
-        priority=stored.priority,
-        timeout=stored.timeout_seconds,
-        effectful=lua.effectful,
-    )
-    return _own_retry(hook, stored.retry)
+    params = stored_object("params", stored.params)
+    lua = program(stored.source_text, stored.name, stored.stack, orjson.dumps(params) if params else b"", texts)
+    return replace(hook, code=lua, patterns=tuple(_patterns(stored)), stack=stored.stack, effectful=lua.effectful)
 
 
 def _patterns(stored: StoredHook) -> list[Pattern]:
@@ -102,14 +118,18 @@ def _patterns(stored: StoredHook) -> list[Pattern]:
     return good
 
 
-def _own_retry(hook: Hook, retry: Mapping[str, Any]) -> Hook:
-    """The hook with what its row says of attempts and delays."""
+def _own_retry(stored: StoredHook) -> dict[str, Any]:
+    """What the row says of attempts and delays, as Hook takes it."""
     fields = {"attempts": "attempts", "delay": "retry_delay", "max_delay": "retry_max_delay"}
     own: dict[str, Any] = {}
-    given: dict[str, Any] = dict(retry) if isinstance(retry, dict) else {"retry": retry}
+    try:
+        given = stored_object("retry", stored.retry)
+    except ValueError as fault:
+        logger.error("hook %s: %s; it is not used", stored.name, fault)
+        given = {}
     for key, value in given.items():
         if key in fields and type(value) in (int, float) and 0 <= value <= _MAX_DELAY:
             own[fields[key]] = value
         else:  # written past the command line
-            logger.error("hook %s: retry has %s = %r, which is not used", hook.name, key, value)
-    return replace(hook, **own)
+            logger.error("hook %s: retry has %s = %r, which is not used", stored.name, key, value)
+    return own

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from psycopg import Connection, errors
-from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from hook_event_processor.errors import HookRefused
 from hook_event_processor.store import own_events
-from hook_event_processor.store.hooks import KNOWN, KnownHook, find, get
+from hook_event_processor.store.hooks import KNOWN, KnownHook, find, get, known_row
 from hook_event_processor.store.own_events import OwnEvent
 
 
@@ -244,7 +243,7 @@ def _python_value(value: object) -> object:
 
 
 def _one(connection: Connection, statement: str, values: Mapping[str, Any]) -> KnownHook:
-    with connection.cursor(row_factory=class_row(KnownHook)) as cursor:
+    with connection.cursor(row_factory=known_row) as cursor:
         row = cursor.execute(statement, values).fetchone()
     assert row is not None  # noqa: S101 - RETURNING of one row
     return row

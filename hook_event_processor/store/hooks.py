@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from psycopg import Connection
-from psycopg.rows import class_row
+import orjson
+from psycopg import Connection, Cursor
+from psycopg.rows import RowMaker, class_row, dict_row
 
 from hook_event_processor.errors import NotFound
 
@@ -19,6 +20,8 @@ class StoredHook:
     """A hook as processors load it. `source_text` is empty for a Python handler; times in seconds.
 
     `libraries` are the names and versions of the libraries that it runs with.
+    They, `retry` and `params` are JSON text as it stands, for stored_object: one
+    that Python cannot hold must not keep the others from being read.
     """
 
     id: int
@@ -28,11 +31,22 @@ class StoredHook:
     stack: str | None
     priority: int
     timeout_seconds: float
-    retry: Mapping[str, Any]
+    retry: str
     version: int
     source_text: str
-    params: Mapping[str, Any]
-    libraries: Mapping[str, int]
+    params: str
+    libraries: str
+
+
+def stored_object(column: str, text: str) -> dict[str, Any]:
+    """The object that a column of JSON holds. Raises ValueError when it holds none, or one that Python cannot hold."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as fault:
+        raise ValueError(f"{column} cannot be read: {fault.msg}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{column} is {text[:80]}: it takes an object")
+    return value
 
 
 def revision(connection: Connection) -> int:
@@ -41,19 +55,26 @@ def revision(connection: Connection) -> int:
     return int(row[0]) if row else 0
 
 
-def enabled(connection: Connection) -> list[StoredHook]:
-    """Every enabled hook in its current version, in the order in which they run."""
+def enabled(connection: Connection, hook_id: int | None = None) -> list[StoredHook]:
+    """Every enabled hook in its current version, or that one, in the order in which they run."""
     with connection.cursor(row_factory=class_row(StoredHook)) as cursor:
         return cursor.execute(
             """
-            SELECT h.id, h.name, h.kind, h.event_types, h.stack, h.priority, h.timeout_seconds, h.retry, h.version,
-                   coalesce(v.source_text, '') AS source_text, h.params, h.libraries
+            SELECT h.id, h.name, h.kind, h.event_types, h.stack, h.priority, h.timeout_seconds, h.retry::text AS retry,
+                   h.version, coalesce(v.source_text, '') AS source_text, h.params::text AS params,
+                   h.libraries::text AS libraries
             FROM hooks h
             LEFT JOIN hook_versions v ON v.hook_id = h.id AND v.version = h.version
-            WHERE h.enabled
+            WHERE h.enabled AND (%(id)s::bigint IS NULL OR h.id = %(id)s)
             ORDER BY h.priority, h.name
-            """
+            """,
+            {"id": hook_id},
         ).fetchall()
+
+
+def enabled_names(connection: Connection) -> dict[int, str]:
+    """The enabled hooks' names by their ids, in the order in which they run."""
+    return dict(connection.execute("SELECT id, name FROM hooks WHERE enabled ORDER BY priority, name").fetchall())
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +82,8 @@ class KnownHook:
     """A hook as operators see it.
 
     `params` were set over `param_defaults`, `overrides` over what its text
-    says; `libraries` are the names and versions of its libraries.
+    says; `libraries` are the names and versions of its libraries. `fault` says
+    what was written past the commands and makes no sense; the other fields are without it.
     """
 
     id: int
@@ -86,6 +108,39 @@ class KnownHook:
     libraries: Mapping[str, int]
     overrides: Mapping[str, Any]
     source: str | None
+    fault: str | None
+
+
+_OBJECTS = ("retry", "params", "param_defaults", "libraries", "overrides")
+# The columns of a KnownHook, for known_row.
+KNOWN = f"""
+id, name, kind, description, event_types, stack, priority, timeout_seconds, enabled, version, file_path,
+created_at, updated_at, last_run, run_count, modules, source,
+{", ".join(f"{name}::text AS {name}" for name in _OBJECTS)}
+"""
+
+
+def known_row(cursor: Cursor[Any]) -> RowMaker[KnownHook]:
+    """Rows of KNOWN as KnownHook; a psycopg row factory."""
+    named = dict_row(cursor)
+
+    def known(values: Sequence[Any]) -> KnownHook:
+        row = named(values)
+        faults = []
+        for column in ("event_types", "modules"):
+            texts = [text for text in row[column] if isinstance(text, str)]
+            if len(texts) < len(row[column]):
+                faults.append(f"{column} holds what is no text")
+            row[column] = texts
+        for column in _OBJECTS:
+            try:
+                row[column] = stored_object(column, row[column])
+            except ValueError as fault:
+                faults.append(str(fault))
+                row[column] = {}
+        return KnownHook(**row, fault="; ".join(faults) or None)
+
+    return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +160,13 @@ class HookVersion:
 
 def using(connection: Connection, library: str) -> list[KnownHook]:
     """The hooks that run with this library, by name."""
-    with connection.cursor(row_factory=class_row(KnownHook)) as cursor:
+    with connection.cursor(row_factory=known_row) as cursor:
         return cursor.execute(f"SELECT {KNOWN} FROM hooks WHERE libraries ? %s ORDER BY name", (library,)).fetchall()
 
 
 def known_hooks(connection: Connection, stack: str | None = None) -> list[KnownHook]:
     """All hooks by name, or those of one stack."""
-    with connection.cursor(row_factory=class_row(KnownHook)) as cursor:
+    with connection.cursor(row_factory=known_row) as cursor:
         return cursor.execute(
             f"SELECT {KNOWN} FROM hooks WHERE %(stack)s::text IS NULL OR stack = %(stack)s ORDER BY name",
             {"stack": stack},
@@ -147,15 +202,7 @@ def versions(connection: Connection, hook_id: int) -> list[HookVersion]:
         ).fetchall()
 
 
-# The columns of a KnownHook.
-KNOWN = """
-id, name, kind, description, event_types, stack, priority, timeout_seconds, retry, enabled, version, file_path,
-created_at, updated_at, last_run, run_count, modules, params, param_defaults, libraries,
-overrides, source
-"""
-
-
 def find(connection: Connection, name: str) -> KnownHook | None:
     """The hook of that name, if there is one."""
-    with connection.cursor(row_factory=class_row(KnownHook)) as cursor:
+    with connection.cursor(row_factory=known_row) as cursor:
         return cursor.execute(f"SELECT {KNOWN} FROM hooks WHERE name = %s", (name,)).fetchone()

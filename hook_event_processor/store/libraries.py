@@ -78,11 +78,13 @@ def texts_in_use(connection: Connection) -> dict[tuple[str, int], str]:
     rows = connection.execute(
         """
         SELECT l.name, v.version, v.source_text
-        FROM (SELECT DISTINCT pin.key AS name, pin.value::integer AS version
-              FROM hooks h CROSS JOIN LATERAL jsonb_each_text(h.libraries) AS pin
+        -- No cast: what no command has written is no version, and must not fail the whole statement.
+        FROM (SELECT DISTINCT pin.key AS name, pin.value AS version
+              FROM hooks h
+              CROSS JOIN LATERAL jsonb_each(CASE jsonb_typeof(h.libraries) WHEN 'object' THEN h.libraries END) AS pin
               WHERE h.enabled) AS used
         JOIN hook_libraries l ON l.name = used.name
-        JOIN hook_library_versions v ON v.library_id = l.id AND v.version = used.version
+        JOIN hook_library_versions v ON v.library_id = l.id AND to_jsonb(v.version) = used.version
         """
     ).fetchall()
     return {(name, version): text for name, version, text in rows}

@@ -1,0 +1,119 @@
+"""Rows of hooks that no command has written, and that make no sense: they harm no other hook."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Hep
+from psycopg import Connection
+from psycopg.errors import ProgramLimitExceeded
+from running import add_hook, insert, running, state
+from waiting import wait_for
+
+from hook_event_processor.event_handlers import EventHandlerRegistry
+from hook_event_processor.lua.program import Program
+from hook_event_processor.processor import routing
+from hook_event_processor.store import hooks
+from hook_event_processor.store.database import Database
+from hook_event_processor.store.hooks import StoredHook
+
+NOTHING = "return {execute = function() end}"
+DEEP = '{"x":' * 2000 + "1" + "}" * 2000
+
+# A column, what is written into it, and whether the hook can run all the same.
+ODD = [
+    ("event_types", "{NULL}", False),
+    ("event_types", "{{a.b,c.d},{e.f,g.h}}", False),
+    ("event_types", "{[z-a].b}", True),
+    ("libraries", "[1]", False),
+    ("libraries", '{"x": "one"}', True),
+    ("libraries", '{"x": 1e131071}', False),
+    ("params", "[1]", False),
+    ("params", '{"x": 1e131071}', False),
+    ("params", DEEP, False),
+    ("retry", '{"attempts": 1e131071}', True),
+    ("retry", "[]", True),
+]
+
+
+def _add_odd(connection: Connection, column: str, value: str) -> None:
+    """Add the hook odd with this value, and the hook even, which is as it should be."""
+    add_hook(connection, "even", "even.*", NOTHING)
+    add_hook(connection, "odd", "odd.*", NOTHING)
+    connection.execute(f"UPDATE hooks SET {column} = %s WHERE name = 'odd'", (value,))
+
+
+def _loaded(connection: Connection) -> list[str]:
+    return [hook.name for hook in routing.load(connection, EventHandlerRegistry()).hooks]
+
+
+@pytest.mark.parametrize(("column", "value", "runs"), ODD)
+def test_a_row_that_makes_no_sense_is_left_out_by_itself(
+    connection: Connection, column: str, value: str, runs: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    _add_odd(connection, column, value)
+    assert _loaded(connection) == (["even", "odd"] if runs else ["even"])
+    said = [record.message for record in caplog.records if "hook odd" in record.message]
+    assert len(said) == 1
+    assert ("hook odd does not run" in said[0]) is not runs
+
+
+@pytest.mark.parametrize(("column", "value", "runs"), ODD)
+def test_lists_show_a_row_that_makes_no_sense(
+    connection: Connection, hep: Hep, column: str, value: str, runs: bool
+) -> None:
+    _add_odd(connection, column, value)
+    listed = hep("hook", "list")
+    [even, odd] = hep.document("hook", "list", "--format", "json")
+    assert (even["name"], even["fault"], odd["name"]) == ("even", None, "odd")
+    if value not in ("{[z-a].b}", '{"x": "one"}'):
+        assert odd["fault"].startswith(f"{column} ")
+        assert f"The row of odd makes no sense: {odd['fault']}" in listed
+        assert odd["fault"] in hep("hook", "show", "odd")
+
+
+def test_processors_start_beside_rows_that_make_no_sense(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    add_hook(connection, "even", "even.*", NOTHING)
+    for number, (column, value, _) in enumerate(ODD):
+        add_hook(connection, f"odd_{number}", "odd.*", NOTHING)
+        connection.execute(f"UPDATE hooks SET {column} = %s WHERE name = %s", (value, f"odd_{number}"))
+    with running(database, tmp_path):
+        [event] = insert(connection, "even.one")
+        wait_for(lambda: state(connection, event) == "completed", 10)
+
+
+def test_a_row_that_the_server_cannot_send_is_left_out_by_itself(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """12,000 numbers of 1e131071 are 3 kB in a row, and more than a text can hold."""
+    add_hook(connection, "even", "even.*", NOTHING)
+    heavy = add_hook(connection, "heavy", "odd.*", NOTHING)
+    enabled = hooks.enabled
+
+    def refusing(connection: Connection, hook_id: int | None = None) -> list[StoredHook]:
+        if hook_id in (None, heavy):
+            raise ProgramLimitExceeded("string buffer exceeds maximum allowed length")
+        return enabled(connection, hook_id)
+
+    monkeypatch.setattr(hooks, "enabled", refusing)
+    assert _loaded(connection) == ["even"]
+    assert "hook heavy does not run" in caplog.text
+
+
+def test_a_large_number_is_a_parameter_like_others(connection: Connection, hep: Hep, tmp_path: Path) -> None:
+    """PostgreSQL writes it out in digits; a hook sees the number that was set."""
+    file = tmp_path / "many.lua"
+    file.write_text("return {event_type = 'a.b', params = {limit = 1}, execute = function() end}")
+    hep("hook", "add", str(file), "--set", "limit=1e30")
+    assert "limit=1e+30" in hep("hook", "list")
+    [listed] = hep.document("hook", "list", "--format", "json")
+    assert listed["params"] == {"limit": 1e30}
+    [hook] = routing.load(connection, EventHandlerRegistry()).hooks
+    code: Any = hook.code
+    assert isinstance(code, Program)
+    assert json.loads(code.params) == {"limit": 1e30}
