@@ -56,7 +56,16 @@ def test_set_takes_json_or_text(hep: Hep, connection: Connection, arguments: tup
     ]
 
 
+def test_a_key_of_no_hook_is_set_and_noted(hep: Hep, scaling: Connection) -> None:
+    finished = hep.run("state", "set", "k", "5", "--hook", "scalin")
+    assert (finished.status, finished.output) == (0, "set: k of the hook 'scalin'\n")
+    assert finished.errors == "note: no hook has the name 'scalin'; did you mean 'scaling'?\n"
+    assert hep.run("state", "set", "k", "5", "--hook", "scaling").errors == ""
+    assert hep.run("state", "set", "k", "5", "--shared", "scalin").errors == ""
+
+
 def test_a_ttl_ends_a_key(hep: Hep, connection: Connection) -> None:
+    add_hook(connection, "h", "a.b", "return {execute = print}")
     assert hep.document("state", "set", "k", "1", "--hook", "h", "--ttl", "10m", "--format", "json") == {
         "key": "k",
         "set": True,

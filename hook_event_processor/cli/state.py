@@ -106,12 +106,25 @@ def set_key(arguments: argparse.Namespace, settings: Settings) -> int:
         namespace = _namespace(connection, arguments)
         before = state.get(connection, namespace, arguments.key)
         state.put(connection, namespace, arguments.key, value, ttl)
+        if arguments.hook is not None:
+            _note_missing(connection, arguments.hook)
         if before is None:
             _tell(connection, "created", arguments.key, namespace, value=value)
         else:
             _tell(connection, "updated", arguments.key, namespace, old_value=before.decode(), new_value=value)
     result(arguments.format, f"set: {arguments.key} of {namespace}", {"key": arguments.key, "set": True})
     return 0
+
+
+def _note_missing(connection: Connection, hook: str) -> None:
+    """A hook that is still to be added may be given keys, but a slip of the pen is likelier."""
+    from hook_event_processor.cli.output import note
+    from hook_event_processor.store import hooks
+
+    try:
+        hooks.get(connection, hook)
+    except NotFound as fault:
+        note(f"note: {fault}")
 
 
 def _check_key(key: str) -> None:
