@@ -116,6 +116,8 @@ GRANT UPDATE (last_check, last_event, last_error) ON watchers TO hook_watcher;
 GRANT SELECT ON hooks, hook_versions, hook_libraries, hook_library_versions, hook_registry, event_hook_executions,
                 event_types, hook_migrations, hook_grants, hook_suspects
     TO hook_author;
+-- Which hooks are paused, and until when.
+GRANT SELECT (scope, name, ends_at, resumed_at) ON hook_pauses TO hook_author;
 -- Of events, that they are and of what type: to name those that its hooks ran for.
 GRANT SELECT (id, type) ON events TO hook_author;
 GRANT SELECT (id) ON hook_events TO hook_author;

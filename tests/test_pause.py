@@ -296,3 +296,27 @@ def test_pausing_again_keeps_what_it_does_not_say(hep: Hep, connection: Connecti
     connection.execute("UPDATE hook_pauses SET resumed_at = now()")
     resumed = hep.document(*again)
     assert (resumed["reason"], resumed["ends_at"]) == ("", None)
+
+
+def test_lists_of_hooks_say_which_are_paused(hep: Hep, connection: Connection) -> None:
+    for name in ("held", "until", "both", "runs"):
+        add_hook(connection, name, "task.*", NOTHING)
+    hep("pause", "--hook", "held")
+    hep("pause", "--hook", "until", "--for", "1h")
+    hep("pause", "--hook", "both")
+    hep("hook", "disable", "both")
+    hep("pause", "--source", "runs")
+    [ends_at] = [each["ends_at"] for each in hep.document("pause", "--format", "json") if each["name"] == "until"]
+    listed = {hook["name"]: hook for hook in hep.document("hook", "list", "--format", "json")}
+    for name, word, paused, paused_until in (
+        ("held", "paused", True, None),
+        ("until", "paused until 20", True, ends_at),
+        ("both", "disabled, paused", True, None),
+        ("runs", "enabled", False, None),
+    ):
+        [status] = [line for line in hep("hook", "show", name).splitlines() if line.startswith("Status:")]
+        assert status.removeprefix("Status:").strip().startswith(word)
+        for document in (listed[name], hep.document("hook", "get", name)):
+            assert (document["paused"], document["paused_until"]) == (paused, paused_until)
+        [row] = [line for line in hep("hook", "list").splitlines() if line.startswith(f"{name} ")]
+        assert f" {word}" in row

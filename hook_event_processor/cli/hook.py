@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from hook_event_processor.cli.audit import add_reason
@@ -157,26 +158,28 @@ def _tell_uses(stored: KnownHook, definition: Definition, missing: list[Use]) ->
 
 def list_hooks(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.hook_reports import hook_document
+    from hook_event_processor.cli.hook_reports import standing_document
     from hook_event_processor.cli.output import document, line
     from hook_event_processor.store.hooks import known_hooks
+    from hook_event_processor.store.pauses import paused_hooks
     from hook_event_processor.store.suspects import deadly_hooks
 
     with session(settings) as connection:
         known = known_hooks(connection, arguments.stack)
         apart = deadly_hooks(connection)
+        paused = paused_hooks(connection)
     if arguments.format == "json":
-        document([hook_document(hook) for hook in known])
+        document([standing_document(hook, paused) for hook in known])
     elif not known:
         line("No hooks" + (f" of the stack {arguments.stack}" if arguments.stack else "") + ".")
     else:
-        _show_hooks(known, apart)
+        _show_hooks(known, apart, paused)
     return 0
 
 
-def _show_hooks(known: Sequence[KnownHook], apart: Collection[int]) -> None:
+def _show_hooks(known: Sequence[KnownHook], apart: Collection[int], paused: Mapping[str, datetime | None]) -> None:
     """A table of hooks; `apart` has the ids of those that run in processes of their own."""
-    from hook_event_processor.cli.hook_reports import enabled_word, set_text
+    from hook_event_processor.cli.hook_reports import set_text, status_word
     from hook_event_processor.cli.output import counted, line, local_time, table
 
     with_set = any(hook.params for hook in known)
@@ -188,7 +191,7 @@ def _show_hooks(known: Sequence[KnownHook], apart: Collection[int]) -> None:
             hook.stack or "-",
             *(set_text(hook),) * with_set,
             str(hook.priority),
-            enabled_word(hook, apart),
+            status_word(hook, apart, paused),
             hook.kind,
             str(hook.version),
             f"{hook.run_count:,}",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Container
-from datetime import UTC
+from collections.abc import Container, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from hook_event_processor.cli.parser import add_command, add_format
@@ -72,6 +72,14 @@ def hook_document(hook: KnownHook) -> dict[str, Any]:
     return {**dataclasses.asdict(hook), **times, "params": {**hook.param_defaults, **hook.params}}
 
 
+def standing_document(hook: KnownHook, paused: Mapping[str, datetime | None]) -> dict[str, Any]:
+    """A hook for JSON, with whether it is paused, and until when."""
+    from hook_event_processor.cli.output import iso_time
+
+    until = paused.get(hook.name)
+    return {**hook_document(hook), "paused": hook.name in paused, "paused_until": iso_time(until)}
+
+
 def libraries_text(hook: KnownHook) -> str:
     """The libraries that a hook runs with, with their versions."""
     return ", ".join(f"lib.{name} (version {version})" for name, version in sorted(hook.libraries.items()))
@@ -98,9 +106,15 @@ def _value(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
-def enabled_word(hook: KnownHook, apart: Container[int] = ()) -> str:
-    """Whether the hook is enabled; and if it is among those, that it runs in processes of its own."""
-    return ("enabled" if hook.enabled else "disabled") + (", runs apart" if hook.id in apart else "")
+def status_word(hook: KnownHook, apart: Container[int], paused: Mapping[str, datetime | None]) -> str:
+    """Whether the hook is enabled or paused; and if it is among those, that it runs in processes of its own."""
+    from hook_event_processor.cli.output import local_time
+
+    words = ["disabled"] * (not hook.enabled)
+    if hook.name in paused:
+        until = paused[hook.name]
+        words.append(f"paused until {local_time(until)}" if until else "paused")
+    return ", ".join([*(words or ["enabled"]), *["runs apart"] * (hook.id in apart)])
 
 
 def show(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -109,11 +123,13 @@ def show(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.output import block, document, line
     from hook_event_processor.store import executions, hooks
     from hook_event_processor.store.event_ids import short_ids
+    from hook_event_processor.store.pauses import paused_hooks
     from hook_event_processor.store.suspects import deadly_hooks
 
     with session(settings) as connection:
         hook = hooks.get(connection, arguments.name)
         apart = deadly_hooks(connection)
+        paused = paused_hooks(connection)
         texts = hooks.versions(connection, hook.id)
         runs = executions.of_hook(connection, hook.id, _SHOWN_RUNS)
         short = short_ids(connection, [run.event_id for run in runs])
@@ -122,14 +138,14 @@ def show(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.format == "json":
         document(
             {
-                **hook_document(hook),
+                **standing_document(hook, paused),
                 "uses": [dataclasses.asdict(use) for use in allowed],
                 "versions": versions_document(texts),
                 "source_text": current,
             }
         )
         return 0
-    _show_hook(hook, allowed, apart)
+    _show_hook(hook, allowed, status_word(hook, apart, paused))
     line()
     if runs:
         _runs_table(runs, short, title="Latest Runs")
@@ -140,7 +156,7 @@ def show(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _show_hook(hook: KnownHook, allowed: list[Use], apart: Container[int]) -> None:
+def _show_hook(hook: KnownHook, allowed: list[Use], status: str) -> None:
     from hook_event_processor.cli.output import fields, local_time
 
     fields(
@@ -149,7 +165,7 @@ def _show_hook(hook: KnownHook, allowed: list[Use], apart: Container[int]) -> No
             "Description": hook.description or None,
             "Event Type": ", ".join(hook.event_types),
             "Stack": hook.stack or "all",
-            "Status": enabled_word(hook, apart),
+            "Status": status,
             "Fault": hook.fault,
             "Kind": hook.kind,
             "Priority": str(hook.priority),

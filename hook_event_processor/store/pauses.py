@@ -79,6 +79,13 @@ def known(connection: Connection) -> list[Pause]:
         ).fetchall()
 
 
+def paused_hooks(connection: Connection) -> dict[str, datetime | None]:
+    """The hooks that are paused, by name, with the time when that ends by itself, if it does."""
+    return dict(
+        connection.execute(f"SELECT name, ends_at FROM hook_pauses WHERE scope = 'hook' AND {IN_FORCE}").fetchall()
+    )
+
+
 def of_event(connection: Connection, event_id: object) -> list[Pause]:
     """The pauses that an event waits for."""
     with connection.cursor(row_factory=class_row(Pause)) as cursor:
