@@ -171,6 +171,14 @@ def _short_forms(name: str) -> tuple[str, str]:
     return name.split(".", 1)[-1], name.replace(".", "_")
 
 
+def without_action(event_type: str) -> str | None:
+    """What to say of a source and a dot, such as task., which is no event's type; None of all others."""
+    source, dot, action = event_type.partition(".")
+    if not source or not dot or action or "/" in source:
+        return None
+    return f"the event type {event_type} has no action: did you mean {event_type}*?"
+
+
 def unknown(event_type: str, names: Iterable[str]) -> str:
     """What to say of a type that is not among these names, in one sentence."""
     near = nearest(event_type, names)

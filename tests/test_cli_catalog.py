@@ -259,3 +259,22 @@ def test_a_hook_for_a_type_that_is_nearly_a_known_one_is_added_and_noted(hep: He
     finished = hep.run("hook", "add", file, *(word for pattern in patterns for word in ("--event", pattern)))
     assert (finished.status, finished.output[:6]) == (0, "added:")
     assert finished.errors == "note: the event type task.faild is not in the catalog: did you mean task.failed?\n"
+
+
+def test_a_type_that_a_hook_names_is_no_slip(hep: Hep, tmp_path: Path) -> None:
+    file = _write(tmp_path / "h.lua", 'return {event_type = "greeting.sent", execute = function() return true end}')
+    assert "greeting.sent is not in the catalog" in hep.run("events", "emit", "greeting.sent").errors
+    hep("hook", "add", file, "--event", "greeting.sent", "--event", "invoice/paid", "--event", "order.*")
+    for named in ("greeting.sent", "invoice/paid", "invoice.paid"):
+        assert hep.run("events", "emit", named).errors == ""
+    assert "order.paid is not in the catalog" in hep.run("events", "emit", "order.paid").errors
+
+
+def test_a_source_with_a_dot_is_noted_as_no_type(hep: Hep, tmp_path: Path) -> None:
+    note = "note: the event type task. has no action: did you mean task.*?\n"
+    file = _write(tmp_path / "h.lua", "return {execute = function() return true end}")
+    finished = hep.run("hook", "add", file, "--event", "task.")
+    assert (finished.status, finished.errors) == (0, note)
+    assert hep.run("events", "list", "--type", "task.").errors == note
+    for pattern in ("~task.", "task*.", "a/task."):
+        assert hep.run("events", "list", "--type", pattern).errors == ""

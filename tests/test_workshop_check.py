@@ -137,6 +137,8 @@ def test_what_add_would_refuse_is_an_error(text: str, said: str) -> None:
 def test_a_misspelled_event_type_is_told_with_the_nearest() -> None:
     text = 'return { event_type = { "task.*", "task.faild", "PreToolUse/tool_invocation" }, execute = print }'
     assert "1:35 warning: the event type task.faild is not in the catalog: did you mean task.failed?" in _said(text)
+    text = 'return { event_type = "task.", execute = print }'
+    assert "1:23 warning: the event type task. has no action: did you mean task.*?" in _said(text)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The event types that people added to the catalog."""
+"""The event types that people added to the catalog, and those that hooks name."""
 
 from __future__ import annotations
 
@@ -35,6 +35,14 @@ def all_types(connection: Connection) -> list[AddedType]:
     """Every type that was added, by name."""
     with connection.cursor(row_factory=class_row(AddedType)) as cursor:
         return cursor.execute(f"SELECT {_COLUMNS} FROM event_types ORDER BY type").fetchall()
+
+
+def patterns_of_hooks(connection: Connection) -> set[str]:
+    """Every pattern that a hook has, whether it is enabled or not."""
+    rows = connection.execute(
+        "SELECT DISTINCT pattern FROM hooks, unnest(event_types) AS pattern WHERE pattern IS NOT NULL"
+    ).fetchall()
+    return {row[0] for row in rows}
 
 
 def add(connection: Connection, event_type: str, description: str, schema: Any) -> str:

@@ -103,7 +103,9 @@ def _unknown_types(scopes: Scopes, event_types: Collection[str]) -> Iterator[Fin
         if not name or not is_literal(name) or name.startswith(catalog.FREE) or _is_known(name):
             continue
         near = catalog.nearest(name)
-        if near:
+        if fault := catalog.without_action(name):
+            yield _warning(token, fault)
+        elif near:
             yield _warning(token, f"the event type {name} is not in the catalog: did you mean {near[0]}?")
         else:
             reason = f"the event type {name} is not in the catalog: it is taken as one of your own"
