@@ -46,7 +46,7 @@ def note_unknown(connection: Connection, types: Iterable[str]) -> None:
     if not strangers:
         return
     known = _known(connection)
-    patterns = _readable(partial(event_types.patterns_of_hooks, connection), set())
+    patterns: set[str] = _readable(partial(event_types.patterns_of_hooks, connection), set())
     named = set(_canonical(filter(is_literal, patterns)))
     unknown = [name for name in strangers if name not in known and name not in named]
     _note_types(unknown, known)
