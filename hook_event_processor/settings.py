@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from dotenv import dotenv_values
+from dotenv.parser import Binding, parse_stream
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -205,13 +205,31 @@ def _disagreements(settings: Settings) -> list[str]:
 
 
 def _merged(environ: Mapping[str, str], dotenv: Path) -> dict[str, str]:
+    both = {**read_dotenv(dotenv), **environ}
+    return {name: value.strip() for name, value in both.items() if value.strip()}
+
+
+def read_dotenv(path: Path) -> dict[str, str]:
+    """What the file says, by name; nothing when it is not there. Raises SettingsError naming its broken lines."""
     try:
-        # No interpolation: a password may hold a dollar sign.
-        from_file = dotenv_values(dotenv, interpolate=False) if dotenv.is_file() else {}
+        if not path.is_file():
+            return {}
+        with path.open(encoding="utf-8") as stream:
+            # No interpolation: a password may hold a dollar sign.
+            bindings = list(parse_stream(stream))
     except (OSError, UnicodeDecodeError) as fault:
-        raise SettingsError(f"{dotenv} cannot be read: {fault}") from None
-    both = {**from_file, **environ}
-    return {name: value.strip() for name, value in both.items() if value and value.strip()}
+        raise SettingsError(f"{path} cannot be read: {fault}") from None
+    broken = [_line(binding) for binding in bindings if binding.error]
+    if broken:
+        takes = "it takes NAME=value, with any quote closed"
+        raise SettingsError("; ".join(f"{path}:{line} is no setting: {takes}" for line in broken))
+    return {binding.key: binding.value or "" for binding in bindings if binding.key is not None}
+
+
+def _line(binding: Binding) -> int:
+    """The number of its line; what dotenv gives is that of the empty lines before it."""
+    text = binding.original.string
+    return binding.original.line + text[: -len(text.lstrip())].count("\n")
 
 
 def _credential(values: Mapping[str, str], name: str) -> str | None:

@@ -161,6 +161,24 @@ def test_config_names_every_setting_and_where_it_comes_from(
     assert _config(hep, "--log-level", "debug")["LOG_LEVEL"] == ("DEBUG", "--log-level")
 
 
+def test_a_name_beside_a_settings_in_the_file_is_noted(hep: Hep, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("WORKRES=5\nworkers=6\nSHOP_PORT=80\nWORKERS=7\nDB_HOST=h\nPGSSLCRL=/crl\n")
+    finished = hep.run("config")
+    assert finished.status == 0
+    assert finished.errors.splitlines() == [
+        "note: .env: WORKRES is no setting; did you mean WORKERS?",
+        "note: .env: workers is no setting; did you mean WORKERS?",
+    ]
+
+
+@pytest.mark.parametrize("command", [("run",), ("watcher", "run"), ("reload",)])
+def test_a_service_ends_with_78_where_the_file_is_broken(hep: Hep, tmp_path: Path, command: tuple[str, ...]) -> None:
+    (tmp_path / ".env").write_text('WORKERS="5\n')
+    finished = hep.run(*command)
+    assert finished.status == 78
+    assert finished.errors == "hep: .env:1 is no setting: it takes NAME=value, with any quote closed\n"
+
+
 @pytest.mark.parametrize(
     ("variables", "origin"),
     [

@@ -95,6 +95,14 @@ def test_the_environment_wins_over_the_file_even_by_saying_nothing(tmp_path: Pat
     assert conninfo_to_dict(settings.conninfo or "")["password"] == "a$HOME$b"
 
 
+def test_a_line_of_the_file_that_is_no_setting_is_refused_by_its_number(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text('LANES=5\n\n \nWORKERS="5\nBATCH_SIZE 5\n# LISTEN on\n')
+    with pytest.raises(SettingsError) as refused:
+        _load(tmp_path)
+    takes = "it takes NAME=value, with any quote closed"
+    assert str(refused.value) == f"{tmp_path}/.env:4 is no setting: {takes}; {tmp_path}/.env:5 is no setting: {takes}"
+
+
 def test_a_password_alone_names_the_original_services_database(tmp_path: Path) -> None:
     named = conninfo_to_dict(_load(tmp_path, DB_PASSWORD="pw").conninfo or "")
     place = {"host": "localhost", "port": "5436", "user": "postgres", "dbname": "omninode_bridge", "password": "pw"}

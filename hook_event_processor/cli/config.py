@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 from collections.abc import Mapping
 from datetime import timedelta
@@ -14,6 +15,7 @@ from hook_event_processor.cli.parser import add_command, add_format
 if TYPE_CHECKING:
     from hook_event_processor.settings import Settings
 
+_DOTENV = Path(".env")
 _MASK = "***"
 _SECRETS = ("password", "sslpassword")  # of a connection string
 _MEGABYTE = 1024 * 1024
@@ -22,8 +24,8 @@ _DATABASE_VARIABLES = (
     *("DATABASE_URL", "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE"),
     "DB_PASSWORD",
 )
-
-
+_BESIDE_A_PASSWORD = ("DB_HOST", "DB_PORT", "DB_USER", "DB_NAME")
+_NEAR = 0.8  # how much of two names must be the same, as difflib counts it
 _PATHS = ("HOOK_FILE_ROOTS",)  # separated by colons
 
 
@@ -52,7 +54,20 @@ def config(arguments: argparse.Namespace, settings: Settings) -> int:
         document([{"name": name, "value": value, "from": origin} for name, value, origin in rows])
     else:
         table(("Setting", "Value", "From"), rows, wrapped=("Value", "From"))
+    _note_misspelled()
     return 0
+
+
+def _note_misspelled() -> None:
+    """Note names in .env that are nearly those of settings; others are of no concern to this program."""
+    from hook_event_processor.cli.output import note
+    from hook_event_processor.settings import LIBPQ_VARIABLES, VARIABLES, read_dotenv
+
+    known = {*VARIABLES, *LIBPQ_VARIABLES, *_DATABASE_VARIABLES, *_BESIDE_A_PASSWORD, "HEP_HOME"}
+    for name in read_dotenv(_DOTENV):
+        near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=_NEAR)
+        if near and name not in known:
+            note(f"note: {_DOTENV}: {name} is no setting; did you mean {near[0]}?")
 
 
 def _settings(settings: Settings) -> list[tuple[str, str, str]]:
@@ -91,13 +106,12 @@ def _origin(names: tuple[str, ...]) -> str:
     """Where the first of these variables that is given comes from, as settings.load decides."""
     for name in names:
         for origin, values in _sources():
-            if (values.get(name) or "").strip():
+            if values.get(name, "").strip():
                 return origin if name == names[0] else f"{origin}: {name}"
     return "default" if len(names) == 1 else "systemd credential"
 
 
-def _sources() -> tuple[tuple[str, Mapping[str, str | None]], ...]:
-    from dotenv import dotenv_values
+def _sources() -> tuple[tuple[str, Mapping[str, str]], ...]:
+    from hook_event_processor.settings import read_dotenv
 
-    dotenv = Path(".env")
-    return ("environment", os.environ), (".env", dotenv_values(dotenv, interpolate=False) if dotenv.is_file() else {})
+    return ("environment", os.environ), (".env", read_dotenv(_DOTENV))
