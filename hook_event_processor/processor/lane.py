@@ -24,7 +24,7 @@ from hook_event_processor.processor.report import Report
 from hook_event_processor.registry import Registry
 from hook_event_processor.settings import Settings
 from hook_event_processor.store import arrays, suspects
-from hook_event_processor.store.claim import Claim, Claims
+from hook_event_processor.store.claim import CAREFUL_SECONDS, Claim, Claims
 from hook_event_processor.store.database import Database, cut
 from hook_event_processor.store.pauses import HELD_IN_VAIN_SECONDS
 from hook_event_processor.store.pipeline import Pipeline
@@ -164,9 +164,10 @@ class Lane:
             self._outages = parts.outage.end(tried_at)
             self._progress.mark()
             pipeline = Pipeline(self._connection, may_prepare=lambda: parts.lookout.may_prepare)
+            careful_until = monotonic() + CAREFUL_SECONDS if self._failures else 0.0
             self._session = _Session(
                 pipeline,
-                Claims(pipeline, parts.settings.max_payload_size),
+                Claims(pipeline, parts.settings.max_payload_size, careful_until),
                 Recorder(pipeline, parts.node, parts.attempts),
             )
         return self._session

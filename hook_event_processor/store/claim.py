@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -17,6 +17,8 @@ FULL_PASS_SECONDS = 30.0
 # How long a cursor runs ahead before it looks again at what was committed behind it.
 PASS_SECONDS = 2.0
 _MARK_SECONDS = 0.05
+# How long a lane claims with care once a round has failed: whatever made it fail may still be pending.
+CAREFUL_SECONDS = 60.0
 
 
 class Row(NamedTuple):
@@ -41,27 +43,42 @@ class Row(NamedTuple):
     ready_at: bytes
 
 
-def _fitting(column: str, otherwise: str, also: str | None = None) -> str:
-    """The text of a jsonb column when it is no larger than %(max_payload)s bytes (and that of `also` is not, either).
+def _text(column: str, bound: str = "") -> str:
+    return f"CASE WHEN pg_column_size({column}) <= %(max_payload)s {bound} THEN {column}::text END"
 
-    What is short is short whatever it is: only TOAST's threshold, some 2,000
-    bytes, lets PostgreSQL compress a value, and pg_column_size say too little.
+
+def _text_with_care(column: str) -> str:
+    """As _text, but what holds such numbers that its text is too large is not made a text.
+
+    1e131071 takes 16 bytes of a jsonb, and 131,072 of its text. Each number
+    counts here for no more characters than it has, and for a 450th at the least.
     """
-    too_large = f"pg_column_size({also}) > 1900 AND octet_length({also}::text) > %(max_payload)s" if also else "FALSE"
-    return f"""CASE WHEN {too_large} THEN {otherwise}
-         WHEN pg_column_size({column}) <= 1900 THEN {column}::text
-         WHEN pg_column_size({column}) <= %(max_payload)s THEN coalesce((
-             SELECT whole FROM (SELECT {column}::text AS whole OFFSET 0) AS plain
-             WHERE octet_length(whole) <= %(max_payload)s), {otherwise})
-         ELSE {otherwise} END"""
+    numbers = f"jsonb_path_query({column}, 'strict $.** ? (@.type() == \"number\")')::numeric"
+    length = "sum(scale(number) + CASE WHEN abs(number) < 1e300 THEN 1 ELSE 300 END)"
+    return _text(
+        column, f"AND coalesce((SELECT {length} FROM (SELECT {numbers} AS number) AS n), 0) <= %(max_payload)s"
+    )
 
 
-_PAYLOAD = _fitting("payload", "NULL", "metadata")
-_METADATA = _fitting("metadata", "'{}'")
-COLUMNS = f"""
-    id, source, action, resource, resource_id, coalesce(occurred_at, created_at), {_PAYLOAD}, {_METADATA},
+_COLUMNS = """
+    id, source, action, resource, resource_id, coalesce(occurred_at, created_at),
+    CASE WHEN octet_length(payload_text) <= %(max_payload)s AND octet_length(metadata_text) <= %(max_payload)s
+         THEN payload_text END,
+    CASE WHEN octet_length(metadata_text) <= %(max_payload)s THEN metadata_text ELSE '{}' END,
     retry_count + 1, priority, seq, ctid, greatest(created_at, available_at)
 """
+
+
+def _with_texts(rows: str, text: Callable[[str], str], also: str = "") -> str:
+    texts = f"{text('payload')} AS payload_text, {text('metadata')} AS metadata_text"
+    return f"SELECT *, {texts} {also} FROM ({rows}) AS locked"
+
+
+def selected_with_care(rows: str) -> str:
+    """A statement that selects the columns of a Row from `rows`, which are all of hook_events and ctid."""
+    return f"SELECT {_COLUMNS} FROM ({_with_texts(rows, _text_with_care)}) AS claimed"
+
+
 # statement_timestamp(): the index can be searched by a STABLE value; of a volatile one every scheduled row is read.
 _DUE = f"{waiting.DUE} AND available_at <= statement_timestamp()"
 
@@ -79,9 +96,18 @@ UNHURRIED = _rows(f"{waiting.PRIORITIZED} AND priority > 5", "priority, seq", "u
 DUE = _rows(f"NOT needs_slot AND {_DUE}", "available_at", "due")
 DUE_FOR_SLOT = _rows(f"needs_slot AND {_DUE}", "available_at", "slots")
 _PARTS = (URGENT, FRESH, UNHURRIED, DUE, DUE_FOR_SLOT)
-_UNION = " UNION ALL ".join(f"SELECT *, {number} AS part FROM ({rows}) AS part" for number, rows in enumerate(_PARTS))
-# One statement: at a moderate rate most claims are of a few rows, and what five cost is not the rows.
-CLAIM = f"SELECT {COLUMNS}, part FROM ({_UNION}) AS claimed"
+
+
+def _claim(text: Callable[[str], str]) -> str:
+    # One statement: at a moderate rate most claims are of a few rows, and what five cost is not the rows.
+    # Below UNION ALL, and not around it, each text is made once, and costs no node of the plan.
+    parts = [_with_texts(rows, text, f", {number} AS part") for number, rows in enumerate(_PARTS)]
+    return f"SELECT {_COLUMNS}, part FROM ({' UNION ALL '.join(parts)}) AS claimed"
+
+
+CLAIM = _claim(_text)
+# Up to several times as long for each row, and so only where the usual one may have failed.
+CLAIM_WITH_CARE = _claim(_text_with_care)
 
 _XMIN = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 _OWN_XID = "SELECT pg_current_xact_id()::text::bigint"
@@ -159,9 +185,11 @@ class Claim:
 class Claims:
     """One lane's claims, in its session."""
 
-    def __init__(self, pipeline: Pipeline, max_payload: int) -> None:
+    def __init__(self, pipeline: Pipeline, max_payload: int, careful_until: float = 0.0) -> None:
+        """`careful_until` (monotonic, in seconds) no payload is made a text that could be far too large."""
         self._pipeline = pipeline
         self._max_payload = max_payload
+        self._careful_until = careful_until
         self._cursor = Cursor()
         self._pass_ends = 0.0
         self._full_pass_at = 0.0
@@ -204,7 +232,7 @@ class Claims:
         }
         with self._pipeline as pipeline:
             xmin = pipeline.execute(_XMIN) if starts_pass else None
-            claimed = pipeline.execute(CLAIM, parameters)
+            claimed = pipeline.execute(CLAIM if now >= self._careful_until else CLAIM_WITH_CARE, parameters)
             xid = pipeline.execute(_OWN_XID) if marks else None
         if xmin is not None:
             self._cursor.ended_before(xmin.rows[0][0])
@@ -247,5 +275,5 @@ _row = partial(tuple.__new__, Row)
 
 
 def read_rows(cursor: Any) -> list[Row]:
-    """What a cursor has for a statement that selects COLUMNS, in binary."""
+    """What a cursor has for a statement of selected_with_care, in binary."""
     return list(map(_row, cursor.fetchall()))

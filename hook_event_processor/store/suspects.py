@@ -12,7 +12,7 @@ from psycopg.rows import class_row
 
 from hook_event_processor.store import arrays
 from hook_event_processor.store.arrays import UuidArray
-from hook_event_processor.store.claim import COLUMNS, Row, read_rows
+from hook_event_processor.store.claim import Row, read_rows, selected_with_care
 from hook_event_processor.store.pipeline import Pipeline
 
 # A hook runs apart altogether for so long after the last of several of its
@@ -74,7 +74,9 @@ _OPEN = "id = ANY(%(ids)b) AND NOT processed AND failed_at IS NULL"
 # Under somebody else's lease it runs already: should that one die, too, its lease says so.
 _FREE = "(lease_token IS NULL OR claimed_by = %(node)s OR available_at <= statement_timestamp())"
 _UNFINISHED = f"SELECT id FROM hook_events WHERE {_OPEN} AND {_FREE}"
-_TO_ADOPT = f"SELECT {COLUMNS} FROM hook_events WHERE {_OPEN} AND {_FREE} ORDER BY id FOR UPDATE SKIP LOCKED"
+_TO_ADOPT = selected_with_care(
+    f"SELECT *, ctid FROM hook_events WHERE {_OPEN} AND {_FREE} ORDER BY id FOR UPDATE SKIP LOCKED"
+)
 _COUNT = """
 UPDATE hook_events e SET
     retry_count = least(e.retry_count + 1, 10),
