@@ -30,6 +30,7 @@ from watching import add, watching
 from hook_event_processor.processor import health, health_file, hearing, housekeeping
 from hook_event_processor.processor.health import Facts
 from hook_event_processor.service import cutoff
+from hook_event_processor.store import hosts
 from hook_event_processor.store.database import Database
 from hook_event_processor.watchers.daemon import health as daemons
 
@@ -38,6 +39,12 @@ pytestmark = [pytest.mark.store, pytest.mark.alone]
 FREEZE = Path(__file__).with_name("freeze.py")
 WITHIN = 5.0  # what fifteen seconds are with these limits
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root may stop threads and servers of others")
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What runs on this machine, too, says nothing here."""
+    monkeypatch.setenv("HEP_HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture(autouse=True)
@@ -274,6 +281,17 @@ def test_a_processor_that_died_is_unhealthy_until_another_takes_its_place(connec
     assert _unhealthy(hep, "processor a:1: unhealthy: silent for 3")
     _say(connection, "a:2", 1, started_at=ago(seconds=20))
     assert hep("health") == "healthy: 1 processor\n  processor a:2: healthy\n"
+
+
+@pytest.mark.parametrize("odd", ["5", '{"all": 5}', '{"all": {"at": "soon", "facts": {}}}', '{"all": {"facts": {}}}'])
+def test_what_no_daemon_writes_is_left_out(connection: Connection, hep: Hep, odd: str) -> None:
+    """A watcher of one host must not keep the others from being judged."""
+    for name in ("a", "b"):
+        hosts.register(connection, hosts.Host(name, "", (), "1", {}))
+        hosts.beat(connection, name, health={})
+    connection.execute("UPDATE hosts SET health = %s WHERE name = 'a'", (odd,))
+    [judged] = hep.document("health", "--all-hosts", "--of", "watchers", "--json")["watchers"]
+    assert judged["host"] == "b"
 
 
 def test_other_instances_and_hosts_are_judged_when_they_are_asked_for(connection: Connection, hep: Hep) -> None:

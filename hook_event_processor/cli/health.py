@@ -213,9 +213,9 @@ def _from_database(
         if wants_processors:
             host = None if arguments.all_hosts else socket.gethostname()
             judged += [_judged(each) for each in vitals.of_processors(connection, host, arguments.instance)]
-        for each in vitals.of_daemons(connection) if wants_watchers else ():
-            here = each.host == settings.host
-            if (here or arguments.all_hosts) and (each.host, each.name) not in known:
+        host = None if arguments.all_hosts else settings.host
+        for each in vitals.of_daemons(connection, host) if wants_watchers else ():
+            if (each.host, each.name) not in known:
                 facts = daemons.read(each.health)
                 silence = daemons.silence(each.age_seconds, _DAEMON_SILENT_SECONDS)
                 findings = [silence] if silence else daemons.judge(facts)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from psycopg import Connection
@@ -51,13 +53,19 @@ def of_processors(connection: Connection, host: str | None, instance: str | None
         ).fetchall()
 
 
-def of_daemons(connection: Connection) -> list[DaemonVitals]:
-    """Those of all hosts."""
-    with connection.cursor(row_factory=class_row(DaemonVitals)) as cursor:
-        return cursor.execute(
-            """
-            SELECT hosts.name AS host, daemon.key AS name, daemon.value -> 'facts' AS health,
-                   extract(epoch FROM clock_timestamp() - (daemon.value ->> 'at')::timestamptz)::float8 AS age_seconds
-            FROM hosts, jsonb_each(hosts.health) AS daemon ORDER BY 1, 2
-            """
-        ).fetchall()
+def of_daemons(connection: Connection, host: str | None) -> list[DaemonVitals]:
+    """Those of a host, or of any; what is not as daemons write it is left out."""
+    rows = connection.execute(
+        """
+        SELECT hosts.name, daemon.key, daemon.value, clock_timestamp()
+        FROM hosts, jsonb_each(CASE jsonb_typeof(health) WHEN 'object' THEN health ELSE '{}' END) AS daemon
+        WHERE %(host)s::text IS NULL OR hosts.name = %(host)s ORDER BY 1, 2
+        """,
+        {"host": host},
+    )
+    found = []
+    for name, daemon, said, now in rows:
+        with suppress(KeyError, TypeError, ValueError):
+            age = now - datetime.fromisoformat(said["at"])
+            found.append(DaemonVitals(name, daemon, age.total_seconds(), said["facts"]))
+    return found
