@@ -70,7 +70,15 @@ def test_retry_failed_takes_all_that_are_failed_and_nothing_else(hep: Hep, conne
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("abc", "--failed"), ("abc", "--type", "task.*"), ("--hook", "greet"), ("--since", "1h")]
+    "arguments",
+    [
+        (),
+        ("abc", "--failed"),
+        ("abc", "--type", "task.*"),
+        ("--hook", "greet"),
+        ("--since", "1h"),
+        ("--failed", "--hook", ""),
+    ],
 )
 def test_what_says_no_events_or_says_them_twice_is_refused(hep: Hep, arguments: tuple[str, ...]) -> None:
     assert hep.run("events", "retry", *arguments).status == 2
@@ -210,3 +218,13 @@ def test_a_long_list_of_what_is_left_out_is_cut(hep: Hep, connection: Connection
     assert "would not run: 12 events: " in left_out
     assert left_out.endswith(", ...")
     assert len(hep.document("events", "retry", "--failed", "--format", "json")["left_out"][0]["ids"]) == 12
+
+
+def test_an_event_that_failed_before_the_clock_was_set_back_is_retried_by_its_id(
+    hep: Hep, connection: Connection
+) -> None:
+    later, never = _dead(connection, failed_at=ago(hours=-1)), _dead(connection, failed_at="infinity")
+    assert hep("events", "retry", "--failed") == "0 failed events will run again\n"
+    hep("events", "retry", str(later))
+    hep("events", "retry", str(never))
+    assert _failed(connection) == set()

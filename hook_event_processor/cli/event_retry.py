@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hook_event_processor.cli.audit import add_reason
 from hook_event_processor.cli.event_filter import add_filter, add_since, read_filter
+from hook_event_processor.cli.names import some_name
 from hook_event_processor.cli.parser import add_command, add_format
 from hook_event_processor.errors import HookEventProcessorError, UsageError
 
@@ -43,7 +44,7 @@ def add_retry_command(group: argparse._SubParsersAction[Any]) -> None:
     )
     add_filter(command)
     add_since(command)
-    command.add_argument("--hook", metavar="NAME", help="failed in this hook")
+    command.add_argument("--hook", type=some_name, metavar="NAME", help="failed in this hook")
     command.add_argument("--force", action="store_true", help="also those whose failed hooks are disabled or removed")
     command.add_argument("--dry-run", action="store_true", help="only say what would run again")
     add_reason(command)
@@ -116,7 +117,7 @@ def _tell(arguments: argparse.Namespace, ids: Sequence[UUID], outcome: _Outcome)
             }
         )
         return
-    which = f"event {ids[0]}" if len(ids) == 1 else counted(outcome.count, "failed event")
+    which = f"event {ids[0]}" if len(ids) == outcome.count == 1 else counted(outcome.count, "failed event")
     line(f"{which} {'would' if arguments.dry_run else 'will'} run again")
     for hooks, events in outcome.without.items():
         line(f"without {_named(hooks)}, which failed: {_listed(events)}")

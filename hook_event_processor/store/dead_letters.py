@@ -45,7 +45,8 @@ WHERE x.event_id = {event} GROUP BY x.hook_name HAVING NOT bool_or(x.success)
 _RETRY = f"""
 WITH dead AS (
     SELECT e.id, e.failed_at FROM hook_events e
-    WHERE {DEAD} AND failed_at <= %(until)s AND (failed_at, id) > (%(after)s::timestamptz, %(after_id)s)
+    WHERE {DEAD} AND failed_at <= %(until)s::timestamptz
+      AND (failed_at, id) > (%(after)s::timestamptz, %(after_id)s)
       AND {{condition}}
     ORDER BY failed_at, id LIMIT {_STEP_EVENTS} FOR UPDATE {{others}}
 ), judged AS (
@@ -81,7 +82,8 @@ def retry(
     statement = _RETRY.format(condition=condition, others="SKIP LOCKED" if wanted.ids is None else "")
     values |= {"ids": wanted.ids, "hook": wanted.hook, "force": force, "dry_run": dry_run}
     # What fails again meanwhile is not taken a second time.
-    values |= {"until": server_time(connection), "after": "-infinity", "after_id": UUID(int=0)}
+    until = server_time(connection) if wanted.ids is None else "infinity"
+    values |= {"until": until, "after": "-infinity", "after_id": UUID(int=0)}
     while rows := connection.execute(statement, values).fetchall():
         yield from (DeadLetter(*row[:3]) for row in rows)
         values |= {"after": rows[-1][3], "after_id": rows[-1][0]}
