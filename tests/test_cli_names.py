@@ -73,3 +73,25 @@ def test_a_hook_runs_for_all_stacks_where_that_is_said(hep: Hep, folder: Path) -
     assert "No longer in force: --all-stacks," in hep("hook", "add", "h.lua")
     assert hep.document("hook", "get", "h")["stack"] == "production"
     assert "not allowed with" in hep.fault("hook", "add", "h.lua", "--all-stacks", "--stack", "staging")
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (("events", "emit", ""), "the event type '' has no source"),
+        (("events", "emit", ".failed"), "the event type '.failed' has no source"),
+        (("events", "emit", "x" * 300), "source has 300 characters"),
+        (("events", "list", "--type", "~["), "is not a regular expression"),
+        (("events", "list", "--type", ""), "is not an event type"),
+        (("events", "tail", "--type", "["), "opens a [ that it does not close"),
+        (("events", "retry", "--failed", "--type", "~["), "is not a regular expression"),
+        (("hook", "add", "h.lua", "--event", ""), "is not an event type"),
+        (("catalog", "add", "task.*"), "is a pattern"),
+        (("catalog", "add", ""), "has no source"),
+    ],
+)
+def test_what_is_no_type_and_no_pattern_is_misuse(
+    hep: Hep, folder: Path, command: tuple[str, ...], reason: str
+) -> None:
+    finished = hep.run(*command)
+    assert (finished.status, reason in finished.fault) == (2, True)

@@ -7,7 +7,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from hook_event_processor.cli.parser import add_command, add_format, subcommands
-from hook_event_processor.errors import EventRefused, HookEventProcessorError, NotFound, StoreUnavailable, TypeRefused
+from hook_event_processor.errors import EventRefused, HookEventProcessorError, NotFound, StoreUnavailable, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -196,7 +196,7 @@ def add(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _checked_name(event_type: str) -> str:
-    """The canonical name of a type that is to be added. Raises TypeRefused for what cannot be one."""
+    """The canonical name of a type that is to be added. Raises UsageError for what cannot be one."""
     from hook_event_processor.event import NewEvent, join_type, split_type
     from hook_event_processor.registry import is_literal
 
@@ -204,13 +204,13 @@ def _checked_name(event_type: str) -> str:
         source, action = split_type(event_type)
         NewEvent(source, action)
     except EventRefused as refusal:
-        raise TypeRefused(str(refusal)) from None
+        raise UsageError(str(refusal)) from None
     if not event_type.isprintable() or event_type != event_type.strip():
-        raise TypeRefused(
+        raise UsageError(
             f"{event_type[:80]!r} is no event type: it takes printable characters, none of them a space at either end"
         )
     if not is_literal(event_type):
-        raise TypeRefused(f"{event_type!r} is a pattern: a type is written without * ? [ and ~, such as task.failed")
+        raise UsageError(f"{event_type!r} is a pattern: a type is written without * ? [ and ~, such as task.failed")
     return join_type(source, action)
 
 

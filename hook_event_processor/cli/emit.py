@@ -123,7 +123,10 @@ def _event(fields: dict[str, Any], connection: Connection) -> NewEvent:
     from hook_event_processor.cli.event_lines import new_event
 
     now = _server_time(connection) if "delay" in fields else None
-    return new_event(fields, now)
+    try:
+        return new_event(fields, now)
+    except EventRefused as refusal:
+        raise UsageError(str(refusal)) from None
 
 
 def _server_time(connection: Connection) -> datetime:

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from hook_event_processor.cli.names import pattern
 from hook_event_processor.cli.spans import since
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _STATUSES = ("pending", "processing", "completed", "failed", "scheduled", "retry
 
 
 def add_filter(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--type", metavar="PATTERN", help="event type, glob (task.*) or ~regex")
+    command.add_argument("--type", type=pattern, metavar="PATTERN", help="event type, glob (task.*) or ~regex")
     command.add_argument("--source", help="first part of the type")
     command.add_argument("--stack", help="stack of the event")
     command.add_argument("--agent", help="agent_id of the event")
@@ -36,7 +37,7 @@ def add_since(command: argparse.ArgumentParser) -> None:
 
 
 def read_filter(arguments: argparse.Namespace, connection: Connection) -> Filter:
-    """The filter that the options say, the kinds of events as they are now. Raises PatternRefused."""
+    """The filter that the options say, the kinds of events as they are now."""
     kinds = None if arguments.type is None else _kinds(arguments.type, connection)
     return dataclasses.replace(read_lasting_filter(arguments), kinds=kinds)
 

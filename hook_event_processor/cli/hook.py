@@ -12,7 +12,7 @@ from hook_event_processor.cli.hook_apply import add_apply
 from hook_event_processor.cli.hook_lib import add_lib_commands
 from hook_event_processor.cli.hook_reports import add_report_commands
 from hook_event_processor.cli.hook_versions import add_version_commands
-from hook_event_processor.cli.names import some_name
+from hook_event_processor.cli.names import pattern, some_name
 from hook_event_processor.cli.parser import add_command, add_format, add_group
 from hook_event_processor.cli.workshop import add_workshop_commands
 
@@ -63,7 +63,11 @@ def _add_add(group: argparse._SubParsersAction[Any]) -> None:
     command.add_argument("file", metavar="FILE", help="the Lua file; - reads standard input")
     command.add_argument("--name", type=some_name, help="the hook's name (default: the file's, else the file name)")
     command.add_argument(
-        "--event", action="append", metavar="PATTERN", help="event type, glob or ~regex; may be given several times"
+        "--event",
+        action="append",
+        type=pattern,
+        metavar="PATTERN",
+        help="event type, glob or ~regex; may be given several times",
     )
     stack = command.add_mutually_exclusive_group()
     stack.add_argument("--stack", type=some_name, help="run for events of this stack only")

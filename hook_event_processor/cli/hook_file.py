@@ -60,17 +60,14 @@ class Said:
 
 
 def read_hook(arguments: argparse.Namespace, settings: Settings) -> tuple[NewHook, Definition]:
-    """The hook that `hep hook add` is to store, without libraries. Raises HookRefused, PatternRefused or UsageError."""
+    """The hook that `hep hook add` is to store, without libraries. Raises HookRefused or UsageError."""
     return hook_of(read_file(arguments.file), said_by(arguments), {}, settings)
 
 
 def said_by(arguments: argparse.Namespace) -> Said:
-    """What the options of `hep hook add` say. Raises HookRefused, PatternRefused or UsageError."""
+    """What the options of `hep hook add` say. Raises UsageError."""
     from hook_event_processor.lua.params import parse_set
-    from hook_event_processor.registry import parse_pattern
 
-    for pattern in arguments.event or ():
-        parse_pattern(pattern)
     if arguments.priority is not None and arguments.priority not in PRIORITIES:
         raise UsageError(f"--priority is {arguments.priority}: it takes a number of 32 bits; lower runs first")
     given = (arguments.name, arguments.event or None, arguments.stack, arguments.priority, arguments.description)

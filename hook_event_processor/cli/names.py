@@ -1,4 +1,7 @@
-"""Names as users write them. An empty one, mostly a shell variable that is not set, must not stand for all or none."""
+"""Names and patterns as users write them; argparse reports what is none.
+
+An empty name, mostly a shell variable that is not set, must not stand for all or none.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,23 @@ import argparse
 
 
 def some_name(text: str) -> str:
-    """A name; argparse reports an empty one."""
+    """A name that is not empty."""
     if not text.strip():
         raise argparse.ArgumentTypeError("an empty name is none: write one, or leave it out")
     return text
 
 
 def some_names(text: str) -> list[str]:
-    """Names separated by commas; argparse reports when there is none."""
+    """Names separated by commas, one at least."""
     return [part.strip() for part in text.split(",") if part.strip()] or [some_name("")]
+
+
+def pattern(text: str) -> str:
+    """A pattern of event types."""
+    from hook_event_processor.errors import PatternRefused
+    from hook_event_processor.registry import parse_pattern
+
+    try:
+        return parse_pattern(text).text
+    except PatternRefused as refusal:
+        raise argparse.ArgumentTypeError(str(refusal)) from None
