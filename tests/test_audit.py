@@ -156,7 +156,7 @@ def test_watchers_types_state_hosts_and_grants(hep: Hep, connection: Connection,
     connection.execute("INSERT INTO hosts (name) VALUES ('web-1')")
     connection.execute("UPDATE hosts SET last_seen = now()")
     hep("hosts", "forget", "web-1")
-    hep("state", "set", "--hook", "greet", "k", f'"{SECRET}"')
+    assert hep.run("state", "set", "--hook", "greet", "k", f'"{SECRET}"').status == 0
     with database.session("state") as hooks_own:
         hooks_own.execute("UPDATE hook_state SET value = '2'")
     assert _kept(connection) == [
