@@ -108,3 +108,20 @@ def test_what_is_not_hurried_is_claimed_where_there_is_room(database: Database) 
         _finish(connection, second)
         third = claims.take(10, 0, 100.3)
         assert ([row.priority for row in third.fresh], third.again) == ([8] * 7, False)
+
+
+def test_a_seq_of_its_writers_choice_does_not_hide_those_that_are_given_after_it(database: Database) -> None:
+    with database.session("lane") as lane, database.session("tests") as connection:
+        arrays.register(lane)
+        lane.autocommit = False
+        claims = Claims(Pipeline(lane, may_prepare=lambda: True), 1_000)
+        first = [row[0] for row in connection.execute(INSERT, (1,))]
+        connection.execute("INSERT INTO hook_events (source, action, seq) VALUES ('a', 'b', 2 ^ 50)")
+        for now in (100.0, 101.0, 102.0, 103.0):  # it is read, marked, passed, and nothing below it is under way
+            claimed = claims.take(10, 0, now)
+            lane.commit()
+            _finish(connection, claimed)
+        assert 100.0 + FULL_PASS_SECONDS > 103.0
+        assert claims.floor == first[0]
+        late = [row[0] for row in connection.execute(INSERT, (1,))]
+        assert _fresh(claims, 104.0) == late

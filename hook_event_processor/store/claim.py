@@ -232,13 +232,15 @@ class Claims:
         }
         with self._pipeline as pipeline:
             xmin = pipeline.execute(_XMIN) if starts_pass else None
+            # Before the claim, from which the transaction may have its number.
+            given = pipeline.execute(waiting.GIVEN) if marks else None
             claimed = pipeline.execute(CLAIM if now >= self._careful_until else CLAIM_WITH_CARE, parameters)
             xid = pipeline.execute(_OWN_XID) if marks else None
         if xmin is not None:
             self._cursor.ended_before(xmin.rows[0][0])
         claim = self._sorted(claimed.rows, parameters)
-        if xid is not None:
-            self._cursor.mark(reached, xid.rows[0][0])
+        if given is not None and xid is not None:
+            self._cursor.mark(min(reached, given.rows[0][0]), xid.rows[0][0])
             self._mark_at = now + _MARK_SECONDS
         return claim
 

@@ -16,8 +16,9 @@ DEAD = "NOT processed AND NOT dequeued AND failed_at IS NOT NULL"
 
 _LOWEST = -(2**63)
 _GIVEN = "pg_sequence_last_value(pg_get_serial_sequence('hook_events', 'seq')::regclass)"
-# A row that is locked, or was let go by a processor that died, holds the floor.
 # A seq of its writer's choice may lie above all that are still to be given.
+GIVEN = f"SELECT coalesce({_GIVEN}, 0)"
+# A row that is locked, or was let go by a processor that died, holds the floor.
 RAISE = f"""
 WITH wanted AS (
     SELECT least(%(upto)s, coalesce({_GIVEN}, %(upto)s))::bigint AS seq
