@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from factories import ago
 from psycopg import Connection, sql
+from psycopg.errors import LockNotAvailable
 
 from hook_event_processor.processor import fleet
 from hook_event_processor.store import hosts
@@ -125,6 +126,20 @@ def test_a_host_whose_row_is_held_silences_no_other(connection: Connection, data
         assert [data["name"] for _, data in _events(connection)] == ["web-2"]
     fleet.tell(connection)
     assert [data["name"] for _, data in _events(connection)] == ["web-2", "web-1"]
+
+
+def test_a_table_that_is_locked_loses_nothing_that_is_to_be_told(connection: Connection, database: Database) -> None:
+    for name in ("web-1", "web-2"):
+        hosts.register(connection, Host(name, "192.168.1.100", (), OWN, INFO))
+    connection.execute("UPDATE hosts SET last_seen = %s", (ago(minutes=9),))
+    connection.execute("SET lock_timeout = '10ms'")
+    with database.session("tests") as migration, migration.transaction():
+        migration.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        migration.execute("LOCK hook_events IN SHARE MODE")
+        with pytest.raises(LockNotAvailable):
+            fleet.tell(connection)
+    fleet.tell(connection)
+    assert {data["name"] for _, data in _events(connection)} == {"web-1", "web-2"}
 
 
 def test_an_agent_of_another_version_is_told_of_once(connection: Connection) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC
 from importlib.metadata import version
 from typing import Any
 
-from psycopg import Connection
+from psycopg import Connection, OperationalError
 
 from hook_event_processor.processor.degraded import service_of
 from hook_event_processor.store import hosts, own_events, processors
@@ -47,6 +47,8 @@ def _tell_of(
     try:
         with connection.transaction():
             publisher.publish(event_type, {"agent": {**_agent(host), **more}}, resource=host.name[:255])
+    except OperationalError:  # of the database, not of the host: all are told of the next time
+        raise
     except Exception as fault:
         logger.warning("%s of host %s could not be told: %s", event_type, host.name, fault)
 
