@@ -85,6 +85,21 @@ def test_a_type_that_is_also_a_category_is_shown_below_it(hep: Hep) -> None:
     assert "data of its own" in shown
 
 
+@pytest.mark.parametrize(
+    ("name", "origin"),
+    [
+        ("task.failed", "documented, with its fields"),
+        ("stack.locked", "declared by its name alone"),
+        ("port.opened", "emitted by watchers or agents"),
+        ("service.started", "named among what watchers emit"),
+        ("custom.ended", "emitted by this product's watchers, beyond what is documented"),
+        ("event.failed", "the processor's own"),
+    ],
+)
+def test_a_type_s_origin_is_told_in_words(hep: Hep, name: str, origin: str) -> None:
+    assert origin in " ".join(hep("catalog", name).split())
+
+
 def test_an_inferred_field_is_told_as_such(hep: Hep) -> None:
     assert "(inferred)" in hep("catalog", "process.crashed")
     assert "(inferred)" not in hep("catalog", "task.failed")

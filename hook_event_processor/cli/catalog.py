@@ -167,6 +167,7 @@ _ORIGINS = {
     "declared": "declared by its name alone; what fields it has is documented nowhere",
     "emitted": "emitted by watchers or agents",
     "named": "named among what watchers emit; what fields it has is documented nowhere",
+    "watched": "emitted by this product's watchers, beyond what is documented",
     "product": "the processor's own",
     "added": "added to this database's catalog",
 }
