@@ -13,7 +13,8 @@ from hook_event_processor.errors import PatternRefused
 from hook_event_processor.event import MAX_NAME, OWN_TYPES, join_type
 
 _GLOB_SIGNS = re.compile(r"[*?\[]")
-_GLOB_TOKEN = re.compile(r"\*+|\?|\[[!^]?\]?[^\]]*\]|[^*?\[]+|.", re.DOTALL)
+# The two that part source and action are tokens of their own, but within brackets.
+_GLOB_TOKEN = re.compile(r"\*+|\?|\[[!^]?\]?[^\]]*\]|[./]|[^*?\[./]+")
 # Serves only what nothing else matched.
 UNKNOWN_HANDLER = "handle_unknown_event"
 # Clients choose types: the cache of routes must not grow with them.
@@ -32,9 +33,9 @@ def parse_pattern(text: str) -> Pattern:
     """Read a pattern: `task.failed`, `task.*`, `*.failed`, `*`, `PreToolUse/*` or `~regex`.
 
     A literal equals the whole type, so that a source may hold dots. A glob
-    (`*`, `?`, `[abc]`) is split at its first dot or slash, and each part
-    matches its own; without either it matches the whole type. A regex (RE2
-    syntax, linear time) is searched for in the type. Raises PatternRefused.
+    (`*`, `?`, `[abc]`) is split at its first slash, or dot, outside brackets,
+    and each part matches its own; without either it matches the whole type. A
+    regex (RE2 syntax, linear time) is searched for in the type. Raises PatternRefused.
     """
     if not text or text != text.strip() or "\0" in text or len(text) > 2 * MAX_NAME + 1:
         raise PatternRefused(
@@ -83,35 +84,36 @@ def _literal(text: str) -> Callable[[str, str], bool]:
 
 
 def _glob(text: str) -> Callable[[str, str], bool]:
-    separator = "/" if "/" in text else "."
-    if separator not in text:
-        whole = _compiled(text)
+    tokens = _GLOB_TOKEN.findall(text)
+    separator = "/" if "/" in tokens else "."
+    if separator not in tokens:
+        whole = _compiled(tokens)
         return lambda source, action: whole(join_type(source, action))
-    source_glob, action_glob = map(_compiled, text.split(separator, 1))
+    at = tokens.index(separator)
+    source_glob, action_glob = _compiled(tokens[:at]), _compiled(tokens[at + 1 :])
     return lambda source, action: source_glob(source) and action_glob(action)
 
 
-def _compiled(glob: str) -> Callable[[str], bool]:
+def _compiled(tokens: Sequence[str]) -> Callable[[str], bool]:
     # RE2, not fnmatch: many stars must not mean exponential time.
     try:
-        match = _search(r"(?s)\A" + "".join(_translated(glob)) + r"\z")
+        match = _search(r"(?s)\A" + "".join(map(_translated, tokens)) + r"\z")
     except ValueError as fault:
-        raise PatternRefused(f"the glob {glob!r} has brackets that mean nothing: {fault}") from None
+        raise PatternRefused(f"the glob {''.join(tokens)!r} has brackets that mean nothing: {fault}") from None
     return lambda name: match(name) is not None
 
 
-def _translated(glob: str) -> Iterable[str]:
-    for part in _GLOB_TOKEN.findall(glob):
-        if part.startswith("*"):
-            yield ".*"
-        elif part == "?":
-            yield "."
-        elif part.startswith("["):
-            negated = part[1] in "!^"
-            members = part[1 + negated : -1].replace("\\", "\\\\").replace("[", "\\[").replace("^", "\\^")
-            yield f"[{'^' if negated else ''}{members}]"
-        else:
-            yield re.escape(part)
+def _translated(token: str) -> str:
+    """The token of a glob as a regular expression."""
+    if token.startswith("*"):
+        return ".*"
+    if token == "?":
+        return "."
+    if not token.startswith("["):
+        return re.escape(token)
+    negated = token[1] in "!^"
+    members = token[1 + negated : -1].replace("\\", "\\\\").replace("[", "\\[").replace("^", "\\^")
+    return f"[{'^' if negated else ''}{members}]"
 
 
 @dataclass(frozen=True, slots=True)

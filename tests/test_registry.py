@@ -46,6 +46,12 @@ from hook_event_processor.registry import UNKNOWN_HANDLER, Hook, Registry, Route
         ("task.[^fs]*", "task", "completed", True),
         ("task.[a-c]*", "task", "completed", True),
         ("task.[]]", "task", "]", True),
+        # What stands in brackets parts nothing.
+        ("web[.-]1.up", "web.1", "up", True),
+        ("web[.-]1.up", "web-1", "up", True),
+        ("web[.-]1.up", "web", "1.up", False),
+        ("task[./]failed", "task", "failed", True),
+        ("a[/]b.*", "a/b", "c.d", True),
         ("task*", "task", "failed", True),
         ("~^task\\.(failed|lost)$", "task", "lost", True),
         ("~^task\\.(failed|lost)$", "task", "lost.again", False),
