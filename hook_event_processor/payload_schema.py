@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
+from fractions import Fraction
 from functools import lru_cache
 from itertools import islice
 from time import perf_counter
@@ -251,6 +252,12 @@ def _additional_properties(validator: Any, allowed: Any, instance: Any, schema: 
                 yield from validator.descend(value, allowed, path=name)
 
 
+def _multiple_of(validator: Any, divisor: Any, instance: Any, _schema: Any) -> Iterator[ValidationError]:
+    # As they are written, not as floats: 19.99 is a multiple of 0.01.
+    if validator.is_type(instance, "number") and Fraction(repr(instance)) % Fraction(repr(divisor)):
+        yield ValidationError("not a multiple")
+
+
 def _unique_items(validator: Any, wanted: Any, instance: Any, _schema: Any) -> Iterator[ValidationError]:
     # As texts, each compared once: comparing each with each would take hours for a large list.
     if wanted and validator.is_type(instance, "array") and len(set(map(_as_text, instance))) < len(instance):
@@ -277,6 +284,7 @@ _OWN: Mapping[str, _Keyword] = {
     "pattern": _pattern,
     "patternProperties": _pattern_properties,
     "additionalProperties": _additional_properties,
+    "multipleOf": _multiple_of,
     "uniqueItems": _unique_items,
 }
 _BoundedValidator = extend(  # type: ignore[no-untyped-call] # jsonschema has no type for it

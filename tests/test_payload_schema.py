@@ -35,6 +35,15 @@ def _nested(depth: int) -> dict[str, Any]:
         ),
         ({"properties": {"a": {"maximum": 9}}}, {"a": 10}, "payload.a is 10: it takes at most 9"),
         ({"properties": {"a": {"multipleOf": 0.5}}}, {"a": 0.7}, "payload.a is 0.7: it takes a multiple of 0.5"),
+        ({"properties": {"a": {"multipleOf": 0.01}}}, {"a": 19.99}, None),
+        ({"properties": {"a": {"multipleOf": 0.1}}}, {"a": 0.3}, None),
+        ({"properties": {"a": {"multipleOf": 1e-308}}}, {"a": 1e308}, None),
+        (
+            {"properties": {"a": {"multipleOf": 10**400}}},
+            {"a": 0.5},
+            f"payload.a is 0.5: it takes a multiple of {'1' + 56 * '0'}...",
+        ),
+        ({"properties": {"a": {"multipleOf": 2}}}, {"a": True, "b": "x"}, None),
         (
             {"properties": {"a": {"uniqueItems": True}}},
             {"a": [1, 1.0]},
