@@ -90,6 +90,14 @@ def test_a_second_start_finds_the_data_again(home: Path) -> None:
         assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
 
 
+def test_a_home_that_was_moved_is_served_with_its_log_beside_its_data(home: Path) -> None:
+    embedded.start(home).stop()
+    moved = home.rename(home.with_name("moved"))
+    embedded.start(moved).stop()
+    assert list((moved / "postgresql/log").iterdir())
+    assert not home.exists()
+
+
 def test_a_stopped_server_leaves_no_process_and_no_socket(home: Path) -> None:
     with embedded.start(home) as server:
         directory = socket_directory(server)

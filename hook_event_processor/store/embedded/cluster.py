@@ -64,7 +64,6 @@ def initialise(places: Places, account: Account, binaries: Path, major: int) -> 
     locale = ["--locale=C"]
     if major >= 17:
         locale += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-    settings = {**_SETTINGS, "log_directory": str(places.log)}
     options = [
         f"--pgdata={unfinished}",
         f"--username={SUPERUSER}",
@@ -73,7 +72,7 @@ def initialise(places: Places, account: Account, binaries: Path, major: int) -> 
         "--data-checksums",
         "--no-instructions",
         *locale,
-        *(f"--set={name}={value}" for name, value in settings.items()),
+        *(f"--set={name}={value}" for name, value in _SETTINGS.items()),
     ]
     status, output = account.run([binaries / "initdb", *options])
     if status != 0:

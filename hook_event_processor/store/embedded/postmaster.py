@@ -56,13 +56,15 @@ def launch(places: Places, account: Account, binaries: Path, socket_directory: P
     """
     _clear_the_way(places)
     settings = {
-        # On the command line, where no configuration file and no ALTER SYSTEM can loosen them.
+        # On the command line, where no configuration file and no ALTER SYSTEM can loosen them,
+        # and where all paths are those of this start: a home may have been moved.
         "listen_addresses": "",
         "port": "5432",
         "unix_socket_directories": socket_directory,
         "unix_socket_permissions": "0700",
         "hba_file": places.hba,
         "ident_file": places.ident,
+        "log_directory": places.log,
         "cluster_name": places.cluster_name,
     }
     options = [option for name, value in settings.items() for option in ("-c", f"{name}={value}")]
