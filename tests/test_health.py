@@ -283,7 +283,20 @@ def test_a_processor_that_died_is_unhealthy_until_another_takes_its_place(connec
     assert hep("health") == "healthy: 1 processor\n  processor a:2: healthy\n"
 
 
-@pytest.mark.parametrize("odd", ["5", '{"all": 5}', '{"all": {"at": "soon", "facts": {}}}', '{"all": {"facts": {}}}'])
+ODD_HEALTH = {
+    "no object": "5",
+    "a daemon that is none": '{"all": 5}',
+    "no time": '{"all": {"facts": {}}}',
+    "a time that is none": '{"all": {"at": "soon", "facts": {}}}',
+    "a number that fills a page": '{"all": {"at": 1e5000}}',
+    "numbers that are too much for any text": f'{{"all": [{"1e131071, " * 12_000} 0]}}',
+    "levels without end": f'{{"all": {"[" * 2000}{"]" * 2000}}}',
+    "facts that are none": '{"all": {"at": "9999-01-01T00:00Z", "facts": 5}}',
+    "a fact that is no number": '{"all": {"at": "9999-01-01T00:00Z", "facts": {"away": ""}}}',
+}
+
+
+@pytest.mark.parametrize("odd", ODD_HEALTH.values(), ids=ODD_HEALTH)
 def test_what_no_daemon_writes_is_left_out(connection: Connection, hep: Hep, odd: str) -> None:
     """A watcher of one host must not keep the others from being judged."""
     for name in ("a", "b"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from hook_event_processor.cli.parser import add_command
 if TYPE_CHECKING:
     from hook_event_processor.processor.health import Facts
     from hook_event_processor.settings import Settings
+    from hook_event_processor.store.vitals import DaemonVitals
     from hook_event_processor.telemetry.findings import Finding
 
 HEALTHY, UNHEALTHY, UNKNOWN = 0, 1, 3
@@ -206,7 +208,6 @@ def _from_database(
 
     from hook_event_processor.cli.connect import session
     from hook_event_processor.store import vitals
-    from hook_event_processor.watchers.daemon import health as daemons
 
     judged: list[Judged] = []
     with session(settings) as connection:
@@ -216,13 +217,18 @@ def _from_database(
         host = None if arguments.all_hosts else settings.host
         for each in vitals.of_daemons(connection, host) if wants_watchers else ():
             if (each.host, each.name) not in known:
-                facts = daemons.read(each.health)
-                silence = daemons.silence(each.age_seconds, _DAEMON_SILENT_SECONDS)
-                findings = [silence] if silence else daemons.judge(facts)
-                judged.append(
-                    Judged("watchers", each.name, each.host, each.age_seconds, daemons.document(facts), findings)
-                )
+                with suppress(AttributeError, TypeError, ValueError):  # facts that no daemon writes
+                    judged.append(_judged_daemon(each))
     return judged
+
+
+def _judged_daemon(each: DaemonVitals) -> Judged:
+    from hook_event_processor.watchers.daemon import health as daemons
+
+    facts = daemons.read(each.health)
+    silence = daemons.silence(each.age_seconds, _DAEMON_SILENT_SECONDS)
+    findings = [silence] if silence else daemons.judge(facts)
+    return Judged("watchers", each.name, each.host, each.age_seconds, daemons.document(facts), findings)
 
 
 def _judged(each: Any) -> Judged:

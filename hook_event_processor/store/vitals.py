@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import orjson
 from psycopg import Connection
 from psycopg.rows import class_row
 
@@ -57,15 +58,19 @@ def of_daemons(connection: Connection, host: str | None) -> list[DaemonVitals]:
     """Those of a host, or of any; what is not as daemons write it is left out."""
     rows = connection.execute(
         """
-        SELECT hosts.name, daemon.key, daemon.value, clock_timestamp()
+        SELECT hosts.name, daemon.key, daemon.value::text, clock_timestamp()
         FROM hosts, jsonb_each(CASE jsonb_typeof(health) WHEN 'object' THEN health ELSE '{}' END) AS daemon
-        WHERE %(host)s::text IS NULL OR hosts.name = %(host)s ORDER BY 1, 2
+        WHERE (%(host)s::text IS NULL OR hosts.name = %(host)s)
+          -- Of more bytes, all of them numbers, the text could be longer than a server can send.
+          AND pg_column_size(daemon.value) <= 8000
+        ORDER BY 1, 2
         """,
         {"host": host},
     )
     found = []
-    for name, daemon, said, now in rows:
+    for name, daemon, text, now in rows:
         with suppress(KeyError, TypeError, ValueError):
+            said = orjson.loads(text)
             age = now - datetime.fromisoformat(said["at"])
             found.append(DaemonVitals(name, daemon, age.total_seconds(), said["facts"]))
     return found
