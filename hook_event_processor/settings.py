@@ -164,7 +164,13 @@ def load(environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -
         faults.append(str(fault))
         conninfo = None
     faults += _disagreements(Settings(home=Path(), conninfo=None, **parsed))
-    home = _home(values)
+    try:
+        home = _home(values)
+    except RuntimeError:  # of pathlib, where a user has none
+        home = Path()
+        faults.append(
+            f"HEP_HOME is {values.get('HEP_HOME', '')!r}: where the user has no home, it takes a path in full"
+        )
     parsed.setdefault("hook_file_roots", (home / "files",))
     parsed.setdefault("hook_secret_key_file", home / "secret.key")
     settings = Settings(home=home, conninfo=conninfo, **parsed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -141,3 +142,16 @@ def test_the_home_is_the_users_own_unless_it_is_named(tmp_path: Path, monkeypatc
     assert load({"XDG_DATA_HOME": "/data"}, tmp_path / ".env").home == Path("/data/hook-event-processor")
     monkeypatch.setattr("os.geteuid", lambda: 0)
     assert load({}, tmp_path / ".env").home == Path("/var/lib/hook-event-processor-root")
+
+
+@pytest.mark.parametrize("name", ["~nobody-at-all/hep", ""])
+def test_a_home_that_nobody_has_is_refused_with_all_other_faults(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    with pytest.raises(
+        SettingsError, match=r"LISTEN is 'maybe'.*; HEP_HOME is '.*': where the user has no home, it takes a path"
+    ):
+        load({"HEP_HOME": name, "LISTEN": "maybe"}, tmp_path / ".env")
