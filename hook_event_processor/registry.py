@@ -13,8 +13,8 @@ from hook_event_processor.errors import PatternRefused
 from hook_event_processor.event import MAX_NAME, OWN_TYPES, join_type
 
 _GLOB_SIGNS = re.compile(r"[*?\[]")
-# The two that part source and action are tokens of their own, but within brackets.
-_GLOB_TOKEN = re.compile(r"\*+|\?|\[[!^]?\]?[^\]]*\]|[./]|[^*?\[./]+")
+# The two that part source and action are parts of their own, but within brackets.
+_GLOB_PART = re.compile(r"\*+|\?|\[[!^]?\]?[^\]]*\]|[./]|[^*?\[./]+")
 # Serves only what nothing else matched.
 UNKNOWN_HANDLER = "handle_unknown_event"
 # Clients choose types: the cache of routes must not grow with them.
@@ -84,35 +84,35 @@ def _literal(text: str) -> Callable[[str, str], bool]:
 
 
 def _glob(text: str) -> Callable[[str, str], bool]:
-    tokens = _GLOB_TOKEN.findall(text)
-    separator = "/" if "/" in tokens else "."
-    if separator not in tokens:
-        whole = _compiled(tokens)
+    parts = _GLOB_PART.findall(text)
+    separator = "/" if "/" in parts else "."
+    if separator not in parts:
+        whole = _compiled(parts)
         return lambda source, action: whole(join_type(source, action))
-    at = tokens.index(separator)
-    source_glob, action_glob = _compiled(tokens[:at]), _compiled(tokens[at + 1 :])
+    at = parts.index(separator)
+    source_glob, action_glob = _compiled(parts[:at]), _compiled(parts[at + 1 :])
     return lambda source, action: source_glob(source) and action_glob(action)
 
 
-def _compiled(tokens: Sequence[str]) -> Callable[[str], bool]:
+def _compiled(parts: Sequence[str]) -> Callable[[str], bool]:
     # RE2, not fnmatch: many stars must not mean exponential time.
     try:
-        match = _search(r"(?s)\A" + "".join(map(_translated, tokens)) + r"\z")
+        match = _search(r"(?s)\A" + "".join(map(_translated, parts)) + r"\z")
     except ValueError as fault:
-        raise PatternRefused(f"the glob {''.join(tokens)!r} has brackets that mean nothing: {fault}") from None
+        raise PatternRefused(f"the glob {''.join(parts)!r} has brackets that mean nothing: {fault}") from None
     return lambda name: match(name) is not None
 
 
-def _translated(token: str) -> str:
-    """The token of a glob as a regular expression."""
-    if token.startswith("*"):
+def _translated(part: str) -> str:
+    """A part of a glob as a regular expression."""
+    if part.startswith("*"):
         return ".*"
-    if token == "?":
+    if part == "?":
         return "."
-    if not token.startswith("["):
-        return re.escape(token)
-    negated = token[1] in "!^"
-    members = token[1 + negated : -1].replace("\\", "\\\\").replace("[", "\\[").replace("^", "\\^")
+    if not part.startswith("["):
+        return re.escape(part)
+    negated = part[1] in "!^"
+    members = part[1 + negated : -1].replace("\\", "\\\\").replace("[", "\\[").replace("^", "\\^")
     return f"[{'^' if negated else ''}{members}]"
 
 
