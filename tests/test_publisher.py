@@ -192,6 +192,8 @@ def test_nesting_deeper_than_the_fast_encoder_goes_is_stored(connection: Connect
         payload = {"in": payload}
     Publisher(connection).publish("a.b", payload)
     assert _events(connection, "length(payload::text) > 600") == [(True,)]
+    with pytest.raises(EventRefused, match="the payload cannot be written as JSON"):
+        Publisher(connection).publish("a.b", {**payload, "n": math.nan})
     for _ in range(5_000):
         payload = {"in": payload}
     with pytest.raises(EventRefused, match="nested too deeply"):

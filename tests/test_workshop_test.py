@@ -124,6 +124,7 @@ def test_a_hook_of_the_database_is_tried_as_it_is_there(hep: Hep, effects: Path)
         (("--event", "deploy.failed", "--data", "-"), '{"x": 5}', "deploy.failed", {"x": 5}),
         (("--event", "my.own"), "", "my.own", {}),
         (("--data", '{"x": 6}'), "", "task.failed", {"x": 6}),
+        (("--data", '{"x":' * 300 + "7" + "}" * 300), "", "task.failed", json.loads('{"x":' * 300 + "7" + "}" * 300)),
     ],
 )
 def test_the_event_can_be_given_in_many_ways(
@@ -143,6 +144,9 @@ def test_the_event_can_be_given_in_many_ways(
         (("hook.lua", "--event", "nowhere.json"), 1, "nowhere.json cannot be read: there is no such file"),
         (("hook.lua", "--data", "[1]"), 2, "--data is not a JSON object"),
         (("hook.lua", "--data", "{"), 2, "--data is not JSON"),
+        (("hook.lua", "--data", '{"x": 123456789012345678901}'), 2, "the payload cannot be written as JSON: Integer"),
+        (("hook.lua", "--data", r'{"x": "\ud800"}'), 2, "the payload cannot be written as JSON: str is not valid"),
+        (("hook.lua", "--event", "odd.json"), 2, "the metadata cannot be written as JSON: Integer"),
         (("hook.lua", "--event", ".x"), 2, "the event type '.x' has no source"),
         (("hook.lua", "--set", "n=1"), 1, "there is no parameter 'n'"),
         (("hook.lua", "--event", "0198c0de"), 1, "no database"),
@@ -153,6 +157,7 @@ def test_the_event_can_be_given_in_many_ways(
 def test_what_cannot_be_tried_is_one_line(offline_hep: Hep, arguments: tuple[str, ...], status: int, said: str) -> None:
     Path("hook.lua").write_text('return { event_type = "task.failed", execute = print }')
     Path("broken.lua").write_text("return {")
+    Path("odd.json").write_text('{"type": "a.b", "metadata": {"x": 123456789012345678901}}')
     finished = offline_hep.run("hook", "test", *arguments)
     assert (finished.status, said in finished.fault) == (status, True), finished
 

@@ -30,8 +30,7 @@ def given_event(
 
     Raises EventRefused, and NotFound, Ambiguous or StoreUnavailable for an id.
     """
-    import orjson
-
+    from hook_event_processor.store.insert import encoded
     from hook_event_processor.workshop.trial_event import made_up, type_for
 
     if given is None:
@@ -44,13 +43,12 @@ def given_event(
         raise HookEventProcessorError(f"{given} cannot be read: there is no such file")
     else:
         return made_up(given, data, stack)
-    return event if data is None else replace(event, data=orjson.dumps(data))
+    return event if data is None else replace(event, data=encoded("payload", data))
 
 
 def _from_file(file: str, stack: str | None, patterns: Sequence[str]) -> TrialEvent:
-    import orjson
-
     from hook_event_processor.cli.event_lines import json_object, new_event
+    from hook_event_processor.store.insert import encoded
     from hook_event_processor.workshop.trial_event import TrialEvent, made_up, type_for
 
     name = "standard input" if file == "-" else file
@@ -70,8 +68,8 @@ def _from_file(file: str, stack: str | None, patterns: Sequence[str]) -> TrialEv
     trial = TrialEvent(
         event.source,
         event.action,
-        orjson.dumps(event.payload),
-        orjson.dumps(event.metadata),
+        encoded("payload", event.payload),
+        encoded("metadata", event.metadata),
         event.resource,
         event.resource_id,
         event.priority,

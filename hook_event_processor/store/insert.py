@@ -214,7 +214,7 @@ class Publisher:
         return self._json("metadata", {"origin": self._origin, "correlation_id": event_id, **event.metadata})
 
     def _json(self, name: str, value: Mapping[str, Any]) -> str:
-        text = _encoded(name, value)
+        text = encoded(name, value)
         if len(text) > self._max_payload_size:
             raise EventRefused(
                 f"the {name} has {len(text):,} bytes of JSON: at most {self._max_payload_size:,} are taken"
@@ -274,16 +274,19 @@ def _copy_time(time: datetime | None) -> str:
     return r"\N" if time is None else time.isoformat()
 
 
-def _encoded(name: str, value: Mapping[str, Any]) -> bytes:
-    """`value` as JSON. A float that is not finite becomes null, as in JavaScript."""
+def encoded(name: str, value: Mapping[str, Any]) -> bytes:
+    """`value`, named `name` in messages, as JSON. A float that is not finite becomes null, as in JavaScript.
+
+    Raises EventRefused for what JSON cannot hold.
+    """
     try:
         try:
             return orjson.dumps(value)
         except TypeError as fault:
             if "Recursion" not in str(fault):
                 raise
-        # orjson ends at 254 levels.
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        # orjson ends at 254 levels. So deep, a float that is not finite is refused.
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except RecursionError:
         raise EventRefused(f"the {name} is nested too deeply") from None
     except (TypeError, ValueError) as fault:

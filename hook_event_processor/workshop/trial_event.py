@@ -9,11 +9,10 @@ from itertools import chain
 from typing import Any
 from uuid import UUID, uuid4
 
-import orjson
-
 from hook_event_processor import catalog
 from hook_event_processor.event import DEFAULT_PRIORITY, join_type, split_type
 from hook_event_processor.registry import is_literal, parse_pattern
+from hook_event_processor.store.insert import encoded
 
 _PG_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _ANY_TYPE = "custom.example"
@@ -116,8 +115,8 @@ def _value(entry: catalog.Field) -> Any:
 
 
 def made_up(event_type: str, data: Mapping[str, Any] | None = None, stack: str | None = None) -> TrialEvent:
-    """An event of a type, with these data or sample ones. Raises EventRefused for what is no type."""
+    """An event of a type, with these data or sample ones. Raises EventRefused for what is no type, or no JSON."""
     source, action = split_type(event_type)
     payload = sample(event_type) if data is None else data
     metadata = {"stack": stack} if stack else {}
-    return TrialEvent(source, action, orjson.dumps(payload), orjson.dumps(metadata))
+    return TrialEvent(source, action, encoded("payload", payload), encoded("metadata", metadata))
