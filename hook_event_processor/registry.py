@@ -90,6 +90,11 @@ def _glob(text: str) -> Callable[[str, str], bool]:
         whole = _compiled(parts)
         return lambda source, action: whole(join_type(source, action))
     at = parts.index(separator)
+    if at == 0:
+        raise PatternRefused(
+            f"the pattern {text!r} has nothing before its first {separator!r}, and every event has a source:"
+            f" write *{text}, or * for all"
+        )
     source_glob, action_glob = _compiled(parts[:at]), _compiled(parts[at + 1 :])
     return lambda source, action: source_glob(source) and action_glob(action)
 

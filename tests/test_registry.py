@@ -79,6 +79,11 @@ def test_what_a_pattern_matches(pattern: str, source: str, action: str, matches:
         ("x" * 600, "is not an event type"),
         ("task.[fs", "opens a [ that it does not close"),
         ("[z-a].b", "the glob '[z-a]' has brackets that mean nothing: invalid character class range: z-a"),
+        (
+            ".*",
+            "the pattern '.*' has nothing before its first '.', and every event has a source: write *.*, or * for all",
+        ),
+        ("/tool_*", "has nothing before its first '/', and every event has a source: write */tool_*, or * for all"),
         ("b.[^]", "the glob '[^]' has brackets that mean nothing"),
         ("~", "has no regular expression behind it"),
         ("~(", "is not a regular expression (RE2): missing )"),
