@@ -7,12 +7,13 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from hook_event_processor.errors import HookEventProcessorError
 from hook_event_processor.installation import settings_file
 from hook_event_processor.installation.files import files
-from hook_event_processor.installation.places import NAME, PROCESSOR, RETENTION, TARGET, Places
+from hook_event_processor.installation.places import NAME, PATTERNS, PROCESSOR, RETENTION, TARGET, Places
 from hook_event_processor.installation.steps import Make, Run, Step, Write, output
 
 _SETTLED_WITHIN_SECONDS = 10.0
@@ -109,9 +110,8 @@ def _watcher_units(types: tuple[str, ...]) -> list[str]:
 
 def instances(places: Places, pattern: str) -> list[str]:
     """Our units that are enabled and match, instances of templates among them."""
-    links = places.own_units.glob(f"*.wants/{pattern}")
-    ours = (f"{NAME}", "hook-watcher", "hook-retention")
-    return sorted({link.name for link in links if link.name.startswith(ours)})
+    links = {link.name for link in places.own_units.glob(f"*.wants/{pattern}")}
+    return sorted(name for name in links if any(fnmatchcase(name, ours) for ours in PATTERNS))
 
 
 def _are_enabled(places: Places, names: list[str]) -> bool:

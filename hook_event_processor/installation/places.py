@@ -14,8 +14,8 @@ ACCOUNT = "hep"  # of sysusers.conf
 PROCESSOR = f"{NAME}.service"
 TARGET = f"{NAME}.target"
 RETENTION = "hook-retention.timer"
-# Every unit of ours matches one of these, whatever its instance.
-PATTERNS = (f"{NAME}*", "hook-watcher*", "hook-emit@*", "hook-retention.*")
+# Every unit of ours matches one of these, whatever its instance; no hook-event-processor-exporter.service does.
+PATTERNS = (f"{NAME}.*", f"{NAME}@*", "hook-watcher.*", "hook-watcher@*", "hook-emit@*", "hook-retention.*")
 _CREDSTORE = Path("/usr/lib/tmpfiles.d/credstore.conf")
 
 

@@ -1,0 +1,40 @@
+"""What an installation takes for its own; test_systemd_install.py has the rest, under a real systemd."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+from hook_event_processor.installation.install import instances
+from hook_event_processor.installation.places import PATTERNS, for_user
+
+OURS = (
+    "hook-event-processor.service",
+    "hook-event-processor.target",
+    "hook-event-processor@1.service",
+    "hook-retention.timer",
+    "hook-watcher.service",
+    "hook-watcher@file.service",
+)
+OF_OTHERS = ("hook-event-processor-exporter.service", "hook-watchers.service", "hook-retention-report.timer")
+
+
+def test_units_of_others_whose_names_begin_like_ours_are_left_alone(tmp_path: Path) -> None:
+    for name in (*OURS, *OF_OTHERS):
+        link = tmp_path / "default.target.wants" / name
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(tmp_path / name)
+    assert instances(replace(for_user(), own_units=tmp_path), "*") == sorted(OURS)
+
+
+@pytest.mark.parametrize("name", [*OURS, "hook-emit@service.failed:a.service.service", "hook-retention.service"])
+def test_each_unit_of_ours_matches_a_pattern(name: str) -> None:
+    assert any(fnmatchcase(name, pattern) for pattern in PATTERNS)
+
+
+@pytest.mark.parametrize("name", OF_OTHERS)
+def test_a_unit_of_others_matches_none(name: str) -> None:
+    assert not any(fnmatchcase(name, pattern) for pattern in PATTERNS)
