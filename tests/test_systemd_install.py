@@ -154,6 +154,23 @@ def test_nothing_is_touched_without_a_database_a_right_or_a_systemd(box: Box, ba
     assert scene(box) == bare
 
 
+def test_a_program_that_the_units_cannot_run_is_refused(box: Box, bare: dict[str, object]) -> None:
+    given = ("env", f"DATABASE_URL={box.url}")
+    # Its package lies where all can see it, as that of a checkout does.
+    box.shell(
+        "/usr/bin/python3 -m venv --without-pip hidden\n"
+        f"ls -d {INSTALLED}/lib/python3*/site-packages > $(ls -d hidden/lib/python3*/site-packages)/package.pth"
+    )
+    said = refusal(box, *given, "/root/hidden/bin/python3", "-m", "hook_event_processor", "install")
+    assert "the service cannot see /root/hidden/bin" in said
+    box.run("rm", "-r", "/root/hidden")
+    box.run("chmod", "700", f"{INSTALLED}/bin")
+    said = refusal(box, *given, HEP, "install")
+    assert f"cannot enter {INSTALLED}/bin: run 'chmod -R a+rX {INSTALLED}'" in said
+    box.run("chmod", "755", f"{INSTALLED}/bin")
+    assert scene(box) == bare
+
+
 def refusal(box: Box, *command: str) -> str:
     """The one line of a command that must fail."""
     finished = box.finished(*command)

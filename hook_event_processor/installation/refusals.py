@@ -65,16 +65,17 @@ def _check_program(places: Places) -> None:
             raise InstallationRefused(f"{path} cannot stand in a unit: install the program into /opt/{NAME}")
     if places.of_user:
         return
-    hidden = next((path for path in (interpreter, package) if _is_hidden(path)), None)
+    started = programs().resolve() / "python3"
+    hidden = next((path for path in (interpreter, started, package) if _is_hidden(path)), None)
     if hidden is not None:
         raise InstallationRefused(
             f"the service cannot see {hidden}: install the program into /opt/{NAME}, made with"
             f" '/usr/bin/python3 -m venv /opt/{NAME}'"
         )
-    if not _may_enter(interpreter) or not _may_enter(package):
-        raise InstallationRefused(
-            f"the service's account cannot enter {sys.prefix}: it must be open to all (chmod a+rX)"
-        )
+    closed = next(filter(None, map(_first_closed, (interpreter, started, package))), None)
+    if closed is not None:
+        command = f"chmod -R a+rX {sys.prefix}" if closed.is_relative_to(sys.prefix) else f"chmod a+x {closed}"
+        raise InstallationRefused(f"the service's account cannot enter {closed}: run '{command}'")
 
 
 def _check_state(places: Places) -> None:
@@ -91,6 +92,6 @@ def _is_hidden(path: Path) -> bool:
     return any(path.is_relative_to(above) for above in _HIDDEN_FROM_UNITS)
 
 
-def _may_enter(path: Path) -> bool:
-    """Whether others can reach the path."""
-    return all(above.stat().st_mode & 0o001 for above in path.parents)
+def _first_closed(path: Path) -> Path | None:
+    """The first directory on the way to the path that others cannot enter."""
+    return next((above for above in reversed(path.parents) if not above.stat().st_mode & 0o001), None)
