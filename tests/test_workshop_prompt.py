@@ -91,6 +91,29 @@ def test_live_it_is_done(hep: Hep, connection: Connection[Any]) -> None:
     assert connection.execute("SELECT key FROM hook_state").fetchall() == [("k",)]
 
 
+def test_a_secret_is_in_nothing_that_is_printed_or_dispatched(
+    hep: Hep, connection: Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOOK_SECRETS", "*")
+    hep("secret", "set", "token", stdin="hunter2-and-more")
+    typed = 's = secret.get("token")\ns\nevent.dispatch("a.b", { x = s, y = "Bearer " .. s })\n'
+    printed = hep("hook", "repl", "--live", stdin=typed)
+    assert printed == '"***"\n-- dispatched: a.b {"x":"***","y":"Bearer ***"}\ntrue\n'
+    stored = "SELECT payload FROM hook_events WHERE source = 'a'"
+    assert connection.execute(stored).fetchall() == [({"x": "***", "y": "Bearer ***"},)]
+
+
+def test_an_event_of_which_a_secret_cannot_be_taken_is_not_dispatched(
+    hep: Hep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOOK_SECRETS", "*")
+    key = "0198c0de-0000-7000-8000-000000000001"
+    hep("secret", "set", "token", stdin=key)
+    finished = hep.run("hook", "repl", stdin='event.dispatch("a.b", {}, { id = secret.get("token") })\n')
+    assert (finished.status, finished.output) == (1, "")
+    assert finished.errors == "event.dispatch: the id is a secret, which must not be stored\n"
+
+
 def test_at_a_terminal_it_asks_and_remembers(tmp_path: Path) -> None:
     """A prompt, a second one for what goes on, Ctrl-C for the input alone, Ctrl-D to leave."""
     home = tmp_path / "home"

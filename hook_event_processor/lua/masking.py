@@ -27,6 +27,10 @@ _LEAST_OF_CUT = 2
 _FAILED = code_of(Outcome.FAILED)
 
 
+class Unmaskable(Exception):
+    """A secret stands where a mask cannot."""
+
+
 def masked(result: ChunkResult, secrets: Collection[bytes]) -> ChunkResult:
     """The result without any of these secrets; what cannot be told without one fails its run."""
     if not secrets:
@@ -36,13 +40,18 @@ def masked(result: ChunkResult, secrets: Collection[bytes]) -> ChunkResult:
     codes = bytearray(result.codes)
     for index, dispatched in list(result.dispatched.items()):
         try:
-            result.dispatched[index] = [_masked_event(event, secrets) for event in dispatched]
-        except _Unmaskable as fault:
+            result.dispatched[index] = masked_events(dispatched, secrets)
+        except Unmaskable as fault:
             codes[index] = _FAILED
             result.outputs[index], result.errors[index] = None, str(fault).encode()
             del result.dispatched[index]
     result.codes = bytes(codes)
     return result
+
+
+def masked_events(dispatched: Iterable[Dispatched], secrets: Collection[bytes]) -> list[Dispatched]:
+    """The events without any of these secrets. Raises Unmaskable."""
+    return [_masked_event(event, secrets) for event in dispatched]
 
 
 def mask(text: bytes, secrets: Collection[bytes]) -> bytes:
@@ -146,13 +155,9 @@ def _beginning_before(text: bytes, whole: bytes, end: int) -> int | None:
     return None
 
 
-class _Unmaskable(Exception):
-    """A secret stands where a mask cannot."""
-
-
 def _masked_event(event: Dispatched, secrets: Collection[bytes]) -> Dispatched:
     if event.id is not None and holds_secret(event.id.encode(), secrets):
-        raise _Unmaskable("event.dispatch: the id is a secret, which must not be stored")
+        raise Unmaskable("event.dispatch: the id is a secret, which must not be stored")
     return replace(
         event,
         type=mask(event.type.encode(), secrets).decode(),
@@ -166,7 +171,7 @@ def _masked_json(text: bytes, secrets: Collection[bytes]) -> bytes:
     try:
         return orjson.dumps(_masked_value(orjson.loads(text), secrets))
     except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError):
-        raise _Unmaskable("event.dispatch: the data holds a secret, and is nested too deeply to mask it") from None
+        raise Unmaskable("event.dispatch: the data holds a secret, and is nested too deeply to mask it") from None
 
 
 def _masked_value(value: Any, secrets: Collection[bytes]) -> Any:

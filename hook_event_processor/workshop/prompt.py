@@ -11,7 +11,7 @@ from lupa.lua54 import LuaError, LuaMemoryError
 
 from hook_event_processor.lua.door import Library, Services
 from hook_event_processor.lua.loader import MODULES
-from hook_event_processor.lua.masking import mask
+from hook_event_processor.lua.masking import Unmaskable, mask, masked_events
 from hook_event_processor.lua.program import Program
 from hook_event_processor.lua.runtime import Runtime, dispatched_event
 from hook_event_processor.run import Dispatched
@@ -81,19 +81,20 @@ class _PromptRuntime(Runtime):
         except LuaMemoryError:
             return Evaluated(None, "not enough memory")
         except LuaError as fault:
-            return Evaluated(None, str(fault))
+            return Evaluated(None, _text(str(fault).encode(), self._secrets))
         finally:
             self.confine(False)
             self._bridge.end(self.memory_used)
         if answer is None:
             return None
         done, result, output, dispatched = answer
-        said = _text(result, self._secrets)
+        said, printed = _text(result, self._secrets), _text(output, self._secrets) or ""
+        try:
+            events = masked_events(map(dispatched_event, dispatched.values() if dispatched else ()), self._secrets)
+        except Unmaskable as fault:
+            return Evaluated(None, str(fault), printed)
         return Evaluated(
-            said if done else None,
-            None if done else said or "an error without a message",
-            _text(output, self._secrets) or "",
-            [dispatched_event(item) for item in dispatched.values()] if dispatched else (),
+            said if done else None, None if done else said or "an error without a message", printed, events
         )
 
 
