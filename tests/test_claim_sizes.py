@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from psycopg import Connection, errors
@@ -13,6 +15,7 @@ from waiting import wait_for
 from hook_event_processor.store import arrays
 from hook_event_processor.store.claim import Claims
 from hook_event_processor.store.database import Database
+from hook_event_processor.store.insert import Publisher
 from hook_event_processor.store.pipeline import Pipeline
 
 pytestmark = pytest.mark.store
@@ -45,7 +48,7 @@ def _claimed(lane: Connection, careful_until: float) -> list[tuple[bytes | None,
 
 
 @pytest.mark.parametrize("careful_until", [0.0, CAREFULLY])
-@pytest.mark.parametrize(("number", "times"), [(WIDE, 1), (WIDE, 100), (LONG, 100), (WIDE, 500), (LONG, 1000)])
+@pytest.mark.parametrize(("number", "times"), [(WIDE, 2), (WIDE, 100), (LONG, 100), (WIDE, 500), (LONG, 1000)])
 def test_numbers_whose_text_is_too_large_are_left_out(
     connection: Connection, lane: Connection, number: str, times: int, careful_until: float
 ) -> None:
@@ -64,6 +67,19 @@ def test_numbers_whose_text_fits_are_taken(
     [(payload, _)] = _claimed(lane, careful_until)
     assert payload is not None
     assert payload.count(b",") == times - 1
+
+
+@pytest.mark.parametrize("careful_until", [0.0, CAREFULLY])
+@pytest.mark.parametrize("data", [{"a": [1, 2] * 24_000}, {f"{n}": n for n in range(8_000)}], ids=["list", "object"])
+def test_what_a_publisher_may_publish_is_taken(
+    connection: Connection, lane: Connection, data: dict[str, Any], careful_until: float
+) -> None:
+    """PostgreSQL writes a blank behind each comma and colon."""
+    Publisher(connection, max_payload_size=LIMIT).publish("task.done", data)
+    [(payload, _)] = _claimed(lane, careful_until)
+    assert payload is not None
+    assert len(payload) > LIMIT
+    assert json.loads(payload) == data
 
 
 def test_a_claim_with_care_takes_what_stops_the_usual_one(connection: Connection, lane: Connection) -> None:

@@ -22,8 +22,8 @@ LIMIT = 100
 # A block each for a row's page and its index entry, at the most, and a few for the way down the index.
 FEW_BLOCKS = 10
 LIMITS = ("limit", "unhurried", "due", "slots")
-TYPES = {"after": "bigint", "max_payload": "int", **dict.fromkeys(LIMITS, "int")}
-VALUES = {"after": PROCESSED, "max_payload": 100_000, **dict.fromkeys(LIMITS, LIMIT)}
+TYPES = {"after": "bigint", "most_bytes": "int", **dict.fromkeys(LIMITS, "int")}
+VALUES = {"after": PROCESSED, "most_bytes": 100_000, **dict.fromkeys(LIMITS, LIMIT)}
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from hook_event_processor.event_handlers import EventHandlerRegistry, HandlerRes
 from hook_event_processor.processor import routing
 from hook_event_processor.processor.attempt import stack_of
 from hook_event_processor.registry import Route
-from hook_event_processor.store.claim import Row
+from hook_event_processor.store.claim import Row, most_bytes
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -49,7 +49,7 @@ def route_for(
         event.action.encode(),
         *(b"", b"", b""),
         # A claim leaves out what is too large, and does not see a stack in it.
-        payload if len(payload) <= max_payload_size else None,
+        payload if len(payload) <= most_bytes(max_payload_size) else None,
         event.metadata.encode(),
         event.retry_count + 1,
         event.priority,

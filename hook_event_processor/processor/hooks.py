@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
@@ -38,13 +37,12 @@ class HookRunner:
         self._runtime: Runtime | None = None
 
     def __call__(self, hook: Hook, rows: Sequence[Row], cancelled: threading.Event) -> ChunkResult:
-        """Run the hook for each row; a row whose payload is too large fails without running."""
-        sizes = [len(row.payload) if row.payload is not None else sys.maxsize for row in rows]
-        if max(sizes) <= self._max_payload:
+        """Run the hook for each row; a row whose payload was too large to be claimed fails without running."""
+        if all(row.payload is not None for row in rows):
             return self._run(hook, rows, cancelled)
         results = []
-        for row, size in zip(rows, sizes, strict=True):
-            if size > self._max_payload:
+        for row in rows:
+            if row.payload is None:
                 results.append(ChunkResult.refused(Outcome.REFUSED, _TOO_LARGE.format(self._max_payload), 1))
             else:
                 results.append(self._run(hook, [row], cancelled))

@@ -12,7 +12,7 @@ from psycopg.rows import class_row
 
 from hook_event_processor.store import arrays
 from hook_event_processor.store.arrays import UuidArray
-from hook_event_processor.store.claim import Row, read_rows, selected_with_care
+from hook_event_processor.store.claim import Row, most_bytes, read_rows, selected_with_care
 from hook_event_processor.store.pipeline import Pipeline
 
 # A hook runs apart altogether for so long after the last of several of its
@@ -110,7 +110,7 @@ class Adopted:
 def adopt(connection: Connection, node: str, suspicions: Sequence[Suspicion], max_payload: int) -> Adopted:
     """Make suspects of what was running as `node` died, and is not done; within a transaction of the caller's."""
     ids = arrays.uuids(list({one.event_id for one in suspicions}))
-    values = {"ids": ids, "node": node, "max_payload": max_payload}
+    values = {"ids": ids, "node": node, "most_bytes": most_bytes(max_payload)}
     rows = read_rows(connection.cursor(binary=True).execute(_TO_ADOPT, values))
     held = {row.id for row in rows}
     unfinished = connection.cursor(binary=True).execute(_UNFINISHED, values).fetchall()
