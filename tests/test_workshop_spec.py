@@ -44,6 +44,12 @@ def spec(offline_hep: Hep) -> Any:
     return run
 
 
+def test_numbers_of_an_event_may_be_quotients(spec: Any) -> None:
+    hook = "return { execute = function(event) return true, event.attempt .. ' of priority ' .. event.priority end }"
+    run = 'spec.run("a.b", {}, { attempt = 6 / 2, priority = 4 / 2 })'
+    assert spec(f'expect({run}).to_succeed("3 of priority 2")', hook=hook)["passed"] == 1
+
+
 def _error(report: dict[str, Any]) -> str:
     (file,) = report["files"]
     (test,) = file["tests"]
@@ -109,7 +115,11 @@ def test_a_true_expectation_passes(spec: Any, body: str) -> None:
         ('spec.run("")', 'spec.run takes an event type first, such as task.failed, not ""'),
         ('spec.run("task.failed", "x")', "spec.run takes a table as the event's data, not a string"),
         ('spec.run("task.failed", {}, { stak = "x" })', "spec.run: unknown field stak of the event"),
-        ('spec.run("task.failed", {}, { priority = "x" })', 'spec.run: priority takes a number, not "x"'),
+        ('spec.run("task.failed", {}, { priority = "x" })', 'spec.run: priority takes a whole number, not "x"'),
+        ('spec.run("task.failed", {}, { attempt = 1.5 })', "spec.run: attempt takes a whole number, not 1.5"),
+        ('spec.run("task.failed", {}, { priority = "2" })', 'spec.run: priority takes a whole number, not "2"'),
+        ('spec.run("task.failed", {}, { timestamp = 0 / 0 })', "spec.run: timestamp takes seconds since 1970, not"),
+        ('spec.run("task.failed", {}, { timestamp = 1e300 })', "spec.run: timestamp takes seconds since 1970, not 1e"),
         ('spec.run("task.failed", {}, { id = "x" })', 'spec.run: id takes a UUID, not "x"'),
         ('mock("htp", {})', "there is no module htp to mock"),
         ('mock("../boot", {})', "there is no module ../boot to mock"),

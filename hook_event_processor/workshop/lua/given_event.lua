@@ -2,12 +2,12 @@
 -- names them, from what a spec says of it.
 local complain, inspect, json, call, now = ...
 local find, gsub, match, pack = string.find, string.gsub, string.match, string.pack
-local char, math_type = string.char, math.type
+local char, math_type, tointeger = string.char, math.type, math.tointeger
 local ipairs, next, pairs, tonumber, tostring, type = ipairs, next, pairs, tonumber, tostring, type
 local PG_EPOCH <const> = 946684800
 local OPTIONS = { metadata = "table", stack = "string", resource = "string", resource_id = "string", id = "string", params = "table" }
 OPTIONS.agent_id, OPTIONS.session_id, OPTIONS.correlation_id = "string", "string", "string"
-OPTIONS.priority, OPTIONS.attempt, OPTIONS.timestamp = "number", "number", "number"
+OPTIONS.priority, OPTIONS.attempt, OPTIONS.timestamp = "whole number", "whole number", "number"
 local IN_METADATA = { "stack", "agent_id", "session_id", "correlation_id" }
 
 local function event_type(text)
@@ -17,13 +17,18 @@ local function event_type(text)
   return source, action
 end
 
+local function is_a(item, kind)
+  if kind == "whole number" then return math_type(item) and tointeger(item) end
+  return type(item) == kind
+end
+
 local function checked(options)
   if options == nil then return {} end
   if type(options) ~= "table" then complain("spec.run takes a table of the event's other fields last, not a " .. type(options)) end
   for name, item in pairs(options) do
     local kind = OPTIONS[name]
     if not kind then complain("spec.run: unknown field " .. tostring(name) .. " of the event") end
-    if type(item) ~= kind then complain("spec.run: " .. name .. " takes a " .. kind .. ", not " .. inspect(item)) end
+    if not is_a(item, kind) then complain("spec.run: " .. name .. " takes a " .. kind .. ", not " .. inspect(item)) end
   end
   return options
 end
@@ -45,6 +50,13 @@ local function id_bytes(id)
   return (gsub(hex, "%x%x", function(pair) return char(tonumber(pair, 16)) end))
 end
 
+-- Microseconds since 2000, as PostgreSQL counts.
+local function micros(timestamp)
+  local since = tointeger((timestamp - PG_EPOCH) * 1000000 // 1)
+  if not since then complain("spec.run: timestamp takes seconds since 1970, not " .. inspect(timestamp)) end
+  return since
+end
+
 local function object(value)
   if value == nil then return "{}" end
   if type(value) ~= "table" then complain("spec.run takes a table as the event's data, not a " .. type(value)) end
@@ -60,18 +72,17 @@ end
 local function fields(text, data, options)
   local source, action = event_type(text)
   check_type(text, source, action)
-  local seconds = (options.timestamp or now()) - PG_EPOCH
   return {
     id_bytes(options.id),
     source,
     action,
     options.resource or "",
     options.resource_id or "",
-    pack(">i8", seconds * 1000000 // 1),
+    pack(">i8", micros(options.timestamp or now())),
     object(data),
     metadata_of(options),
-    math_type(options.attempt) == "integer" and options.attempt or 1,
-    math_type(options.priority) == "integer" and options.priority or 5,
+    tointeger(options.attempt or 1),
+    tointeger(options.priority or 5),
   }
 end
 
