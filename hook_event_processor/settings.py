@@ -19,7 +19,8 @@ from hook_event_processor.errors import SettingsError
 from hook_event_processor.policy import Grants, Policy, read_policy
 
 # libpq's own variables (PostgreSQL manual, "Environment Variables") and the
-# connection parameters that they stand for.
+# connection parameters that they stand for. PGSERVICEFILE stands for none: libpq
+# itself takes it from the environment.
 LIBPQ_VARIABLES: Mapping[str, str] = {
     "PGHOST": "host",
     "PGHOSTADDR": "hostaddr",
@@ -29,7 +30,6 @@ LIBPQ_VARIABLES: Mapping[str, str] = {
     "PGPASSWORD": "password",
     "PGPASSFILE": "passfile",
     "PGSERVICE": "service",
-    "PGSERVICEFILE": "servicefile",
     "PGOPTIONS": "options",
     "PGSSLMODE": "sslmode",
     "PGSSLROOTCERT": "sslrootcert",

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import Conninfo
 
 from hook_event_processor.errors import SettingsError
-from hook_event_processor.settings import VARIABLES, Settings, load
+from hook_event_processor.settings import LIBPQ_VARIABLES, VARIABLES, Settings, load
 
 READ: list[tuple[str, str, Any]] = [
     ("DB_SCHEMA", "hooks", "hooks"),
@@ -142,6 +143,16 @@ def test_the_home_is_the_users_own_unless_it_is_named(tmp_path: Path, monkeypatc
     assert load({"XDG_DATA_HOME": "/data"}, tmp_path / ".env").home == Path("/data/hook-event-processor")
     monkeypatch.setattr("os.geteuid", lambda: 0)
     assert load({}, tmp_path / ".env").home == Path("/var/lib/hook-event-processor-root")
+
+
+def test_every_variable_of_libpq_stands_for_a_parameter_that_libpq_has() -> None:
+    has = {option.envvar.decode(): option.keyword.decode() for option in Conninfo.get_defaults() if option.envvar}
+    assert LIBPQ_VARIABLES.items() <= has.items()
+
+
+def test_the_file_of_services_is_left_to_libpq(tmp_path: Path) -> None:
+    settings = _load(tmp_path, PGSERVICE="hooks", PGSERVICEFILE="/etc/hooks.conf")
+    assert conninfo_to_dict(str(settings.conninfo)) == {"service": "hooks"}
 
 
 @pytest.mark.parametrize("name", ["~nobody-at-all/hep", ""])
