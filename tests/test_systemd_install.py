@@ -28,8 +28,9 @@ WATCHERS = ("hook-watcher.service", "hook-watcher@cpu.service")
 
 
 def install(box: Box, *arguments: str) -> list[str]:
-    """The lines that `hep install` prints; the database is given."""
-    return box.run("env", f"DATABASE_URL={box.url}", HEP, "install", *arguments).splitlines()
+    """The lines that `hep install` prints; the database is given, and root's umask is a tight one."""
+    tight = ("sh", "-c", 'umask 077; exec "$@"', "sh")
+    return box.run(*tight, "env", f"DATABASE_URL={box.url}", HEP, "install", *arguments).splitlines()
 
 
 HOME = "/var/lib/hook-event-processor"
@@ -202,6 +203,12 @@ def test_an_installation_that_failed_is_finished_by_the_next(kept: Box) -> None:
     assert any(line.startswith("run systemctl restart ") for line in install(kept))
     assert kept.properties("MainPID") != [pid]
     assert any(line.startswith("run systemctl start ") for line in install(kept))
+
+
+def test_what_is_for_everybody_can_be_read_by_others(installed: Box) -> None:
+    files = ("man/man1/hep.1", "man/man8/hook-event-processor.8", "bash-completion/completions/hep")
+    for file in files:
+        assert installed.status("runuser", "-u", "nobody", "--", "test", "-r", f"/usr/local/share/{file}") == 0, file
 
 
 def test_the_password_is_a_credential_and_the_settings_are_roots_alone(installed: Box) -> None:

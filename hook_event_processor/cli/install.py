@@ -83,6 +83,8 @@ def install(arguments: argparse.Namespace, settings: Settings) -> int:
 
     places = _places(arguments)
     check(places, database_is_given=settings.conninfo is not None)
+    if not places.of_user:
+        os.umask(0o022)  # the directories of man pages and completions are everybody's, however tight root's umask
     wanted = _wanted(arguments, settings)
     prepared = list(installation.prepare(places, wanted))
     changed = installation.is_behind(places, prepared)
