@@ -147,6 +147,8 @@ def test_the_event_can_be_given_in_many_ways(
         (("hook.lua", "--data", '{"x": 123456789012345678901}'), 2, "the payload cannot be written as JSON: Integer"),
         (("hook.lua", "--data", r'{"x": "\ud800"}'), 2, "the payload cannot be written as JSON: str is not valid"),
         (("hook.lua", "--event", "odd.json"), 2, "the metadata cannot be written as JSON: Integer"),
+        (("hook.lua", "--event", '{"type": "task.failed"}'), 2, "--event takes a file of JSON, not JSON itself"),
+        (("hook.lua", "--event", '{"x": "' + "y" * 300 + '"}'), 2, "--event takes a file of JSON, not JSON itself"),
         (("hook.lua", "--event", ".x"), 2, "the event type '.x' has no source"),
         (("hook.lua", "--set", "n=1"), 1, "there is no parameter 'n'"),
         (("hook.lua", "--event", "0198c0de"), 1, "no database"),

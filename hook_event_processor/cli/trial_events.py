@@ -35,6 +35,10 @@ def given_event(
 
     if given is None:
         return made_up(type_for(patterns), data, stack)
+    if given.lstrip().startswith("{"):
+        raise EventRefused(
+            "--event takes a file of JSON, not JSON itself: - reads it from standard input, --data takes the data"
+        )
     if given == "-" or Path(given).is_file():
         event = _from_file(given, stack, patterns)
     elif _ID.fullmatch(given):
