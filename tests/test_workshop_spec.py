@@ -195,6 +195,21 @@ def test_each_test_begins_anew_with_what_stands_before_it(spec: Any) -> None:
     assert tests[0]["output"] == "after"
 
 
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [("expect(1).to_be(2)", "hook_spec.lua:4: expected 1 to be 2"), ("print('fine')", "hook_spec.lua:3: inner broke")],
+)
+def test_what_follows_a_test_hides_no_failure_and_none_of_the_rest(spec: Any, body: str, error: str) -> None:
+    whole = f"""after_each(function() print("outer") error("outer broke") end)
+        describe("block", function()
+          after_each(function() print("inner") error("inner broke") end)
+          it("fails", function() {body} end)
+        end)"""
+    report = spec(whole, whole=True)
+    assert _error(report).split("\nstack")[0] == error
+    assert report["files"][0]["tests"][0]["output"].endswith("inner\nouter")
+
+
 def test_only_picks_tests_by_their_name(spec: Any, offline_hep: Hep) -> None:
     whole = 'describe("a", function() it("b", print) it("c", error) end)'
     report = spec(whole, whole=True, options=("--only", "a b"))

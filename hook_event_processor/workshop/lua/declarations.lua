@@ -57,7 +57,11 @@ local function call_test(found)
   end
   local ok, reason = pcall(found.f)
   for _, after in ipairs(around(found.path, "after")) do
-    after()
+    local done, fault = pcall(after)
+    -- The first failure is the one to tell: others may come of it.
+    if ok and not done then
+      ok, reason = false, fault
+    end
   end
   if not ok then error(reason, 0) end
 end
