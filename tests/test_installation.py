@@ -10,6 +10,7 @@ import pytest
 
 from hook_event_processor.installation.install import instances
 from hook_event_processor.installation.places import PATTERNS, for_user
+from hook_event_processor.installation.steps import Link
 
 OURS = (
     "hook-event-processor.service",
@@ -38,3 +39,21 @@ def test_each_unit_of_ours_matches_a_pattern(name: str) -> None:
 @pytest.mark.parametrize("name", OF_OTHERS)
 def test_a_unit_of_others_matches_none(name: str) -> None:
     assert not any(fnmatchcase(name, pattern) for pattern in PATTERNS)
+
+
+def test_a_link_that_leads_nowhere_is_put_right_and_any_other_stays(tmp_path: Path) -> None:
+    program, another, path = tmp_path / "program", tmp_path / "another", tmp_path / "bin/hep"
+    for file in (program, another):
+        file.touch()
+    link = Link(path, program)
+    for before in (None, tmp_path / "removed"):
+        if before is not None:
+            path.unlink()
+            path.symlink_to(before)
+        assert link.needed
+        link.take()
+        assert path.readlink() == program
+        assert not link.needed
+    path.unlink()
+    path.symlink_to(another)
+    assert not link.needed

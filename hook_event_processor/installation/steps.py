@@ -65,7 +65,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A symbolic link; what is there and is no link of ours stays."""
+    """A symbolic link; what is there stays, unless it is a link that leads nowhere."""
 
     path: Path
     target: Path
@@ -76,10 +76,11 @@ class Link:
 
     @property
     def needed(self) -> bool:
-        return not os.path.lexists(self.path)
+        return not os.path.exists(self.path)
 
     def take(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.unlink(missing_ok=True)
         self.path.symlink_to(self.target)
 
 
