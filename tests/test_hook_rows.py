@@ -9,16 +9,13 @@ from typing import Any
 import pytest
 from commands import Hep
 from psycopg import Connection
-from psycopg.errors import ProgramLimitExceeded
 from running import add_hook, insert, running, state
 from waiting import wait_for
 
 from hook_event_processor.event_handlers import EventHandlerRegistry
 from hook_event_processor.lua.program import Program
 from hook_event_processor.processor import routing
-from hook_event_processor.store import hooks
 from hook_event_processor.store.database import Database
-from hook_event_processor.store.hooks import StoredHook
 
 NOTHING = "return {execute = function() end}"
 DEEP = '{"x":' * 2000 + "1" + "}" * 2000
@@ -88,21 +85,15 @@ def test_processors_start_beside_rows_that_make_no_sense(
 
 
 def test_a_row_that_the_server_cannot_send_is_left_out_by_itself(
-    connection: Connection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    connection: Connection, hep: Hep, caplog: pytest.LogCaptureFixture
 ) -> None:
     """12,000 numbers of 1e131071 are 3 kB in a row, and more than a text can hold."""
-    add_hook(connection, "even", "even.*", NOTHING)
-    heavy = add_hook(connection, "heavy", "odd.*", NOTHING)
-    enabled = hooks.enabled
-
-    def refusing(connection: Connection, hook_id: int | None = None) -> list[StoredHook]:
-        if hook_id in (None, heavy):
-            raise ProgramLimitExceeded("string buffer exceeds maximum allowed length")
-        return enabled(connection, hook_id)
-
-    monkeypatch.setattr(hooks, "enabled", refusing)
+    _add_odd(connection, "params", "{}")
+    numbers = "SELECT jsonb_object_agg('k' || i, 1e131071::numeric) FROM generate_series(1, 12000) AS i"
+    connection.execute(f"UPDATE hooks SET params = ({numbers}) WHERE name = 'odd'")
     assert _loaded(connection) == ["even"]
-    assert "hook heavy does not run" in caplog.text
+    assert "hook odd does not run" in caplog.text
+    assert "The row of odd makes no sense: params is too large" in hep("hook", "list")
 
 
 def test_a_large_number_is_a_parameter_like_others(connection: Connection, hep: Hep, tmp_path: Path) -> None:

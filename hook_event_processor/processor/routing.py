@@ -9,14 +9,12 @@ from typing import Any
 
 import orjson
 from psycopg import Connection
-from psycopg.errors import ProgramLimitExceeded
 
 from hook_event_processor.errors import PatternRefused
 from hook_event_processor.event_handlers import EventHandlerRegistry
 from hook_event_processor.lua.loader import program
 from hook_event_processor.registry import Hook, Pattern, Pauses, Registry, parse_pattern
 from hook_event_processor.store import handlers, hooks, libraries, pauses
-from hook_event_processor.store.database import one_line
 from hook_event_processor.store.handlers import HandlerRow
 from hook_event_processor.store.hooks import StoredHook, stored_object
 from hook_event_processor.store.pauses import StoredPause
@@ -38,7 +36,7 @@ def register(connection: Connection, registered: EventHandlerRegistry) -> None:
 
 def load(connection: Connection, registered: EventHandlerRegistry, *, heeds_pauses: bool = True) -> Registry:
     """The hooks that are enabled now, and the handlers whose rows are; what is paused, unless nobody is to heed it."""
-    stored = _stored(connection)
+    stored = hooks.enabled(connection)
     shared = libraries.texts_in_use(connection) if any(hook.libraries != "{}" for hook in stored) else {}
     made = [hook for row in stored if (hook := _made(row, shared)) is not None]
     rows = {hook.name: hook for hook in made if hook.code is None}
@@ -52,20 +50,6 @@ def load(connection: Connection, registered: EventHandlerRegistry, *, heeds_paus
 
     paused = _pauses(pauses.stored(connection)) if heeds_pauses else Pauses()
     return Registry([hook for hook in made if hook.code is not None], handler, paused)
-
-
-def _stored(connection: Connection) -> list[StoredHook]:
-    """The rows of the hooks that are enabled, without those that the server cannot send."""
-    try:
-        return hooks.enabled(connection)
-    except ProgramLimitExceeded:  # numbers of one row, written out, may be longer than a text can be
-        sent = []
-        for hook_id, name in hooks.enabled_names(connection).items():
-            try:
-                sent += hooks.enabled(connection, hook_id)
-            except ProgramLimitExceeded as fault:
-                logger.error("hook %s does not run, its row cannot be read: %s", name, one_line(fault))
-        return sent
 
 
 def _pauses(stored: Sequence[StoredPause]) -> Pauses:

@@ -10,6 +10,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from hook_event_processor.store import waiting
+from hook_event_processor.store.json_text import bounded
 from hook_event_processor.store.pipeline import Pipeline
 
 # A full pass repairs what no cursor can see: rows that a dead processor let go.
@@ -51,19 +52,12 @@ def most_bytes(max_payload: int) -> int:
     return max_payload * 3 // 2
 
 
-def _text(column: str, bound: str = "") -> str:
-    return f"CASE WHEN pg_column_size({column}) <= %(most_bytes)s {bound} THEN {column}::text END"
+def _text(column: str) -> str:
+    return f"CASE WHEN pg_column_size({column}) <= %(most_bytes)s THEN {column}::text END"
 
 
-def _text_with_care(column: str) -> str:
-    """As _text, but what holds such numbers that its text is too large is not made a text.
-
-    1e131071 takes 16 bytes of a jsonb, and 131,072 of its text. Each number
-    counts here for no more characters than it has, and for a 450th at the least.
-    """
-    numbers = f"jsonb_path_query({column}, 'strict $.** ? (@.type() == \"number\")')::numeric"
-    length = "sum(scale(number) + CASE WHEN abs(number) < 1e300 THEN 1 ELSE 300 END)"
-    return _text(column, f"AND coalesce((SELECT {length} FROM (SELECT {numbers} AS number) AS n), 0) <= %(most_bytes)s")
+# As _text, but what holds such numbers that its text is too large is not made a text.
+_text_with_care = partial(bounded, most_bytes="%(most_bytes)s")
 
 
 _COLUMNS = """

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import orjson
@@ -13,6 +14,7 @@ from psycopg import Connection, Cursor
 from psycopg.rows import RowMaker, class_row, dict_row
 
 from hook_event_processor.errors import NotFound
+from hook_event_processor.store.json_text import bounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,8 @@ class StoredHook:
 
     `libraries` are the names and versions of the libraries that it runs with.
     They, `retry` and `params` are JSON text as it stands, for stored_object: one
-    that Python cannot hold must not keep the others from being read.
+    that Python cannot hold, or that is None as too large, must not keep the
+    others from being read.
     """
 
     id: int
@@ -31,15 +34,21 @@ class StoredHook:
     stack: str | None
     priority: int
     timeout_seconds: float
-    retry: str
+    retry: str | None
     version: int
     source_text: str
-    params: str
-    libraries: str
+    params: str | None
+    libraries: str | None
 
 
-def stored_object(column: str, text: str) -> dict[str, Any]:
-    """The object that a column of JSON holds. Raises ValueError when it holds none, or one that Python cannot hold."""
+# What hooks may have (lua/params.py) takes less in a row.
+_text_of = partial(bounded, most_bytes="200000")
+
+
+def stored_object(column: str, text: str | None) -> dict[str, Any]:
+    """The object that a column of JSON holds. Raises ValueError when it holds none, or one that is not to be held."""
+    if text is None:
+        raise ValueError(f"{column} is too large")
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as fault:
@@ -55,26 +64,20 @@ def revision(connection: Connection) -> int:
     return int(row[0]) if row else 0
 
 
-def enabled(connection: Connection, hook_id: int | None = None) -> list[StoredHook]:
-    """Every enabled hook in its current version, or that one, in the order in which they run."""
+def enabled(connection: Connection) -> list[StoredHook]:
+    """Every enabled hook in its current version, in the order in which they run."""
     with connection.cursor(row_factory=class_row(StoredHook)) as cursor:
         return cursor.execute(
-            """
-            SELECT h.id, h.name, h.kind, h.event_types, h.stack, h.priority, h.timeout_seconds, h.retry::text AS retry,
-                   h.version, coalesce(v.source_text, '') AS source_text, h.params::text AS params,
-                   h.libraries::text AS libraries
+            f"""
+            SELECT h.id, h.name, h.kind, h.event_types, h.stack, h.priority, h.timeout_seconds,
+                   {_text_of("h.retry")} AS retry, h.version, coalesce(v.source_text, '') AS source_text,
+                   {_text_of("h.params")} AS params, {_text_of("h.libraries")} AS libraries
             FROM hooks h
             LEFT JOIN hook_versions v ON v.hook_id = h.id AND v.version = h.version
-            WHERE h.enabled AND (%(id)s::bigint IS NULL OR h.id = %(id)s)
+            WHERE h.enabled
             ORDER BY h.priority, h.name
-            """,
-            {"id": hook_id},
+            """
         ).fetchall()
-
-
-def enabled_names(connection: Connection) -> dict[int, str]:
-    """The enabled hooks' names by their ids, in the order in which they run."""
-    return dict(connection.execute("SELECT id, name FROM hooks WHERE enabled ORDER BY priority, name").fetchall())
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ _OBJECTS = ("retry", "params", "param_defaults", "libraries", "overrides")
 KNOWN = f"""
 id, name, kind, description, event_types, stack, priority, timeout_seconds, enabled, version, file_path,
 created_at, updated_at, last_run, run_count, modules, source,
-{", ".join(f"{name}::text AS {name}" for name in _OBJECTS)}
+{", ".join(f"{_text_of(name)} AS {name}" for name in _OBJECTS)}
 """
 
 
