@@ -12,6 +12,7 @@ import orjson
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from hook_event_processor.store.json_text import bounded
 from hook_event_processor.store.processors import SUCCESSOR
 
 
@@ -57,13 +58,10 @@ def of_processors(connection: Connection, host: str | None, instance: str | None
 def of_daemons(connection: Connection, host: str | None) -> list[DaemonVitals]:
     """Those of a host, or of any; what is not as daemons write it is left out."""
     rows = connection.execute(
-        """
-        SELECT hosts.name, daemon.key, daemon.value::text, clock_timestamp()
-        FROM hosts, jsonb_each(CASE jsonb_typeof(health) WHEN 'object' THEN health ELSE '{}' END) AS daemon
-        WHERE (%(host)s::text IS NULL OR hosts.name = %(host)s)
-          -- Of more bytes, all of them numbers, the text could be longer than a server can send.
-          AND pg_column_size(daemon.value) <= 8000
-        ORDER BY 1, 2
+        f"""
+        SELECT hosts.name, daemon.key, {bounded("daemon.value", "8000")}, clock_timestamp()
+        FROM hosts, jsonb_each(CASE jsonb_typeof(health) WHEN 'object' THEN health ELSE '{{}}' END) AS daemon
+        WHERE %(host)s::text IS NULL OR hosts.name = %(host)s ORDER BY 1, 2
         """,
         {"host": host},
     )
