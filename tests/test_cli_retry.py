@@ -228,3 +228,13 @@ def test_an_event_that_failed_before_the_clock_was_set_back_is_retried_by_its_id
     hep("events", "retry", str(later))
     hep("events", "retry", str(never))
     assert _failed(connection) == set()
+
+
+def test_what_failed_in_any_order_of_texts_is_counted_once(connection: Connection, hep: Hep) -> None:
+    """Years before Christ count down, as no text does."""
+    connection.execute(
+        "INSERT INTO hook_events (source, action, retry_count, processing_errors, failed_at)"
+        " SELECT 'task', 'failed', 3, '{no}', '0001-01-01 BC'::timestamptz - n * interval '1 day'"
+        " FROM generate_series(1, 1500) AS n"
+    )
+    assert hep("events", "retry", "--failed", "--dry-run") == "1,500 failed events would run again\n"

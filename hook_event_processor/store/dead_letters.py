@@ -61,7 +61,7 @@ WITH dead AS (
     UPDATE hook_events SET retry_count = 0, processing_errors = NULL
     WHERE id IN (SELECT id FROM judged WHERE runs_again) AND NOT %(dry_run)s
 )
-SELECT id, runs_again, missing, failed_at::text FROM judged ORDER BY failed_at, id
+SELECT id, runs_again, missing, failed_at::text FROM judged ORDER BY judged.failed_at, id
 """
 
 
