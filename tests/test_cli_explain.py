@@ -84,6 +84,23 @@ def test_a_processor_that_runs_is_taken_into_account(hep: Hep, connection: Conne
     assert "no processor is running" in _explained(hep, pending)["why"]
 
 
+def test_what_is_paused_is_told_of_an_event_that_has_not_met_the_pause_yet(hep: Hep, connection: Connection) -> None:
+    held = add_hook(connection, "held", "task.*", TEXT)
+    add_hook(connection, "free", "task.*", TEXT)
+    scheduled, retrying = insert_event(connection, "scheduled"), insert_event(connection, "retrying")
+    insert_execution(connection, retrying, "held", hook_id=held, success=False)
+    hep("pause", "--hook", "held")
+    for event_id in (scheduled, retrying):
+        found = _verdicts(hep, event_id)
+        assert found["held"][1].endswith("once the hook is resumed: 'hep resume --hook held'")
+        assert ", if a processor runs then" in found["free"][1]
+    hep("resume", "--hook", "held")
+    hep("pause", "--source", "task")
+    assert "it waits for the end of a pause: the source task since " in _explained(hep, scheduled)["why"]
+    assert _verdicts(hep, scheduled)["held"] == ("will run", "task.* matches; once it is resumed")
+    assert "pause" not in _explained(hep, insert_event(connection, "scheduled", source="deploy"))["why"]
+
+
 def test_the_holder_of_a_lease_is_looked_up(hep: Hep, connection: Connection) -> None:
     event_id = insert_event(connection, "processing")
     assert "that processor is not known to run" in _explained(hep, event_id)["why"]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from hook_event_processor.cli.parser import add_command, add_format
 
 if TYPE_CHECKING:
+    from psycopg import Connection
+
     from hook_event_processor.cli.explained_route import ExplainedRoute
     from hook_event_processor.cli.explanation import Verdict
     from hook_event_processor.settings import Settings
@@ -54,16 +56,28 @@ def explain(arguments: argparse.Namespace, settings: Settings) -> int:
         runs = executions.of_event(connection, event_id)
         found = route_for(connection, event, known, settings.max_payload_size)
         suspicion = suspicion_line(of_event(connection, event_id))
-        paused = pauses.of_event(connection, event_id) if event.state == "paused" else []
-        everything = [each for each in pauses.known(connection) if each.scope == "all"]
-    why = _why(event, stands, running, before, [*paused, *everything], has_runs=bool(runs))
+        paused = _pauses_of(connection, event)
+        paused_hooks = pauses.paused_hooks(connection)
+    why = _why(event, stands, running, before, paused, has_runs=bool(runs))
     why = "; ".join(filter(None, (why, suspicion)))
-    judged = verdicts(event, known, found, runs, _next_attempt(event, stands, running), settings.policy)
+    when = _next_attempt(event, stands, running, paused)
+    judged = verdicts(event, known, found, runs, when, paused_hooks, settings.policy)
     if arguments.format == "json":
         _print_document(event, why, found, judged)
     else:
         _print(event, why, found, judged, runs)
     return 0
+
+
+def _pauses_of(connection: Connection, event: StoredEvent) -> list[Pause]:
+    """The pauses that the event waits for, or will once a processor meets it."""
+    from hook_event_processor.store import pauses
+
+    waits_for = pauses.of_event(connection, event.id) if event.state == "paused" else []
+    met = {pause.id for pause in waits_for}
+    covering = (("all", ""), ("source", event.source))
+    known = pauses.known(connection)
+    return waits_for + [each for each in known if (each.scope, each.name) in covering and each.id not in met]
 
 
 def _why(
@@ -140,12 +154,12 @@ def _nobody_runs(running: Sequence[Processor]) -> str:
     return "no processor is running: 'hep run', or systemctl start hook-event-processor, starts one"
 
 
-def _next_attempt(event: StoredEvent, stands: Standing, running: Sequence[Processor]) -> str:
+def _next_attempt(event: StoredEvent, stands: Standing, running: Sequence[Processor], paused: Sequence[Pause]) -> str:
     """When the hooks that are still to run will, for an event that is not at its end."""
     from hook_event_processor.cli.output import local_time
 
     nobody = bool(_nobody_runs(running))
-    if event.state == "paused":
+    if paused or event.state == "paused":
         return "once it is resumed"
     if event.available_at is not None and event.available_at > stands.now:
         return f"at {local_time(event.available_at)}" + ", if a processor runs then" * nobody

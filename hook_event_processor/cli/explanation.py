@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -46,12 +46,13 @@ def verdicts(
     found: ExplainedRoute,
     runs: Sequence[Execution],
     when: str,
+    paused: Collection[str],
     policy: Policy,
 ) -> list[Verdict]:
     """One for each hook: first those that run, in their order, then the others, and last those that were removed.
 
     `when` says when the event's next attempt begins, if it is to have one;
-    `policy` is this host's.
+    `paused` are the names of hooks, `policy` is this host's.
     """
     places = found.places
     own_runs: dict[int, list[Execution]] = {}
@@ -59,7 +60,7 @@ def verdicts(
         own_runs.setdefault(run.hook_id, []).append(run)
     judged = [
         replace(
-            _Judge(event, hook, found, own_runs.pop(hook.id, []), when).verdict(),
+            _Judge(event, hook, found, own_runs.pop(hook.id, []), _when(hook.name, when, paused)).verdict(),
             needs=[
                 missing_line(use) for use in uses(hook.modules, policy.grants(hook.name, hook.stack)) if use.missing
             ],
@@ -69,6 +70,11 @@ def verdicts(
     # A stable sort: near misses come before what has nothing to do with the event.
     judged.sort(key=lambda verdict: verdict.word == _NO_MATCH and not verdict.runs)
     return [*judged, *map(_removed, own_runs.values())]
+
+
+def _when(hook: str, when: str, paused: Collection[str]) -> str:
+    """When the hook runs next."""
+    return f"once the hook is resumed: 'hep resume --hook {hook}'" if hook in paused else when
 
 
 _NO_MATCH = "no match"
