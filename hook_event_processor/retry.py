@@ -23,11 +23,12 @@ class RetryPolicy:
     max_delay: float
 
     def of(self, hook: Hook) -> RetryPolicy:
-        """The policy with what the hook says of its own."""
+        """The policy with what the hook says of its own; its delay is never cut by a `max_delay` that is not."""
+        delay = self.delay if hook.retry_delay is None else hook.retry_delay
         return RetryPolicy(
             self.attempts if hook.attempts is None else hook.attempts,
-            self.delay if hook.retry_delay is None else hook.retry_delay,
-            self.max_delay if hook.retry_max_delay is None else hook.retry_max_delay,
+            delay,
+            max(self.max_delay, delay) if hook.retry_max_delay is None else hook.retry_max_delay,
         )
 
     def delay_after(self, attempt: int) -> float:
