@@ -82,6 +82,13 @@ def test_what_a_publisher_may_publish_is_taken(
     assert json.loads(payload) == data
 
 
+@pytest.mark.parametrize("careful_until", [0.0, CAREFULLY])
+def test_levels_without_end_stop_no_claim(connection: Connection, lane: Connection, careful_until: float) -> None:
+    insert(connection, "task.done", f'{{"a": {"[" * 14_000}{"]" * 14_000}}}')
+    insert(connection, "task.done", '{"a": 1}')
+    assert _claimed(lane, careful_until)[1] == (b'{"a": 1}', b"{}")
+
+
 def test_a_claim_with_care_takes_what_stops_the_usual_one(connection: Connection, lane: Connection) -> None:
     _insert(connection, "payload", WIDE, 12_000)
     insert(connection, "task.done", '{"a": 1}')

@@ -31,6 +31,7 @@ ODD = [
     ("params", "[1]", False),
     ("params", '{"x": 1e131071}', False),
     ("params", DEEP, False),
+    ("params", f'{{"x": {"[" * 14_000}{"]" * 14_000}}}', False),
     ("retry", '{"attempts": 1e131071}', True),
     ("retry", "[]", True),
 ]
