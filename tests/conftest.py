@@ -145,16 +145,20 @@ def connection(database: Database) -> Iterator[Connection]:
 @pytest.fixture
 def hep(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Hep:
     """The command line on the test's database, in a directory without an .env file."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATABASE_URL", database.conninfo)
-    return Hep(monkeypatch, capsys)
+    return _hep(tmp_path, monkeypatch, capsys)
 
 
 @pytest.fixture
 def offline_hep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Hep:
     """The command line where there is no database, in a directory without an .env file."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HEP_HOME", str(tmp_path / "home"))
+    return _hep(tmp_path, monkeypatch, capsys)
+
+
+def _hep(directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Hep:
+    # What runs on this machine beside the tests must not be in what they read.
+    monkeypatch.chdir(directory)
+    monkeypatch.setenv("HEP_HOME", str(directory / "home"))
     return Hep(monkeypatch, capsys)
 
 

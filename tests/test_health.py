@@ -42,12 +42,6 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root may stop thr
 
 
 @pytest.fixture(autouse=True)
-def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What runs on this machine, too, says nothing here."""
-    monkeypatch.setenv("HEP_HOME", str(tmp_path / "home"))
-
-
-@pytest.fixture(autouse=True)
 def limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A third of the real ones."""
     monkeypatch.setattr(health, "STILL_SECONDS", 2.5)

@@ -146,14 +146,16 @@ def test_a_service_that_systemd_starts_again_is_told_of_by_its_counter(box: Box)
         """
 unit("again.service", "ExecStart=/bin/sleep 1000", "Restart=always", "RestartSec=0")
 unit("later.service", "ExecStart=/bin/sh -c 'until rm /run/end; do sleep 0.05; done; exit 3'",
-     "Restart=always", "RestartSec=1")
+     "Restart=always", "RestartSec=3")
 systemctl("daemon-reload"); systemctl("start", "again", "later")
 again, later = Watched("service", name="again"), Watched("service", name="later.service")
 look(again); look(later)
 as_root("touch /run/end")
 await_next(later); await_next(later)
 systemctl("stop", "later")
-systemctl("kill", "-s", "SEGV", "again"); await_next(again)
+systemctl("kill", "-s", "SEGV", "again")
+as_root("until systemctl show again | grep -qx NRestarts=1 && systemctl is-active -q again; do sleep 0.1; done")
+await_next(again)
 """,
     )
     assert types(told) == [[], [], ["failed"], ["restarted"], ["restarted"]]
