@@ -176,6 +176,8 @@ def test_the_most_specific_handler_serves(hep: Hep, connection: Connection) -> N
     found = _verdicts(hep, event_id)
     assert (found["exact"][0], found["of_source"][0]) == ("disabled", "will run")
     assert _verdicts(hep, insert_event(connection, source="x"))["handle_unknown_event"][0] == "will run"
+    record = _verdicts(hep, insert_event(connection, source="hook", action="added"))["handle_unknown_event"]
+    assert record == ("not needed", "*/* matches; hook.added is a record of the product's own, which needs no handler")
 
 
 def test_a_permission_that_is_not_granted_is_named(

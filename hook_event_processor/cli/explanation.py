@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from hook_event_processor.cli.hook_permissions import missing_line, uses
 from hook_event_processor.cli.output import iso_time, local_time, milliseconds
 from hook_event_processor.errors import PatternRefused
+from hook_event_processor.event import OWN_TYPES
 from hook_event_processor.registry import UNKNOWN_HANDLER, parse_pattern
 
 if TYPE_CHECKING:
@@ -176,6 +177,8 @@ class _Judge:
         return "did not run", "its text has been removed from the database"
 
     def _why_another(self) -> str:
+        if self._hook.name == UNKNOWN_HANDLER and self._event.type in OWN_TYPES:
+            return f"{self._event.type} is a record of the product's own, which needs no handler"
         if self._hook.name == UNKNOWN_HANDLER:
             return "it serves only what nothing else matches"
         serving = self._found.handler
