@@ -18,8 +18,8 @@ BATCH = Settings.batch_size
 
 def script() -> str:
     """One transaction: claim, mark processed, insert executions; as the processor sends them."""
-    claim_fresh = f"SELECT {claim.COLUMNS} FROM ({claim.FRESH}) AS fresh"
-    fresh = _with(claim_fresh, after=":after::bigint", limit=str(BATCH), max_payload=str(Settings.max_payload_size))
+    limits = {"limit": str(BATCH), "most_bytes": str(claim.most_bytes(Settings.max_payload_size))}
+    fresh = _with(claim.CLAIM, after=":after::bigint", unhurried="0", due="0", slots="0", **limits)
     processed = ack.PROCESSED.replace("%b", ":tids::tid[]")
     executions = _with(
         record.BEGAN_WITH_TRANSACTION,
