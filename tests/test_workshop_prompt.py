@@ -96,11 +96,11 @@ def test_a_secret_is_in_nothing_that_is_printed_or_dispatched(
 ) -> None:
     monkeypatch.setenv("HOOK_SECRETS", "*")
     hep("secret", "set", "token", stdin="hunter2-and-more")
-    typed = 's = secret.get("token")\ns\nevent.dispatch("a.b", { x = s, y = "Bearer " .. s })\n'
+    typed = 's = secret.get("token")\ns\nevent.dispatch("a.b", { s, "Bearer " .. s })\n'
     printed = hep("hook", "repl", "--live", stdin=typed)
-    assert printed == '"***"\n-- dispatched: a.b {"x":"***","y":"Bearer ***"}\ntrue\n'
+    assert printed == '"***"\n-- dispatched: a.b ["***","Bearer ***"]\ntrue\n'
     stored = "SELECT payload FROM hook_events WHERE source = 'a'"
-    assert connection.execute(stored).fetchall() == [({"x": "***", "y": "Bearer ***"},)]
+    assert connection.execute(stored).fetchall() == [(["***", "Bearer ***"],)]
 
 
 def test_an_event_of_which_a_secret_cannot_be_taken_is_not_dispatched(
