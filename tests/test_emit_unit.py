@@ -43,15 +43,29 @@ def test_the_event_says_how_the_unit_ended(hep: Hep, connection: Connection, fai
     assert row[5]["lines"] == []
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("DATABASE_URL", "postgresql://hep@127.0.0.1:1/nowhere", "cannot be reached"),
+        ("WORKERS", "many", "WORKERS"),
+    ],
+)
 def test_an_event_that_finds_no_database_is_kept_to_be_published_later(
-    hep: Hep, connection: Connection, failed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    hep: Hep,
+    connection: Connection,
+    failed: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    name: str,
+    value: str,
+    said: str,
 ) -> None:
-    with monkeypatch.context() as away:
-        away.setenv("DATABASE_URL", "postgresql://hep@127.0.0.1:1/nowhere")
+    with monkeypatch.context() as wrong:
+        wrong.setenv(name, value)
         finished = hep.run("events", "emit-unit", failed, "--for", "300ms")
     assert finished.status == 1
     kept, fault = finished.errors.splitlines()
-    assert "cannot be reached" in fault
+    assert said in fault
     line = kept.removeprefix("not published: ")
     file = tmp_path / "kept.jsonl"
     file.write_text(line)

@@ -79,7 +79,11 @@ def _run(arguments: argparse.Namespace) -> int:
     from hook_event_processor import settings
 
     try:
-        effective = settings.load()
+        try:
+            effective = settings.load()
+        except SettingsError as fault:
+            arguments.without_settings(arguments, fault)
+            raise
         if arguments.log_level:
             effective = dataclasses.replace(effective, log_level=arguments.log_level)
         status: int = arguments.run(arguments, effective)

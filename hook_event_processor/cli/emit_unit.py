@@ -52,10 +52,34 @@ def add_emit_unit_command(group: argparse._SubParsersAction[Any]) -> None:
         help="how long to try while the database is away (default: once)",
     )
     add_format(command)
+    command.set_defaults(without_settings=_keep)
 
 
 def emit_unit(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.output import result
+    from hook_event_processor.event import join_type
+
+    event = _asked_for(arguments, settings.log_level)
+    try:
+        with _ended_by_sigterm():
+            _publish(event, settings, arguments.patience)
+    except Exception as fault:
+        _leave_in_journal(event, fault)
+        raise
+    result(
+        arguments.format,
+        f"published: {join_type(event.source, event.action)} {event.id}",
+        {"id": event.id, "new": True},
+    )
+    return 0
+
+
+def _keep(arguments: argparse.Namespace, fault: HookEventProcessorError) -> None:
+    """Nothing can be published with settings that are wrong; what happened is not lost over it."""
+    _leave_in_journal(_asked_for(arguments, "INFO"), fault)
+
+
+def _asked_for(arguments: argparse.Namespace, log_level: str) -> NewEvent:
     from hook_event_processor.telemetry import journal
 
     event_type, separator, unit = arguments.what.partition(":")
@@ -64,16 +88,8 @@ def emit_unit(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.lines > _MOST_LINES:
         raise UsageError(f"--lines is {arguments.lines}: at most {_MOST_LINES} are taken")
     if journal.stderr_is_the_journal():
-        journal.set_up(settings.log_level, _COMPONENT)
-    event = _event(event_type, unit, arguments.lines)
-    try:
-        with _ended_by_sigterm():
-            _publish(event, settings, arguments.patience)
-    except HookEventProcessorError as fault:
-        _leave_in_journal(event, fault)
-        raise
-    result(arguments.format, f"published: {event_type} {event.id}", {"id": event.id, "new": True})
-    return 0
+        journal.set_up(log_level, _COMPONENT)
+    return _event(event_type, unit, arguments.lines)
 
 
 def _event(event_type: str, unit: str, lines: int) -> NewEvent:

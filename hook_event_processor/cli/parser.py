@@ -126,7 +126,7 @@ def parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
     top.add_argument(
         "--log-level", type=str.upper, choices=LOG_LEVELS, metavar="LEVEL", help=f"{', '.join(LOG_LEVELS)}"
     )
-    top.set_defaults(settings_fault_status=1)
+    top.set_defaults(settings_fault_status=1, without_settings=lambda *_: None)
     commands = subcommands(top)
     # A group named in the first place needs none of the others, which take longer to set up than to parse.
     for name in [name for name in _GROUPS if name in arguments[:1]] or _GROUPS:
