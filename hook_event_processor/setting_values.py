@@ -45,6 +45,14 @@ def megabytes(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        return choices[choices.index(text)]
+
+    parse.__doc__ = f"{', '.join(choices[:-1])} or {choices[-1]}"
+    return parse
+
+
 def names(text: str) -> tuple[str, ...]:
     """names separated by commas; * stands for any characters"""
     return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -14,6 +14,7 @@ from dotenv.parser import Binding, parse_stream
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from hook_event_processor import connection_values
 from hook_event_processor import setting_values as takes
 from hook_event_processor.errors import SettingsError
 from hook_event_processor.policy import Grants, Policy, read_policy
@@ -42,6 +43,7 @@ LIBPQ_VARIABLES: Mapping[str, str] = {
     "PGTARGETSESSIONATTRS": "target_session_attrs",
     "PGCONNECT_TIMEOUT": "connect_timeout",
 }
+_A_URL = "postgresql://user:password@host:port/database, with %2F, %3A and %40 for / : and @ in the password"
 # Any of these names a server; the others only say how to reach one.
 _NAMES_A_SERVER = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
 
@@ -251,34 +253,41 @@ def _credential(values: Mapping[str, str], name: str) -> str | None:
 
 
 def _conninfo(values: Mapping[str, str]) -> str | None:
+    # PG* fills what the others leave open, as libpq itself does.
+    filled = {parameter: values[name] for name, parameter in LIBPQ_VARIABLES.items() if name in values}
     url = values.get("DATABASE_URL") or _credential(values, "database_url")
+    variables: dict[str, str | None] = {parameter: name for name, parameter in LIBPQ_VARIABLES.items()}
     if url:
         try:
-            # PG* fills what the URL leaves open, as libpq itself does.
-            given = conninfo_to_dict(url)
+            given = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
         except ProgrammingError:
             # libpq's own message quotes the string, and the password with it.
-            raise SettingsError(
-                "DATABASE_URL is not a connection string: it takes postgresql://user:password@host:port/database"
-            ) from None
-        both = {**_from_libpq(values), **{name: str(value) for name, value in given.items() if value is not None}}
-        return make_conninfo(**both)
-    if any(name in values for name in _NAMES_A_SERVER):
-        return make_conninfo(**_from_libpq(values))
-    password = values.get("DB_PASSWORD") or _credential(values, "db_password")
-    if password:
-        return make_conninfo(
-            host=values.get("DB_HOST", "localhost"),
-            port=values.get("DB_PORT", "5436"),
-            user=values.get("DB_USER", "postgres"),
-            dbname=values.get("DB_NAME", "omninode_bridge"),
-            password=password,
-        )
-    return None
-
-
-def _from_libpq(values: Mapping[str, str]) -> dict[str, str]:
-    return {parameter: values[name] for name, parameter in LIBPQ_VARIABLES.items() if name in values}
+            raise SettingsError(f"DATABASE_URL is not a connection string: it takes {_A_URL}") from None
+        variables |= dict.fromkeys(given)
+    elif any(name in values for name in _NAMES_A_SERVER):
+        given = {}
+    elif password := values.get("DB_PASSWORD") or _credential(values, "db_password"):
+        given = {
+            "host": values.get("DB_HOST", "localhost"),
+            "port": values.get("DB_PORT", "5436"),
+            "user": values.get("DB_USER", "postgres"),
+            "dbname": values.get("DB_NAME", "omninode_bridge"),
+            "password": password,
+        }
+        variables["port"] = "DB_PORT"
+    else:
+        return None
+    parameters = {**filled, **given}
+    faults = [
+        # What is wrong in the URL may be a part of the password.
+        f"DATABASE_URL has a wrong {parameter}: it takes {takes}; the whole is {_A_URL}"
+        if (variable := variables[parameter]) is None
+        else f"{variable} is {values[variable]!r}: it takes {takes}"
+        for parameter, takes in connection_values.wrong(parameters).items()
+    ]
+    if faults:
+        raise SettingsError("; ".join(faults))
+    return make_conninfo(**parameters)
 
 
 def _home(values: Mapping[str, str]) -> Path:

@@ -105,7 +105,7 @@ def test_version(hep: Hep) -> None:
     [
         ("postgresql://u:s3cret@127.0.0.1:1/d", "the database cannot be reached: "),
         ("postgresql://u:s3cret@nowhere.invalid/d", "the database cannot be reached: "),
-        ("postgresql://u:s3cret@h:port/d", "the database cannot be reached: "),
+        ("postgresql://u:s3cret@h:port/d", "DATABASE_URL has a wrong port: "),
         ("postgresql://u:s3cret@h/d?unknown=1", "DATABASE_URL is not a connection string"),
         ("mysql://u:s3cret@h/d", "DATABASE_URL is not a connection string"),
     ],

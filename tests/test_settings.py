@@ -121,6 +121,74 @@ def test_libpqs_variables_fill_what_the_url_leaves_open(tmp_path: Path) -> None:
     assert _load(tmp_path, PGSSLMODE="require").conninfo is None  # it names no server
 
 
+PORTS = "a number from 1 to 65535, or one for each host, separated by commas"
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "takes", "others"),
+    [
+        ("DB_PORT", "abc", PORTS, {"DB_PASSWORD": "pw"}),
+        ("DB_PORT", "0", PORTS, {"DB_PASSWORD": "pw"}),
+        ("DB_PORT", "5_4", PORTS, {"DB_PASSWORD": "pw"}),
+        ("DB_PORT", "1,2", "one port, or as many as there are hosts (1)", {"DB_PASSWORD": "pw"}),
+        ("PGPORT", "65536", PORTS, {}),
+        ("PGPORT", "1,x", PORTS, {"PGHOST": "a,b"}),
+        ("PGPORT", "abc", PORTS, {"DATABASE_URL": "postgresql://h/d"}),
+        ("PGPORT", "1,2,3", "one port, or as many as there are hosts (2)", {"PGHOST": "a,b"}),
+        ("PGCONNECT_TIMEOUT", "soon", "a number of seconds", {"PGHOST": "h"}),
+        ("PGSSLMODE", "on", "disable, allow, prefer, require, verify-ca or verify-full", {"DB_PASSWORD": "pw"}),
+        ("PGCHANNELBINDING", "on", "disable, prefer or require", {"PGHOST": "h"}),
+        ("PGGSSENCMODE", "on", "disable, prefer or require", {"PGHOST": "h"}),
+        (
+            "PGTARGETSESSIONATTRS",
+            "rw",
+            "any, read-write, read-only, primary, standby or prefer-standby",
+            {"PGHOST": "h"},
+        ),
+    ],
+)
+def test_a_connection_that_cannot_be_is_a_wrong_setting_not_an_outage(
+    variable: str, text: str, takes: str, others: dict[str, str], tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError) as refused:
+        _load(tmp_path, **{variable: text}, **others)
+    assert str(refused.value) == f"{variable} is {text!r}: it takes {takes}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://user:s3/cret@h/d", "postgresql://h/d?port=s3", "host=a,b,c port=1,2", "host=h port=s3cret"],
+)
+def test_a_wrong_part_of_the_url_is_named_and_not_shown(url: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        SettingsError, match=r"^DATABASE_URL has a wrong port: it takes .* %2F, %3A and %40 for"
+    ) as told:
+        _load(tmp_path, DATABASE_URL=url)
+    assert "s3" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"DATABASE_URL": "postgresql://a:1,b:2/d?sslmode=require&connect_timeout=2.5&target_session_attrs=any"},
+        {"DATABASE_URL": "postgresql://a,b:2/d"},
+        {"DATABASE_URL": "postgresql:///d?host=/tmp&port=&sslmode="},
+        {"PGHOSTADDR": "10.0.0.1,10.0.0.2", "PGPORT": "1,2"},
+        {"PGSERVICE": "hooks", "PGPORT": "1,2"},
+        {"DATABASE_URL": "postgresql://h:1/d", "PGPORT": "abc"},
+        {"PGHOST": "h", "DB_PORT": "abc"},
+    ],
+)
+def test_what_libpq_takes_and_what_does_not_count_is_not_refused(given: dict[str, str], tmp_path: Path) -> None:
+    assert _load(tmp_path, **given).conninfo
+
+
+def test_libpqs_variables_fill_what_is_left_open_beside_a_password(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PGSSLMODE=require\nPGPASSWORD=other\n")
+    named = conninfo_to_dict(_load(tmp_path, DB_PASSWORD="pw").conninfo or "")
+    assert (named["sslmode"], named["password"], named["port"]) == ("require", "pw", "5436")
+
+
 def test_a_credential_of_systemd_is_a_url_or_a_password(tmp_path: Path) -> None:
     (tmp_path / "db_password").write_text("from systemd\n")
     given = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
