@@ -374,7 +374,9 @@ def test_files_are_closed_when_they_are_large(
 
 def test_a_pattern_that_is_none_is_refused(hep: Hep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     policy(monkeypatch, tmp_path, '[[rule]]\ntypes = ["~("]\nevents = { age = "1d" }\n')
-    assert hep.fault("events", "cleanup").startswith("hep: RETENTION_POLICY: the pattern '~(' is not a regular")
+    refused = hep.run("events", "cleanup")
+    assert refused.status == 78
+    assert refused.errors.startswith("hep: RETENTION_POLICY: the pattern '~(' is not a regular")
 
 
 def test_the_settings_are_shown_as_they_were_given(hep: Hep, monkeypatch: pytest.MonkeyPatch) -> None:

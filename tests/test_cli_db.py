@@ -171,7 +171,7 @@ def test_a_name_beside_a_settings_in_the_file_is_noted(hep: Hep, tmp_path: Path)
     ]
 
 
-@pytest.mark.parametrize("command", [("run",), ("watcher", "run"), ("reload",)])
+@pytest.mark.parametrize("command", [("run",), ("watcher", "run"), ("reload",), ("events", "cleanup")])
 def test_a_service_ends_with_78_where_the_file_is_broken(hep: Hep, tmp_path: Path, command: tuple[str, ...]) -> None:
     (tmp_path / ".env").write_text('WORKERS="5\n')
     finished = hep.run(*command)

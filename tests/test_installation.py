@@ -20,6 +20,7 @@ OURS = (
     "hook-watcher.service",
     "hook-watcher@file.service",
 )
+UNITS = Path(__file__).parents[1] / "systemd"
 OF_OTHERS = ("hook-event-processor-exporter.service", "hook-watchers.service", "hook-retention-report.timer")
 
 
@@ -39,6 +40,13 @@ def test_each_unit_of_ours_matches_a_pattern(name: str) -> None:
 @pytest.mark.parametrize("name", OF_OTHERS)
 def test_a_unit_of_others_matches_none(name: str) -> None:
     assert not any(fnmatchcase(name, pattern) for pattern in PATTERNS)
+
+
+@pytest.mark.parametrize("unit", sorted(UNITS.glob("*.service")), ids=lambda unit: unit.name)
+def test_systemd_does_not_try_again_what_misuse_or_a_wrong_setting_ended(unit: Path) -> None:
+    lines = unit.read_text().splitlines()
+    if "Restart=on-failure" in lines:
+        assert "RestartPreventExitStatus=2 78" in lines
 
 
 def test_a_link_that_leads_nowhere_is_put_right_and_any_other_stays(tmp_path: Path) -> None:

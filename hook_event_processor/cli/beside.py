@@ -27,7 +27,6 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LOOK_SECONDS = 10.0  # between two looks for watchers, where no notification comes through
 _AGAIN_SECONDS = 5.0
 _END_SECONDS = 15.0
-_EX_CONFIG = 78
 
 
 class Beside:
@@ -101,7 +100,7 @@ class Beside:
                 command, env={**os.environ, _PARENT: str(os.getpid())}, stdin=subprocess.DEVNULL, process_group=0
             )
         status = self._process.wait()
-        if self._stopping.is_set() or status == _EX_CONFIG:
+        if self._stopping.is_set() or status == os.EX_CONFIG:
             return False
         logger.warning("the watcher daemon has ended with status %d: starting it again", status)
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,10 @@ def add_cleanup_commands(group: argparse._SubParsersAction[Any]) -> None:
         "Removes what was completed so long ago, in small steps that wait while processors work off a backlog.\n"
         "What is not finished stays, and failed events do unless an age is given for them. RETENTION,\n"
         "RETENTION_ARCHIVE and the rules in RETENTION_POLICY decide; with --older-than, that age alone does.\n"
-        "Entries of 'hep audit' go when they are older than AUDIT_RETENTION.",
+        "Entries of 'hep audit' go when they are older than AUDIT_RETENTION. Exit status 78: a setting or one of the\n"
+        "rules is wrong; systemd does not try that again.",
     )
+    command.set_defaults(settings_fault_status=os.EX_CONFIG)
     command.add_argument(
         "--older-than", type=duration, metavar="DURATION", help="30s, 10m, 720h, 7d and so on (default: RETENTION)"
     )

@@ -16,8 +16,6 @@ from hook_event_processor.errors import UsageError
 if TYPE_CHECKING:
     from hook_event_processor.settings import Settings
 
-_EX_CONFIG = 78  # sysexits.h
-
 
 def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     command = add_command(
@@ -31,7 +29,7 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         "HOOK_FILE_ROOTS, HOOK_ENV, HOOK_SECRETS, HOOK_POLICY) are taken over; the log names what takes a restart.\n"
         "SIGHUP alone has the processor read its .env and HOOK_POLICY again.",
     )
-    command.set_defaults(settings_fault_status=_EX_CONFIG)
+    command.set_defaults(settings_fault_status=os.EX_CONFIG)
 
 
 def reader(arguments: argparse.Namespace) -> Callable[[], Settings]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING, Any
 
 from hook_event_processor.cli.parser import add_command
 
 if TYPE_CHECKING:
     from hook_event_processor.settings import Settings
-
-_EX_CONFIG = 78  # sysexits.h; the units name it in RestartPreventExitStatus=
 
 
 def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
@@ -24,7 +23,7 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         " setting is wrong or the database's schema is another program's; systemd does not try that again."
         " SIGHUP takes over what changed in the settings and can (see 'hep reload').",
     )
-    command.set_defaults(settings_fault_status=_EX_CONFIG)
+    command.set_defaults(settings_fault_status=os.EX_CONFIG)
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:

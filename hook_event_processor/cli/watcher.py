@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING, Any
 
 from hook_event_processor.cli.names import some_name
@@ -14,8 +15,6 @@ from hook_event_processor.cli.watcher_trial import test
 
 if TYPE_CHECKING:
     from hook_event_processor.settings import Settings
-
-_EX_CONFIG = 78  # sysexits.h; the units name it in RestartPreventExitStatus=
 
 
 def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
@@ -106,7 +105,7 @@ def _add_run(group: argparse._SubParsersAction[Any], called: str) -> None:
         "there is no copy of the watchers to go on with.",
     )
     _add_types(command, "only these types, separated by commas (default: all)")
-    command.set_defaults(settings_fault_status=_EX_CONFIG)
+    command.set_defaults(settings_fault_status=os.EX_CONFIG)
 
 
 def _add_types(command: argparse.ArgumentParser, text: str) -> None:
