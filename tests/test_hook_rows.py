@@ -97,15 +97,40 @@ def test_a_row_that_the_server_cannot_send_is_left_out_by_itself(
     assert "The row of odd makes no sense: params is too large" in hep("hook", "list")
 
 
-def test_a_large_number_is_a_parameter_like_others(connection: Connection, hep: Hep, tmp_path: Path) -> None:
-    """PostgreSQL writes it out in digits; a hook sees the number that was set."""
+@pytest.mark.parametrize("value", [1e19, 1e30, 1e300, -1e-300])
+def test_a_large_number_is_a_parameter_like_others(
+    connection: Connection, hep: Hep, tmp_path: Path, value: float
+) -> None:
+    """PostgreSQL writes it out in digits; a hook sees the number that was set, and the same again is no change."""
     file = tmp_path / "many.lua"
     file.write_text("return {event_type = 'a.b', params = {limit = 1}, execute = function() end}")
-    hep("hook", "add", str(file), "--set", "limit=1e30")
-    assert "limit=1e+30" in hep("hook", "list")
+    for change in ("added", "unchanged"):
+        assert hep.document("hook", "add", str(file), "--set", f"limit={value}", "--format", "json")["change"] == change
     [listed] = hep.document("hook", "list", "--format", "json")
-    assert listed["params"] == {"limit": 1e30}
+    assert listed["params"] == {"limit": value}
     [hook] = routing.load(connection, EventHandlerRegistry()).hooks
     code: Any = hook.code
     assert isinstance(code, Program)
-    assert json.loads(code.params) == {"limit": 1e30}
+    assert json.loads(code.params) == {"limit": value}
+    hep("hook", "add", str(file))
+    assert "limit=" in hep("hook", "versions", "many")
+    assert "version 3 is version 1 again" in hep("hook", "rollback", "many", "--to", "1")
+    [listed] = hep.document("hook", "list", "--format", "json")
+    assert listed["params"] == {"limit": value}
+
+
+@pytest.mark.parametrize("value", ["[1]", DEEP, '{"x": 1e131071}'])
+def test_a_version_that_makes_no_sense_is_told_and_not_gone_back_to(
+    connection: Connection, hep: Hep, tmp_path: Path, value: str
+) -> None:
+    file = tmp_path / "odd.lua"
+    for text in ("return {execute = function() end}", "return {execute = function() return 1 > 0 end}"):
+        file.write_text(text)
+        hep("hook", "add", str(file), "--event", "a.b")
+    connection.execute("UPDATE hook_versions SET params = %s WHERE version = 1", (value,))
+    assert "Version 1 makes no sense: params " in hep("hook", "versions", "odd")
+    [current, odd] = hep.document("hook", "versions", "odd", "--format", "json")["versions"]
+    assert (current["fault"], odd["params"]) == (None, {})
+    assert hep.fault("hook", "rollback", "odd", "--to", "1").startswith("hep: version 1 of the hook odd makes no sense")
+    hep("hook", "show", "odd")
+    hep("hook", "remove", "odd")

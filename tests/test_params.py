@@ -23,6 +23,8 @@ def _set(option: str) -> dict[str, Any]:
     [
         ("threshold=90", "threshold", 90),
         ("threshold=90.5", "threshold", 90.5),
+        ("threshold=1e19", "threshold", 1e19),
+        ("threshold=10000000000000000000", "threshold", 1e19),
         ("channel=#night", "channel", "#night"),
         ("channel=", "channel", ""),
         ("channel=a=b", "channel", "a=b"),

@@ -341,6 +341,7 @@ def versions_document(texts: list[HookVersion]) -> list[dict[str, Any]]:
             "params": t.params,
             "libraries": t.libraries,
             "reason": t.reason,
+            "fault": t.fault,
         }
         for t in texts
     ]

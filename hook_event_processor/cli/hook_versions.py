@@ -85,6 +85,9 @@ def versions(arguments: argparse.Namespace, settings: Settings) -> int:
         ]
         headers = ("Version", "Added", "SHA-256", "Set", "Libraries", "Reason", "File")
         table(headers, rows, wrapped=("Set", "Libraries", "Reason", "File"))
+        for text in texts:
+            if text.fault:
+                line(f"Version {text.version} makes no sense: {text.fault}")
     return 0
 
 

@@ -13,6 +13,7 @@ from hook_event_processor.errors import HookRefused, UsageError
 MAX_PARAMS_BYTES = 16 * 1024  # as JSON: every run decodes what was set
 _MAX_DEPTH = 20
 _INT64 = range(-(2**63), 2**63)
+_UINT64 = range(2**64)  # what orjson reads as an int, and PostgreSQL writes for 1e19
 # A boolean is an int, too: it stands first.
 _KINDS = ((bool, "boolean"), ((int, float), "number"), (str, "string"), (list, "list"), (dict, "table"))
 
@@ -92,6 +93,8 @@ def _plain(name: str, value: object, depth: int = 1) -> Any:
         return {_plain(name, key, depth): _plain(name, item, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
         return [_plain(name, item, depth + 1) for item in value]
+    if type(value) is int and value not in _INT64 and value in _UINT64 and value == float(value):
+        return float(value)
     if not _fits(value):
         raise HookRefused(f"the parameter {name!r} holds what JSON in the database cannot: {str(value)[:80]!r}")
     return value

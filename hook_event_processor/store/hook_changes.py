@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from hook_event_processor.errors import HookRefused
 from hook_event_processor.store import own_events
-from hook_event_processor.store.hooks import KNOWN, KnownHook, find, get, known_row
+from hook_event_processor.store.hooks import KNOWN, KnownHook, find, get, is_current, known_row
 from hook_event_processor.store.own_events import OwnEvent
 
 
@@ -154,7 +154,7 @@ def _insert(connection: Connection, hook: NewHook) -> KnownHook:
 
 
 def _replace(connection: Connection, known: KnownHook, hook: NewHook, sha256: str) -> tuple[Change, KnownHook]:
-    replaced = not _is_current(connection, known, hook, sha256)
+    replaced = not is_current(connection, known, sha256, hook.params, hook.libraries)
     enabled = known.enabled if hook.disabled is None else not hook.disabled
     values = {**_values(hook), "enabled": enabled, "version": known.version}
     if not replaced and all(getattr(known, name) == _python_value(values[name]) for name in _COMPARED):
@@ -174,15 +174,6 @@ def _replace(connection: Connection, known: KnownHook, hook: NewHook, sha256: st
         values,
     )
     return (Change.REPLACED if replaced else Change.CHANGED), changed
-
-
-def _is_current(connection: Connection, known: KnownHook, hook: NewHook, sha256: str) -> bool:
-    """Whether the hook's current version has this text, these params and these libraries."""
-    current = connection.execute(
-        "SELECT sha256, params, libraries FROM hook_versions WHERE hook_id = %s AND version = %s",
-        (known.id, known.version),
-    ).fetchone()
-    return current == (sha256, hook.params, hook.libraries)
 
 
 def _next_version(connection: Connection, hook_id: int) -> int:

@@ -13,7 +13,7 @@ import orjson
 from psycopg import Connection, Cursor
 from psycopg.rows import RowMaker, class_row, dict_row
 
-from hook_event_processor.errors import NotFound
+from hook_event_processor.errors import HookRefused, NotFound
 from hook_event_processor.store.json_text import bounded
 
 
@@ -115,6 +115,7 @@ class KnownHook:
 
 
 _OBJECTS = ("retry", "params", "param_defaults", "libraries", "overrides")
+_VERSION_OBJECTS = ("params", "libraries")
 # The columns of a KnownHook, for known_row.
 KNOWN = f"""
 id, name, kind, description, event_types, stack, priority, timeout_seconds, enabled, version, file_path,
@@ -135,20 +136,30 @@ def known_row(cursor: Cursor[Any]) -> RowMaker[KnownHook]:
             if len(texts) < len(row[column]):
                 faults.append(f"{column} holds what is no text")
             row[column] = texts
-        for column in _OBJECTS:
-            try:
-                row[column] = stored_object(column, row[column])
-            except ValueError as fault:
-                faults.append(str(fault))
-                row[column] = {}
+        faults += _read_objects(row, _OBJECTS)
         return KnownHook(**row, fault="; ".join(faults) or None)
 
     return known
 
 
+def _read_objects(row: dict[str, Any], columns: Sequence[str]) -> list[str]:
+    """Read these columns of a row in place, one that makes no sense or is too large as empty. Returns the faults."""
+    faults = []
+    for column in columns:
+        try:
+            row[column] = stored_object(column, row[column])
+        except ValueError as fault:
+            faults.append(str(fault))
+            row[column] = {}
+    return faults
+
+
 @dataclass(frozen=True, slots=True)
 class HookVersion:
-    """One text that a hook has had, and the params and libraries (names and versions) that it ran with."""
+    """One text that a hook has had, and the params and libraries (names and versions) that it ran with.
+
+    `fault` says what of them makes no sense, and is empty here.
+    """
 
     version: int
     sha256: str
@@ -159,6 +170,25 @@ class HookVersion:
     params: Mapping[str, Any]
     libraries: Mapping[str, int]
     reason: str
+    fault: str | None
+
+
+_VERSION = f"""
+version, sha256, file_path, created_at, source_text, modules, reason,
+{", ".join(f"{_text_of(name)} AS {name}" for name in _VERSION_OBJECTS)}
+"""
+
+
+def _version_row(cursor: Cursor[Any]) -> RowMaker[HookVersion]:
+    """Rows of _VERSION as HookVersion; a psycopg row factory."""
+    named = dict_row(cursor)
+
+    def version(values: Sequence[Any]) -> HookVersion:
+        row = named(values)
+        faults = _read_objects(row, _VERSION_OBJECTS)
+        return HookVersion(**row, fault="; ".join(faults) or None)
+
+    return version
 
 
 def using(connection: Connection, library: str) -> list[KnownHook]:
@@ -188,21 +218,34 @@ def get(connection: Connection, name: str) -> KnownHook:
 
 
 def version_of(connection: Connection, hook: KnownHook, number: int) -> HookVersion:
-    """One version of a hook. Raises NotFound."""
+    """One version of a hook. Raises NotFound, and HookRefused for one that makes no sense."""
     for version in versions(connection, hook.id):
         if version.version == number:
+            if version.fault:
+                raise HookRefused(f"version {number} of the hook {hook.name} makes no sense: {version.fault}")
             return version
     raise NotFound(f"the hook {hook.name!r} has no version {number}: 'hep hook versions {hook.name}' lists them")
 
 
 def versions(connection: Connection, hook_id: int) -> list[HookVersion]:
     """Every text that the hook has had, newest first."""
-    with connection.cursor(row_factory=class_row(HookVersion)) as cursor:
+    with connection.cursor(row_factory=_version_row) as cursor:
         return cursor.execute(
-            "SELECT version, sha256, file_path, created_at, source_text, modules, params, libraries, reason"
-            " FROM hook_versions WHERE hook_id = %s ORDER BY version DESC",
-            (hook_id,),
+            f"SELECT {_VERSION} FROM hook_versions WHERE hook_id = %s ORDER BY version DESC", (hook_id,)
         ).fetchall()
+
+
+def is_current(
+    connection: Connection, hook: KnownHook, sha256: str, params: Mapping[str, Any], libraries: Mapping[str, int]
+) -> bool:
+    """Whether the hook's current version has this text, these params and these libraries."""
+    with connection.cursor(row_factory=_version_row) as cursor:
+        current = cursor.execute(
+            f"SELECT {_VERSION} FROM hook_versions WHERE hook_id = %s AND version = %s", (hook.id, hook.version)
+        ).fetchone()
+    if current is None or current.fault:
+        return False
+    return (current.sha256, current.params, current.libraries) == (sha256, params, libraries)
 
 
 def find(connection: Connection, name: str) -> KnownHook | None:
