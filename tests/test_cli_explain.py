@@ -180,6 +180,26 @@ def test_the_most_specific_handler_serves(hep: Hep, connection: Connection) -> N
     assert record == ("not needed", "*/* matches; hook.added is a record of the product's own, which needs no handler")
 
 
+def test_a_handler_whose_package_no_processor_has_is_told_as_such(
+    hep: Hep, connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    register(connection, [HandlerRow("of_package", ["task/*"], "")])
+    [event] = insert(connection, "task.failed")
+    word, reason = _verdicts(hep, event)["of_package"]
+    assert (word, reason) == (
+        "will run",
+        "task/* matches; once a processor runs, where that processor has its package installed",
+    )
+    with running(database, tmp_path):
+        wait_for(lambda: state(connection, event) == "completed", 10)
+    found = _verdicts(hep, event)
+    word, reason = found["of_package"]
+    assert word == "did not run"
+    assert reason.endswith("perhaps the processor did not have its package installed, or the event was ended, by hand")
+    assert found["handle_unknown_event"][0] == "ran"
+    assert "package" not in _verdicts(hep, insert_event(connection, source="x"))["handle_unknown_event"][1]
+
+
 def test_a_permission_that_is_not_granted_is_named(
     hep: Hep, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

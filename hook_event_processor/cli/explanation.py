@@ -10,6 +10,7 @@ from hook_event_processor.cli.hook_permissions import missing_line, uses
 from hook_event_processor.cli.output import iso_time, local_time, milliseconds
 from hook_event_processor.errors import PatternRefused
 from hook_event_processor.event import OWN_TYPES
+from hook_event_processor.event_handlers import DEFAULT_HANDLERS
 from hook_event_processor.registry import UNKNOWN_HANDLER, parse_pattern
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from hook_event_processor.store.executions import Execution
     from hook_event_processor.store.hooks import KnownHook
 
+_OF_EVERY_PROCESSOR = {handler.__name__ for handler in DEFAULT_HANDLERS.values()}
 _UNFINISHED = ("pending", "scheduled", "retrying", "processing", "paused")
 
 
@@ -132,17 +134,21 @@ class _Judge:
 
     def _without_run(self) -> tuple[str, str]:
         event = self._event
+        # Its row stays when the package that brings it does not; what a processor has, only that one knows.
+        of_package = self._hook.kind == "python" and self._hook.name not in _OF_EVERY_PROCESSOR
         if event.state in _UNFINISHED:
+            word, reason = "will run", self._when
             if event.state == "processing":
-                return "running", "it runs now, or once those with a lower priority have ended"
-            return "will run", self._when
+                word, reason = "running", "it runs now, or once those with a lower priority have ended"
+            return word, reason + ", where that processor has its package installed" * of_package
         ended_at = event.processed_at or event.failed_at
         if ended_at is not None and self._hook.updated_at > ended_at:
             return (
                 "did not run",
                 f"it was added or changed at {local_time(self._hook.updated_at)}, after the event ended",
             )
-        return "did not run", "there is no record of a run: perhaps it was added, or the event was ended, by hand"
+        perhaps = "the processor did not have its package installed" if of_package else "it was added"
+        return "did not run", f"there is no record of a run: perhaps {perhaps}, or the event was ended, by hand"
 
     def _afterwards(self) -> str:
         last = self._runs[-1]
