@@ -183,6 +183,10 @@ def _through_bash(command: str) -> subprocess.CompletedProcess[str]:
     ("command", "status", "said"),
     [
         ("hep events list > /dev/full", 1, "hep: standard output cannot be written: No space left on device"),
+        ("hep --help > /dev/full", 1, "hep: standard output cannot be written: No space left on device"),
+        ("hep --version > /dev/full", 1, "hep: standard output cannot be written: No space left on device"),
+        ("hep completion bash > /dev/full", 1, "hep: standard output cannot be written: No space left on device"),
+        ("hep db roles --print > /dev/full", 1, "hep: standard output cannot be written: No space left on device"),
         ("hep events list >&-", 1, "hep: standard output cannot be written: Bad file descriptor"),
         ("hep events emit a.b - <&-", 2, "the payload is not JSON"),
         ("hep events emit 2>&-", 2, ""),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,9 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def completion(arguments: argparse.Namespace, _: Settings) -> int:
-    sys.stdout.write(script(arguments.shell))
+    from hook_event_processor.cli.output import write
+
+    write(script(arguments.shell))
     return 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -50,13 +49,13 @@ def _add_psql(group: argparse._SubParsersAction[Any]) -> None:
 
 def migrate(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import counted, line, result
+    from hook_event_processor.cli.output import counted, line, result, write
     from hook_event_processor.store import migrate as migrations
 
     with session(settings) as connection:
         if arguments.sql:
             pending = [known.migration for known in migrations.status(connection) if known.state == "pending"]
-            sys.stdout.write(migrations.script(pending, settings.schema))
+            write(migrations.script(pending, settings.schema))
             return 0
         applied: list[str] = []
 

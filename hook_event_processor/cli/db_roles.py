@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 from typing import TYPE_CHECKING, Any
 
 from hook_event_processor.cli.parser import add_command, add_format
@@ -57,11 +56,11 @@ def _add_role(command: argparse.ArgumentParser) -> None:
 
 def roles(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import document, table
+    from hook_event_processor.cli.output import document, table, write
     from hook_event_processor.store import roles
 
     if arguments.print:
-        sys.stdout.write(roles.script(settings.schema))
+        write(roles.script(settings.schema))
         return 0
     with session(settings) as connection:
         known = roles.apply(connection)

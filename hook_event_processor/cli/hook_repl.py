@@ -37,6 +37,7 @@ def add_repl_command(group: argparse._SubParsersAction[Any]) -> None:
 
 def repl(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.live import usable_database
+    from hook_event_processor.cli.output import line
     from hook_event_processor.workshop.prompt import Prompt
 
     database = usable_database(settings)
@@ -44,7 +45,7 @@ def repl(arguments: argparse.Namespace, settings: Settings) -> int:
     if not sys.stdin.isatty():
         return session.read_all(sys.stdin)
     dry = "" if arguments.live else " Dry: what reaches outside is shown, not done."
-    sys.stdout.write(f"Lua 5.4 with the library of hooks.{dry} Ctrl-D leaves.\n")
+    line(f"Lua 5.4 with the library of hooks.{dry} Ctrl-D leaves.")
     with suppress(ImportError):
         _remember_lines(settings.home / "repl_history")
     return session.converse()
@@ -70,15 +71,17 @@ class _Session:
 
     def converse(self) -> int:
         """Evaluate what is typed."""
+        from hook_event_processor.cli.output import line
+
         text = ""
         while True:
             try:
                 text = self._taken(text + input(_MORE if text else _FIRST) + "\n")
             except KeyboardInterrupt:
-                sys.stdout.write("\n")
+                line()
                 text = ""
             except EOFError:
-                sys.stdout.write("\n")
+                line()
                 return 0
 
     def _taken(self, text: str) -> str:
@@ -93,7 +96,7 @@ class _Session:
 
     def _print(self, evaluated: Evaluated) -> None:
         from hook_event_processor.cli.marks import indented
-        from hook_event_processor.cli.output import line
+        from hook_event_processor.cli.output import flush, line
 
         if evaluated.output:
             indented(evaluated.output, "")
@@ -107,7 +110,7 @@ class _Session:
             self._refuse(evaluated.reason)
         elif evaluated.values is not None:
             indented(evaluated.values, "")
-        sys.stdout.flush()
+        flush()
 
     def _publish(self, evaluated: Evaluated) -> None:
         from uuid import uuid4
@@ -118,10 +121,10 @@ class _Session:
         publish_dispatched(evaluated.dispatched, uuid4(), b"{}", NAME, self._database)
 
     def _refuse(self, reason: str) -> None:
-        from hook_event_processor.cli.output import escape_block
+        from hook_event_processor.cli.output import escape_block, flush
 
         self._failed = True
-        sys.stdout.flush()
+        flush()
         sys.stderr.write(f"{escape_block(reason)}\n")
 
 

@@ -67,7 +67,7 @@ def _is_lua(directory: Path) -> Callable[[object, str], bool]:
 def _add_all(paths: Iterable[Path], arguments: argparse.Namespace, settings: Settings) -> None:
     """Add each file, libraries first; what is refused is said, and stays as it was."""
     from hook_event_processor.cli.connect import database_fault, session
-    from hook_event_processor.cli.output import document_line, error, line
+    from hook_event_processor.cli.output import document_line, error, flush, line
 
     for path in paths:
         try:
@@ -87,7 +87,7 @@ def _add_all(paths: Iterable[Path], arguments: argparse.Namespace, settings: Set
                 document_line({"change": change, "kind": kind, "name": name, "version": version})
             else:
                 line(f"{change}: {kind} {name}, version {version}")
-        sys.stdout.flush()
+        flush()
 
 
 def _added(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any, NoReturn, Protocol
+
+from hook_event_processor.cli import output
 
 # In the order in which --help lists them.
 _GROUPS = (
@@ -60,9 +61,13 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
-        from hook_event_processor.cli.output import escape
+        self.exit(2, f"{output.escape(f'{self.prog}: {message}')} (see '{self.prog} --help')\n")
 
-        self.exit(2, f"{escape(f'{self.prog}: {message}')} (see '{self.prog} --help')\n")
+    def print_help(self, file: Any = None) -> None:
+        if file is None:
+            output.write(self.format_help())
+        else:
+            super().print_help(file)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         if self.default_command is not None and not self._names_command(args):
@@ -203,5 +208,5 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import version
 
-        sys.stdout.write(f"hep {version('hook-event-processor')}\n")
+        output.write(f"hep {version('hook-event-processor')}\n")
         parser.exit()

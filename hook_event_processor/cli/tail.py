@@ -71,7 +71,7 @@ def _pause() -> None:
 
 
 def _print(connection: Connection, arrived: list[ListedEvent], form: str) -> None:
-    from hook_event_processor.cli.output import document_line, line, local_time
+    from hook_event_processor.cli.output import document_line, flush, line, local_time
     from hook_event_processor.store.event_ids import short_ids
 
     if form == "json":
@@ -89,4 +89,4 @@ def _print(connection: Connection, arrived: list[ListedEvent], form: str) -> Non
                 first_line(event.error),
             )
             line(" ".join(filter(None, words)))
-    sys.stdout.flush()
+    flush()

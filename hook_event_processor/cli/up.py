@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hook_event_processor.cli.output import line, note
+from hook_event_processor.cli.output import flush, line, note
 from hook_event_processor.cli.parser import add_command
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _add_starters(connection: Connection, settings: Settings) -> list[str]:
 
 def _say_ready() -> None:
     line(_ready_line())
-    sys.stdout.flush()
+    flush()
 
 
 def _ready_line() -> str:
