@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import struct
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,30 @@ def test_the_key_of_secrets_is_one(offline_hep: Hep, tmp_path: Path) -> None:
     assert [one["kind"] for one in _found(offline_hep)] == ["secrets-readable"]
     offline_hep.run("doctor", "files", "--fix")
     assert key.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a file to another group")
+@pytest.mark.parametrize(("mode", "left"), [(0o640, 0o640), (0o644, 0o640), (0o660, 0o640), (0o604, 0o600)])
+def test_a_group_that_was_given_a_file_keeps_it(offline_hep: Hep, tmp_path: Path, mode: int, left: int) -> None:
+    key = tmp_path / "home/secret.key"
+    key.parent.mkdir()
+    key.write_text("x")
+    os.chown(key, 0, 54321)
+    key.chmod(mode)
+    assert [one["mend"] for one in _found(offline_hep)] == [[f"chmod {left:o} {key}"]] * (mode != left)
+    assert _found(offline_hep, "--fix") == []
+    assert key.stat().st_mode & 0o777 == left
+
+
+def test_an_account_that_was_given_a_file_keeps_it(offline_hep: Hep) -> None:
+    file = _env(f"DB_PASSWORD={SECRET}\n", 0o600)
+    # setfacl -m u:54321:r, as linux/posix_acl_xattr.h has it: tag, permissions, id.
+    nobody = 2**32 - 1
+    entries = [(1, 6, nobody), (2, 4, 54321), (4, 0, nobody), (16, 4, nobody), (32, 0, nobody)]
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    os.setxattr(file, "system.posix_acl_access", acl)
+    assert file.stat().st_mode & 0o777 == 0o640  # the bits of the group are the ACL's mask
+    assert _found(offline_hep) == []
 
 
 def test_what_was_mended_is_said(offline_hep: Hep) -> None:

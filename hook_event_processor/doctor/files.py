@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 import shlex
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from hook_event_processor.settings import Settings
 _SECRET_NAME = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|PRIVATE_?KEY", re.IGNORECASE)
 _NOT_SECRET = ("HOOK_SECRETS", "HOOK_SECRET_KEY_FILE")  # names and a path
 _OTHERS = stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH
+_ACL = "system.posix_acl_access"  # acl(5)
 
 READABLE = Kind(
     "secrets-readable",
@@ -33,17 +37,29 @@ READABLE = Kind(
 def _secrets(settings: Settings) -> Iterator[Finding]:
     for path in _candidates(settings):
         try:
-            mode = path.stat().st_mode
+            status = path.stat()
+            right = 0o640 if status.st_mode & stat.S_IRGRP and _is_shared(path, status) else 0o600
         except OSError:  # it is not there, or nobody like us gets to it
             continue
-        if stat.S_ISREG(mode) and mode & _OTHERS and _has_secrets(path):
-            what = f"{path} holds secrets, and its mode is {stat.S_IMODE(mode):04o}"
-            yield Finding(READABLE, what, (f"chmod 600 {shlex.quote(str(path))}",), partial(_shut, path))
+        if stat.S_ISREG(status.st_mode) and status.st_mode & _OTHERS & ~right and _has_secrets(path):
+            what = f"{path} holds secrets, and its mode is {stat.S_IMODE(status.st_mode):04o}"
+            yield Finding(READABLE, what, (f"chmod {right:o} {shlex.quote(str(path))}",), partial(_shut, path, right))
 
 
-def _shut(path: Path) -> str:
-    path.chmod(0o600)
+def _shut(path: Path, mode: int) -> str:
+    path.chmod(mode)
     return f"shut {path} for others"
+
+
+def _is_shared(path: Path, status: os.stat_result) -> bool:
+    """Whether its group may read it on purpose, as a service's does: no file has another group or an ACL by itself."""
+    with suppress(OSError):
+        os.getxattr(path, _ACL)
+        return True
+    try:
+        return status.st_gid != pwd.getpwuid(status.st_uid).pw_gid
+    except KeyError:  # nobody has that number
+        return False
 
 
 def _candidates(settings: Settings) -> Iterator[Path]:
