@@ -211,6 +211,23 @@ def test_what_listens_is_looked_up_by_address(bound: str, family: int, host: str
         assert watched.check.state()["open"] is is_there  # type: ignore[index]
 
 
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+@pytest.mark.parametrize("v6only", [0, 1])
+@pytest.mark.parametrize(("host", "is_v4"), [("::", False), ("::1", False), ("127.0.0.1", True), ("0.0.0.0", True)])
+def test_what_takes_ipv6_only_is_not_there_for_ipv4(
+    kind: socket.SocketKind, v6only: int, host: str, is_v4: bool
+) -> None:
+    with socket.socket(socket.AF_INET6, kind) as bound:
+        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
+        bound.bind(("::", 0))
+        if kind is socket.SOCK_STREAM:
+            bound.listen()
+        protocol = "tcp" if kind is socket.SOCK_STREAM else "udp"
+        watched = Watched("port", port=bound.getsockname()[1], listen=True, host=host, protocol=protocol)
+        watched.events()
+        assert watched.check.state()["open"] is not (is_v4 and v6only == 1)  # type: ignore[index]
+
+
 def test_what_listens_on_all_addresses_does_not_listen_on_another_host_s() -> None:
     """192.0.2.0/24 is nobody's: RFC 5737."""
     with server(0, "0.0.0.0") as port, pytest.raises(CheckFailed, match="is no address of this host"):

@@ -25,6 +25,10 @@ _HEADER = struct.Struct("=IHHII")  # nlmsghdr
 _REQUEST = struct.Struct("=BBBxI48x")  # inet_diag_req_v2, for sockets of any address
 _TCP_REQUEST = struct.Struct("=52xII")  # inet_diag_req
 _MESSAGE = struct.Struct(">BBxxHH16s16s")  # inet_diag_msg, as far as it is read; its ports are in network order
+_MESSAGE_SIZE = 72
+_ATTRIBUTE = struct.Struct("=HH")  # nlattr
+_V6ONLY = 11  # INET_DIAG_SKV6ONLY, of sockets that listen or are not connected
+_ANY_IPV6 = bytes(16)
 _ADDRESS_BYTES = {socket.AF_INET: 4, socket.AF_INET6: 16}
 
 
@@ -51,11 +55,21 @@ def _dump(kind_of_request: int, request: bytes) -> Iterator[Row]:
                 if kind == _ERROR:
                     number = -struct.unpack_from("=i", block, at + _HEADER.size)[0]
                     raise OSError(number, os.strerror(number))
-                yield _row(block, at + _HEADER.size)
+                yield _row(block, at + _HEADER.size, at + length)
                 at += (length + 3) & ~3
 
 
-def _row(block: bytes, at: int) -> Row:
+def _row(block: bytes, at: int, end: int) -> Row:
     family, state, local_port, remote_port, local, remote = _MESSAGE.unpack_from(block, at)
     size = _ADDRESS_BYTES[family]
-    return Row(local[:size], local_port, remote[:size], remote_port, state)
+    v6only = local == _ANY_IPV6 and size == len(local) and _is_v6only(block, at + _MESSAGE_SIZE, end)
+    return Row(local[:size], local_port, remote[:size], remote_port, state, v6only)
+
+
+def _is_v6only(block: bytes, at: int, end: int) -> bool:
+    while at < end:
+        length, kind = _ATTRIBUTE.unpack_from(block, at)
+        if kind == _V6ONLY:
+            return block[at + _ATTRIBUTE.size] != 0
+        at += (length + 3) & ~3
+    return False

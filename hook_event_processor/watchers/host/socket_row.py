@@ -25,13 +25,17 @@ STATES: Mapping[str, int] = {
 
 
 class Row(NamedTuple):
-    """Both ends and the state; addresses in network order, as few of them are ever shown."""
+    """Both ends and the state; addresses in network order, as few of them are ever shown.
+
+    `v6only`: what is bound to all addresses of IPv6 is known to take no IPv4 (IPV6_V6ONLY of ipv6(7)).
+    """
 
     local: bytes
     local_port: int
     remote: bytes
     remote_port: int
     state: int
+    v6only: bool = False
 
 
 @lru_cache(maxsize=4096)

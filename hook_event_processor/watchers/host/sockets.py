@@ -14,6 +14,9 @@ _LISTEN = 1 << STATES["LISTEN"]
 _UNCONNECTED = 1 << STATES["CLOSE"]
 _PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
 
+# What sockets are bound to that take what comes to any address; one of IPv6 takes IPv4, too, unless it was told not to.
+ANY_IPV4, ANY_IPV6 = "0.0.0.0", "::"  # noqa: S104 - we listen on none
+
 Places = Mapping[int, frozenset[str]]  # the local addresses by port
 
 
@@ -38,7 +41,9 @@ def _dump(protocol: str, states: int) -> Sequence[Row]:
 def _places(rows: Sequence[Row]) -> Places:
     places: dict[int, set[str]] = {}
     for row in rows:
-        places.setdefault(row.local_port, set()).add(address(row.local))
+        own = address(row.local)
+        takes = {own, ANY_IPV4} if own == ANY_IPV6 and not row.v6only else {own}
+        places.setdefault(row.local_port, set()).update(takes)
     return {port: frozenset(addresses) for port, addresses in places.items()}
 
 

@@ -28,8 +28,6 @@ from hook_event_processor.watchers.notice import Notice
 
 _HOST = "127.0.0.1"
 _LOCALHOST = ("127.0.0.1", "::1")
-# What sockets listen on that take what comes to any address; one of IPv6 takes IPv4, too, unless it was told not to.
-_ANY_IPV4, _ANY_IPV6 = "0.0.0.0", "::"  # noqa: S104 - we listen on none
 _CONDITIONS = {
     "changed": ("port.opened", "port.closed", "port.latency_high", "port.latency_normal"),
     "opened": ("port.opened",),
@@ -126,7 +124,7 @@ def _listening(definition: Definition, addresses: Sequence[str], moment: Moment)
     own = [one for one in addresses if _is_own(one)]
     if not own:
         raise CheckFailed(f"{' and '.join(addresses)} is no address of this host")
-    if any(not places.isdisjoint(_wildcards(one)) for one in own):
+    if any((sockets.ANY_IPV6 if ":" in one else sockets.ANY_IPV4) in places for one in own):
         return Answer(True)
     return Answer(False, "no socket listens")
 
@@ -136,10 +134,6 @@ def _addresses(host: str) -> Sequence[str]:
     if host == "localhost":
         return _LOCALHOST
     return (address(ip_address(host).packed),)
-
-
-def _wildcards(of: str) -> Sequence[str]:
-    return (_ANY_IPV6,) if ":" in of else (_ANY_IPV4, _ANY_IPV6)
 
 
 def _is_own(one: str) -> bool:
