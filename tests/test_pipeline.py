@@ -109,3 +109,13 @@ def test_a_session_that_may_not_prepare_at_first_prepares_from_then_on(database:
         assert pipeline.run(prepared) == [(0,)]
         may = True
         assert pipeline.run(prepared) == pipeline.run(prepared) == [(1,)]
+
+
+@pytest.mark.parametrize(("may", "mode"), [(True, "force_generic_plan"), (False, "auto")])
+def test_what_it_prepares_is_planned_once(database: Database, may: bool, mode: str) -> None:
+    """A session that a pooler lends out stays as it is for others; and no rollback takes the settings back."""
+    with database.connect("tests") as connection:
+        pipeline = Pipeline(connection, may_prepare=lambda: may)
+        for _ in range(2):
+            assert pipeline.run("SHOW plan_cache_mode") == [(mode,)]
+            pipeline.run("ROLLBACK")

@@ -15,12 +15,18 @@ import pytest
 from psycopg import Connection
 
 from hook_event_processor.store import ack, claim, record, watch
-from hook_event_processor.store.database import Database
+from hook_event_processor.store.database import PLAN_ONCE, Database
 
 PROCESSED, FAILED, SCHEDULED, FRESH, URGENT = 40_000, 5_000, 5_000, 5_000, 500
 LIMIT = 100
 # A block each for a row's page and its index entry, at the most, and a few for the way down the index.
 FEW_BLOCKS = 10
+# How lanes have their statements planned, and how others do.
+AS_LANES = PLAN_ONCE
+CUSTOM = "SET LOCAL plan_cache_mode = force_custom_plan"
+in_each_mode = pytest.mark.parametrize(
+    "mode", [pytest.param(AS_LANES, id="as lanes"), pytest.param(CUSTOM, id="custom")]
+)
 LIMITS = ("limit", "unhurried", "due", "slots")
 TYPES = {"after": "bigint", "most_bytes": "int", **dict.fromkeys(LIMITS, "int")}
 VALUES = {"after": PROCESSED, "most_bytes": 100_000, **dict.fromkeys(LIMITS, LIMIT)}
@@ -66,18 +72,28 @@ def _rolled_back(connection: Connection) -> Iterator[None]:
         yield
 
 
-def _plan(connection: Connection, statement: str, mode: str, **values: Any) -> dict[str, Any]:
-    """The plan of a statement, as it ran with these values, prepared as the processor prepares it."""
+def _prepare(connection: Connection, statement: str, **values: Any) -> str:
+    """Prepare a statement as the processor does; returns what executes it with these values."""
     names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement)))
     for place, name in enumerate(names, 1):
         statement = statement.replace(f"%({name})s", f"${place}")
     types = f"({', '.join(TYPES[name] for name in names)})" if names else ""
     arguments = f"({', '.join(str({**VALUES, **values}[name]) for name in names)})" if names else ""
+    connection.execute(f"PREPARE pinned {types} AS {statement.replace('%%', '%')}")
+    return f"EXECUTE pinned {arguments}"
+
+
+def _plan(connection: Connection, statement: str, mode: str, **values: Any) -> dict[str, Any]:
+    """The plan of a statement, as it ran with these values."""
     with _rolled_back(connection):
-        connection.execute(f"SET LOCAL plan_cache_mode = {mode}")
-        connection.execute(f"PREPARE pinned {types} AS {statement.replace('%%', '%')}")
-        row = connection.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE pinned {arguments}").fetchone()
+        connection.execute(mode)
+        plan = _explained(connection, _prepare(connection, statement, **values))
         connection.execute("DEALLOCATE pinned")
+    return plan
+
+
+def _explained(connection: Connection, statement: str) -> dict[str, Any]:
+    row = connection.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}").fetchone()
     assert row is not None
     plan: dict[str, Any] = row[0][0]["Plan"]
     return plan
@@ -108,7 +124,7 @@ def _assert_frugal(plan: dict[str, Any], index: str, rows: int) -> None:
     assert _blocks(plan) <= 3 * rows + FEW_BLOCKS
 
 
-@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+@in_each_mode
 @pytest.mark.parametrize(
     ("statement", "index", "rows"),
     [
@@ -125,9 +141,7 @@ def test_a_claim_reads_its_own_rows_alone(
     _assert_frugal(_plan(crowded, statement, mode), index, rows)
 
 
-@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
-def test_one_statement_claims_them_all(crowded: Connection, mode: str) -> None:
-    plan = _plan(crowded, claim.CLAIM, mode)
+def _assert_each_by_its_index(plan: dict[str, Any]) -> None:
     assert [scan.get("Index Name") for scan in _scans(plan)] == [
         "hook_events_prioritized",
         "hook_events_fresh",
@@ -136,16 +150,40 @@ def test_one_statement_claims_them_all(crowded: Connection, mode: str) -> None:
         "hook_events_due",
     ]
     assert not [node for node in _nodes(plan) if "Sort" in node["Node Type"] or node.get("Rows Removed by Filter")]
+
+
+@in_each_mode
+def test_one_statement_claims_them_all(crowded: Connection, mode: str) -> None:
+    plan = _plan(crowded, claim.CLAIM, mode)
+    _assert_each_by_its_index(plan)
     assert plan["Actual Rows"] == 3 * LIMIT
     assert _blocks(plan) <= 3 * 3 * LIMIT + 5 * FEW_BLOCKS
     assert len(claim.CLAIM) < 4096  # psycopg would parse it anew for each claim
 
 
-@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+@in_each_mode
 def test_a_claim_behind_the_last_row_reads_nothing(crowded: Connection, mode: str) -> None:
     last = crowded.execute("SELECT max(seq) FROM hook_events").fetchone()
     assert last is not None
     _assert_frugal(_plan(crowded, claim.FRESH, mode, after=last[0]), "hook_events_fresh", 0)
+
+
+@pytest.mark.parametrize(("statement", "blocks"), [(claim.CLAIM, 5 * LIMIT), (claim.CLAIM_WITH_CARE, 5 * LIMIT)])
+def test_what_was_planned_for_an_empty_table_serves_a_full_one(
+    database: Database, connection: Connection, statement: str, blocks: int
+) -> None:
+    connection.execute("VACUUM ANALYZE hook_events")
+    with database.session("tests") as lane:
+        lane.execute(PLAN_ONCE)
+        execute = _prepare(lane, statement, after=0)
+        assert lane.execute(execute).fetchall() == []
+        connection.execute(
+            "INSERT INTO hook_events (source, action) SELECT 'task', 'started' FROM generate_series(1, 10000)"
+        )
+        plan = _explained(lane, execute)
+    _assert_each_by_its_index(plan)
+    assert plan["Actual Rows"] == LIMIT
+    assert _blocks(plan) <= blocks
 
 
 def test_due_rows_are_found_among_those_for_tomorrow(crowded: Connection) -> None:
@@ -154,11 +192,12 @@ def test_due_rows_are_found_among_those_for_tomorrow(crowded: Connection) -> Non
             "UPDATE hook_events SET available_at = now() - interval '1 second'"
             " WHERE id IN (SELECT id FROM hook_events WHERE available_at IS NOT NULL AND NOT needs_slot LIMIT 10)"
         )
-        _assert_frugal(_plan(crowded, claim.DUE, "force_generic_plan"), "hook_events_due", 10)
+        _assert_frugal(_plan(crowded, claim.DUE, AS_LANES), "hook_events_due", 10)
 
 
-def test_a_look_reads_a_few_entries(crowded: Connection) -> None:
-    plan = _plan(crowded, watch.LOOK.replace("%s", "0"), "force_custom_plan")
+@in_each_mode
+def test_a_look_reads_a_few_entries(crowded: Connection, mode: str) -> None:
+    plan = _plan(crowded, watch.LOOK.replace("%s", "0"), mode)
     indexes = {scan.get("Index Name") for scan in _scans(plan)} - {None}
     assert indexes == {"hook_events_fresh", "hook_events_prioritized", "hook_events_due"}
     assert _blocks(plan) <= 4 * FEW_BLOCKS
@@ -168,14 +207,14 @@ def test_acknowledging_needs_no_index(crowded: Connection) -> None:
     """Locked rows stay where they are: their addresses lead to them."""
     rows = crowded.execute("SELECT ctid FROM hook_events WHERE NOT processed LIMIT 100").fetchall()
     addresses = ", ".join(f"'{row[0]}'" for row in rows)
-    plan = _plan(crowded, ack.PROCESSED.replace("%b", f"ARRAY[{addresses}]::tid[]"), "force_custom_plan")
+    plan = _plan(crowded, ack.PROCESSED.replace("%b", f"ARRAY[{addresses}]::tid[]"), CUSTOM)
     assert [scan["Node Type"] for scan in _scans(plan)] == ["Tid Scan"]
 
 
 @pytest.mark.parametrize("statement", [ack.PARKED, ack.POSTPONED, ack.FINISHED])
 def test_single_events_are_found_by_their_ids(crowded: Connection, statement: str) -> None:
     ids = "ARRAY(SELECT id FROM hook_events LIMIT 10)"
-    plan = _plan(crowded, statement.replace("%b", ids), "force_custom_plan")
+    plan = _plan(crowded, statement.replace("%b", ids), CUSTOM)
     assert "hook_events_pkey" in {scan.get("Index Name") for scan in _scans(plan)}
 
 

@@ -27,7 +27,7 @@ from hook_event_processor.processor.outage import Outage
 from hook_event_processor.processor.own_connection import OwnConnection
 from hook_event_processor.store import watch
 from hook_event_processor.store.claim import FULL_PASS_SECONDS
-from hook_event_processor.store.database import PREPARE_AFTER, Database
+from hook_event_processor.store.database import PLAN_ONCE, PREPARE_AFTER, Database
 from hook_event_processor.telemetry.watchdog import Progress
 
 logger = logging.getLogger("HookEventProcessor")
@@ -182,6 +182,8 @@ class Lookout:
     def _listen(self, connection: Connection) -> None:
         self.hearing.begin(connection, self._table, self._sleep)
         connection.prepare_threshold = PREPARE_AFTER if self.may_prepare else None
+        if self.may_prepare:
+            connection.execute(PLAN_ONCE)
 
     def _notified(self, notification: Notify) -> None:
         message = notification.payload

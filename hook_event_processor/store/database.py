@@ -34,6 +34,16 @@ _ANSWER_SECONDS = 10.0
 APPLICATION = "hook-event-processor"
 # psycopg prepares a statement when it is executed for this time (its own default).
 PREPARE_AFTER = 5
+# Of a session that prepares the statements of the hot path. Each is planned once, for all values: to plan a claim
+# costs more than to claim a few rows. What was planned while the table was empty must serve when it is full: without
+# these the plan would be to read all of it, and to sort. To compile a plan (JIT) takes longer than to run it.
+PLANNED_ONCE = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "jit": "off",
+}
+PLAN_ONCE = "SELECT " + ", ".join(f"set_config('{name}', '{value}', false)" for name, value in PLANNED_ONCE.items())
 
 
 @dataclass(frozen=True, slots=True)

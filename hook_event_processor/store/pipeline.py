@@ -19,6 +19,8 @@ from psycopg.errors import error_from_result
 from psycopg.pq import DiagnosticField, ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGresult
 
+from hook_event_processor.store.database import PLAN_ONCE
+
 Parameters = Sequence[Any] | Mapping[str, Any]
 _Key = tuple[bytes, tuple[int, ...] | None]
 
@@ -54,7 +56,8 @@ class Pipeline:
     Leaving it, as a context, waits for all answers, and raises the error of
     the statement that failed; those after it did not run. Statements are
     prepared as they are first sent, while one that is kept `may_prepare`: not
-    where a transaction pooler lends out the session. psycopg must prepare none
+    where a transaction pooler lends out the session, which would also lend out
+    what PLAN_ONCE sets. psycopg must prepare none
     of its own there (as Database.connect has it): with its next rollback it
     would have the server forget all of them.
     """
@@ -64,12 +67,15 @@ class Pipeline:
         self._libpq = connection.pgconn
         self._adapters = Transformer(connection)
         self._may_prepare = may_prepare
+        self._plans_once = False
         self._prepared: dict[_Key, bytes] = {}
         self._named = 0
         self._sent: list[_Sent] = []
 
     def __enter__(self) -> Self:
         in_transaction = self._libpq.transaction_status != TransactionStatus.IDLE
+        if not in_transaction and not self._plans_once and self._prepares:
+            self._plan_once()
         self._libpq.enter_pipeline_mode()
         if not in_transaction:
             self.execute("BEGIN")
@@ -98,7 +104,7 @@ class Pipeline:
         dumped = adapters.dump_sequence(values, [PyFormat.AUTO] * len(values))
         key = (text, adapters.types)
         name = self._prepared.get(key, b"")
-        if self._may_prepare is None or not self._may_prepare():
+        if not self._prepares:
             libpq.send_query_params(text, dumped, adapters.types, adapters.formats, Format.BINARY)
         else:
             if not name:
@@ -116,6 +122,19 @@ class Pipeline:
         with self:
             answer = self.execute(statement, parameters)
         return answer.rows
+
+    @property
+    def _prepares(self) -> bool:
+        return self._may_prepare is not None and self._may_prepare()
+
+    def _plan_once(self) -> None:
+        """Outside of a transaction, which could take it back."""
+        text = PLAN_ONCE.encode()
+        self._libpq.enter_pipeline_mode()
+        self._libpq.send_query_params(text, None)
+        self._sent.append(_Sent(Answer(), (text, None), b""))
+        self.__exit__(None)
+        self._plans_once = True
 
     def _take(self, sent: _Sent) -> Error | None:
         result = self._next_result()

@@ -7,8 +7,11 @@ import subprocess
 import sys
 import tempfile
 
+from psycopg.conninfo import make_conninfo
+
 from hook_event_processor.settings import Settings
 from hook_event_processor.store import ack, claim, record
+from hook_event_processor.store.database import PLANNED_ONCE
 
 from server import PGBENCH
 from table import OUTPUT
@@ -55,8 +58,10 @@ def _flat(statement: str) -> str:
 
 
 def run(conninfo: str, events: int, clients: int) -> None:
-    """Drain the table with so many clients; each takes its share of the transactions."""
-    pgbench(conninfo, script(), clients, "--define=after=0", f"--transactions={events // BATCH // clients}")
+    """Drain the table with so many clients, which plan as lanes do; each takes its share of the transactions."""
+    options = " ".join(f"-c {name}={value}" for name, value in PLANNED_ONCE.items())
+    share = f"--transactions={events // BATCH // clients}"
+    pgbench(make_conninfo(conninfo, options=options), script(), clients, "--define=after=0", share)
 
 
 def pgbench(conninfo: str, script: str, clients: int, *options: str) -> str:
