@@ -253,6 +253,53 @@ def test_a_watcher_that_is_added_changed_disabled_or_removed_is_so_at_once(
     assert reached(connection) == [1, 2, 6]
 
 
+def _lose(connection: Connection) -> bool:
+    """End the daemon's session, if it has one."""
+    statement = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name LIKE '%% watcher'"
+    )
+    return bool(connection.execute(statement).fetchall())
+
+
+def _sessions(connection: Connection) -> int:
+    """How many sessions this database has had."""
+    row = connection.execute("SELECT sessions FROM pg_stat_database WHERE datname = current_database()").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_a_database_that_takes_nothing_is_away_until_it_does(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """One that was made read-only lets everybody in."""
+    name = connection.info.dbname
+    with watching(database, tmp_path) as process:
+        connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        before = _sessions(connection)
+        wait_for(lambda: _lose(connection), 10)
+        wait_for(lambda: _sessions(connection) >= before + 4, 20)
+        assert process.said("the database is back") == []
+        connection.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        wait_for(lambda: process.said("the database is back"), 20)
+        [lost, refused] = process.said("events wait on the disk")
+        assert "read-only" not in lost
+        assert "read-only" in refused
+
+
+def test_a_connection_that_is_lost_again_and_again_is_tried_less_and_less(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    with watching(database, tmp_path) as process:
+        for number in range(1, 5):
+            wait_for(lambda: _lose(connection), 20)
+            lost_at = time.monotonic()
+            while len(process.said("the database is back")) < number:
+                assert time.monotonic() < lost_at + 20
+                time.sleep(0.02)
+        assert time.monotonic() - lost_at > 1
+
+
 def test_what_changed_while_the_daemon_was_away_is_told_once_and_marked_as_late(
     connection: Connection, database: Database, tmp_path: Path, numbers: Path
 ) -> None:

@@ -32,6 +32,7 @@ logger = logging.getLogger("Watchers")
 
 ROLE = "watcher"
 _WAIT = wait_exponential_jitter(multiplier=0.25, max=10.0, jitter=0.25)
+_STEADY_SECONDS = 10.0  # a connection that is lost before was lost too soon: the next is waited for longer
 _STORE_SECONDS = 1.0  # until a disk that refuses is tried again
 _STANDING_SECONDS = 1.0  # between two questions for a lock that another daemon has
 
@@ -64,8 +65,11 @@ class Sender:
         self._taken_at: float | None = None
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._connection: Connection | None = None
-        self._failures = 0
+        self._failures = 0  # since the database last took what there was
+        self._losses = 0  # of connections in a row that were lost too soon
+        self._back_at: float | None = None  # when this connection first did what it is for
         self._away_since: float | None = None
+        self._refusal_said = False  # of a database that is there and takes nothing, in this outage
         self._beat_at = 0.0
         self._registered: Settings | None = None  # what of the host the database has been told
         self._ends_at: float | None = None
@@ -138,9 +142,11 @@ class Sender:
                 # Behind a transaction pooler, where nobody listens, a session's locks would be anybody's.
                 if not self.settings.listen or self._standing.is_ours(connection):
                     self._step(connection, monotonic())
+                    self._is_back()
                     self._store_fault = ""
                     self._wait(connection)
                 else:
+                    self._is_back()
                     self._stand_by(progress)
             except sqlite3.Error as fault:
                 self._refused_by_store(fault)
@@ -165,13 +171,19 @@ class Sender:
                 watchers.listen(connection)
             self._definitions.forget()
             self._registered = None
-            if self._away_since is not None:
-                logger.info("the database is back after %.1f s", self.away_seconds or 0.0)
-            self._away_since = None
-            self._failures = 0
             self.schema_fault = ""
             self._ever_connected = True
         return self._connection
+
+    def _is_back(self) -> None:
+        """The database takes what there is: one that is read-only, or whose disk is full, lets everybody in."""
+        if self._back_at is None:
+            self._back_at = monotonic()
+        if self._away_since is not None:
+            logger.info("the database is back after %.1f s", self.away_seconds or 0.0)
+        self._away_since = None
+        self._failures = 0
+        self._refusal_said = False
 
     def _register(self, connection: Connection) -> None:
         settings = self.settings  # others may come meanwhile
@@ -194,6 +206,7 @@ class Sender:
 
     def _taken(self) -> None:
         """The database has taken a batch."""
+        self._is_back()
         self._taken_at = monotonic()
         self._progress.mark()
 
@@ -237,6 +250,8 @@ class Sender:
 
     def _refused_by_store(self, fault: sqlite3.Error) -> None:
         """The disk is full, say: what was sent stays there, is sent again, and is known in the database."""
+        if self._connection is not None:
+            self._is_back()  # it is not the database that refuses
         self._delivery.more = True
         if str(fault) != self._store_fault:
             logger.error("the spool cannot be emptied, trying again: %s", fault)
@@ -244,20 +259,26 @@ class Sender:
 
     def _failed(self, fault: Exception) -> float:
         """Give the connection up, and say so once; returns seconds until the next attempt."""
+        is_refusal = self._connection is not None and not self._connection.closed
         self.close()
+        if self._back_at is not None:
+            self._losses = self._losses + 1 if monotonic() - self._back_at < _STEADY_SECONDS else 0
+            self._back_at = None
         self._delivery.more = True
         self._failures += 1
         said, self.schema_fault = self.schema_fault, str(fault) if isinstance(fault, SchemaError) else ""
         if self.schema_fault and not self._ever_connected and not self._has_copy():
             self.fatal = True
             logger.error("%s", fault)
-        if self._away_since is None or self.schema_fault not in ("", said):
+        is_news = is_refusal and not self._refusal_said and not self.schema_fault
+        if self._away_since is None or is_news or self.schema_fault not in ("", said):
             logger.warning("events wait on the disk, trying again: %s", one_line(fault))
+        self._refusal_said |= is_refusal
         if self._away_since is None:
             self._away_since = monotonic()
             if self.refused is None:
                 self._looks.define_as_before()
-        return wait_after(_WAIT, self._failures)
+        return wait_after(_WAIT, max(self._failures, self._losses))
 
     def _has_copy(self) -> bool:
         """Whether there are watchers to go on with until the schema fits."""
