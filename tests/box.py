@@ -40,15 +40,18 @@ KillSignal=SIGINT
 
 
 class Box:
-    """The machine. Its network is the host's; the rest of it dies with it, or is kept on a disk that is given."""
+    """The machine. Its network and one directory are the host's; the rest dies with it, or is kept on a disk."""
 
-    def __init__(self, state: Path, postgresql: Path, disk: Path | None = None) -> None:
+    def __init__(self, state: Path, postgresql: Path, disk: Path, shared: Path) -> None:
         """Take a directory for the box's state, and PostgreSQL's programs, which every user must be able to reach.
 
-        A `disk` is a directory for what the box changes, on a file system that an overlay can write to.
+        `disk` is a directory for what the box changes, on a file system that an overlay can write to; `shared` is
+        one that is the host's and the box's, by the same path.
         """
         self._environment = {**os.environ, "SYSTEMD_BOX": str(state)}
+        self._state = state
         self._disk = disk
+        self.shared = shared
         self._binaries = postgresql / "bin"
         [self.port] = free_ports(1)
 
@@ -63,20 +66,23 @@ class Box:
     def start(self) -> None:
         """Boot."""
         self.stop()
-        self._call("start", *(("--disk", str(self._disk)) if self._disk else ()))
+        self._call("start", "--disk", str(self._disk), "--bind", str(self.shared))
 
     def stop(self) -> None:
         """Power off, and leave no trace but the disk."""
         self._call("stop")
 
     def reboot(self) -> None:
-        """Power off and boot again, with the disk that was given."""
-        assert self._disk is not None
+        """Power off and boot again, with the same disk."""
         self.start()
+
+    def inside(self, path: str) -> Path:
+        """A path of the box's, as the host finds it; a socket there can be bound from here."""
+        pid = (self._state / "pid").read_text().strip()
+        return Path(f"/proc/{pid}/root", path.lstrip("/"))
 
     def files(self, *except_below: str) -> dict[str, str]:
         """What the box has otherwise than the host: path -> mode, owner and target of its files and new directories."""
-        assert self._disk is not None
         upper, found = self._disk / "upper", {}
         for folder, folders, files in os.walk(upper):
             below = f"/{Path(folder).relative_to(upper)}".replace("/.", "")
@@ -95,9 +101,9 @@ class Box:
         """What a command of root's prints."""
         return self._call("exec", *command, check=check, text=text).stdout
 
-    def finished(self, *command: str) -> subprocess.CompletedProcess[str]:
+    def finished(self, *command: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
         """How a command of root's ended, and what it wrote."""
-        return self._call("exec", *command, check=False)
+        return self._call("exec", *command, check=False, text=text)
 
     def status(self, *command: str) -> int:
         """The exit status of a command of root's."""
@@ -130,7 +136,6 @@ class Box:
 
         Where another box has left them there, they are taken from it.
         """
-        assert self._disk is not None
         with kept.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not kept.exists():
@@ -234,11 +239,12 @@ def machine() -> Iterator[Box]:
     # Not below /tmp, which the units do not see, nor below pytest's own directory, which is root's alone.
     with tempfile.TemporaryDirectory(prefix="hep-box-", dir="/var/lib") as directory:
         Path(directory).chmod(0o755)
-        disk = Path(directory, "disk")
+        disk, shared = Path(directory, "disk"), Path(directory, "shared")
         disk.mkdir()
+        shared.mkdir()
         # An overlay cannot be written to another one, which a container's own file system may be.
         subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "hep-box", str(disk)], check=True)
-        box = Box(Path(directory, "state"), copied(Path(directory, "postgresql")), disk)
+        box = Box(Path(directory, "state"), copied(Path(directory, "postgresql")), disk, shared)
         try:
             box.start()
             yield box

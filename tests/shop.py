@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import socket
 import subprocess
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from box import INSTALLED, Box
+from interfaces import HAS_IP, cable
 from ports import free_ports
 from waiting import wait_for
 
@@ -83,7 +83,7 @@ class Shop(NamedTuple):
     udp: int
     slow: int
     served: int
-    cable: str
+    cable: tuple[str, str]  # its two ends
     memory_percent: float
 
 
@@ -136,7 +136,7 @@ def definitions(shop: Shop) -> dict[str, str]:
         "port, slow": f"--type port --port {shop.slow} --latency 200ms --timeout 5s --when above,below",
         "service": "--type service --name hep-app",
         "service, any": "--type service --name 'hep-b*' --when failed",
-        "network": f"--type network --interface {shop.cable}",
+        "network": f"--type network --interface {shop.cable[0]}",
         "connection": f"--type connection --local-port {shop.served}",
         "user": "--type user --username visitor",
         "package": "--type package --name 'hep-*'",
@@ -177,30 +177,9 @@ def shop() -> Iterator[Shop]:
         tcp, udp, slow = free_ports(3)
         memory = proc.MEMORY.at(time.monotonic())
         yield Shop(
-            tcp, udp, slow, served.getsockname()[1], stack.enter_context(cable()),
+            tcp, udp, slow, served.getsockname()[1], stack.enter_context(cable()) if HAS_IP else ("lo", ""),
             memory.used_percent,
         )  # fmt: skip
-
-
-@contextmanager
-def cable() -> Iterator[str]:
-    """An interface whose other end is on this host, too."""
-    if shutil.which("ip") is None and "CI" not in os.environ:
-        yield "lo"
-        return
-    name = f"hep{os.getpid() % 10**6}"
-    ip(f"link add {name}a type veth peer name {name}b")
-    try:
-        ip(f"link set {name}a up")
-        ip(f"link set {name}b up")
-        wait_for(lambda: Path(f"/sys/class/net/{name}a/operstate").read_text() == "up\n", 20, "it is up")
-        yield f"{name}a"
-    finally:
-        ip(f"link delete {name}a")
-
-
-def ip(line: str) -> None:
-    subprocess.run(["ip", *line.split()], check=True)
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from contextlib import contextmanager, suppress
 import psutil
 import pytest
 from box import REPOSITORY, Box
-from shop import Host, Told, create, ip, opened, swap
+from interfaces import ip, needs_ip
+from shop import Host, Told, create, opened, swap
 from waiting import wait_for
 
 from hook_event_processor.watchers import kinds
@@ -282,17 +283,16 @@ def test_service(host: Host) -> None:
     assert (failed.resource, failed.data["exit_code"]) == ("hep-bad.service", 3)
 
 
+@needs_ip
 def test_network(host: Host) -> None:
-    if host.shop.cable == "lo":
-        pytest.skip("making network interfaces needs ip, of iproute2")
-    other_end = host.shop.cable.removesuffix("a") + "b"
+    cable, other_end = host.shop.cable
     ip(f"link set {other_end} down")
     host.await_told("network", 1)
     ip(f"link set {other_end} up")
     told = host.await_told("network", 2)
     compare("network", told)
     assert [row.type for row in told] == ["network.down", "network.up"]
-    assert {row.data["interface"] for row in told} == {host.shop.cable}
+    assert {row.data["interface"] for row in told} == {cable}
 
 
 def test_connection(host: Host) -> None:

@@ -1,19 +1,14 @@
-"""network and connection watchers, on real interfaces of a network namespace and on real sockets."""
+"""network and connection watchers, on real interfaces and on real sockets."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import Any
 
 import pytest
+from interfaces import cable, ip, needs_ip, unused_name
+from root_shell import as_root, needs_root
 from watched import Watched, define, refusal
 
 from hook_event_processor.watchers import kinds
@@ -22,56 +17,11 @@ from hook_event_processor.watchers.host import socket_diag, socket_tables, socke
 from hook_event_processor.watchers.host.socket_row import STATES, address
 from hook_event_processor.watchers.kinds import connection
 
-TESTS = Path(__file__).parent
 
-_BEGINNING = f"""
-import json, subprocess, sys, time
-sys.path.insert(0, {str(TESTS)!r})
-from watched import Watched
-
-told = []
-
-def ip(line, **states):
-    # Until the kernel, which takes up to a second, shows the interfaces in their states.
-    subprocess.run(["ip", *line.split()], check=True)
-    deadline = time.monotonic() + 20
-    while any(state(name) != wanted for name, wanted in states.items()):
-        assert time.monotonic() < deadline, states
-        time.sleep(0.01)
-
-def state(name):
-    with open(f"/sys/class/net/{{name}}/operstate") as file:
-        return file.read().strip()
-
-def look(watched, **how):
-    told.append(watched.events(**how))
-
-# Two ends of a cable.
-ip("link add left type veth peer name right"); ip("link set left up"); ip("link set right up", left="up", right="up")
-"""
-
-Told = list[list[tuple[str, dict[str, Any]]]]
-
-
-def told_in_namespace(script: str) -> Told:
-    """What watchers told of among interfaces of their own, look by look."""
-    if os.geteuid() != 0 and "CI" not in os.environ:
-        pytest.skip("making network interfaces needs root: run as root")
-    if shutil.which("ip") is None:
-        pytest.skip("making network interfaces needs ip, of iproute2")
-    shell = 'mount -t sysfs none /sys && exec "$0" -'
-    done = subprocess.run(
-        ["unshare", "--net", "--mount", "sh", "-c", shell, sys.executable],
-        input=f"{_BEGINNING}{script}\nprint(json.dumps(told))",
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    printed: Told = json.loads(done.stdout)
-    return printed
-
-
-def types(told: Told) -> list[list[str]]:
-    return [[event_type for event_type, _ in events] for events in told]
+@pytest.fixture(name="cable")
+def _cable() -> Iterator[tuple[str, str]]:
+    with cable() as ends:
+        yield ends
 
 
 @contextmanager
@@ -84,61 +34,86 @@ def server(port: int = 0) -> Iterator[socket.socket]:
         yield listener
 
 
-def test_an_interface_whose_cable_is_pulled_is_down_until_it_is_back() -> None:
-    told = told_in_namespace("""
-watched, late = Watched("network", interface="left"), Watched("network", "down", interface="left")
-look(watched); look(late)
-ip("link set right down", left="lowerlayerdown"); look(watched); look(watched)
-look(late.resumed(), late=True)
-ip("link set right up", left="up"); look(watched); look(watched)
-ip("link set left down", left="down"); look(watched)
-ip("link delete left"); look(watched)
-""")
-    assert types(told) == [
-        *([], [], ["network.down"], [], ["network.down"], ["network.up"], [], ["network.down"], []),
-    ]
-    [(_, down)], [(_, late)], [(_, up)] = told[2], told[4], told[5]
-    assert down.pop("last_successful_ping").endswith("Z")
-    assert down == {"interface": "left", "state": "lowerlayerdown"}
-    assert late["seen_late"] is True
-    assert 0 <= up.pop("downtime_duration") < 60
-    assert up == {"interface": "left", "state": "up"}
+@needs_root
+@needs_ip
+def test_an_interface_whose_cable_is_pulled_is_down_until_it_is_back(cable: tuple[str, str]) -> None:
+    left, right = cable
+    watched, late = Watched("network", interface=left), Watched("network", "down", interface=left)
+    assert watched.events() == late.events() == []
+    ip(f"link set {right} down", **{left: "lowerlayerdown"})
+    [(event_type, data)] = watched.events()
+    assert data.pop("last_successful_ping").endswith("Z")
+    assert (event_type, data) == ("network.down", {"interface": left, "state": "lowerlayerdown"})
+    assert watched.events() == []
+    [(event_type, data)] = late.resumed().events(late=True)
+    assert (event_type, data["seen_late"]) == ("network.down", True)
+    ip(f"link set {right} up", **{left: "up"})
+    [(event_type, data)] = watched.events()
+    assert 0 <= data.pop("downtime_duration") < 60
+    assert (event_type, data) == ("network.up", {"interface": left, "state": "up"})
+    assert watched.events() == []
+    ip(f"link set {left} down", **{left: "down"})
+    assert watched.types() == ["network.down"]
+    ip(f"link delete {left}")
+    assert watched.events() == []
 
 
-def test_interfaces_of_a_pattern_come_and_go() -> None:
-    told = told_in_namespace("""
-watched = Watched("network", interface="wg*")
-look(watched)
-ip("link add wg0 type veth peer name there"); ip("link set there up"); ip("link set wg0 up", wg0="up"); look(watched)
-ip("link delete wg0"); look(watched); look(watched)
-assert watched.check.state() == {}
-""")
-    assert types(told) == [[], ["network.up"], ["network.down"], []]
-    assert told[2][0][1]["state"] == "notpresent"
+@needs_root
+@needs_ip
+def test_interfaces_of_a_pattern_come_and_go(cable: tuple[str, str]) -> None:
+    left, right = cable
+    watched = Watched("network", interface=f"{left}*")
+    assert watched.events() == []
+    ip(f"link delete {left}")
+    [(event_type, data)] = watched.events()
+    assert (event_type, data["state"]) == ("network.down", "notpresent")
+    assert watched.events() == []
+    assert watched.check.state() == {}
+    ip(f"link add {left} type veth peer name {right}")
+    ip(f"link set {right} up")
+    ip(f"link set {left} up", **{left: "up"})
+    assert watched.types() == ["network.up"]
 
 
-def test_an_interface_is_down_once_so_many_looks_say_so_and_slow_below_its_speed() -> None:
-    told = told_in_namespace("""
-patient = Watched("network", interface="left", **{"for": 2})
-fast = Watched("network", interface="left", speed=10000)
-slow = Watched("network", "slow", interface="left", speed=20000)
-look(patient); look(fast); look(slow)
-look(fast); look(slow); look(slow)
-ip("link set right down", left="lowerlayerdown"); look(patient); look(patient)
-loopback = Watched("network", interface="lo"); look(loopback)
-ip("link set lo up"); look(loopback)
-""")
-    assert types(told) == [[], [], [], [], ["network.slow"], [], [], ["network.down"], [], ["network.up"]]
-    assert told[4][0][1] == {"interface": "left", "state": "up", "bandwidth": 10000, "expected_bandwidth": 20000}
+@needs_root
+@needs_ip
+def test_an_interface_is_down_once_so_many_looks_say_so_and_slow_below_its_speed(cable: tuple[str, str]) -> None:
+    left, right = cable
+    patient = Watched("network", interface=left, **{"for": 2})
+    fast = Watched("network", interface=left, speed=10000)
+    slow = Watched("network", "slow", interface=left, speed=20000)
+    assert patient.events() == fast.events() == slow.events() == []
+    assert fast.events() == []
+    data = {"interface": left, "state": "up", "bandwidth": 10000, "expected_bandwidth": 20000}
+    assert slow.events() == [("network.slow", data)]
+    assert slow.events() == []
+    ip(f"link set {right} down", **{left: "lowerlayerdown"})
+    assert patient.events() == []
+    assert patient.types() == ["network.down"]
 
 
-def test_without_a_name_interfaces_without_a_device_do_not_count() -> None:
-    told = told_in_namespace("""
-watched = Watched("network")
-look(watched)
-ip("link set right down", left="lowerlayerdown"); look(watched)
-""")
-    assert types(told) == [[], []]
+@needs_root
+@needs_ip
+def test_an_interface_whose_driver_keeps_no_state_is_up_when_it_was_set_up() -> None:
+    """As the loopback's does."""
+    with unused_name() as name:
+        made = as_root(f"ip link add {name} type dummy || ip link add {name} type ifb || echo none")
+        if made:
+            pytest.skip("this kernel has no such interface to make")
+        watched = Watched("network", interface=name)
+        assert watched.events() == []
+        ip(f"link set {name} up", **{name: "unknown"})
+        assert watched.types() == ["network.up"]
+
+
+@needs_root
+@needs_ip
+def test_without_a_name_interfaces_without_a_device_do_not_count(cable: tuple[str, str]) -> None:
+    left, right = cable
+    watched = Watched("network")
+    assert watched.events() == []
+    ip(f"link set {right} down", **{left: "lowerlayerdown"})
+    assert watched.events() == []
 
 
 def test_a_host_is_there_when_it_takes_or_refuses_a_connection() -> None:

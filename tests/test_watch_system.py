@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from root_shell import as_root, needs_root
 from watched import Watched
 
 from hook_event_processor.watchers.check import CheckFailed, WatcherRefused
@@ -252,40 +253,39 @@ def test_a_disk_and_what_it_says(tmp_path: Path) -> None:
     assert 0 <= data["inodes_usage_percent"] <= 100
 
 
-_FILL = """
-import sys
-sys.path.insert(0, sys.argv[2])
-from waiting import wait_for
-from watched import Watched
-disk = Watched("disk", path=sys.argv[1], threshold=50)
-free = Watched("disk", path=sys.argv[1], free="3M", until_normal="500K")
-inodes = Watched("disk", path=sys.argv[1], inodes=True, threshold=50)
-def told():
-    return [[each.type for each in watched.look()] for watched in (disk, free, inodes)]
-full, normal = ["system.disk_full"], ["system.disk_normal"]
-assert told() == [[], [], []]
-with open(sys.argv[1] + "/file", "wb") as file:
-    file.write(bytes(2 << 20))
-    file.flush()
-    assert told() == [[], full, []]
-    file.write(bytes(1 << 20))
-    file.flush()
-    assert told() == [full, [], []]
-    file.truncate(1100 << 10)
-    assert told() == [normal, [], []]
-    file.truncate(0)
-    assert told() == [[], normal, []]
-for number in range(60):
-    open(f"{sys.argv[1]}/{number}", "w").close()
-assert told() == [[], [], full]
-"""
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """Where a file system of 4 MB and 100 inodes is mounted."""
+    as_root(f"mount -t tmpfs -o size=4M,nr_inodes=100,mode=1777 watched {tmp_path}")
+    yield tmp_path
+    as_root(f"umount {tmp_path}")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="root alone mounts file systems")
-def test_a_disk_that_fills_up_and_empties(tmp_path: Path) -> None:
-    script = 'mount -t tmpfs -o size=4M,nr_inodes=100 watched "$1" && exec "$2" -c "$3" "$1" "$4"'
-    arguments = [str(tmp_path), sys.executable, _FILL, str(Path(__file__).parent)]
-    subprocess.run(["unshare", "--mount", "sh", "-c", script, "sh", *arguments], check=True, timeout=30)
+@needs_root
+def test_a_disk_that_fills_up_and_empties(small: Path) -> None:
+    disk = Watched("disk", path=small, threshold=50)
+    free = Watched("disk", path=small, free="3M", until_normal="500K")
+    inodes = Watched("disk", path=small, inodes=True, threshold=50)
+
+    def told() -> list[list[str]]:
+        return [watched.types() for watched in (disk, free, inodes)]
+
+    full, normal = ["system.disk_full"], ["system.disk_normal"]
+    assert told() == [[], [], []]
+    with (small / "file").open("wb") as file:
+        file.write(bytes(2 << 20))
+        file.flush()
+        assert told() == [[], full, []]
+        file.write(bytes(1 << 20))
+        file.flush()
+        assert told() == [full, [], []]
+        file.truncate(1100 << 10)
+        assert told() == [normal, [], []]
+        file.truncate(0)
+        assert told() == [[], normal, []]
+    for number in range(60):
+        (small / str(number)).touch()
+    assert told() == [[], [], full]
 
 
 _MOUNTINFO = r"""21 27 0:20 / /proc rw,relatime shared:5 - proc proc rw

@@ -114,7 +114,7 @@ class Manager:
         return f"{_LINKS}/invocation:{name}"
 
     def _require(self) -> None:
-        if not self.user and not Path("/run/systemd/system").is_dir():
+        if not self.user and not Path(_BOOTED).is_dir():
             raise CheckFailed("systemd does not run here")
         if self.user and not Path(_runtime_directory(), "systemd").is_dir():
             raise CheckFailed(f"no manager of user {os.getuid()} runs here")
@@ -206,6 +206,7 @@ class Manager:
 SYSTEM = Manager()
 USER = Manager(user=True)
 _LINKS = "/run/systemd/units"
+_BOOTED = "/run/systemd/system"  # sd_booted(3)
 
 
 def _runtime_directory() -> str:
