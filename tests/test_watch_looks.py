@@ -19,6 +19,7 @@ from hook_event_processor.telemetry.watchdog import Watchdog
 from hook_event_processor.watchers import kinds
 from hook_event_processor.watchers.check import Moment, Noticed
 from hook_event_processor.watchers.daemon import looks as looks_module
+from hook_event_processor.watchers.daemon.aside import CREW
 from hook_event_processor.watchers.daemon.envelope import Envelopes
 from hook_event_processor.watchers.daemon.local_store import LocalStore
 from hook_event_processor.watchers.daemon.looks import Looks
@@ -140,6 +141,28 @@ def test_a_program_whose_watcher_ends_or_rests_during_a_look_ends_too_and_what_i
     pid, last = told(store)
     assert last == 2
     assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize("leave", [end, Looks.rest, Looks.stop])
+def test_a_watcher_that_ends_before_its_first_look_starts_no_program(
+    looks: Looks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leave: Callable[[Looks], None]
+) -> None:
+    started: list[object] = []
+    monkeypatch.setattr(custom, "Stream", lambda *words: started.append(words))
+    programs.grant(True)
+    go = tmp_path / "go"
+    waits = f"sh -c 'until [ -e {go} ]; do sleep 0.05; done'"
+    others = [row(f"watcher-{number}", "custom", 3600.0, command=waits, once="true") for number in range(CREW)]
+    looks.define(others)
+    wait_for(lambda: len(looks._aside.busy) == CREW, 10)
+    looks.define([*others, row("last", "custom", 3600.0, command="true")])
+    wait_for(lambda: len(looks._aside.busy) == CREW + 1, 10)
+    leave(looks)
+    wait_for(lambda: looks.count == 0 or looks._stopping, 10)
+    go.touch()
+    crew = looks._aside._crew
+    wait_for(lambda: not crew._tasks and crew._idle == crew._threads, 10)
+    assert started == []
 
 
 def test_the_copy_of_the_watchers_that_the_disk_refuses_is_written_later(

@@ -161,8 +161,10 @@ class Looks:
             self._ended(watch, watch.look(moment, self._envelopes))
 
     def _look_aside(self, watch: Watch) -> None:
-        """On a thread of a crew."""
-        outcome = watch.look(Moment(datetime.now(UTC), monotonic()), self._envelopes)
+        """On a thread of a crew. What has ended while it waited for one does not look: that could start a program."""
+        outcome = Outcome()
+        if watch.turn is not None and not self._stopping:
+            outcome = watch.look(Moment(datetime.now(UTC), monotonic()), self._envelopes)
         self._inbox.put(lambda: self._came_back(watch, outcome))
 
     def _see_to_stuck(self, now: float) -> None:
