@@ -17,13 +17,11 @@ from hook_event_processor.store.database import Database
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from ops.chaos.audit import Account, Audit
-from ops.chaos.context import Fault
 from ops.chaos.effects import Effects
 from ops.chaos.events import FILE, FLAKY, HTTP, PARENT, PLAIN, Numbering
 from ops.chaos.flight import Blow
 from ops.chaos.ledger import Ledger
 from ops.chaos.load import Load
-from ops.chaos.rates import rates
 from ops.chaos.scenario import scenarios
 
 COUNT = 100
@@ -288,25 +286,6 @@ def test_numbers_and_ids_belong_together_by_seed() -> None:
     assert {event_id.version for event_id in ids} == {8}
     assert other.number(ids[0]) is None
     assert [Numbering(1).kind(number) for number in range(100)] == [one.kind(number) for number in range(100)]
-
-
-def test_recovery_is_counted_from_the_end_of_the_fault(connection: Connection) -> None:
-    """Ten events a second, none for three seconds, and ten again a second and a half after the fault was mended."""
-    now = int(time.time()) - 100
-    moments = [now + step / 10 for step in range(200) if not 100 <= step < 145]
-    connection.execute(
-        "INSERT INTO hook_events (source, action, processed, created_at, processed_at)"
-        " SELECT 'chaos', 'plain', TRUE, to_timestamp(at), to_timestamp(at + 0.01) FROM unnest(%s::float8[]) AS at",
-        (moments,),
-    )
-    measured = rates(
-        connection, (now, now + 20), [Fault("away", now + 10, now + 13), Fault("for good", now + 19.5)], 10
-    )
-    assert (measured.before, measured.after) == (10, 10)
-    assert [name for name, _ in measured.recoveries] == ["away", "for good"]
-    assert measured.recoveries[0][1] == pytest.approx(1.4, abs=0.21)
-    assert measured.slowest is None
-    assert [finding.partition(":")[0] for finding in measured.findings()] == ["for good"]
 
 
 def test_the_page_has_every_scenario() -> None:

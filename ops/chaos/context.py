@@ -28,6 +28,14 @@ class Fault:
     mended_at: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """From this moment on (Unix time) the database's clock is ahead of the true time by so many seconds."""
+
+    at: float
+    seconds: float
+
+
 class Context:
     """Handed to Scenario.prepare() and Scenario.during()."""
 
@@ -55,6 +63,7 @@ class Context:
         self.supervisor = Supervisor(place, self._ended)  # watches no processor unless told to
         self.blows: list[Blow] = []
         self.faults: list[Fault] = []
+        self.shifts: list[Shift] = []
         self.findings: list[str] = []
         self.notes: list[str] = []
         self._effects = effects
@@ -88,6 +97,17 @@ class Context:
         yield blow
         self._flight.note(blow, before, labels)
         self.blows.append(blow)
+
+    def disturb(self, name: str) -> None:
+        """Something begins that hits no processor from outside: a fault that is over at once, and no blow.
+
+        The rate should come back whatever becomes of it.
+        """
+        self.faults.append(Fault(name, time.time()))
+
+    def shifted(self, seconds: float) -> None:
+        """The database's clock has just been set so far ahead of the true time: what it notes of when is corrected."""
+        self.shifts.append(Shift(time.time(), seconds))
 
     def _ended(self, processor: Processor, label: str, status: int) -> None:
         """A processor has ended by itself: a blow that nobody dealt from outside."""

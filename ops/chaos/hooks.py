@@ -59,11 +59,11 @@ def add_hooks(connection: Connection, url: str) -> None:
     add_hook(connection, "file", "chaos.file", _FILE)
 
 
-def add_hook(connection: Connection, name: str, event_type: str, body: str) -> None:
+def add_hook(connection: Connection, name: str, event_type: str, body: str, *, timeout_seconds: float = 30.0) -> None:
     """Store one hook; `body` sets hook.execute."""
     text = _FRAME.format(name=name, event_type=event_type, body=body)
     connection.execute(
-        "WITH hook AS (INSERT INTO hooks (name, event_types) VALUES (%s, %s) RETURNING id)"
+        "WITH hook AS (INSERT INTO hooks (name, event_types, timeout_seconds) VALUES (%s, %s, %s) RETURNING id)"
         " INSERT INTO hook_versions (hook_id, version, source_text, sha256) SELECT id, 1, %s, '' FROM hook",
-        (name, [event_type], text),
+        (name, [event_type], timeout_seconds, text),
     )

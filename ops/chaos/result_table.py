@@ -50,6 +50,8 @@ def _in_flight(result: Result) -> str:
 def _recovery(result: Result) -> str:
     if not result.rates.recoveries:
         return "-"
+    if not result.rates.comparable:
+        return "?"
     slowest = result.rates.slowest
     return "not" if slowest is None else f"{slowest:.1f}"
 

@@ -29,7 +29,6 @@ class Scenario:
     settings: ClassVar[Mapping[str, object]] = {}  # of the processors, beside the defaults
     shares: ClassVar[Mapping[str, int]] = MIXED  # of a hundred events, how many of each kind
     in_all: ClassVar[bool] = True  # whether ops/chaos/all runs it
-    judge_recovery: ClassVar[bool] = True  # whether it is a finding that the rate does not come back in time
     stays_flat: ClassVar[bool] = False  # whether it is a finding that the rate at the end is a tenth below that before
     drain_seconds: ClassVar[float] = 90.0  # until all is processed, once the load has stopped
     forgives: ClassVar[frozenset[str]] = frozenset()  # of Account.WRONG, what may be; it is noted

@@ -68,7 +68,7 @@ class Trial:
     ) -> None:
         """What is not given is as the scenario has it."""
         self._account = Account()
-        self._judge_recovery = judge_recovery and scenario.judge_recovery
+        self._judge_recovery = judge_recovery
         self._scenario = scenario
         self._seed = seed
         self._seconds = scenario.seconds if seconds is None else max(seconds, scenario.least_seconds)
@@ -195,9 +195,8 @@ class Trial:
         account = self._account
         with connect(context.server.for_auditor) as connection:
             account.add(self._audit(context, connection))
-            measured = rates.rates(
-                connection, (self._began, ended), context.faults, self._rate * self._numbering.events_a_number
-            )
+            offered = self._rate * self._numbering.events_a_number
+            measured = rates.rates(connection, (self._began, ended), context.faults, offered, context.shifts)
         findings = account.findings(self._scenario.forgives) + context.findings
         for name in sorted(self._scenario.forgives):
             context.note(f"{name.replace('_', ' ')}, which is forgiven here: {getattr(account, name).total}")

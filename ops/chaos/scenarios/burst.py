@@ -17,7 +17,6 @@ class Burst(Scenario):
     shares: ClassVar = {"parent": 10, "http": 1, "flaky": 1}
     least_seconds = 0.5
     drain_seconds = 900.0
-    judge_recovery = False  # the rate rises
 
     def during(self, context: Context) -> None:
         count = min(1_000_000, int(context.seconds * _EVENTS_A_SECOND))

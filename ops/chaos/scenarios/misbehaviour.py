@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -11,6 +12,7 @@ from ops.chaos import handlers
 from ops.chaos.context import Context
 from ops.chaos.hooks import add_hook
 from ops.chaos.scenario import Scenario
+from ops.chaos.supervisor import WATCHDOG_SECONDS
 
 _LOOP = """
 function hook.execute(event)
@@ -33,6 +35,10 @@ function hook.execute(event)
 end
 """
 _STRAY = b"sleep\x0086413"
+_HOOK_SECONDS = 2.0  # the timeout of bad hooks; a handler has 30 seconds for each attempt
+_SPREAD_SECONDS = 25.0  # bad events are inserted within the first half of so many
+_POLL_SECONDS = 0.1
+_QUIET_SECONDS = 7.0  # between two events that seize: five until the rate is back, and some to see it
 
 
 class Misbehaviour(Scenario):
@@ -41,11 +47,11 @@ class Misbehaviour(Scenario):
     outcome: ClassVar[Mapping[str, str]] = {}
     hooks: ClassVar[Mapping[str, str]] = {}
     may_end: ClassVar[bool] = False  # whether a processor may end by itself
-    settings: ClassVar = {"HOOK_TIMEOUT": 2, "RETRY_DELAY": 0.2, "HOOK_EXEC": "on"}
+    settings: ClassVar = {"RETRY_DELAY": 0.2, "HOOK_EXEC": "on"}
     most: ClassVar[int] = 6  # bad events
     seconds = 25.0
     least_seconds = 10.0
-    drain_seconds = 240.0  # a handler has 30 seconds for each attempt
+    drain_seconds = 240.0
 
     def prepare(self, context: Context) -> None:
         self._sent: list[str] = []
@@ -56,16 +62,26 @@ class Misbehaviour(Scenario):
             processor.extra_environment["PYTHONPATH"] = path
         with context.database() as connection:
             for action, body in self.hooks.items():
-                add_hook(connection, f"bad_{action}", f"bad.{action}", body)
+                add_hook(connection, f"bad_{action}", f"bad.{action}", body, timeout_seconds=_HOOK_SECONDS)
 
     def during(self, context: Context) -> None:
+        spread = min(context.seconds, _SPREAD_SECONDS)
+        while context.left > context.seconds - spread / 2 and len(self._sent) < self.most:
+            self.insert(context)
+            context.sleep(context.random.uniform(spread / 16, spread / 8))
+        self.await_end(context)
+
+    def insert(self, context: Context) -> None:
+        """The next bad event: whatever it does, it is to cost the others nothing for long."""
         actions = list(self.outcome)
-        while context.left > context.seconds / 2 and len(self._sent) < self.most:
-            action = actions[len(self._sent) % len(actions)]
-            with context.database() as connection:
-                connection.execute("INSERT INTO hook_events (source, action) VALUES ('bad', %s)", (action,))
-            self._sent.append(action)
-            context.sleep(context.random.uniform(context.seconds / 16, context.seconds / 8))
+        action = actions[len(self._sent) % len(actions)]
+        context.disturb(f"bad.{action}")
+        with context.database() as connection:
+            connection.execute("INSERT INTO hook_events (source, action) VALUES ('bad', %s)", (action,))
+        self._sent.append(action)
+
+    def await_end(self, context: Context) -> None:
+        """Let the load go on for as long as there may be something to see."""
         context.sleep(context.left)
 
     def verify(self, context: Context) -> None:
@@ -100,6 +116,10 @@ class Hang(Misbehaviour):
     outcome: ClassVar = {"hang": "dead", "loop": "dead"}
     hooks: ClassVar = {"loop": _LOOP}
     may_end = True  # past a few stuck threads it drains and leaves restarting to systemd
+    seconds = 140.0  # that takes its second attempts, a minute of uptime, and a drain
+
+    def await_end(self, context: Context) -> None:
+        _await_ends(context, 1)
 
 
 class Seize(Misbehaviour):
@@ -108,8 +128,15 @@ class Seize(Misbehaviour):
     outcome: ClassVar = {"seize": "dead"}
     may_end = True
     most = 2
-    seconds = 40.0
-    least_seconds = 30.0  # the watchdog's time, and some to see what follows
+    seconds = 48.0
+    least_seconds = 24.0  # the watchdog's time, and some to see what follows
+
+    def during(self, context: Context) -> None:
+        """One after the other: the processor that is not seized takes over, and two would seize both at once."""
+        while context.left > WATCHDOG_SECONDS + _QUIET_SECONDS and len(self._sent) < self.most:
+            self.insert(context)
+            _await_ends(context, len(self._sent))
+            context.sleep(_QUIET_SECONDS)
 
 
 class Memory(Misbehaviour):
@@ -130,6 +157,12 @@ class Fork(Misbehaviour):
         left = sum(1 for path in Path("/proc").glob("[0-9]*/cmdline") if _STRAY in _read(path))
         if left:
             context.find(f"{left} processes are left behind")
+
+
+def _await_ends(context: Context, count: int) -> None:
+    """Wait until processors have ended by themselves so many times; no longer than there is time."""
+    while len(context.supervisor.ends) < count and context.left > 0:
+        time.sleep(_POLL_SECONDS)
 
 
 def _read(path: Path) -> bytes:
