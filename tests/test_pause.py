@@ -184,6 +184,25 @@ def test_a_resume_that_was_interrupted_is_carried_on_by_a_processor(
         wait_for(lambda: all_processed(connection), 12)
 
 
+def test_what_a_pause_held_goes_on_when_its_row_is_deleted(
+    connection: Connection, database: Database, tmp_path: Path, hep: Hep
+) -> None:
+    add_hook(connection, "any", "*", NOTHING)
+    for source in ("deploy", "task"):
+        hep("pause", "--source", source)
+    with running(database, tmp_path):
+        events = insert(connection, "deploy.one", count=5)
+        kept = insert(connection, "task.one")
+        wait_for(lambda: {state(connection, event) for event in (*events, *kept)} == {"paused"}, 5)
+        connection.execute("DELETE FROM hook_pauses WHERE name = 'deploy'")
+        wait_for(lambda: {state(connection, event) for event in events} == {"completed"}, 12)
+    assert [state(connection, event) for event in kept] == ["paused"]
+    connection.execute("TRUNCATE hook_pauses")  # while no processor is there
+    with running(database, tmp_path):
+        wait_for(lambda: all_processed(connection), 12)
+    assert connection.execute("SELECT count(*) FROM hook_paused_events").fetchone() == (0,)
+
+
 def test_who_still_knows_a_pause_that_has_ended_holds_nothing(connection: Connection, database: Database) -> None:
     """A processor that has not read the resume yet makes the event due in a moment: none waits for ever."""
     from hook_event_processor.store import arrays

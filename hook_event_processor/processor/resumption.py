@@ -20,11 +20,12 @@ class Resumption:
         """`hurry` is called when step() may have something to do sooner than was known."""
         self._hurry = hurry
         self._pauses = Pauses()
+        self._are_news = True  # also that there are none: somebody may have deleted what held events
         self._ends_at: float | None = None
 
     def set(self, pauses: Pauses) -> None:
         """These are the pauses now."""
-        self._pauses = pauses
+        self._pauses, self._are_news = pauses, True
         self._ends_at = None if pauses.ends_in is None else monotonic() + pauses.ends_in
         if self._ends_at is not None or pauses.left:
             self._hurry()
@@ -37,8 +38,8 @@ class Resumption:
 
     def step(self, connection: Connection) -> None:
         """End what is to end, and let events go; other processors may do the same meanwhile."""
-        pauses = self._pauses
-        if not (pauses.everything or pauses.sources or pauses.hooks or pauses.left):
+        pauses, are_news, self._are_news = self._pauses, self._are_news, False
+        if not (pauses.everything or pauses.sources or pauses.hooks or pauses.left or are_news):
             return
         if self._ends_at is not None and monotonic() >= self._ends_at:
             self._ends_at = None

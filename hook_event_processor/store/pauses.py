@@ -225,6 +225,21 @@ AND NOT EXISTS (SELECT FROM hook_paused_events WHERE pause_id = hook_pauses.id)
 """
 
 
+# Pauses that have ended, and those whose row somebody has deleted; one probe finds each of the few that hold events.
+_ENDED = """
+WITH RECURSIVE holding (id) AS (
+    SELECT min(pause_id) FROM hook_paused_events
+    UNION ALL
+    SELECT (SELECT min(pause_id) FROM hook_paused_events WHERE pause_id > holding.id)
+    FROM holding WHERE holding.id IS NOT NULL
+)
+SELECT id FROM hook_pauses WHERE resumed_at IS NOT NULL
+UNION ALL
+SELECT id FROM holding WHERE id IS NOT NULL AND NOT EXISTS (SELECT FROM hook_pauses p WHERE p.id = holding.id)
+ORDER BY id
+"""
+
+
 def let_go(connection: Connection) -> int:
     """Let the next few thousand events go whose pause has ended; returns how many, 0 when none is left.
 
@@ -232,8 +247,7 @@ def let_go(connection: Connection) -> int:
     interrupted leaves the rest to the next caller, any processor for one;
     so does who finds that others are letting the last of them go.
     """
-    ended = connection.execute("SELECT id FROM hook_pauses WHERE resumed_at IS NOT NULL ORDER BY id").fetchall()
-    for (pause_id,) in ended:
+    for (pause_id,) in connection.execute(_ENDED).fetchall():
         row = connection.execute(_LET_GO, {"pause": pause_id, "limit": _STEP_EVENTS}).fetchone()
         if row and row[0]:
             return int(row[0])
