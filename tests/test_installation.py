@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
 
+from hook_event_processor.installation import install as installation
 from hook_event_processor.installation.install import instances
 from hook_event_processor.installation.places import PATTERNS, for_user
-from hook_event_processor.installation.steps import Link
+from hook_event_processor.installation.steps import Link, Write
 
 OURS = (
     "hook-event-processor.service",
@@ -47,6 +50,32 @@ def test_systemd_does_not_try_again_what_misuse_or_a_wrong_setting_ended(unit: P
     lines = unit.read_text().splitlines()
     if "Restart=on-failure" in lines:
         assert "RestartPreventExitStatus=2 78" in lines
+
+
+@pytest.mark.parametrize(
+    ("started", "is_behind"),
+    [
+        ("Sun 2026-11-22 11:49:32.400000 UTC", True),
+        ("Sun 2026-11-22 11:49:32.600000 UTC", False),
+        ("", False),
+    ],
+)
+def test_a_unit_that_was_started_before_its_files_were_written_is_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: str, is_behind: bool
+) -> None:
+    """However long the machine has slept since."""
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(f'#!/bin/sh\necho "InactiveExitTimestamp={started}"\n')
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    link = tmp_path / "default.target.wants/hook-watcher.service"
+    link.parent.mkdir()
+    link.symlink_to(tmp_path / "unit")
+    file = Write(tmp_path / "unit", "")
+    file.take()
+    written = datetime(2026, 11, 22, 11, 49, 32, 500_000, UTC).timestamp()
+    os.utime(file.path, (written, written))
+    assert installation.is_behind(replace(for_user(), own_units=tmp_path), [file]) is is_behind
 
 
 def test_a_link_that_leads_nowhere_is_put_right_and_any_other_stays(tmp_path: Path) -> None:

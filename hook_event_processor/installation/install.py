@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from hook_event_processor.installation.places import NAME, PATTERNS, PROCESSOR, 
 from hook_event_processor.installation.steps import Make, Run, Step, Write, output
 
 _SETTLED_WITHIN_SECONDS = 10.0
-_STARTED = "InactiveExitTimestampMonotonic"  # microseconds since the machine did; 0 for never
+_STARTED = "InactiveExitTimestamp"  # empty for never
 ALL_WATCHERS = "hook-watcher.service"
 
 
@@ -83,9 +84,22 @@ def is_behind(places: Places, steps: Iterable[Step]) -> bool:
     if any(step.needed for step in files):
         return True
     written = max((step.path.stat().st_mtime for step in files if not step.stays), default=0.0)
-    booted = time.time() - time.monotonic()
-    started = (_shown(places, unit).get(_STARTED, "0") for unit in instances(places, "*"))
-    return any(booted + int(usec) / 1e6 < written for usec in started if usec != "0")
+    started = (_started_at(places, unit) for unit in instances(places, "*"))
+    return any(at is not None and at < written for at in started)
+
+
+def _started_at(places: Places, unit: str) -> float | None:
+    """When a unit was started, by the clock of files: the monotonic one stands still while the machine sleeps.
+
+    None: never, or systemd does not say (before 247).
+    """
+    # Sun 2026-11-22 11:49:32.123456 UTC
+    shown = output((*places.systemctl, "show", "--timestamp=us+utc", f"--property={_STARTED}", unit)) or ""
+    _, _, text = shown.strip().partition(" ")
+    try:
+        return datetime.strptime(text, "%Y-%m-%d %H:%M:%S.%f UTC").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return None
 
 
 def start(places: Places, wanted: Wanted, *, changed: bool) -> Iterator[Step]:
@@ -170,7 +184,7 @@ def _await_status(places: Places, unit: str) -> str:
 
 
 def _shown(places: Places, unit: str) -> dict[str, str]:
-    properties = f"--property=ActiveState,ExecMainStatus,NRestarts,StatusText,{_STARTED}"
+    properties = "--property=ActiveState,ExecMainStatus,NRestarts,StatusText"
     text = output((*places.systemctl, "show", properties, unit)) or ""
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
