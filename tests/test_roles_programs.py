@@ -165,6 +165,34 @@ def test_an_author_works_on_the_hooks_of_its_stacks(
     assert connection.execute("SELECT name FROM hook_audit WHERE reason = 'too loud'").fetchall() == [("mine",)]
 
 
+@pytest.mark.parametrize(
+    ("role", "table", "command"),
+    [
+        ("author", "hook_pauses", ("hook", "list")),
+        ("author", "hook_suspects", ("hook", "list")),
+        ("reader", "hook_pauses", ("events", "explain")),
+    ],
+)
+def test_a_role_that_lacks_what_a_later_version_needs_is_told_where_it_comes_from(
+    administration: Connection,
+    connection: Connection,
+    as_role: Callable[[str], Hep],
+    role: str,
+    table: str,
+    command: tuple[str, ...],
+) -> None:
+    administration.execute(f"REVOKE ALL ON {table} FROM hook_{role}")
+    if command == ("events", "explain"):
+        command += (str(insert_event(connection)),)
+    hep = as_role(role)
+    assert hep.fault(*command) == (
+        f"hep: the database refused: permission denied for table {table};"
+        " after an upgrade, the owner runs 'hep db roles' again"
+    )
+    roles.apply(administration)
+    hep(*command)
+
+
 def test_a_reader_sees_how_everything_is(
     administration: Connection, database: Database, connection: Connection, as_role: Callable[[str], Hep]
 ) -> None:

@@ -81,4 +81,7 @@ def database_fault(fault: Exception) -> HookEventProcessorError | None:
 
 def _refused(fault: Error) -> HookEventProcessorError:
     said = fault.diag.message_primary or " ".join(str(fault).split()) or type(fault).__name__
+    if said.startswith("permission denied"):
+        # Of a role that lacks it on purpose, and of one that was granted what an older version needs.
+        said += "; after an upgrade, the owner runs 'hep db roles' again"
     return HookEventProcessorError(f"the database refused: {said}")
