@@ -42,7 +42,9 @@ def is_granted(program: str | None, name: str, grants: Iterable[str]) -> bool:
     """Whether policy names the program's file, as find_program returns it for the name; a missing one goes by name."""
     if program is None:
         return name in grants
-    return program in {find_program(granted) for granted in grants}
+    # A program keeps the last part of its name: most grants need not be looked for.
+    file = os.path.basename(program)
+    return any(os.path.basename(granted) == file and find_program(granted) == program for granted in grants)
 
 
 def loads_code(variable: str) -> bool:
