@@ -7,7 +7,7 @@ import threading
 from time import monotonic
 
 import psycopg
-from psycopg import Connection
+from psycopg import Connection, errors
 from tenacity import wait_exponential_jitter
 
 from hook_event_processor.errors import StoreUnavailable
@@ -16,6 +16,9 @@ from hook_event_processor.store.database import one_line
 
 logger = logging.getLogger("HookEventProcessor")
 _WAIT = wait_exponential_jitter(multiplier=0.25, max=5.0, jitter=0.25)
+# What no program of ours is at fault for: a full disk, a server that was made read-only, rights that were not granted.
+_OF_THE_SERVER = (psycopg.OperationalError, errors.ReadOnlySqlTransaction, errors.InsufficientPrivilege)
+_AGAIN_SECONDS = 60.0  # until the same is said again
 
 
 class Outage:
@@ -26,6 +29,7 @@ class Outage:
         self._since: float | None = None
         self._begun = 0
         self._began_at = 0.0
+        self._said: dict[str, tuple[str, float]] = {}  # by what came to nothing: why, and when that was said
 
     @property
     def seconds(self) -> float | None:
@@ -66,10 +70,19 @@ class Outage:
         elif connection is not None and connection.closed and isinstance(fault, psycopg.Error):
             if begun == self._begun:
                 self.begin(one_line(fault))
-        elif isinstance(fault, psycopg.OperationalError):
-            logger.warning("%s, trying again: %s", what, one_line(fault))
+        elif isinstance(fault, _OF_THE_SERVER):
+            if self._is_news(what, one_line(fault)):
+                logger.warning("%s, trying again: %s", what, one_line(fault))
         else:
             logger.error("%s, trying again", what, exc_info=fault)
+
+    def _is_news(self, what: str, why: str) -> bool:
+        with self._lock:
+            before, said_at = self._said.get(what, ("", 0.0))
+            if why == before and monotonic() - said_at < _AGAIN_SECONDS:
+                return False
+            self._said[what] = why, monotonic()
+            return True
 
 
 def reconnect_delay(attempt: int) -> float:
