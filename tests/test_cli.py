@@ -16,6 +16,7 @@ import pytest
 from commands import Hep
 from factories import insert_event, insert_execution
 from psycopg import Connection
+from running import add_hook
 
 from hook_event_processor.cli.parser import parser
 
@@ -177,6 +178,18 @@ def _through_bash(command: str) -> subprocess.CompletedProcess[str]:
     """What bash makes of a command line that ends in `hep ...`."""
     program = f'hep() {{ {sys.executable} -m hook_event_processor "$@"; }}; '
     return subprocess.run(["bash", "-c", program + command], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_what_stands_after_two_dashes_is_no_option(hep: Hep, connection: Connection) -> None:
+    """A hook may have any name."""
+    for name in ("-x", "--reason"):
+        add_hook(connection, name, "a.b", "return {execute = function() end}")
+        assert f"disabled: hook {name};" in hep("hook", "disable", "--reason", "too loud", "--", name)
+        assert name in hep("hook", "show", "--", name)
+        assert hep("hook", "remove", "--", name) == f"removed: hook {name}; its executions are kept\n"
+    assert "the payload is not a JSON object" in hep.fault("events", "emit", "task.failed", "--stack", "s", "--", "-5")
+    assert hep("hook", "list", "--") == "No hooks.\n"
+    assert "unrecognized arguments: -y" in hep.fault("hook", "remove", "--", "-x", "-y")
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,10 @@ class LateOptions(Protocol):
         """What to say of an option that was not added."""
 
 
+class _Plain(str):
+    """An argument that stood after --: it is no option, however it begins."""
+
+
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that takes no abbreviations, tells a fault in one line, and takes
     positional arguments before, between and after the options.
@@ -76,6 +80,9 @@ class Parser(argparse.ArgumentParser):
             return super().parse_known_args(args, namespace)
         ends_here = not any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in self._actions)
         late = self.add_late_options(args)
+        if ends_here and "--" in args:  # of the two passes that follow, argparse's own first one would lose it
+            at = args.index("--")
+            args = [*args[:at], *map(_Plain, args[at + 1 :])]
         self._between = ends_here  # argparse calls this method for each of its two passes
         try:
             parse = self.parse_known_intermixed_args if ends_here else super().parse_known_args
@@ -89,6 +96,12 @@ class Parser(argparse.ArgumentParser):
             hint = self._near(options[0]) if options else ""
             self.error(self.surplus or f"unrecognized arguments: {' '.join(rest)}{hint}")
         return parsed, rest
+
+    def _parse_optional(self, arg_string: str) -> Any:
+        return None if isinstance(arg_string, _Plain) else super()._parse_optional(arg_string)
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        return super()._get_value(action, str(arg_string))
 
     def _near(self, unknown: str) -> str:
         """A hint at what the option may stand for: another, or a value of one (--json for --format json)."""
