@@ -50,9 +50,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """What the caller's environment says of a database must not decide what is tested."""
+    """What the caller's environment says of a database or a directory must not decide what is tested."""
     config.addinivalue_line("markers", "store: works on PostgreSQL; every test that uses the server has it by itself")
-    for name in (*LIBPQ_VARIABLES, "DATABASE_URL", "DB_PASSWORD", "HEP_HOME"):
+    for name in (*LIBPQ_VARIABLES, "DATABASE_URL", "DB_PASSWORD", "HEP_HOME", "RUNTIME_DIRECTORY"):
         os.environ.pop(name, None)
 
 

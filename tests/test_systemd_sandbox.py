@@ -16,6 +16,9 @@ pytestmark = [
     ),
     pytest.mark.timeout(SECONDS + 100),
 ]
+# All of what runs programs for hooks.
+_EXEC = "tests/test_module_exec.py tests/test_poison.py tests/test_seed_hooks.py"
+_WATCHERS = " ".join(sorted(str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("tests/test_watch_*.py")))
 _UNREADABLE = "tests/test_watch_files.py::test_what_becomes_unreadable_is_not_gone"
 # As watcher-system.conf says where nothing of others' is watched.
 _LESS = "CapabilityBoundingSet=\nAmbientCapabilities=\n"
@@ -27,17 +30,13 @@ def with_units(box: Box) -> Iterator[Box]:
         yield box
 
 
-def files(pattern: str) -> str:
-    return " ".join(sorted(str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "tests").glob(pattern)))
-
-
 @pytest.mark.parametrize(
     ("unit", "what", "more"),
     [
-        ("hook-event-processor.service", files("test_module_exec.py"), ""),
+        ("hook-event-processor.service", _EXEC, ""),
         # With its capabilities nothing is unreadable.
-        ("hook-watcher.service", f"{files('test_watch_*.py')} --deselect={_UNREADABLE}", ""),
-        ("hook-watcher.service", f"{files('test_watch_service.py')} {_UNREADABLE}", _LESS),
+        ("hook-watcher.service", f"{_WATCHERS} --deselect={_UNREADABLE}", ""),
+        ("hook-watcher.service", f"tests/test_watch_service.py {_UNREADABLE}", _LESS),
     ],
     ids=["processor", "watchers", "watchers without capabilities"],
 )
