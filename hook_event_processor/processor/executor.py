@@ -59,6 +59,10 @@ class Executor:
         chunk.cancelled.set()
         self._pool.abandon(chunk)
 
+    def cpu_seconds(self, chunk: Chunk) -> float:
+        """Seconds of processor time that the chunk has taken; 0 when it does not run."""
+        return self._pool.cpu_seconds(chunk)
+
     def demote(self) -> None:
         """Let the threads whose runs compute for long give way to all others."""
         self._pool.demote(LONG_SECONDS)

@@ -32,7 +32,7 @@ from hook_event_processor.telemetry.watchdog import Progress
 
 # A claim waits no longer than this for its runs: what goes on is left to a lease.
 HOLD_SECONDS = 0.7
-# Past its expected end a run gets this long before the others stop waiting for it.
+# Past its expected end a run may compute for this long before the others stop waiting for it.
 PATIENCE_SECONDS = 0.1
 # A round that waits this long has another lane look for what is new.
 _ALONE_SECONDS = 0.02
@@ -232,7 +232,9 @@ class Lane:
                 chunks.append(Chunk(hook, rows[start : start + size], latch.count_down))
         for chunk in chunks:
             self._parts.executor.submit(chunk)
-        if chunks:
+        if not chunks:
+            self._stride.ran(len(batch.to_lease) + len(batch.to_park), 0.0)
+        else:
             began = monotonic()
             self._wait(latch, chunks)
             runs = sum(len(chunk.rows) for chunk in chunks)
@@ -265,13 +267,16 @@ class Lane:
         self._parts.lookout.help()
         while not latch.wait(_ALONE_SECONDS):
             self._progress.mark()
-            now = monotonic()
-            if now >= ends or all(self._out_of_patience(chunk, now) for chunk in chunks if chunk.result is None):
+            if monotonic() >= ends or all(self._has_overrun(chunk) for chunk in chunks if chunk.result is None):
                 return
 
-    def _out_of_patience(self, chunk: Chunk, now: float) -> bool:
-        expected = (self._parts.paces.of(chunk.hook.id, chunk.hook.version).seconds or 0.0) * len(chunk.rows)
-        return chunk.began is not None and now - chunk.began > expected + PATIENCE_SECONDS
+    def _has_overrun(self, chunk: Chunk) -> bool:
+        """Whether the chunk has computed for longer than it is waited for: on a busy machine time passes without it."""
+        pace = self._parts.paces.of(chunk.hook.id, chunk.hook.version)
+        most = (pace.seconds or 0.0) * len(chunk.rows) + PATIENCE_SECONDS
+        if chunk.began is None or monotonic() - chunk.began <= most:
+            return False
+        return self._parts.executor.cpu_seconds(chunk) > most
 
     def _tell(self, claim: Claim, batch: Batch, verdict: Verdict, finished: list[Chunk]) -> None:
         report = self._parts.report
@@ -282,7 +287,7 @@ class Lane:
             assert chunk.result is not None  # noqa: S101 - it has finished
             report.runs(chunk.hook, chunk.rows, chunk.result)
         delays = [failure.delay for failure in verdict.failures if failure.delay is not None]
-        if batch.to_park or verdict.to_park or verdict.to_postpone:
+        if claim.more_for_slots or batch.to_park or verdict.to_park or verdict.to_postpone:
             delays.append(0.0)
         if batch.to_hold or verdict.to_hold:
             delays.append(HELD_IN_VAIN_SECONDS)  # if the pause has ended meanwhile

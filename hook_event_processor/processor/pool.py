@@ -24,6 +24,7 @@ class _Worker(Generic[Task]):
 
     wake: threading.Condition
     thread: threading.Thread | None = None
+    called: bool = True  # woken, or made, and not there yet
     task: Task | None = None
     since: float = 0.0
     leaving: bool = False  # when its task ends
@@ -35,6 +36,10 @@ class Pool(Generic[Task]):
 
     Our own threads, not concurrent.futures: one that is stuck in a C function
     can be abandoned and replaced, and none of them holds up the exit.
+
+    One thread is woken at a time, and wakes the next when it has taken a task
+    and more of them wait: of tasks that are over before another thread would
+    have come, one thread runs several.
     """
 
     def __init__(self, name: str, size: int, start_worker: Callable[[], Callable[[Task], None]]) -> None:
@@ -47,15 +52,13 @@ class Pool(Generic[Task]):
         self._abandoned: set[_Worker[Task]] = set()
         # The one that was busy last is woken first, so that those which a burst has left over may end.
         self._idle: list[_Worker[Task]] = []
+        self._calling = False  # one is called that is not there yet
 
     def submit(self, task: Task) -> None:
         """Run the task as soon as a thread is free."""
         with self._lock:
             self._tasks.append(task)
-            if self._idle:
-                self._idle.pop().wake.notify()
-            else:
-                self._see_to_tasks()
+            self._see_to_tasks()
 
     def abandon(self, task: Task) -> None:
         """Give up the thread that runs this task: another takes its place, and it ends when it comes back.
@@ -83,22 +86,38 @@ class Pool(Generic[Task]):
         self._see_to_tasks()
 
     def _see_to_tasks(self) -> None:
-        """Have another thread for what waits, if there may be one."""
-        if self._tasks and len(self._workers) < self._size:
-            self._add_worker()
+        """Wake a thread for what waits, or make one if there may be another."""
+        if not self._tasks or self._calling:
+            return
+        if self._idle:
+            worker = self._idle.pop()
+            worker.called = self._calling = True
+            worker.wake.notify()
+        elif len(self._workers) < self._size:
+            self._calling = self._add_worker()
+
+    def _arrive(self, worker: _Worker[Task]) -> None:
+        if worker.called:
+            worker.called = self._calling = False
 
     def demote(self, cpu_seconds: float) -> None:
         """Let every thread whose task has computed for so long give way to all others.
 
         There is no way back for a thread of an ordinary user: it ends with the task.
-        Called now and then, it also sees to tasks for which the system gave no thread.
+        Called now and then, it also sees to tasks for which the system gave no thread, or none that came.
         """
         with self._lock:
+            self._calling = False  # whoever was called has had the time to come
             self._see_to_tasks()
             for worker in self._workers:
                 if worker.task is not None and not worker.leaving and _cpu_seconds(worker) > cpu_seconds:
                     worker.leaving = True
                     _give_way(worker)
+
+    def cpu_seconds(self, task: Task) -> float:
+        """Seconds of processor time that the task has taken; 0 when no thread is at it."""
+        with self._lock:
+            return next((_cpu_seconds(worker) for worker in self._workers if worker.task is task), 0.0)
 
     @property
     def busy(self) -> int:
@@ -111,7 +130,7 @@ class Pool(Generic[Task]):
         with self._lock:
             return sum(1 for worker in self._abandoned if now - worker.since >= seconds)
 
-    def _add_worker(self) -> None:
+    def _add_worker(self) -> bool:
         worker: _Worker[Task] = _Worker(threading.Condition(self._lock))
         name = f"{self._name}-{len(self._workers) + 1}"
         worker.thread = threading.Thread(target=self._work, args=(worker,), name=name, daemon=True)
@@ -119,8 +138,9 @@ class Pool(Generic[Task]):
             worker.thread.start()
         except RuntimeError as fault:  # the system gives no more threads
             logger.warning("%s: %s; %d threads go on", name, fault, len(self._workers))
-            return
+            return False
         self._workers.add(worker)
+        return True
 
     def _work(self, worker: _Worker[Task]) -> None:
         run = self._start_worker()
@@ -145,16 +165,19 @@ class Pool(Generic[Task]):
             worker.task = self._tasks.popleft()
             worker.since = monotonic()
             worker.cpu_before = thread_time()
+            self._see_to_tasks()
             return True
 
     def _await_task(self, worker: _Worker[Task]) -> bool:
         """Whether there is a task now; False after a while in which nobody woke this worker."""
+        self._arrive(worker)
         while not self._tasks:
             self._idle.append(worker)
             if not worker.wake.wait(_IDLE_SECONDS) and worker in self._idle:
                 self._idle.remove(worker)
                 return False
             # Woken, perhaps for a task that another has taken meanwhile.
+            self._arrive(worker)
         return True
 
 

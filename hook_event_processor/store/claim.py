@@ -170,12 +170,16 @@ class Cursor:
 
 @dataclass(slots=True)
 class Claim:
-    """Locked rows of this transaction. `again`: there is probably more to take at once."""
+    """Locked rows of this transaction.
+
+    `again`: there is probably more to take at once; `more_for_slots`: once slots are free again.
+    """
 
     fresh: list[Row]
     due: list[Row]
     for_slots: list[Row]
     again: bool
+    more_for_slots: bool
 
     @property
     def rows(self) -> list[Row]:
@@ -258,7 +262,7 @@ class Claims:
         self._has_room = not full
         if not full:
             self._pass_ends = 0.0
-        return Claim(fresh, due, for_slots, again)
+        return Claim(fresh, due, for_slots, again, more_for_slots=0 < limits["slots"] == len(for_slots))
 
     def _starts_pass(self, now: float, reached: int) -> bool:
         full = now >= self._full_pass_at

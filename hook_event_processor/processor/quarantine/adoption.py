@@ -96,7 +96,7 @@ class Adoption:
 
     def _picked(self, connection: Connection, rows: Sequence[Row]) -> Picked:
         """As a lane would pick them; but what has no room is due now, for any lane."""
-        claim = Claim([], [], list(rows), again=False)
+        claim = Claim([], [], list(rows), again=False, more_for_slots=False)
         sorter = self._sorter()
         if not rows or sorter is None:
             return Picked(claim)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic, sleep
 from uuid import UUID, uuid4
 
@@ -77,7 +77,7 @@ class Quarantine:
                         picked.deferred.append(row)
         if taken:
             fresh, due, for_slots = (_without(taken, rows) for rows in (claim.fresh, claim.due, claim.for_slots))
-            picked.rest = Claim(fresh, due, for_slots, claim.again)
+            picked.rest = replace(claim, fresh=fresh, due=due, for_slots=for_slots)
         return picked
 
     def _item(self, row: Row, route: Route, deaths: int) -> ToLease:

@@ -1,0 +1,45 @@
+"""Worker slots: what waits for them comes as soon as they are free, and what needs none takes none."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from psycopg import Connection
+from running import add_hook, all_processed, count, ends_well, insert, running, start
+from waiting import wait_for
+
+from hook_event_processor.event_handlers import EventHandlerRegistry, HandlerResult
+from hook_event_processor.processor import due
+from hook_event_processor.processor.lane import HOLD_SECONDS, PATIENCE_SECONDS
+from hook_event_processor.store.database import Database
+
+
+def test_what_waits_for_slots_is_claimed_as_soon_as_they_are_free(
+    connection: Connection, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thirty events for two slots: no pair of them waits for the next look at the table."""
+    monkeypatch.setattr(due, "RELOOK_SECONDS", 60.0)
+    add_hook(connection, "acts", "act.*", 'local http = require("http") return {execute = function() end}')
+    with running(database, tmp_path, workers=2, poll_interval=60.0):
+        insert(connection, "act.now", count=30)
+        wait_for(lambda: all_processed(connection), 30)
+
+
+def test_a_run_that_does_not_get_to_compute_is_waited_for(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """On a busy machine a fast hook takes long; it is no slow hook for that, and needs no slot."""
+
+    def waits(_: object) -> HandlerResult:
+        time.sleep((PATIENCE_SECONDS + HOLD_SECONDS) / 2)
+        return HandlerResult(success=True)
+
+    def register(registry: EventHandlerRegistry) -> None:
+        registry.register("wait", "*", waits, pure=True)
+
+    with ends_well(start(database, tmp_path, register), "ready"):
+        insert(connection, "wait.now", count=1)
+        wait_for(lambda: all_processed(connection), 10)
+    assert count(connection, "needs_slot OR claimed_by IS NOT NULL") == 0
