@@ -9,7 +9,7 @@ from psycopg import Connection
 from server import Database
 
 HOOK = """\
-local hook = {{ name = "{name}", event_type = "bench.tool" }}
+{requires}local hook = {{ name = "{name}", event_type = "bench.tool" }}
 
 function hook.execute(event)
   local data = event.data
@@ -19,6 +19,8 @@ end
 
 return hook
 """
+# What acts outside of the database runs under a lease, in a worker slot.
+_EFFECTFUL = 'local http = require("http")\n'
 OUTPUT = "tool Bash"  # what the hook returns
 _PAYLOAD = '{"tool_name": "Bash", "input": {"command": "ls -la /tmp"}, "n": 1}'
 _ROUTES = 20
@@ -28,13 +30,14 @@ _ROUTES = 20
 class Workload:
     """What is drained: `events` with `payload` bytes of JSON each, for each of which `hooks` hooks run.
 
-    `uuid4`: the client made the ids, without an order.
+    `uuid4`: the client made the ids, without an order. `effectful`: hooks that could act, and do not.
     """
 
     events: int
     hooks: int = 1
     payload: int = len(_PAYLOAD)
     uuid4: bool = False
+    effectful: bool = False
 
 
 def add_hook(connection: Connection, name: str, event_type: str, text: str) -> None:
@@ -46,13 +49,13 @@ def add_hook(connection: Connection, name: str, event_type: str, text: str) -> N
     )
 
 
-def add_hooks(connection: Connection, running: int = 1) -> None:
+def add_hooks(connection: Connection, running: int = 1, *, effectful: bool = False) -> None:
     """The hooks that run, and as many others as make twenty, whose patterns are looked at beside them."""
     connection.execute("TRUNCATE hooks, hook_versions RESTART IDENTITY CASCADE")
     for number in range(1, _ROUTES + 1):
         name = f"bench_{number}"
         event_type = "bench.tool" if number <= running else f"{name}.*"
-        add_hook(connection, name, event_type, HOOK.format(name=name))
+        add_hook(connection, name, event_type, HOOK.format(name=name, requires=_EFFECTFUL if effectful else ""))
 
 
 def empty(connection: Connection) -> None:

@@ -45,7 +45,7 @@ class Bench:
 
     def prepare(self) -> None:
         """Store the hooks."""
-        table.add_hooks(self.database.connection, self.load.hooks)
+        table.add_hooks(self.database.connection, self.load.hooks, effectful=self.load.effectful)
 
     def best_clients(self) -> dict[int, float]:
         """What one run with each number of clients came to."""
@@ -65,6 +65,9 @@ def main() -> None:
     options.add_argument("--hooks", type=int, default=1, help="hooks that run for each event (default 1)")
     options.add_argument("--payload", type=int, default=0, help="bytes of each payload (default: a short one)")
     options.add_argument("--uuid4", action="store_true", help="the client makes the ids, without an order")
+    options.add_argument(
+        "--effectful", action="store_true", help="hooks that could act outside: under leases, in slots"
+    )
     options.add_argument("--processes", type=int, default=1, help="processors that run at once (default 1)")
     options.add_argument("--unit", action="store_true", help="processors with the CPU and memory of the shipped unit")
     options.add_argument("--show-sql", action="store_true", help="print the raw transaction and end")
@@ -84,7 +87,7 @@ def _as_the_unit(stack: ExitStack) -> Group:
 
 
 def _measure(database: Database, arguments: Namespace, group: Group | None) -> None:
-    load = Workload(arguments.events, arguments.hooks, arguments.payload, arguments.uuid4)
+    load = Workload(arguments.events, arguments.hooks, arguments.payload, arguments.uuid4, arguments.effectful)
     bench = Bench(database, load, arguments.processes, group)
     bench.prepare()
     best = bench.best_clients()
@@ -93,6 +96,7 @@ def _measure(database: Database, arguments: Namespace, group: Group | None) -> N
     name = f"throughput: {load.events:,} events, {load.hooks} hooks each"
     name += f", payload of {load.payload:,} bytes" if load.payload else ""
     name += ", ids of version 4" if load.uuid4 else ""
+    name += ", effectful" if load.effectful else ""
     name += f", {UNIT_CORES:g} of a core" if group else ""
     ratio = rounds.ratio("product", "raw")
     report.show(
