@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from uuid import UUID, uuid4
 
-from hook_event_processor.event import GOOD
+from hook_event_processor.event import DEFAULT_PRIORITY, GOOD
 from hook_event_processor.processor.attempt import Attempts, stack_of
 from hook_event_processor.processor.executor import Chunk
 from hook_event_processor.processor.pace import Paces
@@ -30,7 +31,7 @@ class ToLease:
 
 @dataclass(slots=True)
 class Batch:
-    """A claim, sorted. `pure` holds each hook with its rows, in the order of priorities."""
+    """A claim, sorted. `pure` holds hooks with their rows, urgent rows before all others, by the hooks' priorities."""
 
     pure: list[tuple[Hook, list[Row]]] = field(default_factory=list)
     pure_rows: list[Row] = field(default_factory=list)
@@ -52,7 +53,6 @@ class Sorter:
     def sort(self, claim: Claim, succeeded: set[tuple[bytes, int]], free_slots: int) -> Batch:
         """`succeeded` are the (event, hook) pairs that need not run again; `free_slots` may be leased."""
         batch = Batch()
-        groups: dict[int, tuple[Hook, list[Row]]] = {}
         # What waits for slots is older than what has just come. While it
         # waits for more slots than are free, nobody else takes those.
         for route, rows in self.by_route(claim.for_slots, succeeded):
@@ -61,15 +61,23 @@ class Sorter:
                 continue
             left = self._lease(batch, route, rows, free_slots, park=False)
             free_slots = left if free_slots - left == len(rows) * self._slots_of(route) else 0
-        for route, rows in self.by_route(claim.fresh + claim.due, succeeded):
+        urgent = list(takewhile(lambda row: row.priority < DEFAULT_PRIORITY, claim.fresh))
+        for part in (urgent, claim.fresh[len(urgent) :] + claim.due):
+            free_slots = self._sort_part(batch, part, succeeded, free_slots)
+        return batch
+
+    def _sort_part(self, batch: Batch, part: list[Row], succeeded: set[tuple[bytes, int]], free_slots: int) -> int:
+        """Add what is to run before the next part; returns the slots that are left."""
+        groups: dict[int, tuple[Hook, list[Row]]] = {}
+        for route, rows in self.by_route(part, succeeded):
             if self._needs_lease(route):
                 free_slots = self._lease(batch, route, rows, free_slots)
             else:
                 self._run_or_hold(batch, route, rows)
                 for hook in route.hooks:
                     groups.setdefault(hook.id, (hook, []))[1].extend(rows)
-        batch.pure = sorted(groups.values(), key=lambda group: (group[0].priority, group[0].name))
-        return batch
+        batch.pure += sorted(groups.values(), key=lambda group: (group[0].priority, group[0].name))
+        return free_slots
 
     def _run_or_hold(self, batch: Batch, route: Route, rows: list[Row]) -> None:
         if route.pauses:
