@@ -60,6 +60,20 @@ def test_a_rate_that_comes_back_late_is_found(connection: Connection, began: int
     assert _names(measured) == ["struck"]
 
 
+def test_a_rate_that_does_not_stay_is_not_back(connection: Connection, began: int) -> None:
+    """Ten events a second for a second and a half after the fault, and then none for six."""
+    _process(connection, (began + at for at in _STEPS if not 11.5 <= at < 17.5))
+    measured = rates(connection, (began, began + 25), [Fault("struck", began + 10)], 10)
+    assert _names(measured) == ["struck"]
+
+
+def test_a_rate_is_back_until_it_is_disturbed_again(connection: Connection, began: int) -> None:
+    _process(connection, (began + at for at in _STEPS if not 12 <= at < 15))
+    faults = [Fault("one", began + 10), Fault("other", began + 12, began + 15)]
+    measured = rates(connection, (began, began + 20), faults, 10)
+    assert [seconds for _, seconds in measured.recoveries] == [0.0, pytest.approx(0, abs=0.21)]
+
+
 @pytest.mark.parametrize(
     ("processed", "offered"),
     [

@@ -69,16 +69,24 @@ class Histogram:
     def rate(self, begin: float, end: float) -> float:
         """Events a second between two moments."""
         first, last = int(begin * _STEPS), int(end * _STEPS)
-        total = sum(self._counts[step] for step in range(first, last))
-        return total * _STEPS / (last - first) if last > first else 0.0
+        return self._mean(first, last - first) if last > first else 0.0
 
-    def recovery(self, since: float, until: float, wanted: float) -> float | None:
-        """Seconds from `since` until a second begins in which the wanted rate is reached; None when none does."""
-        first = int(since * _STEPS) + 1
-        for step in range(first, int(until * _STEPS) - _STEPS + 1):
-            if sum(self._counts[later] for later in range(step, step + _STEPS)) >= wanted:
+    def recovery(self, since: float, until: float, wanted: float, disturbed: Sequence[float] = ()) -> float | None:
+        """Seconds from `since` until a second begins in which the wanted rate is reached; None when none does.
+
+        It must stay so: on average for RECOVERY_SECONDS, or until it is disturbed again.
+        """
+        first, last = int(since * _STEPS) + 1, int(until * _STEPS)
+        ends = sorted(int(moment * _STEPS) for moment in (*disturbed, until))
+        for step in range(first, last - _STEPS + 1):
+            end = next(moment for moment in ends if moment > step)
+            stays = min(max(end - step, _STEPS), int(RECOVERY_SECONDS * _STEPS))
+            if all(self._mean(step, steps) >= wanted for steps in (_STEPS, stays)):
                 return (step - first) / _STEPS
         return None
+
+    def _mean(self, first: int, steps: int) -> float:
+        return sum(self._counts[step] for step in range(first, first + steps)) * _STEPS / steps
 
 
 def _spans(since: float, shifts: Iterable[Shift]) -> Iterator[tuple[float, float, float]]:
@@ -108,7 +116,9 @@ def rates(
     before = histogram.rate(first_blow - _MEASURED_SECONDS, first_blow)
     # What waited for the processors' start may have made it faster than it can stay.
     wanted = min(before, offered) * SHARE
+    disturbed = [fault.began_at for fault in faults]
     recoveries = [
-        (fault.name, histogram.recovery(fault.mended_at or fault.began_at, ended, wanted)) for fault in faults
+        (fault.name, histogram.recovery(fault.mended_at or fault.began_at, ended, wanted, disturbed))
+        for fault in faults
     ]
     return Rates(before, histogram.rate(ended - _MEASURED_SECONDS, ended), recoveries, offered)
