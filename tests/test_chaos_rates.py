@@ -67,6 +67,14 @@ def test_a_rate_that_does_not_stay_is_not_back(connection: Connection, began: in
     assert _names(measured) == ["struck"]
 
 
+def test_what_catches_up_does_not_stand_for_what_comes_after_it(connection: Connection, began: int) -> None:
+    """Forty events in the second after the fault, and then none for five."""
+    moments = [at for at in _STEPS if not 10 <= at < 15] + [10 + at / 40 for at in range(40)]
+    _process(connection, (began + at for at in moments))
+    measured = rates(connection, (began, began + 20), [Fault("struck", began + 10)], 10)
+    assert [seconds for _, seconds in measured.recoveries] != [0.0]
+
+
 def test_a_rate_is_back_until_it_is_disturbed_again(connection: Connection, began: int) -> None:
     _process(connection, (began + at for at in _STEPS if not 12 <= at < 15))
     faults = [Fault("one", began + 10), Fault("other", began + 12, began + 15)]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from psycopg import Connection
 
-from hook_event_processor.store import ack, claim, record, watch
+from hook_event_processor.store import ack, claim, pauses, record, watch
 from hook_event_processor.store.database import PLAN_ONCE, Database
 
 PROCESSED, FAILED, SCHEDULED, FRESH, URGENT = 40_000, 5_000, 5_000, 5_000, 500
@@ -184,6 +184,33 @@ def test_what_was_planned_for_an_empty_table_serves_a_full_one(
     _assert_each_by_its_index(plan)
     assert plan["Actual Rows"] == LIMIT
     assert _blocks(plan) <= blocks
+
+
+@pytest.mark.parametrize(
+    ("statement", "parameters"),
+    [
+        (ack.FAILED, {"errors": "ARRAY['no']", "delays": "ARRAY[1]", "slots": "ARRAY[false]"}),
+        (pauses.HOLD, {"seqs": "ARRAY[1]", "pauses": "ARRAY[1]"}),
+    ],
+    ids=["failed", "held"],
+)
+def test_single_events_are_found_in_a_full_table_by_what_was_planned_for_an_empty_one(
+    database: Database, connection: Connection, statement: str, parameters: dict[str, str]
+) -> None:
+    connection.execute("VACUUM ANALYZE hook_events")
+    text = statement.replace("%(ids)b", "$1")
+    for name, value in parameters.items():
+        text = re.sub(rf"%\({name}\)[sb]", value, text)
+    with database.session("tests") as lane:
+        lane.execute(PLAN_ONCE)
+        lane.execute(f"PREPARE pinned (uuid[]) AS {text}")
+        lane.execute("EXECUTE pinned ('{}')")
+        connection.execute("INSERT INTO hook_events (source, action) SELECT 'a', 'b' FROM generate_series(1, 10000)")
+        event_id = connection.execute("SELECT id FROM hook_events LIMIT 1").fetchone()
+        assert event_id is not None
+        plan = _explained(lane, f"EXECUTE pinned (ARRAY['{event_id[0]}'::uuid])")
+    assert max(node["Actual Rows"] * node["Actual Loops"] for node in _scans(plan)) <= 1
+    assert _blocks(plan) <= 10 * FEW_BLOCKS  # each index of the table has an entry more
 
 
 def test_due_rows_are_found_among_those_for_tomorrow(crowded: Connection) -> None:

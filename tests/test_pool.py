@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -44,7 +45,7 @@ def test_what_a_thread_that_is_to_end_has_submitted_runs_on_another() -> None:
 
     def is_demoted() -> bool:
         threads.demote(0.05)
-        return all(worker.leaving for worker in threads._workers)
+        return threads._retiring != set()
 
     wait_for(is_demoted, 10)
     demoted.set()
@@ -101,3 +102,51 @@ def test_every_task_of_a_flood_runs_once(threads: Pool[Callable[[], object]], ra
     assert sorted(seen) == list(range(2000))
     assert len(set(ran_on)) <= 20
     wait_for(lambda: not threads._workers, 5)
+
+
+def test_a_thread_that_gives_way_starts_none_that_would_do_so_too(threads: Pool[Callable[[], object]]) -> None:
+    """A long task's next stage, and the burst after it, run at the usual priority."""
+    demoted = threading.Event()
+    priorities: list[int] = []
+
+    def note() -> None:
+        priorities.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        time.sleep(0.1)
+
+    def compute() -> None:
+        while not demoted.is_set():
+            pass
+        note()
+        threads.submit(note)
+
+    threads.submit(compute)
+
+    def is_demoted() -> bool:
+        threads.demote(0.05)
+        return threads._retiring != set()
+
+    wait_for(is_demoted, 10)
+    demoted.set()
+    wait_for(lambda: len(priorities) == 2, 10)
+    for _ in range(10):
+        threads.submit(note)
+    wait_for(lambda: len(priorities) == 12, 10)
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    assert priorities == [19] + [usual] * 11
+
+
+def test_a_thread_that_cannot_begin_keeps_no_other_from_it(ran_on: list[int]) -> None:
+    starts = 0
+
+    def start() -> Callable[[Callable[[], object]], None]:
+        nonlocal starts
+        starts += 1
+        if starts == 1:
+            raise MemoryError
+        return lambda _: ran_on.append(threading.get_ident())
+
+    threads: Pool[Callable[[], object]] = Pool("tests", 20, start)
+    threads.submit(lambda: None)
+    wait_for(lambda: starts == 1 and not threads._workers, 10)
+    threads.submit(lambda: None)
+    wait_for(lambda: len(ran_on) == 2, 10)

@@ -27,6 +27,29 @@ def test_what_waits_for_slots_is_claimed_as_soon_as_they_are_free(
         wait_for(lambda: all_processed(connection), 30)
 
 
+def test_an_event_for_which_too_few_slots_are_free_costs_next_to_nothing(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """It takes both slots, and one of them is free: it is looked at now and then."""
+    for name in ("one", "other"):
+        add_hook(connection, name, "wide.*", 'local http = require("http") return {execute = function() end}')
+    add_hook(connection, "long", "long.*", 'return {execute = function() require("time").sleep(4) end}')
+    rounds = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
+    with running(database, tmp_path, workers=2):
+        insert(connection, "long.run")
+        wait_for(lambda: count(connection, "claimed_by IS NOT NULL") == 1, 10)
+        insert(connection, "wide.run")
+        wait_for(lambda: count(connection, "needs_slot") == 2, 10)
+        began = time.monotonic()
+        (before,) = connection.execute(rounds).fetchone() or (0,)
+        wait_for(lambda: all_processed(connection), 20)
+        seconds = time.monotonic() - began
+    with database.session("tests") as fresh:
+        (after,) = fresh.execute(rounds).fetchone() or (0,)
+    asked = seconds / 0.02  # by the test itself
+    assert after - before < asked + 60 * seconds
+
+
 def test_a_run_that_does_not_get_to_compute_is_waited_for(
     connection: Connection, database: Database, tmp_path: Path
 ) -> None:

@@ -232,14 +232,15 @@ class Lane:
                 chunks.append(Chunk(hook, rows[start : start + size], latch.count_down))
         for chunk in chunks:
             self._parts.executor.submit(chunk)
+        moved = len(batch.to_lease) + len(batch.to_park) + len(batch.to_hold)
         if not chunks:
-            self._stride.ran(len(batch.to_lease) + len(batch.to_park), 0.0)
+            self._stride.moved(len(batch.pure_rows) + moved)
         else:
             began = monotonic()
             self._wait(latch, chunks)
             runs = sum(len(chunk.rows) for chunk in chunks)
             ended = sum(len(chunk.rows) for chunk in chunks if chunk.result is not None)
-            self._stride.ran(len(batch.pure_rows) * ended / runs, monotonic() - began)
+            self._stride.ran(len(batch.pure_rows) * ended / runs + moved, monotonic() - began)
         finished = [chunk for chunk in chunks if chunk.result is not None]
         if len(finished) == len(chunks):
             return finished, [], []
@@ -287,7 +288,7 @@ class Lane:
             assert chunk.result is not None  # noqa: S101 - it has finished
             report.runs(chunk.hook, chunk.rows, chunk.result)
         delays = [failure.delay for failure in verdict.failures if failure.delay is not None]
-        if claim.more_for_slots or batch.to_park or verdict.to_park or verdict.to_postpone:
+        if (claim.more_for_slots and batch.to_lease) or batch.to_park or verdict.to_park or verdict.to_postpone:
             delays.append(0.0)
         if batch.to_hold or verdict.to_hold:
             delays.append(HELD_IN_VAIN_SECONDS)  # if the pause has ended meanwhile

@@ -60,6 +60,10 @@ class Stride:
         # Up step by step: a claim that was cut short says little of the next.
         self._by_time = min(events * CLAIM_SECONDS / max(seconds, 1e-6), 2 * self.limit)
 
+    def moved(self, events: int) -> None:
+        """So many events of a claim took no time here: they were handed on, or no hook takes them."""
+        self._by_time = max(self._by_time, min(2.0 * events, 2 * self.limit))
+
     def claimed(self, events: int, size: int) -> None:
         """So many events had so many bytes of JSON."""
         self._by_size = min(CLAIM_BYTES * events / max(size, 1), 2 * self._by_size)

@@ -49,10 +49,12 @@ class Pool(Generic[Task]):
         self._lock = threading.RLock()
         self._tasks: deque[Task] = deque()
         self._workers: set[_Worker[Task]] = set()
+        self._retiring: set[_Worker[Task]] = set()  # at their last task, in no hurry
         self._abandoned: set[_Worker[Task]] = set()
         # The one that was busy last is woken first, so that those which a burst has left over may end.
         self._idle: list[_Worker[Task]] = []
         self._calling = False  # one is called that is not there yet
+        self._giving_way: set[int] = set()  # the idents of threads of the lowest priority
 
     def submit(self, task: Task) -> None:
         """Run the task as soon as a thread is free."""
@@ -67,7 +69,7 @@ class Pool(Generic[Task]):
         """
         with self._lock:
             self._withdraw(task)
-            for worker in self._workers:
+            for worker in (*self._workers, *self._retiring):
                 if worker.task is task:
                     self._give_up(worker)
                     break
@@ -81,8 +83,9 @@ class Pool(Generic[Task]):
     def _give_up(self, worker: _Worker[Task]) -> None:
         worker.leaving = True
         self._workers.discard(worker)
+        self._retiring.discard(worker)
         self._abandoned.add(worker)
-        _give_way(worker)
+        self._give_way(worker)
         self._see_to_tasks()
 
     def _see_to_tasks(self) -> None:
@@ -93,8 +96,20 @@ class Pool(Generic[Task]):
             worker = self._idle.pop()
             worker.called = self._calling = True
             worker.wake.notify()
-        elif len(self._workers) < self._size:
+        elif len(self._workers) < self._size and threading.get_ident() not in self._giving_way:
+            # A thread has the priority of the one that starts it.
             self._calling = self._add_worker()
+
+    def _give_way(self, worker: _Worker[Task]) -> None:
+        thread = worker.thread
+        if thread is None or thread.ident is None or thread.native_id is None:
+            return
+        try:
+            # On Linux this is the thread's priority, not the process's.
+            os.setpriority(os.PRIO_PROCESS, thread.native_id, _LOWEST_PRIORITY)
+            self._giving_way.add(thread.ident)
+        except OSError as fault:  # it has ended meanwhile, or the host forbids it
+            logger.debug("thread %s keeps its priority: %s", thread.name, fault)
 
     def _arrive(self, worker: _Worker[Task]) -> None:
         if worker.called:
@@ -109,20 +124,25 @@ class Pool(Generic[Task]):
         with self._lock:
             self._calling = False  # whoever was called has had the time to come
             self._see_to_tasks()
-            for worker in self._workers:
-                if worker.task is not None and not worker.leaving and _cpu_seconds(worker) > cpu_seconds:
-                    worker.leaving = True
-                    _give_way(worker)
+            long = [w for w in self._workers if w.task is not None and _cpu_seconds(w) > cpu_seconds]
+            for worker in long:
+                worker.leaving = True
+                self._workers.discard(worker)
+                self._retiring.add(worker)
+                self._give_way(worker)
+            if long and not self._idle and len(self._workers) < self._size:
+                self._add_worker()  # for those which start no other: see _see_to_tasks
 
     def cpu_seconds(self, task: Task) -> float:
         """Seconds of processor time that the task has taken; 0 when no thread is at it."""
         with self._lock:
-            return next((_cpu_seconds(worker) for worker in self._workers if worker.task is task), 0.0)
+            workers = (*self._workers, *self._retiring)
+            return next((_cpu_seconds(worker) for worker in workers if worker.task is task), 0.0)
 
     @property
     def busy(self) -> int:
         """Threads that run a task."""
-        return len(self._workers) - len(self._idle)
+        return len(self._workers) + len(self._retiring) - len(self._idle)
 
     def stuck(self, seconds: float) -> int:
         """Abandoned threads that have been at their task for at least this long."""
@@ -136,14 +156,24 @@ class Pool(Generic[Task]):
         worker.thread = threading.Thread(target=self._work, args=(worker,), name=name, daemon=True)
         try:
             worker.thread.start()
-        except RuntimeError as fault:  # the system gives no more threads
+        except (RuntimeError, MemoryError) as fault:  # the system gives no more threads
             logger.warning("%s: %s; %d threads go on", name, fault, len(self._workers))
             return False
         self._workers.add(worker)
         return True
 
     def _work(self, worker: _Worker[Task]) -> None:
-        run = self._start_worker()
+        try:
+            self._work_off(worker, self._start_worker())
+        except Exception:
+            logger.exception("a thread could not begin")
+        finally:
+            with self._lock:
+                self._arrive(worker)
+                self._workers.discard(worker)
+                self._giving_way.discard(threading.get_ident())
+
+    def _work_off(self, worker: _Worker[Task], run: Callable[[Task], None]) -> None:
         while self._next(worker):
             assert worker.task is not None  # noqa: S101 - _next has set it
             try:
@@ -159,6 +189,7 @@ class Pool(Generic[Task]):
             if worker.leaving or not self._await_task(worker):
                 # Under the same lock: a submit must not count on a thread that is leaving.
                 self._workers.discard(worker)
+                self._retiring.discard(worker)
                 self._abandoned.discard(worker)
                 self._see_to_tasks()
                 return False
@@ -186,13 +217,3 @@ def _cpu_seconds(worker: _Worker[Any]) -> float:
     if worker.thread is None or worker.thread.ident is None:
         return 0.0
     return clock_gettime(pthread_getcpuclockid(worker.thread.ident)) - worker.cpu_before
-
-
-def _give_way(worker: _Worker[Any]) -> None:
-    if worker.thread is None or worker.thread.native_id is None:
-        return
-    try:
-        # On Linux this is the thread's priority, not the process's.
-        os.setpriority(os.PRIO_PROCESS, worker.thread.native_id, _LOWEST_PRIORITY)
-    except OSError as fault:  # it has ended meanwhile, or the host forbids it
-        logger.debug("thread %s keeps its priority: %s", worker.thread.name, fault)

@@ -49,10 +49,11 @@ needs_slot = failure.needs_slot,
 lease_token = NULL
 """
 
+# The ids are a condition of their own: planned for an empty table, a join would read all of the primary key.
 FAILED = f"""
 UPDATE hook_events e SET {_FAILURE}
-FROM unnest(%b, %b, %s::float8[], %s::boolean[]) AS failure (id, error, delay, needs_slot)
-WHERE e.id = failure.id
+FROM unnest(%(ids)b, %(errors)b, %(delays)s::float8[], %(slots)s::boolean[]) AS failure (id, error, delay, needs_slot)
+WHERE e.id = failure.id AND e.id = ANY(%(ids)b)
 """
 
 _LEASED_ROWS = """
@@ -103,12 +104,12 @@ def failed(session: Executes, failures: Sequence[Failure]) -> None:
     if failures:
         session.execute(
             FAILED,
-            (
-                arrays.uuids([failure.event_id for failure in failures]),
-                arrays.texts([failure.error.encode() for failure in failures]),
-                [failure.delay for failure in failures],
-                [failure.needs_slot for failure in failures],
-            ),
+            {
+                "ids": arrays.uuids([failure.event_id for failure in failures]),
+                "errors": arrays.texts([failure.error.encode() for failure in failures]),
+                "delays": [failure.delay for failure in failures],
+                "slots": [failure.needs_slot for failure in failures],
+            },
         )
 
 

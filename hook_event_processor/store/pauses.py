@@ -167,7 +167,7 @@ HELD_IN_VAIN_SECONDS = 0.2
 # FOR SHARE: resume() waits for a transaction that holds events, and comes before or after all of it.
 HOLD = f"""
 WITH wanted (event_id, seq, pause_id) AS (
-    SELECT * FROM unnest(%b, %s::bigint[], %s::bigint[])
+    SELECT * FROM unnest(%(ids)b, %(seqs)s::bigint[], %(pauses)s::bigint[])
 ), held AS MATERIALIZED (
     SELECT id FROM hook_pauses
     WHERE id IN (SELECT pause_id FROM wanted) AND resumed_at IS NULL ORDER BY id FOR SHARE
@@ -181,7 +181,7 @@ UPDATE hook_events e SET lease_token = NULL, available_at =
 FROM (
     SELECT event_id, bool_or(pause_id IN (SELECT id FROM held)) AS held FROM wanted GROUP BY event_id
 ) AS waiting
-WHERE e.id = waiting.event_id
+WHERE e.id = waiting.event_id AND e.id = ANY(%(ids)b)
 """
 
 
@@ -199,7 +199,8 @@ def hold(session: Executes, events: Sequence[Held]) -> None:
     if events:
         pairs = [(event.event_id, event.seq, pause_id) for event in events for pause_id in event.pauses]
         ids, seqs, pauses = zip(*pairs, strict=True)
-        session.execute(HOLD, (arrays.uuids(ids), arrays.integers(seqs), arrays.integers(pauses)))
+        values = {"ids": arrays.uuids(ids), "seqs": arrays.integers(seqs), "pauses": arrays.integers(pauses)}
+        session.execute(HOLD, values)
 
 
 # By their time, in their order: where they lay before, claims look no more.
