@@ -81,12 +81,18 @@ class Histogram:
         for step in range(first, last - _STEPS + 1):
             end = next(moment for moment in ends if moment > step)
             stays = min(max(end - step, _STEPS), int(RECOVERY_SECONDS * _STEPS))
-            if all(self._mean(step, steps) >= wanted for steps in (_STEPS, stays)):
+            # What a second catches up with is not for those after it.
+            if min(self._mean(step, _STEPS), self._mean(step, stays, wanted / SHARE)) >= wanted:
                 return (step - first) / _STEPS
         return None
 
-    def _mean(self, first: int, steps: int) -> float:
-        return sum(self._counts[step] for step in range(first, first + steps)) * _STEPS / steps
+    def _mean(self, first: int, steps: int, most: float = inf) -> float:
+        """Events a second in so many steps, of no second more than `most`."""
+        total = 0.0
+        for begin in range(first, first + steps, _STEPS):
+            second = range(begin, min(begin + _STEPS, first + steps))
+            total += min(sum(self._counts[step] for step in second), most * len(second) / _STEPS)
+        return total * _STEPS / steps
 
 
 def _spans(since: float, shifts: Iterable[Shift]) -> Iterator[tuple[float, float, float]]:
