@@ -129,7 +129,7 @@ def test_a_thousand_events_during_an_outage_are_neither_lost_nor_doubled(
         with embedded.start(home), database.session("tests") as connection:
             wait_for(lambda: len(reached(connection)) >= 1010, 15)
             assert reached(connection) == list(range(1, 1011))
-            assert len(process.said("the database is back")) == 1
+            wait_for(lambda: len(process.said("the database is back")) == 1, 5)
             wait_for(lambda: in_store(tmp_path, "SELECT rows FROM spool_total") == [(0,)], 5)
             late = "SELECT count(*) FROM hook_events WHERE payload ->> 'seen_late' = 'true'"
             assert connection.execute(late).fetchone() == (10,)
@@ -511,7 +511,7 @@ def test_a_schema_of_another_program_is_an_outage_for_who_has_a_copy_of_the_watc
         assert reached(connection) == []
         connection.execute("DELETE FROM hook_migrations WHERE version = 9000")
         wait_for(lambda: reached(connection) == [1, 2, 3], 20)
-        assert len(process.said("the database is back")) == 1
+        wait_for(lambda: len(process.said("the database is back")) == 1, 5)
 
 
 def test_a_schema_that_is_migrated_during_an_outage_is_said(
@@ -563,7 +563,7 @@ def test_a_server_that_no_longer_answers_is_given_up(
             wait_for(lambda: reached(connection) == [1, 2], 20)
         finally:
             os.kill(backend, signal.SIGCONT)
-        assert process.said("the database is back")
+        wait_for(lambda: process.said("the database is back"), 5)
 
 
 def test_looks_that_do_not_come_back_hold_up_no_others(
