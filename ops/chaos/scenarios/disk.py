@@ -29,6 +29,7 @@ class DiskFullDatabase(Scenario):
     name = "disk-full-database"
     about = "no space under PostgreSQL's tables, until there is again"
     seconds = 40.0
+    least_seconds = 20.0
     words = "could not extend file"
 
     def missing(self) -> str | None:
@@ -95,6 +96,7 @@ class DiskFullSpool(Scenario):
     name = "disk-full-spool"
     about = "no space under the watchers' spool while PostgreSQL is away: what a log says becomes events, once each"
     seconds = 30.0
+    least_seconds = 26.0
 
     def missing(self) -> str | None:
         return no_private_mounts()
