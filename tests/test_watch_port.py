@@ -181,7 +181,9 @@ def test_a_connection_on_a_port_is_nothing_that_listens() -> None:
         places = sockets.LISTENING.at(moment.monotonic)
         assert port in places
         assert own_port not in places
-        mine = [row for row in sockets.connections(None).at(moment.monotonic) if row.local_port == own_port]
+        rows = sockets.connections(None).at(moment.monotonic)
+        # Another connection may have left the client's port in TIME-WAIT.
+        mine = [row for row in rows if (row.local_port, row.remote_port) == (own_port, port)]
         assert [row.state for row in mine] == [STATES["ESTABLISHED"]]
 
 
