@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import selectors
+import select
 import signal
 import subprocess
 import threading
@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from math import ceil
 from time import perf_counter
 
 from hook_event_processor.strays import kill_strays
@@ -28,7 +29,9 @@ _BURIAL_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to run: the program's file, its arguments (the first is its name), where, and with what."""
+    """What to run: the program's file, or its name by the PATH that it is given; its arguments (the first is
+    what it is called), where, and with what.
+    """
 
     program: str
     arguments: Sequence[bytes]
@@ -102,14 +105,14 @@ class _Child:
         self._kept = (bytearray(), bytearray())
         self._cut = [False, False]
         self._unsent = memoryview(command.stdin)
-        self._selector = selectors.PollSelector()  # needs no descriptor: nothing fails from here on
+        self._poll = select.poll()  # needs no descriptor: nothing fails from here on
         self._outputs = [stream.fileno() for stream in (self._process.stdout, self._process.stderr) if stream]
         for descriptor in self._outputs:
             os.set_blocking(descriptor, False)
-            self._selector.register(descriptor, selectors.EVENT_READ)
+            self._poll.register(descriptor, select.POLLIN)
         if self._process.stdin:
             os.set_blocking(self._process.stdin.fileno(), False)
-            self._selector.register(self._process.stdin, selectors.EVENT_WRITE)
+            self._poll.register(self._process.stdin, select.POLLOUT)
         self._end_signal = self._watch_end()
 
     def _watch_end(self) -> int | None:
@@ -118,15 +121,15 @@ class _Child:
             descriptor = os.pidfd_open(self._process.pid)
         except OSError:
             return None
-        self._selector.register(descriptor, selectors.EVENT_READ)
+        self._poll.register(descriptor, select.POLLIN)
         return descriptor
 
     def listen(self, until: float, cancelled: threading.Event) -> None:
         """Pass on what comes and goes until the process has ended, it is `until`, or the run was given up."""
         tick = _TICK_SECONDS if self._end_signal is not None else _TICK_WITHOUT_PIDFD
         while not cancelled.is_set() and (left := until - perf_counter()) > 0:
-            for key, _ in self._selector.select(min(tick, left)):
-                self._serve(key.fd)
+            for descriptor, _ in self._poll.poll(ceil(min(tick, left) * 1000)):
+                self._serve(descriptor)
             if self.has_ended():
                 return
 
@@ -144,7 +147,7 @@ class _Child:
             return 0
         if not block:
             with suppress(KeyError):
-                self._selector.unregister(descriptor)
+                self._poll.unregister(descriptor)
             return 0
         which = self._outputs.index(descriptor)
         kept = self._kept[which]
@@ -167,7 +170,7 @@ class _Child:
         except BrokenPipeError:
             self._unsent = self._unsent[:0]  # it does not want to read it all
         if not self._unsent:
-            self._selector.unregister(stdin)
+            self._poll.unregister(stdin)
             stdin.close()
 
     def has_ended(self) -> bool:
@@ -194,7 +197,6 @@ class _Child:
             left = _MAX_LEFT_BEHIND
             while left > 0 and (taken := self._take(descriptor)):
                 left -= taken
-        self._selector.close()
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             if stream:
                 stream.close()

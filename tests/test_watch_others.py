@@ -412,6 +412,17 @@ def test_a_command_that_is_not_there_cannot_be_run() -> None:
         Watched("command", command="./script").events()
 
 
+def test_a_command_that_cannot_be_run_is_told_by_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    script = tmp_path / "script"
+    script.write_text("#!/no/such/interpreter\n")
+    with pytest.raises(CheckFailed, match="there is no program script"):
+        Watched("command", command="script").events()
+    script.chmod(0o755)
+    with pytest.raises(CheckFailed, match=f"{script} cannot be run: no such file or directory"):
+        Watched("command", command="script").events()
+
+
 def test_no_shell_reads_a_command() -> None:
     watched = Watched("command", command="echo '$HOME' `id` > x; ls")
     watched.events()

@@ -12,7 +12,7 @@ from time import perf_counter
 from hook_event_processor import child
 from hook_event_processor.child import Command, Ended
 from hook_event_processor.lua.host.privacy import lend_no_capabilities, shut_to_programs
-from hook_event_processor.lua.host.programs import find_program, is_granted
+from hook_event_processor.lua.host.programs import find_program, is_granted, search_path
 from hook_event_processor.watchers import leaving
 from hook_event_processor.watchers.check import CheckFailed
 
@@ -20,7 +20,9 @@ from hook_event_processor.watchers.check import CheckFailed
 _STOPPING = threading.Event()
 leaving.at_end(_STOPPING.set)
 
-_PASSED_ON = ("HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
+_PASSED_ON = (
+    *(b"HOME", b"LANG", b"LC_ALL", b"TZ", b"USER", b"LOGNAME", b"XDG_RUNTIME_DIR", b"DBUS_SESSION_BUS_ADDRESS"),
+)
 _MAX_WORDS = 200
 
 
@@ -38,7 +40,8 @@ def grant(programs: bool | tuple[str, ...]) -> None:
 def check_granted(name: str) -> None:
     """Raise CheckFailed unless the program of that name may be run."""
     granted = _Granted.programs
-    if granted is True or (granted and is_granted(find_program(name), name, granted)):
+    # Where a name stands as it is granted, no file has to be looked for.
+    if granted is True or (granted and (name in granted or is_granted(find_program(name), name, granted))):
         return
     raise CheckFailed(
         f"{name} is not granted to watchers: WATCH_EXEC names the programs that they may run on this host"
@@ -55,19 +58,23 @@ def words(line: str) -> tuple[str, ...]:
 
 def find(name: str) -> str:
     """The file of a program, by its whole path or by PATH. Raises CheckFailed."""
-    if "/" in name and not name.startswith("/"):
-        raise CheckFailed(f"{name} depends on the working directory: write a name, or the whole path")
-    found = shutil.which(name, path=_search_path())
+    _check_place(name)
+    found = shutil.which(name, path=search_path())
     if found is None:
         raise CheckFailed(f"there is no program {name}")
     return found
 
 
+def _check_place(name: str) -> None:
+    if "/" in name and not name.startswith("/"):
+        raise CheckFailed(f"{name} depends on the working directory: write a name, or the whole path")
+
+
 def environment(more: Mapping[str, str] | None = None) -> dict[bytes, bytes]:
     """What programs see of the daemon's environment: its database's password is none of their business."""
-    passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    given = {"PATH": _search_path(), **passed, **(more or {})}
-    return {os.fsencode(name): os.fsencode(value) for name, value in given.items()}
+    passed = {name: os.environb[name] for name in _PASSED_ON if name in os.environb}
+    added = {os.fsencode(name): os.fsencode(value) for name, value in (more or {}).items()}
+    return {b"PATH": os.fsencode(search_path()), **passed, **added}
 
 
 def run(arguments: Sequence[str], timeout: float, more: Mapping[str, str] | None = None) -> Ended:
@@ -75,15 +82,16 @@ def run(arguments: Sequence[str], timeout: float, more: Mapping[str, str] | None
 
     Raises CheckFailed when it cannot be run.
     """
-    program = find(arguments[0])
-    command = Command(program, [os.fsencode(word) for word in arguments], b"/", environment(more), b"")
+    name = arguments[0]
+    _check_place(name)
+    command = Command(name, [os.fsencode(word) for word in arguments], b"/", environment(more), b"")
     ends_at = perf_counter() + timeout
     try:
         shut_to_programs()
         lend_no_capabilities()
         return child.run(command, ends_at, ends_at + child.GRACE_SECONDS, _STOPPING)
     except OSError as fault:
-        raise CheckFailed(f"{program} cannot be run: {(fault.strerror or '').lower()}") from None
+        raise CheckFailed(f"{find(name)} cannot be run: {(fault.strerror or '').lower()}") from None
 
 
 def text(output: bytes) -> str:
@@ -94,8 +102,3 @@ def text(output: bytes) -> str:
 def first_line(output: bytes) -> str:
     """What a program said first, when it complains."""
     return next((line.strip() for line in text(output).splitlines() if line.strip()), "")[:300]
-
-
-def _search_path() -> str:
-    directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    return os.pathsep.join(directory for directory in directories if directory.startswith("/"))
