@@ -137,8 +137,9 @@ REFUSED = {
         "the hook's table holds itself, or is too large",
     ),
     "a million keys": ("local t = {} for i = 1, 100000 do t[i] = i end return t", "or is too large"),
-    "a loop": ("while true do end", "the run took longer than it may"),
-    "memory": ("local t = {} while true do t[#t + 1] = {} end", "not enough memory"),
+    "a loop": ("local n = 0\nwhile true do n = n + 1 end", f"{_FILE}:2: the run took longer than it may"),
+    "memory": ("local t = {} while true do t[#t + 1] = {} end", f"{_FILE}: not enough memory"),
+    "an error without its place": ("error('nothing', 0)", f"{_FILE}: nothing"),
 }
 
 

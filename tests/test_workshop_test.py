@@ -169,9 +169,13 @@ def test_what_cannot_be_tried_is_one_line(offline_hep: Hep, arguments: tuple[str
     [
         ("return false, 'why'", "Failed", "\nError:\nwhy\n"),
         ("error('broken')", "Failed", "\nError:\nhook.lua:1: broken\n"),
-        ("while true do end", "Failed (timeout)", "\nError:\nthe run took longer than it may\n"),
+        (
+            "\nwhile true do end",
+            "Failed (timeout)",
+            "\nError:\nthe run took longer than it may\nstack traceback:\n    hook.lua:2: in function <hook.lua:1>\n",
+        ),
         ("return {}", "Failed (refused)", "a table that is no known result"),
-        ("local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(1e6) .. i end", "Failed (memory)", "not enough memory"),
+        ("local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(1e6) .. i end", "Failed (memory)", "(HOOK_MEMORY_MB)"),
     ],
 )
 def test_a_failure_is_told_with_status_1(offline_hep: Hep, body: str, result: str, said: str) -> None:

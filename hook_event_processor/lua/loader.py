@@ -24,6 +24,7 @@ _KEYS = frozenset(
     {"name", "description", "event_type", "source", "action", "stack", "priority", "timeout", "retry"}
     | {"params", "requires", "execute", "filter"}
 )
+_PLACE = re.compile(r"[^\n:]+\.lua:\d+: ")  # of an error in a library, say
 _MAX_WORD = 200  # characters that are looked for in the text, or shown
 _MAX_VALUE = 10_000  # characters of a name or description
 _RETRY_KEYS = frozenset({"attempts", "delay", "max_delay"})
@@ -147,6 +148,8 @@ class _Reader:
             reason = str(refusal)
         if reason.startswith(f"{described.name}:"):
             reason = self._file + reason[len(described.name) :]
+        elif not _PLACE.match(reason):
+            reason = f"{self._file}: {reason}"
         raise HookRefused(reason)
 
     def check_text(self) -> None:

@@ -1,7 +1,7 @@
 -- Runs one hook for a chunk of events, each in a fresh environment, and
 -- returns what came of them as arrays.
 local bridge, limits, deadline, sandbox, output, current, take_dispatched, library, run = ...
-local concat, error, find, type, tostring = table.concat, error, string.find, type, tostring
+local concat, error, find, match, type, tostring = table.concat, error, string.find, string.match, type, tostring
 local resume, yield = coroutine.resume, coroutine.yield
 local setupvalue, traceback, load = debug.setupvalue, debug.traceback, load
 local now, confine, utf8_len, gsub, math_type = bridge.now, bridge.confine, utf8.len, string.gsub, math.type
@@ -67,10 +67,17 @@ local function readable(message)
   return math_type(message) and tostring(message) or "a " .. type(message) .. " was raised"
 end
 
+-- What was wrong, and where the run had got to.
+local function located(message) return trimmed(traceback(server, readable(message))) end
+
 local function failure(message)
-  if deadline.is_expired() then return TIMEOUT, nil, message end
+  if deadline.is_expired() then
+    -- A run that has filled its memory, too, leaves no room to say where.
+    local ok, text = pcall(located, message)
+    return TIMEOUT, nil, ok and text or message
+  end
   if message == OUT_OF_MEMORY then return MEMORY, nil, message end
-  return FAILED, nil, trimmed(traceback(server, readable(message)))
+  return FAILED, nil, located(message)
 end
 
 local function refused(what)
@@ -245,6 +252,13 @@ function runner.run(unit, timeout, n, ...)
   return concat(codes), dispatched, table_unpack(results)
 end
 
+-- Why a text could not be described: what Lua says of any other error, its place first.
+local function undescribed(co, message)
+  if not deadline.is_expired() then return readable(message) end
+  local place = match(trimmed(traceback(co)), "\n\t([^\n]-:%d+): ")
+  return (place and place .. ": " or "") .. deadline.EXPIRED
+end
+
 -- Runs the text once and returns the table that it makes, for reading its fields.
 function runner.describe(unit, timeout)
   library.allow(unit)
@@ -255,7 +269,7 @@ function runner.describe(unit, timeout)
   confine(true)
   local ok, hook = resume(co)
   confine(false)
-  if not ok then return nil, deadline.is_expired() and deadline.EXPIRED or readable(hook) end
+  if not ok then return nil, undescribed(co, hook) end
   if status(co) ~= "dead" then return nil, "attempt to yield from outside a coroutine" end
   return hook
 end

@@ -129,7 +129,7 @@ class Runtime:
             # Whose fault it was is not known while there are several.
             if count > 1:
                 return self._run_chunk(program, timeout, events[:1])
-            return ChunkResult.refused(Outcome.MEMORY, "not enough memory", 1)
+            return ChunkResult.refused(Outcome.MEMORY, self._out_of_memory(), 1)
         except HookRefused as refusal:
             return ChunkResult.refused(Outcome.REFUSED, str(refusal), len(events))
         result = ChunkResult(
@@ -138,10 +138,17 @@ class Runtime:
             [text or None for text in results[1::3]],
             [storable(text) if text else None for text in results[2::3]],
         )
+        if result.out_of_memory:
+            result.errors[-1] = self._out_of_memory().encode()
         if dispatched:
             for index, events_of_run in map(_pair, dispatched.values()):
                 result.dispatched[index - 1] = [dispatched_event(item) for item in events_of_run.values()]
         return result
+
+    def _out_of_memory(self) -> str:
+        """What Lua has no room to say."""
+        megabytes = f"{self._memory / 2**20:g} MB (HOOK_MEMORY_MB)"
+        return f"not enough memory: one run may take {megabytes}, all together HOOK_MEMORY_TOTAL_MB"
 
     def _fitting(self, events: Sequence[Sequence[Any]]) -> tuple[list[Any], int]:
         """The values of the first events, and of how many: as many as leave the hook half of the memory."""

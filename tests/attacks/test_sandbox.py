@@ -333,7 +333,10 @@ def test_memory_ends_the_run_alone(name: str) -> None:
     """The run before it keeps its result; those after it run in a new runtime."""
     result = execute(f"if event.data.n == 1 then {FULL[name]} end", event(), event('{"n": 1}'), event(), timeout=30)
     assert outcomes(result) == [Outcome.CONTINUE, Outcome.MEMORY]
-    assert result.errors == [None, b"not enough memory"]
+    assert result.errors == [
+        None,
+        b"not enough memory: one run may take 32 MB (HOOK_MEMORY_MB), all together HOOK_MEMORY_TOTAL_MB",
+    ]
 
 
 _FILL = "pcall(function() for _ = 1, 100 do t[#t + 1] = {} end end)"
@@ -357,6 +360,14 @@ def test_a_full_heap_is_no_trouble_for_the_next_run(name: str) -> None:
     result = execute(body, event('{"n": 1}'), event(), event('{"n": 1}'), within=lua, timeout=30)
     assert result.outputs == [b"full", b"xxx", b"full"], result.errors
     assert lua.memory_used < 4 * 1024 * 1024
+
+
+@pytest.mark.parametrize("name", HOARDS)
+def test_a_full_heap_makes_no_other_failure_of_a_timeout(name: str) -> None:
+    """To say where a run stood takes memory; it goes without when there is none."""
+    result = execute(f"{HOARDS[name]} while true do end", timeout=1)
+    assert outcomes(result) == [Outcome.TIMEOUT]
+    assert error(result).startswith("the run took longer than it may")
 
 
 def test_a_chunk_larger_than_the_memory_runs_in_parts() -> None:
