@@ -68,7 +68,28 @@ def test_get_and_delete_take_host_and_id_in_either_order(hep: Hep) -> None:
         assert "system.cpu_high" in shown
     assert f"there is no watcher {watcher!r} on web-9" in hep.fault("watcher", "get", "web-9", watcher)
     assert hep("agent", "watcher", "delete", "db-1", watcher) == f"deleted: {watcher} on db-1\n"
-    assert "there is no watcher" in hep.fault("watcher", "get", watcher)
+    assert hep.fault("watcher", "get", watcher) == (
+        f"hep: there is no watcher {watcher!r}: 'hep watcher list --all' lists them"
+    )
+
+
+@pytest.mark.parametrize("words", [("db-1", "idle"), ("idle", "db-1"), ("db-9", "busy"), ("busy", "db-9")])
+def test_the_host_of_two_words_that_name_no_watcher_is_told_apart(hep: Hep, words: tuple[str, str]) -> None:
+    create(hep, "db-1", "--type", "cpu", "--name", "busy")
+    name, host = sorted(words, key=lambda word: word.startswith("db-"))
+    for command in ("get", "delete"):
+        assert hep.fault("watcher", command, *words) == (
+            f"hep: there is no watcher {name!r} on {host}: 'hep watcher list {host}' lists what there is"
+        )
+
+
+def test_two_watchers_at_a_time_are_misuse(hep: Hep) -> None:
+    one, other = (create(hep, "--type", "cpu")["id"] for _ in range(2))
+    finished = hep.run("watcher", "disable", one, other)
+    assert (finished.status, finished.fault) == (
+        2,
+        f"hep: {one!r} and {other!r} are two watchers: name one at a time",
+    )
 
 
 def test_the_host_is_this_one_unless_another_is_named(hep: Hep) -> None:
@@ -151,6 +172,10 @@ def test_where_a_type_takes_a_name_the_watcher_has_a_label(hep: Hep) -> None:
     ("arguments", "said"),
     [
         ("--type cpuu", "there is no watcher type 'cpuu'; did you mean cpu? types are file, directory"),
+        ("--type cpu --when norml", "has no condition 'norml'; did you mean normal? it has above, below"),
+        ("--type cpu --label x", "the name of a cpu watcher is --name: --label is for types that take a --name"),
+        ("--type cpu --interval 400d", "the interval is 34560000 s: it takes 0.1 s to one day"),
+        ("--type log --path /x --pattern (", "--pattern: '(' is no regular expression: missing ): ("),
         ("--type cpu --when hot", "a cpu watcher has no condition 'hot'; it has above, below, changed, high, normal"),
         ("--type cpu --path /x", "a cpu watcher does not take --path; it takes --threshold, --per-core"),
         ("--type cpu --threshold 900", "--threshold is '900': a cpu watcher takes a percentage from 0 to 100"),
@@ -167,6 +192,12 @@ def test_what_does_not_fit_is_refused_with_what_does(hep: Hep, arguments: str, s
     assert finished.status == 2
     assert said in finished.fault
     assert hep.document("watcher", "list", "--all", "--format", "json") == []
+
+
+@pytest.mark.parametrize(("given", "shown"), [("500GB", "500G"), ("1.5g", "1536M"), ("0", "0 bytes")])
+def test_a_size_is_listed_as_it_is_read(hep: Hep, given: str, shown: str) -> None:
+    target = create(hep, "--type", "disk", "--path", "/srv/a b", "--free", given)["target"]
+    assert target == f"/srv/a b, free: {shown}"
 
 
 def test_a_name_is_given_once_a_host(hep: Hep) -> None:
@@ -246,7 +277,9 @@ def test_a_stored_watcher_is_tried_without_being_changed(hep: Hep) -> None:
     assert "system.memory_low" in hep("watcher", "test", watcher, "--interval", "100ms", "--wait")
     assert hep.document("watcher", "get", watcher, "--format", "json") == before
     assert "takes the id of a watcher, or --type" in hep.fault("watcher", "test")
-    assert "--when goes with --type" in hep.fault("watcher", "test", watcher, "--when", "above")
+    for options in (("--when", "above"), ("--threshold", "5"), ("--until-normal", "5"), ("--check-hash",)):
+        finished = hep.run("watcher", "test", watcher, *options)
+        assert (finished.status, f"{options[0]} goes with --type" in finished.fault) == (2, True)
 
 
 def test_the_daemon_watches_until_it_is_told_to_end(

@@ -424,9 +424,18 @@ def test_a_command_that_cannot_be_run_is_told_by_its_file(tmp_path: Path, monkey
 
 
 def test_no_shell_reads_a_command() -> None:
-    watched = Watched("command", command="echo '$HOME' `id` > x; ls")
+    watched = Watched("command", command=r"echo '$HOME' '`id`' \> x';' * ls")
     watched.events()
-    assert watched.check.state()["output"]["text"] == "$HOME `id` > x; ls"  # type: ignore[index]
+    assert watched.check.state()["output"]["text"] == "$HOME `id` > x; * ls"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("type_name", ["command", "custom"])
+@pytest.mark.parametrize(
+    ("line", "operator"), [("df / | tail -1", "|"), ("ls > /tmp/x", ">"), ("a && b", "&"), ('echo "$HOME"', "$H")]
+)
+def test_what_only_a_shell_would_act_on_is_refused(type_name: str, line: str, operator: str) -> None:
+    said = f"no shell reads this line, and {operator} would take one: write sh -c '...'"
+    assert said in refusal(type_name, command=line)
 
 
 def test_commands_that_make_no_sense_are_refused() -> None:

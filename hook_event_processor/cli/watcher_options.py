@@ -43,7 +43,10 @@ class KindOptions:
         named = _type_in(arguments)
         if named not in kinds.NAMES:
             return f"no type of watchers takes {unknown}"
-        return kinds.refusal(kinds.kind(named), unknown)
+        kind = kinds.kind(named)
+        if unknown == "--label":
+            return f"the name of a {named} watcher is --name: --label is for types that take a --name themselves"
+        return kinds.refusal(kind, unknown)
 
 
 def add_definition(command: argparse.ArgumentParser, *, required: bool) -> None:
@@ -107,6 +110,13 @@ def options_of(arguments: argparse.Namespace, kind: Kind) -> dict[str, str]:
     if _NAME in kind.options:
         given[_NAME] = arguments.name
     return {name: text for name, text in given.items() if text is not None}
+
+
+def definition_options(arguments: argparse.Namespace) -> list[str]:
+    """The options that were given of those that define a watcher, but for its type and its interval."""
+    fields = ("when", "name", "label", *(field for field in vars(arguments) if field.startswith(_FIELD.format(""))))
+    given = [field.removeprefix(_FIELD.format("")) for field in fields if getattr(arguments, field, None) is not None]
+    return ["--" + name.replace("_", "-") for name in given]
 
 
 def name_of(arguments: argparse.Namespace, kind: Kind) -> str:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hook_event_processor.errors import Ambiguous, NotFound
+from hook_event_processor.errors import Ambiguous, HookEventProcessorError, NotFound, UsageError
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -150,9 +150,22 @@ def found(connection: Connection, first: str, second: str | None) -> Watcher:
     if len(meant) > 1:
         raise Ambiguous(f"{first!r} and {second!r} can be host and watcher either way: give the watcher's id alone")
     if not meant:
-        name, host = (second, first) if second.startswith(_WORD) else (first, second)
-        raise NotFound(f"there is no watcher {name!r} on {host}: 'hep watcher list {host}' lists what there is")
+        raise _missing(connection, first, second)
     return meant[0]
+
+
+def _missing(connection: Connection, first: str, second: str) -> HookEventProcessorError:
+    """What to say of two words that name no watcher: the hosts and watchers that there are tell which is the host."""
+    from hook_event_processor.store import hosts, watchers
+
+    every = watchers.known(connection)
+    there = {host.name for host in hosts.known(connection)} | {watcher.host for watcher in every}
+    named = [word.startswith(_WORD) or any(word == watcher.name for watcher in every) for word in (first, second)]
+    if all(named) and there.isdisjoint((first, second)):
+        return UsageError(f"{first!r} and {second!r} are two watchers: name one at a time")
+    host_first = (first in there, named[1]) > (second in there, named[0])
+    name, host = (second, first) if host_first else (first, second)
+    return NotFound(f"there is no watcher {name!r} on {host}: 'hep watcher list {host}' lists what there is")
 
 
 def short_ids(every: Sequence[Watcher]) -> dict[str, str]:

@@ -137,7 +137,7 @@ def get(connection: Connection, name: str, host: str | None = None) -> Watcher:
         """,
         {"name": name, "start": start, "host": host},
     )
-    where = f" on {host}" if host else ""
+    where = f" on {host}" if host else ": 'hep watcher list --all' lists them"
     if not found or not name:
         raise NotFound(f"there is no watcher {name!r}{where}")
     exact = [watcher for watcher in found if watcher.id == name] or [w for w in found if w.name == name] or found

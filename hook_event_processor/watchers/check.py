@@ -130,11 +130,11 @@ def seconds(text: str) -> float:
     return sum(float(part[1]) * _SECONDS[part[2]] for part in parts)
 
 
-def number(low: float, high: float) -> Callable[[str], float]:
-    """A parser of numbers in a range; a percent sign behind them is ignored."""
+def number(low: float, high: float, *, percent: bool = False) -> Callable[[str], float]:
+    """A parser of numbers in a range; those that are a `percent` of something may say so by its sign."""
 
     def parse(text: str) -> float:
-        value = float(text.removesuffix("%"))
+        value = float(text.removesuffix("%") if percent else text)
         if not low <= value <= high:  # also refuses nan
             raise ValueError(text)
         return value

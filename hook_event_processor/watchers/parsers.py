@@ -32,6 +32,14 @@ def size(text: str) -> int:
     return value
 
 
+def shown_size(value: int) -> str:
+    """Bytes in the largest unit that they are a whole number of: 5G, 1536M."""
+    powers = [(letter, 1024**power) for letter, power in _POWERS.items()]
+    whole = (power for power in reversed(powers) if value and value % power[1] == 0)
+    letter, unit = next(whole, ("", 1))
+    return f"{value // unit}{letter or ' bytes'}"
+
+
 class Percentage(float):
     """A number that was written with a percent sign."""
 

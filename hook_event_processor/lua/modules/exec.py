@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 from collections.abc import Mapping
 from time import perf_counter
@@ -11,20 +10,13 @@ from time import perf_counter
 from hook_event_processor import child
 from hook_event_processor.child import Command, Ended
 from hook_event_processor.lua.door import Call, Failed, Function, Misused, Services, Value
+from hook_event_processor.lua.host import command_line
 from hook_event_processor.lua.host.privacy import shut_to_programs
 from hook_event_processor.lua.host.programs import find_program, is_granted, loads_code, search_path
 from hook_event_processor.store.own_events import CAUSE, cause_of_row, cause_text
 
 _MAX_LINE = 64 * 1024  # bytes; splitting takes time that nothing interrupts
 _MAX_SHOWN = 2000  # characters of a command
-# The parts of a line: '...', an escaped character, "..." (its inside is group 1), or any character (group 2).
-_PART = re.compile(r"""'[^']*'|\\.|"((?:[^"\\]|\\.)*)"|(.)""", re.DOTALL)
-# What a shell would act on. Double quotes do not keep it from expanding.
-_EXPANSION = re.compile(r"`|\$[A-Za-z_{(]")
-_OPERATOR = re.compile(r"[|;&<>\n]")
-_ESCAPED = re.compile(r"\\.", re.DOTALL)
-# What a shell makes of these outside of '...'; shlex keeps some of it.
-_DROPPED = {"\\$": "$", "\\`": "`", "\\\n": ""}
 
 
 def functions(_: Services) -> Mapping[str, Function]:
@@ -100,38 +92,19 @@ def _words(line: bytes) -> list[bytes]:
             f"exec.run: the line has {len(line)} bytes: at most {_MAX_LINE}; a list of arguments may have more"
         )
     text = line.decode("utf-8", "surrogateescape").strip()
-    meant = _meant_for_a_shell(text)
+    meant = command_line.meant_for_a_shell(text)
     if meant:
         raise Misused(
             f"exec.run: no shell reads this line, and {meant} would take one:"
             ' write exec.run({"sh", "-c", "..."}), or quote what is meant as it stands'
         )
     try:
-        words = shlex.split(_PART.sub(_as_in_a_shell, text))
+        words = command_line.split(text)
     except ValueError as fault:
         raise Misused(f"exec.run: the line cannot be split into words: {str(fault).lower()}") from None
     if not words:
         raise Misused("exec.run takes a command: the line holds no word")
     return [word.encode("utf-8", "surrogateescape") for word in words]
-
-
-def _as_in_a_shell(part: re.Match[str]) -> str:
-    """The part of a line without the backslashes that shlex would keep."""
-    text = part.group()
-    return text if text.startswith("'") else _ESCAPED.sub(lambda found: _DROPPED.get(found[0], found[0]), text)
-
-
-def _meant_for_a_shell(text: str) -> str | None:
-    """What in the line only a shell would act on."""
-    bare, quoted = [], []
-    for part in _PART.finditer(text):
-        bare.append(part.group(2) or " ")
-        quoted.append(_ESCAPED.sub("", part.group(1) or ""))
-    unquoted = "".join(bare)
-    found = _OPERATOR.search(unquoted) or _EXPANSION.search(unquoted) or _EXPANSION.search(" ".join(quoted))
-    if found is None:
-        return None
-    return "a line break" if found.group() == "\n" else found.group()
 
 
 def _program(call: Call, name: bytes) -> str:

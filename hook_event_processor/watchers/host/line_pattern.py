@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import re2
 
 _MAX_PATTERN = 4096  # characters
+_LINES = "(?m)"  # before each pattern: ^ and $ are a line's
 _MAX_MEMORY = 1 << 20  # bytes that RE2 may use for one pattern
 _MAX_GROUPS = 100
 _MAX_INSTRUCTIONS = 20_000  # of the compiled pattern: at worst, a byte takes 7 ns times as many
@@ -42,7 +43,7 @@ class LinePattern:
         options.never_nl = True
         self.text = text
         try:
-            pattern = re2.escape(text) if literal else f"(?m){text}"
+            pattern = re2.escape(text) if literal else _LINES + text
             # Of bytes, since lines may hold anything.
             self._compiled: Any = re2.compile(pattern.encode(), options)
         except (re2.error, UnicodeEncodeError) as fault:
@@ -73,7 +74,8 @@ class LinePattern:
 
 def _reason(fault: Exception) -> str:
     reason = fault.args[0] if isinstance(fault, re2.error) else "it is not UTF-8"
-    return reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+    told = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+    return told.replace(_LINES, "", 1)
 
 
 def parse(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from time import perf_counter
 
 from hook_event_processor import child
 from hook_event_processor.child import Command, Ended
+from hook_event_processor.lua.host import command_line
 from hook_event_processor.lua.host.privacy import lend_no_capabilities, shut_to_programs
 from hook_event_processor.lua.host.programs import find_program, is_granted, search_path
 from hook_event_processor.watchers import leaving
@@ -50,7 +50,7 @@ def check_granted(name: str) -> None:
 
 def words(line: str) -> tuple[str, ...]:
     """The words of a line, by a shell's rules for quotes and by none of its others. Raises ValueError."""
-    found = tuple(shlex.split(line))
+    found = tuple(command_line.split(line))
     if not found or len(found) > _MAX_WORDS or "\0" in line:
         raise ValueError(line)
     return found

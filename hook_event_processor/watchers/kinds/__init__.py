@@ -44,9 +44,11 @@ def read(
     known = ", ".join(sorted(of_type.conditions))
     for condition in conditions:
         if condition not in of_type.conditions:
-            raise WatcherRefused(f"a {type_name} watcher has no condition {condition!r}; it has {known}")
+            near = difflib.get_close_matches(condition, of_type.conditions, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise WatcherRefused(f"a {type_name} watcher has no condition {condition!r}; {hint}it has {known}")
     if interval is not None and not _MIN_INTERVAL <= interval <= 86_400:
-        raise WatcherRefused(f"the interval is {interval:g} s: it takes {_MIN_INTERVAL} s to one day")
+        raise WatcherRefused(f"the interval is {interval:.12g} s: it takes {_MIN_INTERVAL} s to one day")
     definition = Definition(
         id=identifier,
         type=type_name,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hook_event_processor.child import Ended
+from hook_event_processor.lua.host import command_line
 from hook_event_processor.watchers.check import (
     CheckFailed,
     Definition,
@@ -161,8 +162,13 @@ def _pattern(definition: Definition) -> LinePattern | None:
 
 
 def parse_command(text: str) -> str:
-    """A command as it is written, which has a program and arguments. Raises ValueError."""
+    """A command as it is written, which has a program and arguments. Raises ValueError and WatcherRefused."""
     programs.words(text)
+    if meant := command_line.meant_for_a_shell(text):
+        raise WatcherRefused(
+            f"--command: no shell reads this line, and {meant} would take one: write sh -c '...', or quote what is"
+            " meant as it stands"
+        )
     return text
 
 
@@ -210,7 +216,7 @@ KIND = Kind(
             parse_command, "a program and its arguments, quoted as for a shell", "the command; no shell reads it", True
         ),
         "pattern": Option(_parse_pattern, "a regular expression, or a text", "what a line of the output has"),
-        "threshold": Option(number(-1e15, 1e15), "a number", "for the first number in the output"),
+        "threshold": Option(number(-1e15, 1e15, percent=True), "a number", "for the first number in the output"),
         "expect_exit": Option(
             integer(0, 255), "an exit status from 0 to 255", "the exit status of success (default 0)"
         ),

@@ -114,7 +114,8 @@ def _validate(definition: Definition) -> None:
 
 def _target(definition: Definition) -> str:
     path, free = definition.options.get("path", "all disks"), definition.options.get("free")
-    return f"{path}, free: {free} bytes" if free is not None else f"{path}, threshold: {_limit(definition):g}%"
+    limit = f"threshold: {_limit(definition):g}%" if free is None else f"free: {parsers.shown_size(free)}"
+    return f"{path}, {limit}"
 
 
 KIND = Kind(
@@ -124,7 +125,7 @@ KIND = Kind(
     conditions=_CONDITIONS,
     options={
         "path": Option(parsers.absolute_path, "an absolute path", "look at this path's file system, not at all"),
-        "threshold": Option(number(0, 100), "a percentage from 0 to 100", "percent in use (default 90)"),
+        "threshold": Option(number(0, 100, percent=True), "a percentage from 0 to 100", "percent in use (default 90)"),
         "free": Option(parsers.size, "a size such as 5G", "look at the bytes that are left"),
         "inodes": parsers.flag("look at inodes in use in place of space"),
         **THRESHOLD_OPTIONS,

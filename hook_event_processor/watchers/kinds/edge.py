@@ -24,7 +24,7 @@ THRESHOLD_OPTIONS: Mapping[str, Option] = {
         integer(1, 1000), "a number of checks from 1 to 1000", "so many checks in a row beyond the threshold"
     ),
     "until_normal": Option(
-        number(0, 1e12), "a number, or a percentage", "how far the value must come back from the threshold to be normal"
+        number(0, 1e12), "a number", "how far the value must come back from the threshold to be normal"
     ),
 }
 

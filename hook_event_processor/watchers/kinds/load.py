@@ -53,7 +53,7 @@ KIND = Kind(
     interval=15.0,
     conditions=_CONDITIONS,
     options={
-        "threshold": Option(number(0, 1e6), "a number of processes", "the load that is too much", required=True),
+        "threshold": Option(number(0, 1e6), "a number", "the load that is too much", required=True),
         "per_cpu": parsers.flag("divide the load by the number of processors"),
         "window": Option(_window, "1, 5 or 15", "minutes of which the load is the mean (default 1)"),
         **THRESHOLD_OPTIONS,

@@ -40,10 +40,13 @@ def percentage(
         conditions=conditions,
         options={
             "threshold": Option(
-                number(0, 100), "a percentage from 0 to 100", f"percent {what} (default {threshold:g})"
+                number(0, 100, percent=True), "a percentage from 0 to 100", f"percent {what} (default {threshold:g})"
             ),
             **(options or {}),
             **THRESHOLD_OPTIONS,
+            "until_normal": Option(
+                number(0, 100, percent=True), "a percentage from 0 to 100", THRESHOLD_OPTIONS["until_normal"].help
+            ),
         },
         start=start,
         together=True,

@@ -286,7 +286,7 @@ KIND = Kind(
         "pid": Option(integer(1, 1 << 22), f"a process id from 1 to {1 << 22}", "the process that has this id now"),
         "pidfile": Option(parsers.absolute_path, "an absolute path", "the process whose id is in this file"),
         "each": parsers.flag("tell of each process, not of the first that starts and the last that stops"),
-        "cpu": Option(number(0, 1e6), "a percentage", "too much of the processors, in percent of one"),
+        "cpu": Option(number(0, 1e6, percent=True), "a percentage", "too much of the processors, in percent of one"),
         "rss": Option(parsers.size, "a size such as 1G", "too much memory"),
         **THRESHOLD_OPTIONS,
         "until_normal": Option(
