@@ -307,14 +307,15 @@ def test_an_ascii_terminal_gets_escapes(hep: Hep, connection: Connection) -> Non
     assert rb"\xe9 \U0001f680" in finished.stdout
 
 
-def _await_session(connection: Connection) -> None:
-    """Return when a command has its session."""
+def _await_session(connection: Connection, asks: str = "") -> None:
+    """Return when a command has its session, and has asked for what stands in the query."""
     deadline = time.monotonic() + 30
     query = (
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE starts_with(application_name, 'hook-event-processor command') AND datname = current_database()"
+        " AND (%(asks)s = '' OR query LIKE '%%' || %(asks)s || '%%' AND state = 'idle')"
     )
-    while connection.execute(query).fetchone() == (0,):
+    while connection.execute(query, {"asks": asks}).fetchone() == (0,):
         assert time.monotonic() < deadline
         time.sleep(0.001)
 
@@ -338,8 +339,7 @@ def test_tail_prints_each_event_as_it_arrives_and_ends_with_0(hep: Hep, connecti
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        _await_session(connection)
-        time.sleep(0.5)  # until it has begun to look
+        _await_session(connection, "pg_sequence_last_value")  # where its looks begin
         insert_event(connection, source="other")
         insert_event(connection, action="one")
         assert '"type":"task.one"' in process.stdout.readline()
