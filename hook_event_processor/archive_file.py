@@ -239,7 +239,10 @@ def files(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found += sorted(path.glob(f"*{SUFFIX}"))
+            inside = sorted(path.glob(f"*{SUFFIX}"))
+            if not inside:
+                raise ArchiveRefused(f"{path} holds no file whose name ends in {SUFFIX}")
+            found += inside
         elif path.exists():
             found.append(path)
         else:

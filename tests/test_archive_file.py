@@ -106,5 +106,8 @@ def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
     text.write_text("hello")
     with pytest.raises(ArchiveRefused, match="line 1: it is no gzip file"):
         archive_file.verify(text)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ArchiveRefused, match=r"empty holds no file whose name ends in \.jsonl\.gz"):
+        archive_file.files([tmp_path / "empty"])
     with pytest.raises(ArchiveRefused, match="is not there"):
         archive_file.files([tmp_path / "other"])

@@ -277,10 +277,34 @@ def test_the_original_monitoring_counts_a_paused_event_as_unprocessed(connection
         (("pause", "--source", ""), "--source takes a name of 1 to 255 characters"),
         (("resume",), "name what to resume"),
         (("resume", "--source", "deploy"), "the source deploy is not paused"),
+        (("resume", "--all"), "there is no pause of everything: 'hep pause' lists what is paused"),
     ],
 )
 def test_what_cannot_be_is_refused(hep: Hep, arguments: tuple[str, ...], fault: str) -> None:
     assert fault in hep.fault(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("deploy", ""),
+        ("deploy.*", "note: --source takes no pattern: events wait whose source is deploy.* as it stands\n"),
+        (
+            "task.failed",
+            "note: an event of the type task.failed has the source task: 'hep pause --source task' pauses it\n",
+        ),
+    ],
+)
+def test_a_source_that_looks_like_something_else_is_paused_with_a_note(hep: Hep, source: str, said: str) -> None:
+    finished = hep.run("pause", "--source", source)
+    assert (finished.status, finished.errors) == (0, said)
+    assert finished.output.startswith(f"paused: the source {source} since ")
+
+
+def test_what_is_still_paused_is_told(hep: Hep) -> None:
+    for source in ("a", "b", "c"):
+        hep("pause", "--source", source)
+    assert hep("resume", "--source", "b") == "resumed: the source b; still paused: the source a, the source c\n"
 
 
 def test_pausing_again_changes_reason_and_end(hep: Hep) -> None:

@@ -105,12 +105,13 @@ class Parser(argparse.ArgumentParser):
 
     def _near(self, unknown: str) -> str:
         """A hint at what the option may stand for: another, or a value of one (--json for --format json)."""
-        meant = {option: option for action in self._actions for option in action.option_strings}
         for action in self._actions:
             for option in action.option_strings[-1:]:
-                meant |= {f"--{choice}": f"{option} {choice}" for choice in action.choices or ()}
-        near = difflib.get_close_matches(unknown, meant, n=1, cutoff=_NEAR)
-        return f"; did you mean {meant[near[0]]}?" if near else ""
+                if unknown.removeprefix("--") in (action.choices or ()):
+                    return f"; did you mean {option} {unknown[2:]}?"
+        options = [option for action in self._actions for option in action.option_strings]
+        near = difflib.get_close_matches(unknown, options, n=1, cutoff=_NEAR)
+        return f"; did you mean {near[0]}?" if near else ""
 
     def add_late_options(self, args: Sequence[str] = ()) -> LateOptions | None:
         """Add the options that are worked out now, once; returns where they come from."""

@@ -73,7 +73,7 @@ def _scope(arguments: argparse.Namespace) -> tuple[str, str] | None:
 
 def pause(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import result
+    from hook_event_processor.cli.output import note, result
     from hook_event_processor.store import audit, hooks, own_events, pauses
 
     scope = _scope(arguments)
@@ -89,8 +89,20 @@ def pause(arguments: argparse.Namespace, settings: Settings) -> int:
             options = {"reason": arguments.reason, "paused_by": own_events.actor(), "lasts": arguments.lasts}
             pauses.pause(connection, *scope, **options)
         [made] = [each for each in pauses.known(connection) if (each.scope, each.name) == scope]
+    if scope[0] == "source" and (odd := _odd_source(scope[1])):
+        note(f"note: {odd}")
     result(arguments.format, f"paused: {pause_line(made)}", pause_document(made))
     return 0
+
+
+def _odd_source(name: str) -> str:
+    """What to say of a source that was perhaps meant for a pattern, or for a whole type."""
+    if any(character in name for character in "*?["):
+        return f"--source takes no pattern: events wait whose source is {name} as it stands"
+    source, dot, _ = name.partition(".")
+    return (
+        f"an event of the type {name} has the source {source}: 'hep pause --source {source}' pauses it" if dot else ""
+    )
 
 
 def _list(form: str, known: Sequence[Pause]) -> None:
@@ -123,8 +135,8 @@ def resume(arguments: argparse.Namespace, settings: Settings) -> int:
     text = f"resumed: {pauses.subject(*scope)}"
     if freed:
         text += f"; {counted(freed, 'event')} let go"
-    for each in left:
-        text += f"; still paused: {each.subject}"
+    if left:
+        text += f"; still paused: {', '.join(each.subject for each in left)}"
     document = {"scope": scope[0], "name": scope[1], "events": freed, "paused": [pause_document(each) for each in left]}
     result(arguments.format, text, document)
     return 0
@@ -136,7 +148,10 @@ def _end(connection: Connection, scope: str, name: str) -> int:
 
     with connection.transaction():
         if not pauses.resume(connection, scope, name):
-            raise NotFound(f"{pauses.subject(scope, name)} is not paused: 'hep pause' lists what is")
+            missing = (
+                "there is no pause of everything" if scope == "all" else f"{pauses.subject(scope, name)} is not paused"
+            )
+            raise NotFound(f"{missing}: 'hep pause' lists what is paused")
         # In one transaction: as far as these go, nothing that comes now is processed before them.
         freed = step = pauses.let_go(connection)
     while step:
