@@ -79,7 +79,7 @@ def test_an_agent_that_stays_away_raises_an_alert(hep: Hep, reach: Reach, tmp_pa
     with reach() as made, made.running():
         made.emit("agent.disconnected", {"name": "web-1"})
         assert [each[0] for each in made.children()] == ["custom.agent_check", "alert.raised"]
-        made.hep("hook", "add", str(EXAMPLES / "monitoring/agent_watch.lua"), "--set", "grace=0.5")
+        made.hep("hook", "add", str(EXAMPLES / "monitoring/agent_watch.lua"), "--set", "grace=2")
         made.hep("events", "emit", "agent.disconnected", '{"name": "web-2"}')
         made.hep("events", "emit", "agent.connected", '{"name": "web-2"}', "--priority", "9")
         wait_for(lambda: any(each[2] == "web-2 was back in time" for each in made.executions()), 10)
