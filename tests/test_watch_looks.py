@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import sqlite3
 import threading
@@ -141,6 +142,19 @@ def test_a_program_whose_watcher_ends_or_rests_during_a_look_ends_too_and_what_i
     pid, last = told(store)
     assert last == 2
     assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize("leave", [end, Looks.rest])
+def test_a_watcher_that_could_not_look_is_not_said_to_look_again_as_it_ends(
+    looks: Looks, caplog: pytest.LogCaptureFixture, leave: Callable[[Looks], None]
+) -> None:
+    programs.grant(False)
+    caplog.set_level(logging.INFO)
+    looks.define([row("watcher-1", "custom", command="sleep 9")])
+    wait_for(lambda: "watcher watcher-1 cannot look: sleep is not granted" in caplog.text, 10)
+    leave(looks)
+    wait_for(lambda: looks.count == 0, 10)
+    assert "looks again" not in caplog.text
 
 
 @pytest.mark.parametrize("leave", [end, Looks.rest, Looks.stop])

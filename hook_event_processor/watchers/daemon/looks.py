@@ -186,8 +186,7 @@ class Looks:
 
     def _came_late(self, watch: Watch, outcome: Outcome) -> None:
         """It has ended meanwhile: what it saw is for who comes after it to see, but not what a program has printed."""
-        if isinstance(watch.check, Leaving):
-            watch.check.leave()
+        if watch.leave():
             last = watch.look(Moment(datetime.now(UTC), monotonic()), self._envelopes)
             # Without a state, which may be another's by now.
             self._ledger.add(watch.definition, Outcome(None, [*outcome.events, *last.events]))
@@ -276,12 +275,7 @@ class Looks:
 
     def _look_last(self, watches: Iterable[Watch]) -> None:
         """Have those that keep a program running end it, and tell what it has printed until then."""
-        leaving: list[Watch] = []
-        for watch in watches:
-            if isinstance(watch.check, Leaving) and not watch.busy:
-                watch.check.leave()
-                leaving.append(watch)
-        for watch in leaving:
+        for watch in [watch for watch in watches if not watch.busy and watch.leave()]:
             self._ended(watch, watch.look(Moment(datetime.now(UTC), monotonic()), self._envelopes))
 
     def _end(self, watcher_id: str, row: Mapping[str, Any], new: Mapping[str, Any] | None) -> Any:

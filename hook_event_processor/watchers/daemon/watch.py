@@ -16,6 +16,7 @@ from hook_event_processor.watchers.daemon.event_log import EventLog
 from hook_event_processor.watchers.daemon.faults import FaultLog
 from hook_event_processor.watchers.daemon.schedule import Turn
 from hook_event_processor.watchers.daemon.spool import SpooledEvent
+from hook_event_processor.watchers.last_look import Leaving
 
 # One for all watchers of the process.
 EVENT_LOG = EventLog(logging.getLogger("Watchers"))
@@ -59,6 +60,7 @@ class Watch:
     checked_at: datetime | None = None
     event_at: datetime | None = None
     state_mark: int = 0  # of the state that was written last
+    leaves: bool = False  # the look that comes now is the last
     has_state: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -72,6 +74,14 @@ class Watch:
     def let_go(self) -> None:
         """Close what the check has open, which may wait where it is far; there is no look after this."""
         self.check = None
+
+    def leave(self) -> bool:
+        """Have the check end what it keeps running; whether one last look is to tell of that."""
+        if not isinstance(self.check, Leaving):
+            return False
+        self.check.leave()
+        self.leaves = True
+        return True
 
     def look(self, moment: Moment, envelopes: Envelopes) -> Outcome:
         """Look once; a fault is logged when it is another one than before, and never raised."""
@@ -141,6 +151,6 @@ class Watch:
             return
         if error:
             _FAULTS.say(logging.WARNING, "watcher %s cannot look: %s", self.definition.id, error)
-        elif self.error:
+        elif self.error and not self.leaves:
             _FAULTS.say(logging.INFO, "watcher %s looks again", self.definition.id)
         self.error = error
