@@ -122,6 +122,9 @@ def test_types_that_nothing_is_for_are_noted_until_a_hook_is(
     cat, dog = clinic.findings("events", "unrouted")
     assert cat["what"] == "3 events stray.cat in the last day"
     assert dog["what"] == "1 event stray.dog of the stack kennel in the last day"
+    said = hep("doctor", "events")
+    assert said.count("    note    ") == 2
+    assert said.count("No hook and no handler is for these events.") == 1
     _add(hep, tmp_path, "cats", "stray.*", "return true")
     assert clinic.findings("events", "unrouted") == []
 

@@ -103,6 +103,8 @@ def test_good_code_gives_no_complaint(body: str) -> None:
         ("do local x = 1 end return x", "4:10 warning: the local x is never used"),
         ("pritn(event)", "4:1 warning: the global pritn is nowhere defined: did you mean print?"),
         ("io.write('x')", "4:1 warning: there is no io in hooks: files are read and written"),
+        ('os.execute("ls")', '4:4 warning: there is no os.execute in hooks: programs are run with require("exec")'),
+        ("return string.uper('x')", "4:15 warning: there is no string.uper in hooks: did you mean upper?"),
         ("json.encode({})", '4:1 warning: the module json was not required: local json = require("json")'),
         ('local h = require("http") h.pots("x")', "4:29 warning: the module http has no pots: did you mean post?"),
         ("return require(event.type) ~= nil", "4:8 warning: the name of the module is computed"),

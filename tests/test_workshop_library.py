@@ -15,6 +15,7 @@ from hook_event_processor.lua.program import Program
 from hook_event_processor.workshop.library_names import (
     ABSENT,
     GLOBALS,
+    LUA_MEMBERS,
     SPEC_GLOBALS,
     completions,
     members,
@@ -55,6 +56,14 @@ def test_the_globals_that_the_check_knows_are_there_and_those_that_it_misses_are
     there = " and ".join(f"{name} ~= nil" for name in sorted(GLOBALS))
     absent = " and ".join(f"{name} == nil" for name in sorted(ABSENT))
     assert output(execute(f"return {there} and {absent}, 'as it says'")) == "as it says"
+
+
+@pytest.mark.parametrize("library", sorted(LUA_MEMBERS))
+def test_the_check_knows_what_there_is_of_lua_s_own_libraries(library: str) -> None:
+    walk = "local names = {} for name in pairs(%s) do names[#names + 1] = name end table.sort(names)"
+    assert output(execute(f"{walk % library} return true, table.concat(names, ' ')")).split() == sorted(
+        LUA_MEMBERS[library]
+    )
 
 
 def test_no_global_is_unknown_to_the_check() -> None:

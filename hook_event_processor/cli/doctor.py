@@ -142,19 +142,23 @@ def _show(results: Sequence[Result], examining: Doctor) -> None:
     for result in sorted(results, key=lambda result: not (result.findings and not result.looked)):
         more = "needs the database" if _state(result) == "skipped" else result.area.summary
         _say("", _state(result), f"{result.area.name:<10} {more}")
+        explained: set[str] = set()
         for finding in result.findings:
-            _show_finding(finding)
+            _show_finding(finding, explained)
     line()
     line(_summary([finding for result in results for finding in result.findings]))
 
 
-def _show_finding(finding: Finding) -> None:
+def _show_finding(finding: Finding, explained: set[str]) -> None:
+    """A finding; what its kind means is said once, and noted in `explained`."""
     from hook_event_processor.cli.output import line
 
     _say(_INDENT, finding.kind.level.value, finding.what)
-    width = min(shutil.get_terminal_size().columns, _WIDEST) - len(_INDENT) - 2
-    for part in textwrap.wrap(finding.kind.meaning, max(width, 20)):
-        line(f"{_INDENT}  {part}")
+    if finding.kind.name not in explained:
+        explained.add(finding.kind.name)
+        width = min(shutil.get_terminal_size().columns, _WIDEST) - len(_INDENT) - 2
+        for part in textwrap.wrap(finding.kind.meaning, max(width, 20)):
+            line(f"{_INDENT}  {part}")
     for command in finding.mend:
         line(f"{_INDENT}  $ {command}")
 

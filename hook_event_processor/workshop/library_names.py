@@ -27,6 +27,32 @@ ABSENT: Mapping[str, str] = {
     "getfenv": "it is not in Lua 5.4",
     "unpack": "it is table.unpack in Lua 5.4",
 }
+_FILES = 'files are read and written with require("file")'
+ABSENT_MEMBERS: Mapping[str, str] = {
+    "os.execute": 'programs are run with require("exec")',
+    "os.exit": "a run ends when its function returns",
+    "os.getenv": 'variables are read with require("env")',
+    "os.remove": _FILES,
+    "os.rename": _FILES,
+    "os.tmpname": _FILES,
+}
+# What there is of Lua's own libraries.
+LUA_MEMBERS: Mapping[str, frozenset[str]] = {
+    "coroutine": frozenset({"close", "create", "isyieldable", "resume", "running", "status", "wrap", "yield"}),
+    "debug": frozenset({"traceback"}),
+    "math": frozenset(
+        {"abs", "acos", "asin", "atan", "ceil", "cos", "deg", "exp", "floor", "fmod", "huge", "log", "max"}
+        | {"maxinteger", "min", "mininteger", "modf", "pi", "rad", "random", "randomseed", "sin", "sqrt", "tan"}
+        | {"tointeger", "type", "ult"}
+    ),
+    "os": frozenset({"clock", "date", "difftime", "time"}),
+    "string": frozenset(
+        {"byte", "char", "find", "format", "gmatch", "gsub", "len", "lower", "match", "pack", "packsize", "rep"}
+        | {"reverse", "sub", "unpack", "upper"}
+    ),
+    "table": frozenset({"concat", "insert", "move", "pack", "remove", "sort", "unpack"}),
+    "utf8": frozenset({"char", "charpattern", "codepoint", "codes", "len", "offset"}),
+}
 _FUNCTION = re.compile(r"^function (\w+)[.:](\w+)\(", re.MULTILINE)
 _FIELD = re.compile(r"^(\w+)\.(\w+) = ", re.MULTILINE)
 

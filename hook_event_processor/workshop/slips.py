@@ -15,7 +15,15 @@ from hook_event_processor.lua.loader import MODULES
 from hook_event_processor.registry import is_literal
 from hook_event_processor.workshop.findings import Finding, Severity
 from hook_event_processor.workshop.grammar import scopes_of
-from hook_event_processor.workshop.library_names import ABSENT, GLOBALS, SPEC_GLOBALS, event_fields, members
+from hook_event_processor.workshop.library_names import (
+    ABSENT,
+    ABSENT_MEMBERS,
+    GLOBALS,
+    LUA_MEMBERS,
+    SPEC_GLOBALS,
+    event_fields,
+    members,
+)
 from hook_event_processor.workshop.scopes import Call, Scopes, Variable
 from hook_event_processor.workshop.tokens import Token
 
@@ -70,12 +78,25 @@ def _undefined(scopes: Scopes, known: frozenset[str]) -> Iterator[Finding]:
 def _unknown_members(scopes: Scopes) -> Iterator[Finding]:
     for member in scopes.members:
         owner = member.owner
-        if isinstance(owner, str) or owner.writes or owner.module is None:
+        if isinstance(owner, str):
+            if owner not in scopes.written:
+                yield from _absent(owner, member.name)
+            continue
+        if owner.writes or owner.module is None:
             continue
         names = members().get(owner.module)
         if names is not None and member.name.text not in names:
             hint = _hint(member.name.text, names)
             yield _warning(member.name, f"the module {owner.module} has no {member.name.text}{hint}")
+
+
+def _absent(library: str, name: Token) -> Iterator[Finding]:
+    """What one of Lua's own libraries does not have in hooks."""
+    names = LUA_MEMBERS.get(library)
+    if names is not None and name.text not in names:
+        whole = f"{library}.{name.text}"
+        right = f": {ABSENT_MEMBERS[whole]}" if whole in ABSENT_MEMBERS else _hint(name.text, names)
+        yield _warning(name, f"there is no {whole} in hooks{right}")
 
 
 def _unknown_fields(scopes: Scopes) -> Iterator[Finding]:
