@@ -73,6 +73,10 @@ def test_help_needs_no_database_driver_and_no_tables() -> None:
             "hep events list: unrecognized arguments: --lim 5; did you mean --limit? (see 'hep events list --help')",
         ),
         (("status", "--json"), "unrecognized arguments: --json; did you mean --format json? (see 'hep status --help')"),
+        (
+            ("hook", "add", "a.lua", "b.lua", "c.lua"),
+            "unrecognized arguments: b.lua c.lua; it takes one file: 'hep hook apply DIR' adds a directory's (see",
+        ),
         (("hosts", "--all"), "hep hosts list: unrecognized arguments: --all (see 'hep hosts list --help')"),
         (("hook", "list", "--stak=x"), "hep hook list: unrecognized arguments: --stak=x; did you mean --stack?"),
         (("hosts", "web"), "hep hosts list: unrecognized arguments: web (see 'hep hosts list --help')"),

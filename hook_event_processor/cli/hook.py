@@ -13,7 +13,7 @@ from hook_event_processor.cli.hook_lib import add_lib_commands
 from hook_event_processor.cli.hook_reports import add_report_commands
 from hook_event_processor.cli.hook_versions import add_version_commands
 from hook_event_processor.cli.names import pattern, some_name
-from hook_event_processor.cli.parser import add_command, add_format, add_group
+from hook_event_processor.cli.parser import Parser, add_command, add_format, add_group
 from hook_event_processor.cli.workshop import add_workshop_commands
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ def _add_add(group: argparse._SubParsersAction[Any]) -> None:
         "--set gives a value to a parameter, whose default stands in the table params of the hook:\n"
         "with --name it makes several hooks from one text.",
     )
+    assert isinstance(command, Parser)  # noqa: S101 - all commands are
+    command.several = "; it takes one file: 'hep hook apply DIR' adds a directory's"
     command.add_argument("file", metavar="FILE", help="the Lua file; - reads standard input")
     command.add_argument("--name", type=some_name, help="the hook's name (default: the file's, else the file name)")
     command.add_argument(

@@ -59,6 +59,7 @@ class Parser(argparse.ArgumentParser):
     default_command: str | None = None  # of a group: stands where none of its commands is named
     late_options: LateOptions | None = None
     surplus = ""  # what to say of arguments that are not taken where they must not be repeated
+    several = ""  # what to do for more positional arguments than there are
 
     def __init__(self, **options: Any) -> None:
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
@@ -93,7 +94,7 @@ class Parser(argparse.ArgumentParser):
         if late is not None and options:
             self.error(late.refusal(args, options[0]))
         if rest:
-            hint = self._near(options[0]) if options else ""
+            hint = self._near(options[0]) if options else self.several
             self.error(self.surplus or f"unrecognized arguments: {' '.join(rest)}{hint}")
         return parsed, rest
 
