@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import psutil
@@ -308,8 +309,15 @@ def test_connection(host: Host) -> None:
 def test_user(host: Host) -> None:
     host.box.run("useradd", "visitor")
     host.await_told("user", 1)
-    # A terminal, on which somebody reads for a second and leaves.
-    host.box.run("script", "-qec", "login -f visitor", "/dev/null", text="sleep 1\nexit\n")
+    # A terminal, on which somebody reads until they have been seen, and leaves.
+    reads = "until [ -e /srv/seen ]; do sleep 0.1; done\nexit\n"
+    with ThreadPoolExecutor(1) as terminal:
+        session = terminal.submit(host.box.run, "script", "-qec", "login -f visitor", "/dev/null", text=reads)
+        try:
+            host.await_told("user", 2)
+        finally:
+            host.box.run("touch", "/srv/seen")
+        session.result()
     created, login, logout = host.await_told("user", 3)
     host.box.run("loginctl", "terminate-user", "visitor")  # else their manager goes on for ten seconds
     wait_for(lambda: host.box.status("userdel", "visitor") == 0, 30, "nothing of them runs any more")
