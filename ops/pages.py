@@ -25,7 +25,7 @@ _ALIASES = {"hook.lua.5": "man7/hep-hooks.7", "hook-event-processor.1": "man1/he
 _MANUAL = "Hook Event Processor"
 # What argparse-manpage and we write ourselves.
 _REQUEST = re.compile(r"\.(TH|SH|SS|TP|B|BR|RS|RE|nf|fi)\b")
-_WIDTH = "100"  # of the synopsis; roff fills the other lines
+_WIDTH = "74"  # of usages, which stand in a page of 80 columns as they are
 
 
 def pages() -> Mapping[str, str]:
@@ -73,7 +73,8 @@ def _page(parser: argparse.ArgumentParser, name: str, summary: str, see: list[st
         # The examples stand there, and argparse-manpage leaves it out.
         command.description = "\n\n".join(text for text in (command.description, command.epilog) if text)
     page.add_section("see also", ">", "\n".join(f".BR {each}" for each in see).replace("-", "\\-"))
-    return "".join(map(_guarded, str(page).replace("\n.SH COMMENTS\n", "\n.SH NOTES\n").splitlines(keepends=True)))
+    text = str(page).replace("\n.SH COMMENTS\n", "\n.SH NOTES\n")
+    return "\n".join([*_laid_out(text.splitlines()), ""])
 
 
 def _commands_below(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
@@ -81,6 +82,19 @@ def _commands_below(parser: argparse.ArgumentParser) -> Iterator[argparse.Argume
     for command in {id(each): each for each in commands.choices.values()}.values() if commands else ():
         yield command
         yield from _commands_below(command)
+
+
+def _laid_out(lines: list[str]) -> Iterator[str]:
+    """The page's lines: usages, examples and what is indented stand as they are, and roff fills the rest."""
+    stands = False
+    for line in lines:
+        if line.startswith(("usage: ", "example: ", " ")) != stands:
+            stands = not stands
+            yield ".nf" if stands else ".fi"
+        # Typed as it is printed, where a quotation mark would become a typographer's.
+        yield _guarded(line.replace("'", "\\(aq") if stands else line)
+        if line.startswith(".TH "):
+            yield from (".nh", ".ad l")  # no hyphen and no wider blank in what is a name, or is to be typed
 
 
 def _guarded(line: str) -> str:

@@ -1,4 +1,4 @@
-"""ops/manual.py: pages of docs/ as man pages."""
+"""ops/manual.py and ops/pages.py: pages of docs/, and the command line, as man pages."""
 
 from __future__ import annotations
 
@@ -57,3 +57,35 @@ def test_groff_finds_nothing_wrong(tmp_path: Path) -> None:
     (tmp_path / "page.7").write_text(_manual(PAGE))
     command = ["groff", "-ww", "-man", "-Kutf8", "-Tutf8", "-z", str(tmp_path / "page.7")]
     assert subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stderr == ""
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with all pages."""
+    directory = tmp_path_factory.mktemp("man")
+    subprocess.run([sys.executable, str(ROOT / "ops/pages.py"), str(directory)], check=True, timeout=60)
+    return directory
+
+
+def test_a_usage_and_an_example_stand_in_a_page_as_they_are(written: Path) -> None:
+    for page in sorted(written.glob("hep*.1")):
+        text = page.read_text()
+        standing = re.findall(r"^\.nf\n(.*?)^\.fi$", text, re.MULTILINE | re.DOTALL)
+        usages = [block for block in standing if block.startswith("usage: ")]
+        assert len(usages) == text.count("\nusage: "), page
+        lines = [line for usage in usages for line in usage.replace("\\", "").splitlines()]
+        # One option alone may be longer: argparse breaks none.
+        assert [line for line in lines if len(line) > 73 and line.count("[") > 1] == [], page
+        assert sum(block.startswith("example: ") for block in standing) == text.count("\nexample: ")
+    events = (written / "hep-events.1").read_text()
+    assert '.nf\nexample: hep events emit task.failed \\(aq{"name": "deploy"}\\(aq \\-\\-stack production\n' in events
+
+
+@pytest.mark.skipif(not shutil.which("groff"), reason="groff is not installed")
+def test_groff_finds_nothing_wrong_with_any_page(written: Path) -> None:
+    pages = [page for page in sorted(written.iterdir()) if not page.read_text().startswith(".so ")]
+    for page in pages:
+        command = ["groff", "-ww", "-man", "-Kutf8", "-Tutf8", "-rLL=80n", str(page)]
+        finished = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+        assert finished.stderr == "", page
+    assert len(pages) > 10
