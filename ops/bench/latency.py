@@ -6,6 +6,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from statistics import mean, median
 
+from hook_event_processor.event import DEFAULT_PRIORITY
+
 import processor
 import raw
 import report
@@ -16,7 +18,7 @@ from server import Database, databases
 from table import Workload
 
 CLIENTS = 8
-URGENT_RATE = 20
+URGENT_RATE = 50
 WARM_UP_SECONDS = 2
 BUCKETS = (0.5, 1, 2, 3, 5, 10, 15, 25, 50, 100, 250, 1000)  # upper ends, ms
 
@@ -57,7 +59,7 @@ def main() -> None:
     options = parser(
         __doc__,
         rate=Size(500, 500, "events a second"),
-        seconds=Size(20, 120, "seconds a part"),
+        seconds=Size(20, 120, "seconds at that rate"),
         backlog=Size(200_000, 1_000_000, "events that wait when the urgent ones come"),
     )
     arguments = parse(options)
@@ -67,7 +69,7 @@ def main() -> None:
         table.add_hook(database.connection, "dispatching", "dispatch.probe", DISPATCHING)
         steady = _steady(database, arguments.rate, arguments.seconds)
         dispatch = _dispatch(database)
-        urgent = _past_a_backlog(database, arguments.backlog, arguments.seconds)
+        urgent = _past_a_backlog(database, arguments.backlog)
         rows = [_row(f"{arguments.rate} events/s", steady), _row(f"priority 1, {arguments.backlog:,} waiting", urgent)]
         rows.append(_row("event.dispatch, ten in a row, each", dispatch))
         report.show(
@@ -85,24 +87,23 @@ def main() -> None:
 def _steady(database: Database, rate: int, seconds: int) -> list[float]:
     table.empty(database.connection)
     with processor.running(database):
-        _send(database, rate, WARM_UP_SECONDS, priority=5)
+        _send(database, rate, WARM_UP_SECONDS)
         processor.wait_for(lambda: processor.all_processed(database), 60)
         table.empty_events(database.connection)
-        sent = _send(database, rate, seconds, priority=5)
+        sent = _send(database, rate, seconds)
         processor.wait_for(lambda: processor.all_processed(database), 60)
     return _measured(database, "latency", sent)
 
 
-def _past_a_backlog(database: Database, backlog: int, seconds: int) -> list[float]:
+def _past_a_backlog(database: Database, backlog: int) -> list[float]:
     """Urgent events that come while the backlog is worked off; they end with it."""
     table.fill(database.connection, Workload(backlog))
     with processor.running(database):
-        sent = 0
-        for _ in range(seconds):
-            if processor.all_processed(database):
-                break
-            sent += _send(database, URGENT_RATE, 1, priority=1)
-        processor.wait_for(lambda: processor.all_processed(database), 600)
+        script = _INSERT.format(priority=1)
+        with raw.pgbench_meanwhile(database.conninfo, script, CLIENTS, f"--rate={URGENT_RATE}"):
+            processor.wait_for(lambda: processor.all_processed(database), 600)
+        processor.wait_for(lambda: processor.all_processed(database), 60)
+    (sent,) = database.one("SELECT count(*) FROM hook_events WHERE source = 'latency'")
     return _measured(database, "latency", sent)
 
 
@@ -115,12 +116,12 @@ def _dispatch(database: Database) -> list[float]:
     return _measured(database, "dispatching", 2000)
 
 
-def _send(database: Database, rate: int, seconds: int, priority: int) -> int:
+def _send(database: Database, rate: int, seconds: int) -> int:
     """Insert one by one from several clients, at random moments of that rate; returns how many."""
     each = rate * seconds // CLIENTS
-    script = _INSERT.format(priority=priority)
-    raw.pgbench(database.conninfo, script, CLIENTS, f"--rate={rate}", f"--transactions={max(each, 1)}")
-    return max(each, 1) * CLIENTS
+    script = _INSERT.format(priority=DEFAULT_PRIORITY)
+    raw.pgbench(database.conninfo, script, CLIENTS, f"--rate={rate}", f"--transactions={each}")
+    return each * CLIENTS
 
 
 def _measured(database: Database, hook: str, sent: int) -> list[float]:

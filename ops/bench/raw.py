@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from psycopg.conninfo import make_conninfo
 
@@ -66,12 +68,33 @@ def run(conninfo: str, events: int, clients: int) -> None:
 
 def pgbench(conninfo: str, script: str, clients: int, *options: str) -> str:
     """Run a script with so many clients; returns what pgbench printed."""
+    with _pgbench(conninfo, script, clients, *options) as process:
+        printed, faults = process.communicate()
+    if process.returncode:
+        sys.exit(f"pgbench failed:\n{faults}")
+    return printed
+
+
+@contextmanager
+def pgbench_meanwhile(conninfo: str, script: str, clients: int, *options: str) -> Iterator[None]:
+    """Run a script with so many clients until what this surrounds is over."""
+    with _pgbench(conninfo, script, clients, "--time=86400", *options) as process:
+        yield
+        if process.poll() is not None:
+            sys.exit(f"pgbench failed:\n{process.communicate()[1]}")
+        process.terminate()
+        process.communicate()
+
+
+@contextmanager
+def _pgbench(conninfo: str, script: str, clients: int, *options: str) -> Iterator[subprocess.Popen[str]]:
     with tempfile.NamedTemporaryFile("w", suffix=".pgbench") as file:
         file.write(script)
         file.flush()
         command = [str(PGBENCH), "--no-vacuum", "--protocol=prepared", f"--file={file.name}"]
         command += [f"--client={clients}", f"--jobs={min(clients, 2)}", *options, conninfo]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            sys.exit(f"pgbench failed:\n{done.stderr}")
-        return done.stdout
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
