@@ -18,7 +18,7 @@ from factories import insert_event, insert_execution
 from psycopg import Connection
 from running import add_hook
 
-from hook_event_processor.cli.parser import parser
+from hook_event_processor.cli.parser import commands_of, parser, whole_parser
 
 PROGRAM = (sys.executable, "-m", "hook_event_processor")
 
@@ -50,6 +50,18 @@ def test_without_a_command_there_is_help(hep: Hep) -> None:
         finished = hep.run(*group)
         assert finished.status == 2
         assert finished.output.startswith("usage: hep")
+
+
+def test_help_is_as_wide_as_the_terminal_and_examples_stand_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    described = set()
+    for command in commands_of(whole_parser()):
+        for line in command.format_help().splitlines():
+            described.add(line)
+            alone = len(line.split()) == 2 and "{" in line  # the choices of one option
+            assert len(line) <= 80 or alone or line.startswith(("  ", "example: ")), f"{command.prog}: {line}"
+    assert "Try a hook on one event without effects: a dry run." in described
+    assert '      expect(result.calls["http.post"][1][1]).to_contain("https://")' in described
 
 
 def test_help_needs_no_database_driver_and_no_tables() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import textwrap
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any, NoReturn, Protocol
@@ -50,6 +51,21 @@ class _Plain(str):
     """An argument that stood after --: it is no option, however it begins."""
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help whose sentences are filled to the terminal's width; examples and what is indented stand as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines: list[str] = []
+        goes_on = False
+        for line in text.splitlines():
+            stands = not line or line.startswith((" ", "example: "))
+            if goes_on and not stands:
+                line = f"{lines.pop()} {line}"
+            goes_on = not stands and not line.endswith((".", ":"))
+            lines += [line] if stands else textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)
+        return "\n".join(indent + line for line in lines)
+
+
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that takes no abbreviations, tells a fault in one line, and takes
     positional arguments before, between and after the options.
@@ -62,7 +78,7 @@ class Parser(argparse.ArgumentParser):
     several = ""  # what to do for more positional arguments than there are
 
     def __init__(self, **options: Any) -> None:
-        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        options.setdefault("formatter_class", _Help)
         super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
