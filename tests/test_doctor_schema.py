@@ -71,6 +71,8 @@ def test_a_schema_of_another_name_is_found_well(
     with database.session("tests") as connection:
         connection.execute("DROP FUNCTION hook_publish")
     assert "hook_publish" in clinic.fixes("schema", "object-missing")["what"]
+    with database.session("tests") as connection:
+        connection.execute("""SET search_path TO public; SELECT "Theirs".hook_publish('a.b')""")
 
 
 def test_pending_migrations_are_found_and_applied(clinic: Clinic, connection: Connection) -> None:

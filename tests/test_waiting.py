@@ -150,11 +150,25 @@ def test_what_is_done_by_hand_leaves_the_indexes(connection: Connection, state: 
     assert _found(connection, "processed AND dequeued")
 
 
-def test_what_comes_in_as_done_is_in_no_index(connection: Connection) -> None:
+@pytest.mark.parametrize("column", ["priority", "available_at", "failed_at"])
+def test_what_comes_in_as_done_is_in_no_index(connection: Connection, column: str) -> None:
     connection.execute(
-        "INSERT INTO hook_events (source, action, priority, processed, processed_at) VALUES ('a', 'b', 1, TRUE, now())"
+        f"INSERT INTO hook_events (source, action, {column}, processed, processed_at)"
+        f" VALUES ('a', 'b', {'1' if column == 'priority' else 'now()'}, TRUE, now())"
     )
     assert _found(connection, "processed AND dequeued")
+
+
+def test_what_comes_in_as_done_and_is_passed_by_the_floor_is_written_once(connection: Connection) -> None:
+    connection.execute("INSERT INTO hook_events (source, action, processed) VALUES ('a', 'b', TRUE)")
+    connection.execute(
+        "INSERT INTO hook_events (source, action, processed, dequeued, priority) VALUES ('a', 'b', TRUE, TRUE, 1)"
+    )
+    # Neither has a second version.
+    assert connection.execute("SELECT ctid::text, dequeued FROM hook_events ORDER BY seq").fetchall() == [
+        ("(0,1)", False),
+        ("(0,2)", True),
+    ]
 
 
 def test_an_emptied_table_may_count_anew(connection: Connection) -> None:

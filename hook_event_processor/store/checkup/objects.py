@@ -96,7 +96,9 @@ SELECT 'function', proname::text || '(' || pg_get_function_identity_arguments(p.
                         '(^|, )' || regexp_replace(mine.name, '(\W)', '\\\1', 'g') || '(?=,|$)', '\1{schema}'),
                         '' ORDER BY one)
                     FROM unnest(proconfig) AS one), '')
-       || ' AS $body$' || prosrc || '$body$'
+       || ' AS $body$'
+       || replace(replace(prosrc, ' ' || mine.name || '.hook_events', ' {schema}.hook_events'),
+                  ' ' || mine.name || '.hook_uuidv7(', ' {schema}.hook_uuidv7(') || '$body$'
        || CASE WHEN has_function_privilege('public', p.oid, 'EXECUTE') THEN ''
                ELSE E';\nREVOKE EXECUTE ON FUNCTION ' || proname || '(' || pg_get_function_identity_arguments(p.oid)
                     || ') FROM PUBLIC' END,
