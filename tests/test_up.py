@@ -20,6 +20,8 @@ import processes
 import pytest
 from waiting import wait_for
 
+from hook_event_processor.cli import up
+
 CHECKOUT = Path(__file__).parents[1]
 NOT_IN_A_CLEAN_ONE = shutil.ignore_patterns(".git", ".venv", ".env", "build", "*.egg-info", "__pycache__", ".*_cache")
 # What a checkout needs from its surroundings to install packages.
@@ -162,3 +164,11 @@ def test_it_brings_everything_up_and_takes_it_down_again(who: str, request: pyte
     for path, before in parents:
         after = path.stat()
         assert (stat.S_IMODE(after.st_mode), after.st_uid) == (stat.S_IMODE(before.st_mode), before.st_uid)
+
+
+def test_the_command_for_another_terminal_has_the_whole_path_of_the_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HEP_HOME", "a home")
+    assert f" try: HEP_HOME='{tmp_path}/a home' " in up._ready_line()

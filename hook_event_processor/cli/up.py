@@ -135,7 +135,7 @@ def _ready_line() -> str:
 
     command = shlex.join((_program(), *_FIRST_EVENT))
     if os.environ.get("HEP_HOME"):
-        command = f"HEP_HOME={shlex.quote(os.environ['HEP_HOME'])} {command}"
+        command = f"HEP_HOME={shlex.quote(os.path.abspath(os.environ['HEP_HOME']))} {command}"
     given = [name for name in (*_NAMES_THE_DATABASE, *LIBPQ_VARIABLES) if os.environ.get(name)]
     same = f" with the same {' and '.join(given)}" if given else ""  # they may hold a password
     return f"ready: in another terminal{same} try: {command}"
