@@ -293,7 +293,9 @@ def test_the_daemon_watches_until_it_is_told_to_end(
     with subprocess.Popen(program, env=os.environ, stderr=subprocess.DEVNULL) as process:
         try:
             wait_for(lambda: hep.document("watcher", "get", watcher, "--format", "json")["last_check"] is not None, 20)
-            watched.write_text("two, and more")
+            # At once: it looks all the time, and would tell of a file that is empty for a moment.
+            (tmp_path / "new").write_text("two, and more")
+            (tmp_path / "new").rename(watched)
             query = "SELECT payload->>'new_size' FROM hook_events WHERE source = 'file' AND action = 'modified'"
             wait_for(lambda: connection.execute(query).fetchall() == [("13",)], 20)
             assert "Nothing watches" not in hep("watcher", "list")

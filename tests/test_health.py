@@ -25,7 +25,7 @@ from factories import ago
 from psycopg import Connection
 from running import add_hook, all_processed, insert, running, start
 from waiting import wait_for
-from watching import add, watching
+from watching import add, watching, write_number
 
 from hook_event_processor.processor import health, health_file, hearing, housekeeping
 from hook_event_processor.processor.health import Facts
@@ -328,7 +328,7 @@ def test_a_full_spool_is_unhealthy_while_the_database_is_away(
             assert hep.document("health", "--all-hosts", "--of", "watchers", "--json")["watchers"][0]["name"] == "all"
             proxy.cut()
             monkeypatch.setenv("DATABASE_URL", proxy.conninfo)
-            counted.write_text("50")
+            write_number(counted, 50)
             wait_for(lambda: _unhealthy(hep, "the spool is full"), WITHIN)
             assert process.said("unhealthy: the spool is full")
             proxy.mend()

@@ -93,7 +93,7 @@ def test_a_watcher_daemon_does_all_its_work(
     watcher = watching.add(connection, tmp_path / "number")
     with watching.watching(as_login(database, "watcher"), tmp_path) as daemon:
         wait_for(lambda: watching.looked(connection, watcher).last_check is not None, 20)
-        (tmp_path / "number").write_text("3")
+        watching.write_number(tmp_path / "number", 3)
         wait_for(lambda: watching.reached(connection) == [1, 2, 3], 20)
     assert connection.execute("SELECT status FROM hosts").fetchall() == [("stopped",)]
     assert [line for line in daemon.log if "denied" in line or "policy" in line] == []
