@@ -57,9 +57,10 @@ def compare(type_name: str, told: Sequence[Told]) -> None:
 
 def test_file(host: Host) -> None:
     path = "/root/tree/a"
-    host.box.shell(f"echo one >{path}")
+    # At once and in place: it is looked at all the time, and would be told of as it is empty for a moment.
+    host.box.shell(f"echo one >/root/made; mv /root/made {path}")
     host.await_told("file", 1)
-    host.box.shell(f"echo twelve >{path}")
+    host.box.shell(f"echo twelve 1<>{path}")
     host.await_told("file", 2)
     host.box.shell(f"mv {path} /root/tree/b")
     host.await_told("file", 3)
@@ -343,9 +344,9 @@ def test_package(host: Host) -> None:
 
 def test_command(host: Host) -> None:
     """Only what the host has given leave to."""
-    host.box.shell("echo 11 >/srv/level")
+    host.box.shell("echo 11 >/srv/next; mv /srv/next /srv/level")
     host.await_told("command", 2)
-    host.box.shell("echo 1 >/srv/level")
+    host.box.shell("echo 1 >/srv/next; mv /srv/next /srv/level")
     host.await_told("command", 4)
     host.box.shell("mv /srv/level /srv/gone")
     wait_for(lambda: "command.failed" in [row.type for row in host.told("command")], 20, "it is told")
