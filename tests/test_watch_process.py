@@ -448,7 +448,10 @@ def test_known_processes_are_not_read_at_each_look(start: Start, monkeypatch: py
     assert known.process.pid not in census()._known
 
 
-def test_a_process_that_becomes_another_program_is_found_by_its_new_name(program: str, start: Start) -> None:
+def test_a_process_that_becomes_another_program_is_found_by_its_new_name(
+    program: str, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_table, "_YOUNG_SECONDS", 60.0)  # it is, however busy the machine
     watched = named(program)
     watched.look()
     process = start(f"read line; exec {program} -c 'read line'", name="sh")
