@@ -83,13 +83,15 @@ def test_leases_of_a_processor_that_was_killed_are_found_until_somebody_takes_th
     clinic: Clinic, hep: Hep, connection: Connection, tmp_path: Path
 ) -> None:
     """The fifteen seconds that a lease lasts, and some more, are taken off its end."""
-    _add(hep, tmp_path, "slow", "task.*", 'require("time").sleep(event.data.seconds) return true')
+    _add(hep, tmp_path, "slow", "task.*", 'require("time").sleep(event.data.seconds) return true', timeout=30)
     processor = start(clinic.database, tmp_path)
-    insert(connection, "task.slow", '{"seconds": 0.8}')
+    insert(connection, "task.slow", '{"seconds": 20}')
     wait_for(lambda: count(connection, "lease_token IS NOT NULL") == 1, 20)
     processor.kill()
     assert clinic.findings("events", "leases-ended") == []
-    connection.execute("UPDATE hook_events SET available_at = available_at - interval '1 min'")
+    connection.execute(
+        "UPDATE hook_events SET available_at = available_at - interval '1 min', payload = '{\"seconds\": 0}'"
+    )
     found = clinic.only("events", "leases-ended")
     assert f":{processor.pid}" in found["what"]
     with running(clinic.database, tmp_path):

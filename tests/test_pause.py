@@ -44,12 +44,12 @@ def test_nothing_is_claimed_while_everything_is_paused_and_all_of_it_once_it_is_
     connection: Connection, database: Database, tmp_path: Path, hep: Hep
 ) -> None:
     """Runs under way end, events stay where they are, and a processor that starts heeds the pause."""
-    add_hook(connection, "slow", "slow.*", 'return {execute = function() require("time").sleep(1.0) end}')
+    add_hook(connection, "slow", "slow.*", 'return {execute = function() require("time").sleep(3) end}')
     with running(database, tmp_path):
         [under_way] = insert(connection, "slow.one")
         wait_for(lambda: state(connection, under_way) == "processing", 5)
         hep("pause", "--all", "--reason", "database move")
-        wait_for(lambda: state(connection, under_way) == "completed", 5)
+        wait_for(lambda: state(connection, under_way) == "completed", 10)
         waiting = insert(connection, "quick.one", count=20)
     with running(database, tmp_path):
         with pytest.raises(AssertionError):
