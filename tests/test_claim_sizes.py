@@ -15,6 +15,7 @@ from waiting import wait_for
 from hook_event_processor.store import arrays
 from hook_event_processor.store.claim import Claims
 from hook_event_processor.store.database import Database
+from hook_event_processor.store.frontier import Frontier
 from hook_event_processor.store.insert import Publisher
 from hook_event_processor.store.pipeline import Pipeline
 
@@ -43,7 +44,7 @@ def lane(database: Database) -> Iterator[Connection]:
 
 
 def _claimed(lane: Connection, careful_until: float) -> list[tuple[bytes | None, bytes]]:
-    claims = Claims(Pipeline(lane, may_prepare=lambda: False), LIMIT, careful_until)
+    claims = Claims(Pipeline(lane, may_prepare=lambda: False), Frontier(), LIMIT, careful_until)
     return [(row.payload, row.metadata) for row in claims.take(10, 0, 100.0).fresh]
 
 

@@ -14,6 +14,7 @@ from waiting import wait_for
 from hook_event_processor.store import ack, arrays, waiting, watch
 from hook_event_processor.store.claim import Claims
 from hook_event_processor.store.database import Database
+from hook_event_processor.store.frontier import Frontier
 from hook_event_processor.store.pipeline import Pipeline
 
 pytestmark = pytest.mark.store
@@ -40,7 +41,7 @@ def test_acknowledging_writes_no_index_entry(database: Database) -> None:
             "INSERT INTO hook_events (source, action) SELECT 'task', 'done' FROM generate_series(1, 500)"
         )
         with connection.transaction():
-            claim = Claims(Pipeline(connection, may_prepare=lambda: True), 1_000).take(500, 0, 1.0)
+            claim = Claims(Pipeline(connection, may_prepare=lambda: True), Frontier(), 1_000).take(500, 0, 1.0)
             ack.processed(connection, [row.ctid for row in claim.rows])
         connection.execute("SELECT pg_stat_force_next_flush()")
         updated = connection.execute(

@@ -12,7 +12,6 @@ from psycopg import Connection
 
 from hook_event_processor.processor import fleet
 from hook_event_processor.processor.degraded import Degraded
-from hook_event_processor.processor.floors import Floors
 from hook_event_processor.processor.outage import Outage
 from hook_event_processor.processor.own_connection import OwnConnection
 from hook_event_processor.processor.report import Report
@@ -20,6 +19,7 @@ from hook_event_processor.processor.resumption import Resumption
 from hook_event_processor.settings import Settings
 from hook_event_processor.store import handlers, own_events, processors, state, waiting
 from hook_event_processor.store.database import Database
+from hook_event_processor.store.frontier import Frontier
 from hook_event_processor.telemetry.watchdog import Progress
 
 logger = logging.getLogger("HookEventProcessor")
@@ -39,7 +39,7 @@ class Housekeeping:
         report: Report,
         outage: Outage,
         describe: Callable[[], Mapping[str, Any]],
-        floors: Floors,
+        frontier: Frontier,
         settings: Settings,
     ) -> None:
         """`describe` gives the processor's row, as store.processors.say takes it."""
@@ -47,7 +47,7 @@ class Housekeeping:
         self._report = report
         self._outage = outage
         self._describe = describe
-        self._floors = floors
+        self._frontier = frontier
         self._stopping = threading.Event()
         self._bell = threading.Event()
         self.resumption = Resumption(self.hurry)
@@ -119,7 +119,7 @@ class Housekeeping:
         processors.say(connection, row)
         self._degraded.tell(connection, row)
         if counted:
-            self.backlog = processors.waiting(connection, self._floors.lowest)
+            self.backlog = processors.waiting(connection, self._frontier.lowest)
             self._measure(connection)
         for hook_id, count in self._report.take_run_counts().items():
             self._run_counts[hook_id] = self._run_counts.get(hook_id, 0) + count
@@ -130,7 +130,7 @@ class Housekeeping:
     def _raise_floor(self, connection: Connection, progress: Progress) -> bool:
         """Whether there is more of it to do."""
         ends = time.monotonic() + _INTERVAL_SECONDS
-        while self._ascent.step(connection, self._floors.highest):
+        while self._ascent.step(connection, self._frontier.settled):
             progress.mark()
             if time.monotonic() >= ends:
                 return True
@@ -146,7 +146,7 @@ class Housekeeping:
 
     def _measure(self, connection: Connection) -> None:
         """How long the oldest event has waited that a claim would take now."""
-        oldest = processors.oldest_waiting(connection, self._floors.lowest) if self.backlog else None
+        oldest = processors.oldest_waiting(connection, self._frontier.lowest) if self.backlog else None
         self._oldest_at = None if oldest is None else time.monotonic() - oldest
 
     @property

@@ -13,7 +13,6 @@ from psycopg import Connection
 from hook_event_processor.processor.attempt import Attempts
 from hook_event_processor.processor.batch import Batch, Sorter, Verdict, judge
 from hook_event_processor.processor.executor import Chunk, Executor
-from hook_event_processor.processor.floors import Floors
 from hook_event_processor.processor.leases import Leases
 from hook_event_processor.processor.lookout import Lookout
 from hook_event_processor.processor.outage import Outage, reconnect_delay
@@ -26,6 +25,7 @@ from hook_event_processor.settings import Settings
 from hook_event_processor.store import arrays, suspects
 from hook_event_processor.store.claim import CAREFUL_SECONDS, Claim, Claims
 from hook_event_processor.store.database import Database, cut
+from hook_event_processor.store.frontier import Frontier
 from hook_event_processor.store.pauses import HELD_IN_VAIN_SECONDS
 from hook_event_processor.store.pipeline import Pipeline
 from hook_event_processor.telemetry.watchdog import Progress
@@ -54,7 +54,7 @@ class Parts:
     paces: Paces
     report: Report
     outage: Outage
-    floors: Floors
+    frontier: Frontier
 
 
 class Latch:
@@ -92,32 +92,14 @@ class Lane:
         self._connection: Connection | None = None
         self._session: _Session | None = None
         self._failures = self._outages = 0
-        self._full_pass = threading.Event()
         self._stride = Stride(parts.settings.batch_size)
-        parts.floors.add(self)
         # When a round last ended well, and since when one is under way or is tried again and again.
         self.claimed_at = monotonic()
         self.trying_since: float | None = None
 
-    @property
-    def floor(self) -> int:
-        """The seq up to which no fresh row waits, as far as this lane knows."""
-        session = self._session  # the lane may give it up meanwhile
-        return session.claims.floor if session is not None else 0
-
-    @property
-    def reached(self) -> int:
-        """The highest seq that this lane has read."""
-        session = self._session
-        return session.claims.reached if session is not None else 0
-
     def cut(self) -> None:
         """From another thread: end a wait for a server that no longer answers."""
         cut(self._connection)
-
-    def full_pass(self) -> None:
-        """Look at all pending rows with the next claim."""
-        self._full_pass.set()
 
     def run(self, progress: Progress) -> None:
         """Round after round, until the lookout says that it is over; each marks the progress."""
@@ -145,6 +127,7 @@ class Lane:
         """The connection is gone, or its state unknown: what it had claimed is rolled back."""
         self._parts.outage.notice(fault, "a round failed; its events are free again", self._connection, self._outages)
         self._close()
+        self._parts.frontier.full_pass()
         self._failures += 1
         self._parts.report.metrics.add(errors=1)
         self._progress.mark()
@@ -167,7 +150,7 @@ class Lane:
             careful_until = monotonic() + CAREFUL_SECONDS if self._failures else 0.0
             self._session = _Session(
                 pipeline,
-                Claims(pipeline, parts.settings.max_payload_size, careful_until),
+                Claims(pipeline, parts.frontier, parts.settings.max_payload_size, careful_until),
                 Recorder(pipeline, parts.node, parts.attempts),
             )
         return self._session
@@ -176,15 +159,12 @@ class Lane:
         if self._parts.registry().pauses.everything:
             return False
         pipeline, claims, recorder = self._connected()
-        if self._full_pass.is_set():
-            self._full_pass.clear()
-            claims.full_pass()
         parts = self._parts
         slots = parts.leases.reserve()
         leased = 0
         try:
             parts.lookout.claiming()
-            claim = claims.take(self._stride.limit, slots, monotonic(), parts.floors.reached)
+            claim = claims.take(self._stride.limit, slots, monotonic())
             # An event of ours whose lease ran out is still running here: it only needs its lease back.
             parts.leases.keep_out(claim)
             parts.quarantine.leases.keep_out(claim)

@@ -19,15 +19,14 @@ from time import monotonic
 from psycopg import Connection, Notify
 
 from hook_event_processor.processor.due import RELOOK_SECONDS, Due
-from hook_event_processor.processor.floors import Floors
 from hook_event_processor.processor.hearing import Hearing
 from hook_event_processor.processor.idlers import Idlers
 from hook_event_processor.processor.keys import Keys
 from hook_event_processor.processor.outage import Outage
 from hook_event_processor.processor.own_connection import OwnConnection
 from hook_event_processor.store import watch
-from hook_event_processor.store.claim import FULL_PASS_SECONDS
 from hook_event_processor.store.database import PLAN_ONCE, PREPARE_AFTER, Database
+from hook_event_processor.store.frontier import FULL_PASS_SECONDS, Frontier
 from hook_event_processor.telemetry.watchdog import Progress
 
 logger = logging.getLogger("HookEventProcessor")
@@ -54,24 +53,22 @@ class Lookout:
         lanes: int,
         poll_interval: float,
         may_listen: bool,
-        floors: Floors,
+        frontier: Frontier,
         free_slots: Callable[[], bool],
         reload: Callable[[Connection], None],
-        full_pass: Callable[[], None],
         paused: Callable[[], bool],
     ) -> None:
-        """`reload` reads the hooks anew; `full_pass` lets lanes look for rows behind the floor.
+        """`reload` reads the hooks anew.
 
         While it is `paused` no lane is woken: none would claim.
         """
         self._own = OwnConnection(database, outage, "lookout", autocommit=True, begin=self._begin)
         self._poll_interval = poll_interval
         self.hearing = Hearing(database, may_listen=may_listen, otherwise=f"polling every {poll_interval:g} s")
-        self._floors = floors
+        self._frontier = frontier
         self._keys = Keys(poll_interval)
         self._due = Due(free_slots)
         self._reload = reload
-        self._full_pass = full_pass
         self._paused = paused
         self._idlers = Idlers(lanes, poll_interval + _PATIENCE_SECONDS)
         self._table = ""
@@ -262,7 +259,7 @@ class Lookout:
         question = self.hearing.question(began)
         frozen = _FROZEN_SECONDS if began >= self._peers_at - _PEERS_SECONDS / 4 else None
         notify = None if question is None else (self._table, question)
-        look = watch.look(connection, 0 if full else self._floors.lowest, notify, frozen)
+        look = watch.look(connection, 0 if full else self._frontier.lowest, notify, frozen)
         if look.lanes is not None:
             self._see_peers(look.lanes)
         self._due.seen(look)
@@ -271,9 +268,9 @@ class Lookout:
             self._revision = look.revision
         if look.fresh and not self._paused():
             if full:
-                self._full_pass()
+                self._frontier.full_pass()
             self._idlers.wake()
-        elif not self._floors.settled:
+        elif not self._frontier.at_rest:
             self._idlers.wake()  # to raise the floor: looks begin there
 
     def _until_next(self, now: float) -> float:
@@ -288,7 +285,7 @@ class Lookout:
         if lanes.ended:
             logger.warning("ended %d sessions of processors that no longer read", lanes.ended)
         if self._peers - lanes.pids:
-            self._full_pass()
+            self._frontier.full_pass()
             self._idlers.wake()
         self._peers = lanes.pids
 

@@ -18,7 +18,6 @@ from hook_event_processor.processor import routing
 from hook_event_processor.processor.attempt import Attempts
 from hook_event_processor.processor.batch import Sorter
 from hook_event_processor.processor.executor import Executor
-from hook_event_processor.processor.floors import Floors
 from hook_event_processor.processor.health import RESTART_SECONDS
 from hook_event_processor.processor.health_file import ProcessorFile
 from hook_event_processor.processor.hooks import HookRunner
@@ -42,6 +41,7 @@ from hook_event_processor.retry import RetryPolicy
 from hook_event_processor.service.condition import Condition
 from hook_event_processor.settings import Settings
 from hook_event_processor.store.database import Database
+from hook_event_processor.store.frontier import Frontier
 from hook_event_processor.store.watch import LANE_ROLE
 from hook_event_processor.telemetry import journal
 from hook_event_processor.telemetry.metrics import Metrics
@@ -64,7 +64,7 @@ class Machinery:
         self._handlers = handlers
         # Until the hooks are read nothing may be claimed: it would be acknowledged without them.
         self._registry = Registry(pauses=Pauses(everything=True))
-        self._floors = Floors()
+        self._frontier = Frontier()
         self.outage = Outage()
         self.watchdog = Watchdog()
         self.main = self.watchdog.part("main thread", RESTART_SECONDS)
@@ -87,7 +87,7 @@ class Machinery:
         told = ProcessorFile(run_directory(settings), database, node, settings.instance)
         self.condition = Condition(self, settings, node, told)
         self.housekeeping = Housekeeping(
-            database, self._report, self.outage, self.condition.describe, self._floors, settings
+            database, self._report, self.outage, self.condition.describe, self._frontier, settings
         )
 
     def _make_executors(self) -> None:
@@ -108,10 +108,9 @@ class Machinery:
             lanes=self._settings.lanes,
             poll_interval=self._settings.poll_interval,
             may_listen=self._settings.listen,
-            floors=self._floors,
+            frontier=self._frontier,
             free_slots=lambda: self.leases.free > 0,
             reload=self._reload,
-            full_pass=self._full_pass,
             paused=lambda: self._registry.pauses.everything,
         )
 
@@ -165,7 +164,7 @@ class Machinery:
             paces=self._paces,
             report=self._report,
             outage=self.outage,
-            floors=self._floors,
+            frontier=self._frontier,
         )
         self.lanes = [Lane(f"{LANE_ROLE} {number}", parts) for number in range(1, self._settings.lanes + 1)]
 
@@ -196,10 +195,6 @@ class Machinery:
         self._registry = routing.load(connection, self._handlers)
         self.housekeeping.resumption.set(self._registry.pauses)
         logger.info("%d Lua hooks are enabled", len(self._registry.hooks))
-
-    def _full_pass(self) -> None:
-        for lane in self.lanes:
-            lane.full_pass()
 
     @property
     def pauses(self) -> Pauses:

@@ -1,0 +1,177 @@
+"""How far the lanes of a processor have read the fresh rows, and what they have to read again."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+# A full pass repairs what cannot be seen otherwise: rows that somebody else had locked, and let go.
+FULL_PASS_SECONDS = 30.0
+# Between two looks at who is writing.
+LOOK_SECONDS = 0.05
+
+# Every transaction that has inserted an event holds this lock until it has
+# ended, and become visible before; a prepared one has no process.
+WRITERS = """
+SELECT virtualtransaction, pid IS NULL FROM pg_locks
+WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted AND relation = 'hook_events'::regclass
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+class Writer(NamedTuple):
+    """A transaction that may have inserted events and has not ended."""
+
+    id: str
+    prepared: bool
+
+
+@dataclass(eq=False, slots=True)
+class Read:
+    """One claim's reading of the fresh rows, behind `start`; `full`: that is the table's floor, which has to be found.
+
+    `looks`: before it reads, it looks at who is writing. `again_to`: up to
+    there it reads what has been read before. `late`: behind that seq rows may
+    have been committed since it began.
+    """
+
+    start: int
+    looks: bool
+    again_to: int | None = None
+    full: bool = False
+    late: float = math.inf
+
+
+class Frontier:
+    """What the lanes of a processor know together. Each claim is a read, of which several are under way.
+
+    A row may be committed after rows of a higher seq have been read. Whoever
+    looks at the writers knows when there is such a row: it can only be of a
+    writer that has ended since the last look, or began after it. Of a writer
+    every seq is above the last one that was given when it was not there yet.
+    What is above the lowest of these is read again, once.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reached: int | None = None  # the highest seq that was read; None until the table's floor is known
+        self._reads: set[Read] = set()
+        self._again: tuple[int, int] | None = None  # what is to be read again: behind a seq, up to another
+        self._full_pass_at = 0.0
+        self._look_at = 0.0
+        self._given = 0  # the last seq that had been given, at the last look
+        self._recent = 0  # and at the one before
+        self._writers: dict[str, int] = {}  # each with a seq that is below all of its own
+        self._settled = 0
+        self._moved = False  # since the last look
+
+    @property
+    def settled(self) -> int:
+        """The seq up to which no insert is under way any more."""
+        return self._settled
+
+    @property
+    def lowest(self) -> int:
+        """The seq up to which all has been read that is committed: what waits lies above it."""
+        with self._lock:
+            starts = [read.start for read in self._reads if read.again_to is not None]
+            if self._again is not None:
+                starts.append(self._again[0])
+            return min([self._near_end(), *starts])
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether another claim would find out nothing."""
+        with self._lock:
+            if self._again is not None:
+                return False
+            return (self._reached or 0) <= self._settled or (not self._moved and self._given <= self._settled)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something is to be read again that no claim reads yet."""
+        return self._reached is None or (self._again is not None and not self._reads_again())
+
+    def full_pass(self) -> None:
+        """Read again from the table's floor: rows may have been let go."""
+        self._full_pass_at = 0.0
+
+    @contextmanager
+    def read(self, now: float, *, at_end: bool) -> Iterator[Read]:
+        """A claim reads on; `at_end`: its last one took all there was. `now` is monotonic."""
+        with self._lock:
+            read = self._begin(now, at_end)
+            self._reads.add(read)
+        try:
+            yield read
+        finally:
+            with self._lock:
+                self._reads.discard(read)
+
+    def _begin(self, now: float, at_end: bool) -> Read:
+        if self._reached is None or now >= self._full_pass_at:
+            self._full_pass_at = now + FULL_PASS_SECONDS
+            return Read(0, self._is_to_look(now), self._reached or 0, full=True)
+        start = self._near_end() if at_end else self._reached
+        if self._again is None or self._reads_again():
+            return Read(start, self._is_to_look(now))
+        (behind, again_to), self._again = self._again, None
+        return Read(min(start, behind), self._is_to_look(now), again_to)
+
+    def _reads_again(self) -> bool:
+        return any(read.again_to is not None for read in self._reads)
+
+    def _is_to_look(self, now: float) -> bool:
+        return now >= self._look_at and not any(read.looks for read in self._reads)
+
+    def _near_end(self) -> int:
+        """Where to read if there is little: what was inserted lately may be committed at any moment."""
+        return min(self._reached or 0, max(self._recent, self._settled))
+
+    def from_floor(self, read: Read, floor: int) -> None:
+        """The read begins at the table's floor, below which nothing waits, and no insert is under way."""
+        with self._lock:
+            read.start = floor
+            if self._reached is None:
+                self._reached = self._given = self._recent = self._settled = floor
+            read.again_to = self._reached
+
+    def looked(self, read: Read, given: int, writers: Collection[Writer], now: float) -> None:
+        """Before the read these were writing, and before that `given` was the last seq that had been given."""
+        with self._lock:
+            if given < self._given:
+                self._reached = None  # the table counts anew
+                self._writers.clear()
+                return
+            here = {writer.id for writer in writers}
+            late = min([self._given, *(seq for known, seq in self._writers.items() if known not in here)])
+            # A transaction that is prepared goes on by another name.
+            self._writers = {
+                writer.id: self._writers.get(writer.id, late if writer.prepared else self._given) for writer in writers
+            }
+            self._settled = min([given, *self._writers.values()])
+            self._recent, self._given = self._given, given
+            self._look_at, self._moved = now + LOOK_SECONDS, False
+            for other in self._reads - {read}:
+                other.late = min(other.late, late)
+            self._read_again(late, min(self._reached or 0, given))
+
+    def ended(self, read: Read, position: int, *, to_the_end: bool) -> None:
+        """The read came as far as `position`, or took all there was."""
+        with self._lock:
+            if self._reached is None:
+                return  # the table was emptied
+            self._moved = self._moved or position > self._reached
+            self._reached = max(self._reached, position)
+            if read.again_to is not None and not to_the_end:
+                self._read_again(position, read.again_to)
+            self._read_again(max(read.late, read.start), position)
+
+    def _read_again(self, behind: float, upto: int) -> None:
+        if behind < upto:
+            old = self._again or (upto, upto)
+            self._again = min(int(behind), old[0]), max(upto, old[1])
