@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from time import monotonic
 from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg import Connection
+from running import all_processed, insert, running
+from waiting import wait_for
 
-from hook_event_processor.store import arrays
+from hook_event_processor.processor.housekeeping import Housekeeping
+from hook_event_processor.processor.lookout import Lookout
+from hook_event_processor.processor.outage import Outage
+from hook_event_processor.processor.pace import Paces
+from hook_event_processor.processor.report import Report
+from hook_event_processor.settings import Settings
+from hook_event_processor.store import arrays, processors
 from hook_event_processor.store.claim import Claim, Claims
 from hook_event_processor.store.database import Database
 from hook_event_processor.store.frontier import FULL_PASS_SECONDS, LOOK_SECONDS, WRITERS, Frontier, Read, Writer
 from hook_event_processor.store.pipeline import Pipeline
+from hook_event_processor.telemetry.metrics import Metrics
+from hook_event_processor.telemetry.runs import RunLog
+from hook_event_processor.telemetry.watchdog import Progress
 
 INSERT = "INSERT INTO hook_events (source, action) SELECT 'task', 'done' FROM generate_series(1, %s) RETURNING seq"
 
@@ -189,8 +205,100 @@ def test_a_table_that_counts_anew_is_read_from_its_floor() -> None:
     assert _read(frontier, clock(), 4) == 3
 
 
+def test_a_table_that_counts_anew_has_nothing_settled_yet() -> None:
+    frontier, clock = Frontier(), Clock()
+    for _ in range(2):
+        _read(frontier, clock(), 5000)
+    assert frontier.settled == 5000
+    _read(frontier, clock(), 6000, last=3)
+    assert frontier.settled == 0
+
+
+def test_a_transaction_that_was_prepared_during_the_look_is_seen_by_both_names() -> None:
+    frontier, clock = Frontier(), Clock()
+    _read(frontier, clock(), 10)
+    _read(frontier, clock(), 1000, "3/7", last=1000)
+    _read(frontier, clock(), 2000, "3/7", "-1/811", last=2000)
+    _read(frontier, clock(), 3000, "-1/811", last=3000)
+    assert frontier.settled == 10
+    assert _read(frontier, clock(), 3000) == 10
+    assert _read(frontier, clock(), 4000) == 10
+
+
+def test_what_was_let_go_waits_as_far_as_anybody_knows() -> None:
+    frontier, clock = Frontier(), Clock()
+    for _ in range(2):
+        _read(frontier, clock(), 5000)
+    assert frontier.lowest == 5000
+    _read(frontier, clock(), 6000, "3/7", last=6000)
+    _read(frontier, clock(), 6000, last=6000)
+    frontier.forget()
+    assert frontier.lowest == 0
+    assert frontier.has_more
+    assert _read(frontier, clock.now, 5000) == 0
+    assert not frontier.has_more
+
+
+def test_another_server_may_have_given_less() -> None:
+    frontier, clock = Frontier(), Clock()
+    _read(frontier, clock(), 5000)
+    _read(frontier, clock(), 5000, "3/7", last=5000)
+    with _reading(frontier, clock()) as of_the_old:
+        frontier.forget()
+        _read(frontier, clock.now, 4000, "3/7", last=4500)
+        frontier.looked(of_the_old, 5000, [], clock.now)
+        frontier.ended(of_the_old, 6000, to_the_end=False)
+    _read(frontier, clock(), 4700, "3/7", "3/8", last=5500)
+    assert frontier.settled == 0
+    _read(frontier, clock(), 5500, "3/8", last=5500)
+    assert frontier.settled == 4500
+    assert _read(frontier, clock(), 6000, last=6000) == 0
+    assert _read(frontier, clock.now, 6000) == 4500
+
+
+def test_a_read_of_before_does_not_say_where_the_table_begins() -> None:
+    frontier, clock = Frontier(), Clock()
+    with frontier.read(clock(), at_end=False) as of_the_old:
+        frontier.forget()
+        frontier.from_floor(of_the_old, 900)
+        assert of_the_old.start == 900
+        assert frontier.has_more
+
+
+def test_whether_there_is_more_can_be_asked_while_reads_begin_and_end() -> None:
+    frontier, clock = Frontier(), Clock()
+    _read(frontier, clock(), 10)
+    _read(frontier, clock(), 1000, "3/7", last=1000)
+    _read(frontier, clock(), 2000, last=2000)
+    ends = monotonic() + 0.5
+
+    def read() -> None:
+        while monotonic() < ends:
+            with frontier.read(clock.now, at_end=False):
+                pass
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with _reading(frontier, clock.now):  # it reads again
+            _read(frontier, clock(), 3000, "3/8", last=3000)
+            _read(frontier, clock(), 4000, last=4000)  # and so will another
+            for reader in readers:
+                reader.start()
+            while monotonic() < ends:
+                assert not frontier.has_more
+            for reader in readers:
+                reader.join()
+        assert frontier.has_more
+    finally:
+        sys.setswitchinterval(interval)
+
+
 @dataclass
 class _Transaction:
+    """`seqs` empty: it has rolled back to before its inserts, and holds no lock."""
+
     name: str
     seqs: list[int] = field(default_factory=list)
 
@@ -201,6 +309,8 @@ class _Lane:
     stack: ExitStack = field(default_factory=ExitStack)
     read: Read | None = None
     answer: tuple[int, list[Writer], list[int]] | None = None  # what the server said
+    is_taken_in: bool = False  # the answer; its rows are locked until the lane commits
+    is_cut: bool = False  # the server is gone, which it has not noticed yet
 
 
 class _Model:
@@ -235,22 +345,56 @@ class _Model:
             prepared = self.running[which % len(self.running)]
             prepared.name = prepared.name if prepared.name.startswith("-1/") else f"-1/{prepared.name[2:]}"
 
+    def to_savepoint(self, which: int) -> None:
+        if self.running:
+            partly = self.running[which % len(self.running)]
+            if not partly.name.startswith("-1/"):
+                del partly.seqs[which:]
+
     def step(self, lane: _Lane) -> None:
         if lane.read is None:
             lane.read = lane.stack.enter_context(_reading(self.frontier, self.now, at_end=lane.at_end))
         elif lane.answer is None:
+            if lane.is_cut:
+                self.fail(lane)
+                return
             waiting_rows = sorted(seq for seq in self.committed - self.claimed if seq > lane.read.start)
             self.claimed.update(waiting_rows[: self.LIMIT])
-            writers = _writers(*(transaction.name for transaction in self.running))
+            writers = _writers(*(transaction.name for transaction in self.running if transaction.seqs))
             lane.answer = (self.last, writers, waiting_rows[: self.LIMIT])
-        else:
+        elif not lane.is_taken_in:
             last, writers, rows = lane.answer
             if lane.read.looks:
                 self.frontier.looked(lane.read, last, writers, self.now)
             lane.at_end = len(rows) < self.LIMIT
             self.frontier.ended(lane.read, rows[-1] if rows else 0, to_the_end=lane.at_end)
             lane.stack.close()
-            lane.read = lane.answer = None
+            lane.is_taken_in = True
+        elif lane.is_cut:
+            self.fail(lane)
+        else:
+            lane.read, lane.answer, lane.is_taken_in = None, None, False
+
+    def fail(self, lane: _Lane) -> None:
+        """Whatever the lane was about, it has come to nothing."""
+        if lane.answer is not None and not lane.is_cut:
+            self.claimed.difference_update(lane.answer[2])
+        lane.stack.close()
+        lane.read, lane.answer = None, None
+        lane.at_end = lane.is_taken_in = lane.is_cut = False
+        self.frontier.forget()
+
+    def fail_over(self, which: int) -> None:
+        """To a server that has not heard of the last commits; the housekeeping notices before it raises a floor."""
+        self.running.clear()
+        for lane in self.lanes:
+            if lane.answer is not None and not lane.is_cut:
+                self.claimed.difference_update(lane.answer[2])
+            lane.is_cut = True
+        self.last = max(self.last - which * self.LIMIT, 0)
+        self.committed = {seq for seq in self.committed if seq <= self.last}
+        self.claimed &= self.committed
+        self.frontier.forget()
 
     def claim(self, lane: _Lane) -> bool:
         """A claim, or the rest of one; whether there was anything to claim."""
@@ -269,7 +413,11 @@ _MOVES: dict[str, Callable[[_Model, int], None]] = {
     "commit": partial(_Model.end, commits=True),
     "abort": partial(_Model.end, commits=False),
     "prepare": _Model.prepare,
+    "to_savepoint": _Model.to_savepoint,
+    "fail": lambda model, which: model.fail(model.lanes[which % 3]),
+    "fail_over": _Model.fail_over,
     "step": lambda model, which: model.step(model.lanes[which % 3]),
+    "step_on": lambda model, which: model.step(model.lanes[which % 3]),
     "time": lambda model, _: model.pass_time(),
 }
 
@@ -284,7 +432,9 @@ def test_every_row_is_claimed_whenever_it_is_committed(moves: list[tuple[str, in
     while model.running:
         model.end(0, commits=True)
     for lane in model.lanes:
-        if lane.read is not None:
+        if lane.is_cut:
+            model.fail(lane)
+        elif lane.read is not None:
             model.claim(lane)
     model.pass_time()
     model.claim(model.lanes[0])
@@ -335,6 +485,17 @@ def test_lanes_share_a_backlog_and_find_what_came_late_and_what_was_let_go(datab
         first.rollback()
         frontier.full_pass()
         assert _fresh(other, clock()) == unborn + seqs[:9]
+
+
+@pytest.mark.store
+def test_a_floor_above_all_that_was_given_keeps_no_lane_busy(database: Database) -> None:
+    """Once a seq of its writer's choice was the highest of a history, say."""
+    with database.session("lane") as lane, database.session("tests") as connection:
+        arrays.register(lane)
+        lane.autocommit = False
+        connection.execute("UPDATE hook_events_floor SET seq = 5000")
+        claims = Claims(_pipeline(lane), Frontier(), 1_000)
+        assert [claims.take(10, 0, 100.0).again for _ in range(4)][-2:] == [False, False]
 
 
 @pytest.mark.store
@@ -409,3 +570,65 @@ def test_a_seq_of_its_writers_choice_does_not_hide_those_that_are_given_after_it
         assert frontier.at_rest
         late = [row[0] for row in connection.execute(INSERT, (1,))]
         assert _fresh(claims, clock()) == late
+
+
+@pytest.mark.store
+def test_what_rounds_that_fail_have_let_go_is_known_to_wait(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """The processor says how long the oldest event waits, though it has claimed each of them, again and again."""
+    connection.execute("CREATE FUNCTION refuse() RETURNS trigger AS $$ BEGIN RAISE disk_full; END $$ LANGUAGE plpgsql")
+    with running(database, tmp_path) as processor:
+        assert all_processed(connection)
+        connection.execute(
+            "CREATE TRIGGER refuse BEFORE UPDATE ON hook_events"
+            " FOR EACH ROW WHEN (NEW.processed) EXECUTE FUNCTION refuse()"
+        )
+        insert(connection, "task.done", count=5)
+        wait_for(lambda: processor.said("a round failed"), 10)
+        # Longer than a measurement is told for: the first may be of before a claim.
+        wait_for(lambda: [p for p in processors.processors(connection) if p.health.get("waiting", 0) > 7], 25)
+
+
+@pytest.mark.store
+def test_with_the_key_in_hand_a_claim_looks_at_who_is_writing(database: Database) -> None:
+    """What was inserted before notifies nobody, and may have been committed since the last look, a moment ago."""
+    frontier, progress = Frontier(), Progress("lookout", 10.0)
+    lookout = Lookout(
+        database,
+        Outage(),
+        lanes=1,
+        poll_interval=60.0,
+        may_listen=True,
+        frontier=frontier,
+        free_slots=lambda: False,
+        reload=lambda _: None,
+        paused=lambda: False,
+    )
+    now = monotonic()
+    _read(frontier, now, 10)
+    with frontier.read(now, at_end=True) as read:
+        assert not read.looks
+    watching = threading.Thread(target=lookout.run, args=(progress,))
+    watching.start()
+    try:
+        lookout.idle(progress)
+        with frontier.read(now, at_end=True) as read:
+            assert read.looks
+    finally:
+        lookout.stop()
+        watching.join()
+
+
+@pytest.mark.store
+def test_a_new_session_of_the_housekeeping_raises_no_floor_to_where_another_server_was(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    frontier, clock = Frontier(), Clock()
+    for _ in range(2):
+        _read(frontier, clock(), 5000)
+    report = Report(Metrics(), RunLog(logging.getLogger("HookRun")), Paces())
+    chosen = Settings(home=tmp_path, conninfo=database.conninfo)
+    housekeeping = Housekeeping(database, report, Outage(), dict, frontier, chosen)
+    housekeeping._begin(connection)
+    assert frontier.settled == 0

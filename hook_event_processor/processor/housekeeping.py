@@ -106,6 +106,7 @@ class Housekeeping:
     def _begin(self, connection: Connection) -> None:
         own_events.attach(connection, self._settings, "processor")
         processors.forget(connection)
+        self._frontier.forget()  # this server may have given less than the one before
         self._ascent.look(connection)
         self._fleet_at = time.monotonic() + fleet.GRACE_SECONDS
 

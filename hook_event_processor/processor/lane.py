@@ -127,7 +127,7 @@ class Lane:
         """The connection is gone, or its state unknown: what it had claimed is rolled back."""
         self._parts.outage.notice(fault, "a round failed; its events are free again", self._connection, self._outages)
         self._close()
-        self._parts.frontier.full_pass()
+        self._parts.frontier.forget()
         self._failures += 1
         self._parts.report.metrics.add(errors=1)
         self._progress.mark()

@@ -241,6 +241,7 @@ class Lookout:
             keys.take(connection, self._table, now)
             if keys.holding:
                 self._look_by(now)  # a claim does not see what was inserted for later
+                self._frontier.look_next()  # of those that inserted without notifying the last has ended
             if keys.is_lookout:
                 # The one more claim; or, after a nap, the next look at what has been committed.
                 self._idlers.wake()

@@ -76,7 +76,7 @@ class Frontier:
 
     @property
     def lowest(self) -> int:
-        """The seq up to which all has been read that is committed: what waits lies above it."""
+        """The seq up to which all has been read that was committed at the last look: what waits lies above it."""
         with self._lock:
             starts = [read.start for read in self._reads if read.again_to is not None]
             if self._again is not None:
@@ -94,11 +94,29 @@ class Frontier:
     @property
     def has_more(self) -> bool:
         """Whether something is to be read again that no claim reads yet."""
-        return self._reached is None or (self._again is not None and not self._reads_again())
+        with self._lock:
+            return self._reached is None or (self._again is not None and not self._reads_again())
 
     def full_pass(self) -> None:
         """Read again from the table's floor: rows may have been let go."""
-        self._full_pass_at = 0.0
+        with self._lock:
+            self._full_pass_at = 0.0
+
+    def look_next(self) -> None:
+        """Let the next claim look at who is writing, however short ago the last look was."""
+        with self._lock:
+            self._look_at = 0.0
+
+    def forget(self) -> None:
+        """Begin anew: what was read may have been let go, and the server may be another, which has given less."""
+        with self._lock:
+            self._forget()
+
+    def _forget(self) -> None:
+        self._reached = self._again = None
+        self._settled = 0
+        self._writers.clear()
+        self._reads.clear()  # what they find out is of before
 
     @contextmanager
     def read(self, now: float, *, at_end: bool) -> Iterator[Read]:
@@ -136,6 +154,8 @@ class Frontier:
         """The read begins at the table's floor, below which nothing waits, and no insert is under way."""
         with self._lock:
             read.start = floor
+            if read not in self._reads:
+                return
             if self._reached is None:
                 self._reached = self._given = self._recent = self._settled = floor
             read.again_to = self._reached
@@ -143,19 +163,21 @@ class Frontier:
     def looked(self, read: Read, given: int, writers: Collection[Writer], now: float) -> None:
         """Before the read these were writing, and before that `given` was the last seq that had been given."""
         with self._lock:
+            if read not in self._reads:
+                return
+            self._look_at = now + LOOK_SECONDS
             if given < self._given:
-                self._reached = None  # the table counts anew
-                self._writers.clear()
+                self._forget()  # the table counts anew
                 return
             here = {writer.id for writer in writers}
             late = min([self._given, *(seq for known, seq in self._writers.items() if known not in here)])
-            # A transaction that is prepared goes on by another name.
+            # A transaction that is prepared goes on by another name, and may have been seen by both.
             self._writers = {
-                writer.id: self._writers.get(writer.id, late if writer.prepared else self._given) for writer in writers
+                writer.id: self._writers.get(writer.id, self._settled if writer.prepared else self._given)
+                for writer in writers
             }
             self._settled = min([given, *self._writers.values()])
-            self._recent, self._given = self._given, given
-            self._look_at, self._moved = now + LOOK_SECONDS, False
+            self._recent, self._given, self._moved = self._given, given, False
             for other in self._reads - {read}:
                 other.late = min(other.late, late)
             self._read_again(late, min(self._reached or 0, given))
@@ -163,10 +185,11 @@ class Frontier:
     def ended(self, read: Read, position: int, *, to_the_end: bool) -> None:
         """The read came as far as `position`, or took all there was."""
         with self._lock:
-            if self._reached is None:
-                return  # the table was emptied
-            self._moved = self._moved or position > self._reached
-            self._reached = max(self._reached, position)
+            if read not in self._reads:
+                return
+            reached = self._reached or 0
+            self._moved = self._moved or position > reached
+            self._reached = max(reached, position)
             if read.again_to is not None and not to_the_end:
                 self._read_again(position, read.again_to)
             self._read_again(max(read.late, read.start), position)
