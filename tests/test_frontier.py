@@ -65,7 +65,7 @@ def _read(frontier: Frontier, now: float, upto: int, *writers: str, last: int = 
     """A claim that reads up to a seq, while these write and `last` was given; returns where it began."""
     with _reading(frontier, now) as read:
         if read.looks:
-            frontier.looked(read, last or upto, _writers(*writers), now)
+            frontier.looked(read, last or upto, _writers(*writers))
         frontier.ended(read, upto, to_the_end=to_the_end)
         return read.start
 
@@ -246,7 +246,7 @@ def test_another_server_may_have_given_less() -> None:
     with _reading(frontier, clock()) as of_the_old:
         frontier.forget()
         _read(frontier, clock.now, 4000, "3/7", last=4500)
-        frontier.looked(of_the_old, 5000, [], clock.now)
+        frontier.looked(of_the_old, 5000, [])
         frontier.ended(of_the_old, 6000, to_the_end=False)
     _read(frontier, clock(), 4700, "3/7", "3/8", last=5500)
     assert frontier.settled == 0
@@ -263,6 +263,21 @@ def test_a_read_of_before_does_not_say_where_the_table_begins() -> None:
         frontier.from_floor(of_the_old, 900)
         assert of_the_old.start == 900
         assert frontier.has_more
+
+
+def test_a_look_that_is_asked_for_during_another_follows_it() -> None:
+    frontier, clock = Frontier(), Clock()
+    _read(frontier, clock(), 10)
+    with _reading(frontier, clock()) as early:
+        frontier.look_next()
+        with _reading(frontier, clock.now) as other:
+            assert not other.looks
+            assert not frontier.has_more
+        frontier.looked(early, 20, [])
+    assert frontier.has_more
+    with _reading(frontier, clock.now) as read:
+        assert read.looks
+    assert not frontier.has_more
 
 
 def test_whether_there_is_more_can_be_asked_while_reads_begin_and_end() -> None:
@@ -365,7 +380,7 @@ class _Model:
         elif not lane.is_taken_in:
             last, writers, rows = lane.answer
             if lane.read.looks:
-                self.frontier.looked(lane.read, last, writers, self.now)
+                self.frontier.looked(lane.read, last, writers)
             lane.at_end = len(rows) < self.LIMIT
             self.frontier.ended(lane.read, rows[-1] if rows else 0, to_the_end=lane.at_end)
             lane.stack.close()
@@ -485,6 +500,33 @@ def test_lanes_share_a_backlog_and_find_what_came_late_and_what_was_let_go(datab
         first.rollback()
         frontier.full_pass()
         assert _fresh(other, clock()) == unborn + seqs[:9]
+
+
+@pytest.mark.store
+def test_what_is_found_late_by_a_claim_that_reads_again_is_read_at_once(database: Database) -> None:
+    with (
+        database.session("lane") as lane,
+        database.session("one") as one,
+        database.session("other") as other,
+        database.session("tests") as connection,
+    ):
+        arrays.register(lane)
+        lane.autocommit = one.autocommit = other.autocommit = False
+        frontier, clock = Frontier(), Clock()
+        claims = Claims(_pipeline(lane), frontier, 1_000)
+        for late in (one, other):
+            late.execute(INSERT, (1,))
+        connection.execute(INSERT, (1,))
+        for _ in range(3):
+            claimed = claims.take(10, 0, clock())
+            lane.commit()
+            _finish(connection, claimed)
+        one.rollback()
+        assert claims.take(10, 0, clock()).again
+        other.commit()
+        reads_again = claims.take(10, 0, clock())
+        assert (len(reads_again.fresh), reads_again.again) == (1, True)
+        lane.rollback()
 
 
 @pytest.mark.store

@@ -160,8 +160,11 @@ class Claims:
                 writers = pipeline.execute(WRITERS) if read.looks else None
                 claimed = pipeline.execute(CLAIM if now >= self._careful_until else CLAIM_WITH_CARE, parameters)
             if given is not None and writers is not None:
-                frontier.looked(read, given.rows[0][0], [Writer(*row) for row in writers.rows], now)
-            return self._sorted(read, claimed.rows, parameters)
+                frontier.looked(read, given.rows[0][0], [Writer(*row) for row in writers.rows])
+            claim = self._sorted(read, claimed.rows, parameters)
+        # After the read: what it reads again itself, it has not read to the end.
+        claim.again = claim.again or frontier.has_more
+        return claim
 
     def _sorted(self, read: Read, claimed: Sequence[tuple[Any, ...]], limits: Mapping[str, int]) -> Claim:
         parts: tuple[list[Row], ...] = ([], [], [], [], [])
@@ -174,7 +177,6 @@ class Claims:
         # What is not hurried was locked for nothing when there is no room for it after all.
         fresh = urgent + normal + unhurried[: max(room, 0)]
         again = room <= 0 or len(due) == limits["due"] or len(unhurried) >= max(room, 1) or not self._has_room
-        again = again or self._frontier.has_more
         self._has_room = not full
         return Claim(fresh, due, for_slots, again, more_for_slots=0 < limits["slots"] == len(for_slots))
 

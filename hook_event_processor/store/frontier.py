@@ -93,9 +93,11 @@ class Frontier:
 
     @property
     def has_more(self) -> bool:
-        """Whether something is to be read again that no claim reads yet."""
+        """Whether something is to be read again, or looked at, that no claim sees to yet."""
         with self._lock:
-            return self._reached is None or (self._again is not None and not self._reads_again())
+            if self._reached is None or (self._look_at == 0.0 and not self._looks()):
+                return True
+            return self._again is not None and not self._reads_again()
 
     def full_pass(self) -> None:
         """Read again from the table's floor: rows may have been let go."""
@@ -111,6 +113,7 @@ class Frontier:
         """Begin anew: what was read may have been let go, and the server may be another, which has given less."""
         with self._lock:
             self._forget()
+            self._look_at = 0.0
 
     def _forget(self) -> None:
         self._reached = self._again = None
@@ -144,7 +147,13 @@ class Frontier:
         return any(read.again_to is not None for read in self._reads)
 
     def _is_to_look(self, now: float) -> bool:
-        return now >= self._look_at and not any(read.looks for read in self._reads)
+        if now < self._look_at or self._looks():
+            return False
+        self._look_at = now + LOOK_SECONDS  # not when it has looked: look_next() may be said meanwhile
+        return True
+
+    def _looks(self) -> bool:
+        return any(read.looks for read in self._reads)
 
     def _near_end(self) -> int:
         """Where to read if there is little: what was inserted lately may be committed at any moment."""
@@ -160,12 +169,11 @@ class Frontier:
                 self._reached = self._given = self._recent = self._settled = floor
             read.again_to = self._reached
 
-    def looked(self, read: Read, given: int, writers: Collection[Writer], now: float) -> None:
+    def looked(self, read: Read, given: int, writers: Collection[Writer]) -> None:
         """Before the read these were writing, and before that `given` was the last seq that had been given."""
         with self._lock:
             if read not in self._reads:
                 return
-            self._look_at = now + LOOK_SECONDS
             if given < self._given:
                 self._forget()  # the table counts anew
                 return
