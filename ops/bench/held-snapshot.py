@@ -1,4 +1,4 @@
-"""Whether the rate stays level while a transaction holds a snapshot, so that no dead row can be removed."""
+"""Whether the rate stays level while a transaction that has written holds a snapshot: no dead row can be removed."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _held(database: Database, load: Workload, drain: Callable[[], None], hooks: 
     table.fill(database.connection, load)
     with psycopg.connect(database.conninfo) as holder:
         holder.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        holder.execute("SELECT count(*) FROM hook_events")
+        holder.execute("SELECT count(*), pg_current_xact_id() FROM hook_events")
         drain()
         age = database.one("SELECT age(backend_xmin) FROM pg_stat_activity WHERE pid = %s", holder.info.backend_pid)[0]
     table.drained(database, load, hooks)
