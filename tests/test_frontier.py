@@ -657,6 +657,11 @@ def test_with_the_key_in_hand_a_claim_looks_at_who_is_writing(database: Database
         lookout.idle(progress)
         with frontier.read(now, at_end=True) as read:
             assert read.looks
+            frontier.looked(read, 20, _writers("3/7"))
+            frontier.ended(read, 20, to_the_end=True)
+        assert not frontier.at_rest
+        lookout.due_in(0.0)
+        wait_for(lambda: frontier.has_more, 10)  # it asks for another look
     finally:
         lookout.stop()
         watching.join()

@@ -272,6 +272,7 @@ class Lookout:
                 self._frontier.full_pass()
             self._idlers.wake()
         elif not self._frontier.at_rest:
+            self._frontier.look_next()  # the next look of ours may be far
             self._idlers.wake()  # to raise the floor: looks begin there
 
     def _until_next(self, now: float) -> float:
