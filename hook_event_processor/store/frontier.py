@@ -13,6 +13,8 @@ from typing import NamedTuple
 FULL_PASS_SECONDS = 30.0
 # Between two looks at who is writing.
 LOOK_SECONDS = 0.05
+# What is read anew by each claim near the end costs it a millisecond at the most.
+_NEAR_SEQS = 1_000
 
 # Every transaction that has inserted an event holds this lock until it has
 # ended, and become visible before; a prepared one has no process.
@@ -156,8 +158,11 @@ class Frontier:
         return any(read.looks for read in self._reads)
 
     def _near_end(self) -> int:
-        """Where to read if there is little: what was inserted lately may be committed at any moment."""
-        return min(self._reached or 0, max(self._recent, self._settled))
+        """Where to read if there is little: what is being inserted may be committed at any moment."""
+        reached = self._reached or 0
+        if reached - self._settled <= _NEAR_SEQS:
+            return min(reached, self._settled)
+        return min(reached, max(self._recent, self._settled))
 
     def from_floor(self, read: Read, floor: int) -> None:
         """The read begins at the table's floor, below which nothing waits, and no insert is under way."""
