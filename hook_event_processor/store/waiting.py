@@ -68,7 +68,7 @@ def floor(connection: Connection) -> int:
 class Ascent:
     """The floor's way up, in steps, to the first row that still waits.
 
-    Lanes know up to where nothing is uncommitted (claim.Cursor). But they do
+    Lanes know up to where nothing is uncommitted (Frontier). But they do
     not come to the end of a long history above the floor, brought in as done:
     with a mark of its own, a seq and a later transaction, it gets there first.
     """
