@@ -114,6 +114,14 @@ def test_an_event_of_which_a_secret_cannot_be_taken_is_not_dispatched(
     assert finished.errors == "event.dispatch: the id is a secret, which must not be stored\n"
 
 
+_BESIDE_A_STUCK_RUN = """
+import threading
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+from hook_event_processor.cli import program
+program()
+"""
+
+
 def test_at_a_terminal_it_asks_and_remembers(tmp_path: Path) -> None:
     """A prompt, a second one for what goes on, Ctrl-C for the input alone, Ctrl-D to leave."""
     home = tmp_path / "home"
@@ -121,7 +129,7 @@ def test_at_a_terminal_it_asks_and_remembers(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     environment = {"HEP_HOME": str(home), "PATH": os.environ["PATH"], "TERM": "dumb"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "hook_event_processor", "hook", "repl"],
+        [sys.executable, "-c", _BESIDE_A_STUCK_RUN, "hook", "repl"],
         stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=tmp_path, start_new_session=True,
     )  # fmt: skip
     os.close(theirs)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from hook_event_processor.cli.parser import add_command
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from hook_event_processor.settings import Settings
@@ -46,9 +47,8 @@ def repl(arguments: argparse.Namespace, settings: Settings) -> int:
         return session.read_all(sys.stdin)
     dry = "" if arguments.live else " Dry: what reaches outside is shown, not done."
     line(f"Lua 5.4 with the library of hooks.{dry} Ctrl-D leaves.")
-    with suppress(ImportError):
-        _remember_lines(settings.home / "repl_history")
-    return session.converse()
+    with _remembered_lines(settings.home / "repl_history"):
+        return session.converse()
 
 
 class _Session:
@@ -128,10 +128,14 @@ class _Session:
         sys.stderr.write(f"{escape_block(reason)}\n")
 
 
-def _remember_lines(path: Path) -> None:
-    """Edit lines with readline, complete names, and keep what was typed for the next time. Raises ImportError."""
-    import atexit
-    import readline
+@contextmanager
+def _remembered_lines(path: Path) -> Iterator[None]:
+    """Edit lines with readline, where Python has it, complete names, and keep what was typed for the next time."""
+    try:
+        import readline
+    except ImportError:
+        yield
+        return
 
     from hook_event_processor.workshop.library_names import completions
 
@@ -139,15 +143,15 @@ def _remember_lines(path: Path) -> None:
         found = completions(text)
         return found[state] if state < len(found) else None
 
-    def keep() -> None:
-        with suppress(OSError):
-            readline.write_history_file(path)
-            path.chmod(0o600)  # a secret may have been typed
-
     readline.set_completer(complete)
     readline.set_completer_delims(" \t\n()[]{}=+-*/%<>~,;\"'")
     readline.parse_and_bind("tab: complete")
     readline.set_history_length(_HISTORY_LINES)
     with suppress(OSError):
         readline.read_history_file(path)
-    atexit.register(keep)
+    try:
+        yield
+    finally:  # not at Python's exit, which a thread that is stuck in a run passes over
+        with suppress(OSError):
+            readline.write_history_file(path)
+            path.chmod(0o600)  # a secret may have been typed
