@@ -410,7 +410,7 @@ def test_a_change_of_a_file_is_looked_at_at_once_and_a_burst_as_one(
         for last in range(1, 61, 6):
             for number in range(last + 1, last + 7):
                 write_number(numbers, number)
-                time.sleep(0.02)  # time enough for a look at each
+                time.sleep(0.15)  # time enough for a look at each
             wait_for(lambda end=number: reached(connection) == list(range(1, end + 1)), 10)  # type: ignore[misc]
             if connection.execute(looks, (last,)).fetchone() == (1,):
                 break

@@ -286,9 +286,9 @@ def test_a_burst_is_over_when_it_is_quiet_or_has_gone_on_for_long() -> None:
     settling: Settling[str] = Settling()
     settling.begin("file", 0.0)
     settling.begin("file", 0.1)
-    assert settling.take(0.25) == []
-    assert settling.next_due() == pytest.approx(0.3)
-    assert settling.take(0.31) == ["file"]
+    assert settling.take(0.45) == []
+    assert settling.next_due() == pytest.approx(0.5)
+    assert settling.take(0.51) == ["file"]
     for tenth in range(21):
         settling.begin("file", tenth / 10)
     assert "file" in settling

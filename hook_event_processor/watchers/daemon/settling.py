@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Generic, TypeVar
 
 Who = TypeVar("Who")
-_QUIET_SECONDS = 0.2
+# Twice the time in which the file system tells of changes: shorter than that is no quiet, but the wait for its next word.
+_QUIET_SECONDS = 0.4
 _LONGEST_SECONDS = 2.0
 
 
