@@ -285,6 +285,8 @@ def test_definitions_that_make_no_sense_are_refused() -> None:
     assert "--when above is about hosts: it needs --host" in refusal("network", "above", interface="eth0")
     assert "--when slow needs --speed" in refusal("network", "slow", interface="eth0")
     assert "it needs --latency" in refusal("network", "above", host="a")
+    assert "--latency needs --when above or below" in refusal("network", "down", host="a", latency="1ms")
+    assert "--speed needs --when slow" in refusal("network", "down", "up", interface="eth0", speed=1000)
     assert "it needs --threshold" in refusal("connection", "above")
     assert "it does not go with --threshold" in refusal("connection", "opened", threshold=1)
     assert "take a watcher each" in refusal("connection", "above", "below", threshold=1)

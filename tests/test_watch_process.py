@@ -470,6 +470,7 @@ def test_a_process_that_becomes_another_program_is_found_by_its_new_name(
         ("", {"name": "a", "pid": 1}, "not --name and --pid"),
         ("started", {"pid": 1}, "has started already"),
         ("above", {"name": "a"}, "takes --cpu or --rss"),
+        ("stopped", {"name": "a", "cpu": 50}, "--cpu and --rss need --when above or below or changed"),
         ("", {"name": "a", "for": 3}, "--for goes with --cpu or --rss"),
         ("", {"name": "a", "cpu": 50, "until_normal": 50}, "takes less than the threshold"),
         ("", {"name": "a", "rss": "1G", "until_normal": "10%"}, "it takes a size such as 500M"),

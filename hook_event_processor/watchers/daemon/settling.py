@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Generic, TypeVar
 
 Who = TypeVar("Who")
-# Twice the time in which the file system tells of changes: shorter than that is no quiet, but the wait for its next word.
+# Twice the time in which changes are told: less is no quiet, but the wait for what is told next.
 _QUIET_SECONDS = 0.4
 _LONGEST_SECONDS = 2.0
 

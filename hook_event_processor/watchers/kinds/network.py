@@ -143,6 +143,8 @@ def _validate(definition: Definition) -> None:
             raise WatcherRefused(f"{said} is about {about}")
     if is_host:
         reach.validate(definition)
+    elif "speed" in options and {"slow", "decreased", "changed"}.isdisjoint(definition.conditions):
+        raise WatcherRefused("--speed needs --when slow or decreased or changed: no other tells of it")
     elif "speed" not in options and not {"slow", "decreased"}.isdisjoint(definition.conditions):
         raise WatcherRefused("--when slow needs --speed, such as 1000 for 1 Gbit/s")
 

@@ -33,6 +33,7 @@ logger = logging.getLogger("Watchers")
 _STARTED, _STOPPED, _CRASHED = "process.started", "process.stopped", "process.crashed"
 _HIGH, _NORMAL = "system.resource_high", "system.resource_normal"
 _LEVELS = level.conditions(_HIGH, _NORMAL)
+_OF_USE = ("above", "below", "high", "normal")
 _CONDITIONS = {
     "changed": (_STARTED, _STOPPED, _CRASHED, _HIGH, _NORMAL),
     "started": (_STARTED,),
@@ -42,7 +43,7 @@ _CONDITIONS = {
     "created": (_STARTED,),
     "exists": (_STARTED,),
     "deleted": (_STOPPED,),
-    **{name: _LEVELS[name] for name in ("above", "below", "high", "normal")},
+    **{name: _LEVELS[name] for name in _OF_USE},
 }
 _CHOICES = ("name", "match", "pid", "pidfile")
 _MAX_PIDS = 100  # in one event
@@ -252,10 +253,12 @@ def _validate(definition: Definition) -> None:
         raise WatcherRefused("the process of a --pid has started already: take stopped or crashed, or --name")
     limits = [options[name] for name in ("cpu", "rss") if name in options]
     if limits:
+        if {*_OF_USE, "changed"}.isdisjoint(definition.conditions):
+            raise WatcherRefused("--cpu and --rss need --when above or below or changed: no other tells of use")
         _validate_margin(definition, limits)
         return
     for condition in definition.conditions:
-        if condition in ("above", "below", "high", "normal"):
+        if condition in _OF_USE:
             raise WatcherRefused(f"--when {condition} takes --cpu or --rss, which say beyond what")
     for name in THRESHOLD_OPTIONS:
         if name in options:

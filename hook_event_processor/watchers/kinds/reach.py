@@ -60,6 +60,8 @@ def validate(definition: Definition) -> None:
         for name in ("average", "until_normal"):
             if name in options:
                 raise WatcherRefused(f"--{name.replace('_', '-')} is about the latency: it needs --latency")
+    elif {*_OF_LATENCY, "changed"}.isdisjoint(definition.conditions):
+        raise WatcherRefused("--latency needs --when above or below or changed: no other tells of it")
     elif options.get("until_normal", 0.0) >= options["latency"]:
         raise WatcherRefused("--until-normal takes less than --latency: no latency comes below 0")
     elif options["latency"] >= options.get("timeout", TIMEOUT) * 1000:
