@@ -63,7 +63,7 @@ def test_a_port_that_closes_and_opens_is_told_of_once_each() -> None:
     with server() as port:
         watched = Watched("port", port=port)
         assert watched.events() == watched.events() == []
-    closed = {"port": port, "protocol": "tcp", "host": "127.0.0.1", "reason": "connection refused"}
+    closed = {"port": port, "protocol": "tcp", "remote_host": "127.0.0.1", "reason": "connection refused"}
     assert watched.events() == [("port.closed", closed)]
     assert watched.events() == []
     with server(port):
@@ -145,7 +145,7 @@ def test_a_latency_over_the_threshold_is_told_of_until_it_is_normal(monkeypatch:
     assert told[1][0][1] == {
         "port": port,
         "protocol": "tcp",
-        "host": "127.0.0.1",
+        "remote_host": "127.0.0.1",
         "latency_ms": 300.0,
         "threshold_ms": 200.0,
     }
@@ -280,6 +280,7 @@ def test_definitions_that_make_no_sense_are_refused() -> None:
     assert "--until-normal takes less than --latency" in refusal("port", port=80, latency="1ms", until_normal="1ms")
     assert "does not go with --protocol udp" in refusal("port", port=80, latency="1ms", protocol="udp")
     assert "--send goes with --protocol udp" in refusal("port", port=80, send="x")
+    assert "--latency needs --when above or below or changed" in refusal("port", "closed", port=80, latency="1ms")
     assert "--average is about the latency" in refusal("port", port=80, average=3)
     assert "with --listen it takes an address" in refusal("port", port=80, listen=True, host="www.example.com")
     assert "of sockets that are looked up" in refusal("port", port=80, listen=True, timeout="1s")

@@ -51,7 +51,7 @@ class _Check:
         options = definition.options
         self._notice = Notice(definition, _CONDITIONS)
         self._ask = _way(definition)
-        self._about = {"port": options["port"], "protocol": _protocol(definition), "host": _host(definition)}
+        self._about = {"port": options["port"], "protocol": _protocol(definition), "remote_host": _host(definition)}
         self._resource = probe.shown(_host(definition), options["port"])
         self._needed = int(options.get("for", 1))
         self._missed = 0
