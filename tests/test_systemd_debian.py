@@ -81,12 +81,17 @@ def test_the_page_leads_from_debians_postgresql_to_roles_a_dump_and_a_reboot(deb
     end_what_holds_a_lock(debian)
 
     debian.run("useradd", "--create-home", "alice")
-    debian.shell(function + block("hep db roles --print") + "HEP_AS=alice hep db grant hep --host web-1")
+    debian.shell(function + block("hep db roles --print") + "HEP_AS=alice hep db grant hep --host $(hostname)")
     owner = "SELECT tableowner FROM pg_tables WHERE tablename = 'hook_events'"
     assert asked(debian, owner) == "hook_owner"
+    debian.shell(f"systemctl restart hook-event-processor; {INSTALLED}/bin/hep install --watchers cpu")
+    seen = "SELECT count(*) FROM hosts WHERE status = 'connected'"
+    wait_for(lambda: asked(debian, seen) == "1", 20, "the watchers have their rights, too")
 
     debian.shell(block("(umask 077").splitlines()[0])
-    debian.shell("systemctl stop hook-event-processor; su - postgres -c 'dropdb hep && createdb --owner hep hep'")
+    debian.shell(
+        "systemctl stop hook-event-processor.target; su - postgres -c 'dropdb hep && createdb --owner hep hep'"
+    )
     debian.shell(function + block("su - postgres -c 'pg_restore"))
     assert asked(debian, owner) == "hep"
 

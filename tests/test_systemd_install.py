@@ -342,6 +342,22 @@ def test_a_reload_takes_over_what_can_change_and_names_what_cannot(kept: Box) ->
     assert kept.properties("MainPID", "ActiveState") == [pid, "active"]
 
 
+@pytest.mark.parametrize("name", [f"{SERVICE}.service", "hook-watcher.service"])
+def test_the_manager_sees_a_signal_to_read_settings_again_as_a_reload(kept: Box, name: str) -> None:
+    install(kept, "--watchers", "all")
+    kept.run("systemctl", "log-level", "debug")
+    kept.run("systemctl", "kill", "--kill-who=main", "--signal=HUP", name)
+    steps = ["Changed running -> reload", "(READY=1)", "Changed reload -> running"]
+
+    def seen() -> list[str]:
+        """Which of the steps the manager tells of, in the order of the journal."""
+        return [step for line in kept.messages("_PID=1", f"UNIT={name}") for step in steps if step in line]
+
+    wait_for(lambda: seen()[-len(steps) :] == steps, 10, "it has been read again")
+    kept.run("systemctl", "log-level", "info")
+    install(kept, "--watchers", "none")
+
+
 def test_a_wrong_setting_fails_the_reload_and_changes_nothing(kept: Box) -> None:
     (pid,) = kept.properties("MainPID")
     kept.write(ENVIRONMENT, f"{kept.run('cat', ENVIRONMENT)}WORKERS=many\n", 0o600)
@@ -456,13 +472,24 @@ def test_bash_completes_commands(installed: Box) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shell", "path"), [("zsh", "zsh/site-functions/_hep"), ("fish", "fish/vendor_completions.d/hep.fish")]
+    ("shell", "path", "asked", "answer"),
+    [
+        (
+            "zsh",
+            "/usr/local/share/zsh/site-functions/_hep",
+            "autoload -U compinit; compinit -u -D; echo $_comps[hep]",
+            "_hep",
+        ),
+        ("fish", "/etc/fish/completions/hep.fish", "complete -C 'hep ev'", "events"),
+    ],
 )
-def test_other_shells_can_read_their_completions(installed: Box, shell: str, path: str) -> None:
+def test_other_shells_find_their_completions(installed: Box, shell: str, path: str, asked: str, answer: str) -> None:
+    """By themselves, as in a login over ssh, which has no XDG_DATA_DIRS."""
     if "CI" not in os.environ and installed.status("sh", "-c", f"command -v {shell}") != 0:
         pytest.skip(f"{shell} is not installed")
-    finished = installed.finished(shell, "--no-execute" if shell == "fish" else "-n", f"/usr/local/share/{path}")
+    finished = installed.finished(shell, "--no-execute" if shell == "fish" else "-n", path)
     assert (finished.returncode, finished.stderr) == (0, "")
+    assert installed.run("env", "--unset=XDG_DATA_DIRS", shell, "-c", asked).split()[:1] == [answer]
 
 
 def test_watchers_run_with_two_capabilities_and_no_more(installed: Box) -> None:

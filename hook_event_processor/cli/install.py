@@ -25,8 +25,9 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         "put the services in place, enable and start them",
         "DATABASE_URL='postgresql:///hep?host=/run/postgresql' hep install",
         "For the machine (as root): the account hep, units in /usr/local/lib/systemd/system, settings in\n"
-        "/etc/hook-event-processor, man pages and completions in /usr/local/share. For a user: the same below their\n"
-        "home directory. Settings that are there stay. Called again, it changes what differs and nothing else.",
+        "/etc/hook-event-processor, man pages and completions in /usr/local/share (fish: /etc/fish). For a user: the\n"
+        "same below their home directory. Settings that are there stay. Called again, it changes what differs and\n"
+        "nothing else.",
     )
     _add_whose(command)
     command.add_argument(

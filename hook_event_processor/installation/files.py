@@ -14,6 +14,7 @@ _PACKAGE = Path(__file__).parents[1]
 _UNIT_SUFFIXES = (".service", ".timer", ".target")
 # systemd reads drop-ins by their names, whatever their directory: before override.conf, so that `systemctl edit` wins.
 _FIRST = "10-"
+_FISH_BEFORE = Path("/usr/local/share/fish/vendor_completions.d/hep.fish")  # its place in earlier versions
 _NAMESPACES = "no-user-namespaces.conf"
 # Drop-ins by unit, in the system's manager.
 _FOR_MACHINE: Mapping[str, tuple[str, ...]] = {
@@ -42,6 +43,8 @@ def files(places: Places, completions: Mapping[str, str], *, namespaces: bool) -
         yield Write(places.man / f"man{page.suffix[1:]}" / page.name, page.read_text(encoding="utf-8"))
     for shell, text in completions.items():
         yield Write(places.completions[shell], text)
+    if not places.of_user:
+        yield Remove(_FISH_BEFORE, places.fixed)
     if places.program != programs() / "hep":
         yield Link(places.program, programs() / "hep")
 

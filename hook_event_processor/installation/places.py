@@ -52,11 +52,11 @@ class Places:
             data, config = _of_user()
             return frozenset({data, config, Path.home(), Path.home() / ".local", Path.home() / ".local/bin"})
         fixed = ("/usr/local/lib", "/usr/local/share", "/usr/local/bin", "/etc", "/var/lib")
-        # Where zsh is installed, this is its package's.
-        of_zsh = {self.completions["zsh"].parent} if shutil.which("zsh") else set()
+        # Where these shells are installed, their packages have the directories.
+        of_shells = {self.completions[shell].parent for shell in ("zsh", "fish") if shutil.which(shell)}
         # From systemd 254 on, its own package makes both.
         stores = {self.credentials, self.encrypted_credentials} if _CREDSTORE.is_file() else set()
-        return frozenset({*(Path(path) for path in fixed), self.man, *of_zsh, *filter(None, stores)})
+        return frozenset({*(Path(path) for path in fixed), self.man, *of_shells, *filter(None, stores)})
 
 
 def for_machine() -> Places:
@@ -69,7 +69,8 @@ def for_machine() -> Places:
         settings=Path("/etc", NAME),
         state=Path("/var/lib", NAME),
         man=local / "share/man",
-        completions=_completions(local / "share"),
+        # Without XDG_DATA_DIRS, as in a login over ssh, Debian's fish does not look below /usr/local/share.
+        completions={**_completions(local / "share"), "fish": Path("/etc/fish/completions/hep.fish")},
         program=local / "bin/hep",
         sysusers=local / f"lib/sysusers.d/{NAME}.conf",
         tmpfiles=local / f"lib/tmpfiles.d/{NAME}.conf",
