@@ -51,17 +51,25 @@ def hand_over(environ: Mapping[str, str], directory: Path) -> None:
     new.rename(directory / _FILE)
 
 
-def reread() -> Settings:
-    """The settings as they are now: what was handed over, else this process's environment with .env and the policy.
+class Reader:
+    """Reads a service's settings anew: what was handed over last, else this process's environment."""
 
-    Raises SettingsError.
-    """
-    directory = os.environ.get("RUNTIME_DIRECTORY")
-    handed = _take(Path(directory, _FILE)) if directory else None
-    if handed is not None:
-        # systemd lets nobody but the service itself see its credentials.
-        handed = {**handed, **{name: os.environ[name] for name in ("CREDENTIALS_DIRECTORY",) if name in os.environ}}
-    return settings_module.load(handed)
+    def __init__(self) -> None:
+        self._handed: Mapping[str, str] | None = None
+
+    def read(self) -> Settings:
+        """The settings as they are now, with .env and the policy. Raises SettingsError."""
+        directory = os.environ.get("RUNTIME_DIRECTORY")
+        handed = _take(Path(directory, _FILE)) if directory else None
+        if handed is None:
+            # A signal alone takes nothing back: a grant that a reload took away stays away.
+            handed = self._handed
+        else:
+            # systemd lets nobody but the service itself see its credentials.
+            handed = {**handed, **{name: os.environ[name] for name in ("CREDENTIALS_DIRECTORY",) if name in os.environ}}
+        read = settings_module.load(handed)
+        self._handed = handed
+        return read
 
 
 def _take(file: Path) -> Mapping[str, str] | None:

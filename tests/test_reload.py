@@ -10,7 +10,7 @@ import pytest
 from commands import Hep
 
 from hook_event_processor import handover, settings
-from hook_event_processor.handover import change
+from hook_event_processor.handover import Reader, change
 
 GIVEN = {"HEP_HOME": "/var/lib/nowhere", "DATABASE_URL": "postgresql:///one"}
 
@@ -50,8 +50,20 @@ def test_what_is_handed_over_is_read_once_and_by_nobody_else(tmp_path: Path, mon
     monkeypatch.setenv("WORKERS", "3")
     handover.hand_over({**GIVEN, "WORKERS": "5"}, tmp_path)
     assert (tmp_path / "settings").stat().st_mode & 0o777 == 0o600
-    assert handover.reread().workers == 5
-    assert handover.reread().workers == 3, "its own environment"
+    assert Reader().read().workers == 5
+    assert Reader().read().workers == 3, "its own environment"
+
+
+def test_a_signal_alone_does_not_give_back_what_a_reload_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("HOOK_EXEC", "sh")
+    reader = Reader()
+    assert reader.read().hook_exec == settings.load({**GIVEN, "HOOK_EXEC": "sh"}).hook_exec
+    handover.hand_over(GIVEN, tmp_path)
+    revoked = settings.load(GIVEN).hook_exec
+    assert reader.read().hook_exec == revoked
+    assert reader.read().hook_exec == revoked
 
 
 def test_credentials_are_the_services_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +73,7 @@ def test_credentials_are_the_services_own(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     before = settings.load()
     handover.hand_over({"HEP_HOME": str(before.home), "LOG_LEVEL": "DEBUG"}, tmp_path)
-    assert change(before, handover.reread()).waiting == ()
+    assert change(before, Reader().read()).waiting == ()
 
 
 def test_reload_hands_over_and_signals(offline_hep: Hep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +91,7 @@ def test_reload_hands_over_and_signals(offline_hep: Hep, tmp_path: Path, monkeyp
         assert signals == [signal.SIGHUP]
     finally:
         signal.signal(signal.SIGHUP, before)
-    assert handover.reread().workers == 6
+    assert Reader().read().workers == 6
 
 
 def test_reload_by_hand_says_what_to_use(offline_hep: Hep) -> None:

@@ -27,17 +27,19 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         "systemd runs it with the unit's environment files read anew. A wrong setting fails here, with exit status\n"
         "78, and changes nothing. LOG_LEVEL and what hooks may use (HOOK_EXEC, HOOK_HTTP_ALLOW, HOOK_HTTP_DENY,\n"
         "HOOK_FILE_ROOTS, HOOK_ENV, HOOK_SECRETS, HOOK_POLICY) are taken over; the log names what takes a restart.\n"
-        "SIGHUP alone has the processor read its .env and HOOK_POLICY again.",
+        "SIGHUP alone has the processor read its .env and HOOK_POLICY again; what was reloaded last stays.",
     )
     command.set_defaults(settings_fault_status=os.EX_CONFIG)
 
 
 def reader(arguments: argparse.Namespace) -> Callable[[], Settings]:
     """What a service asks for its settings when it is to take them over; --log-level still wins."""
-    from hook_event_processor import handover
+    from hook_event_processor.handover import Reader
+
+    anew = Reader()
 
     def reread() -> Settings:
-        read = handover.reread()
+        read = anew.read()
         return dataclasses.replace(read, log_level=arguments.log_level) if arguments.log_level else read
 
     return reread

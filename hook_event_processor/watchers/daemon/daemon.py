@@ -63,7 +63,7 @@ class Daemon:
         settings: Settings,
         database: Database,
         types: Sequence[str] | None = None,
-        reread: Callable[[], Settings] = handover.reread,
+        reread: Callable[[], Settings] | None = None,
     ) -> None:
         """`reread` is asked for the settings at SIGHUP."""
         programs.grant(settings.watch_exec)
@@ -71,7 +71,7 @@ class Daemon:
         self._database = database
         self._types = tuple(types) if types else tuple(kinds.NAMES)
         self._all = not types or set(types) >= set(kinds.NAMES)
-        self._reread = reread
+        self._reread = reread or handover.Reader().read
         self._version = version("hook-event-processor")
         self._started = datetime.now(UTC)
         self._stop = Stop()
@@ -287,7 +287,7 @@ def serve(
     settings: Settings,
     database: Database,
     types: Sequence[str] | None = None,
-    reread: Callable[[], Settings] = handover.reread,
+    reread: Callable[[], Settings] | None = None,
 ) -> int:
     """Watch this host until SIGTERM or SIGINT; returns the exit status, EX_CONFIG for a schema it cannot work with.
 
