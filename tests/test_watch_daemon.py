@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
 import sqlite3
+import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from interfaces import needs_ip
 from psycopg import Connection
 from waiting import wait_for
 from watching import HOST, add, end, looked, reached, start, watching, write_number
@@ -22,7 +25,7 @@ from hook_event_processor.store.migrate import migrate
 from hook_event_processor.store.watchers import NewWatcher
 from hook_event_processor.telemetry.watchdog import Watchdog
 from hook_event_processor.watchers.check import Definition, Noticed
-from hook_event_processor.watchers.daemon import aside, daemon, ledger
+from hook_event_processor.watchers.daemon import agent, aside, daemon, ledger
 from hook_event_processor.watchers.daemon.event_log import EventLog
 from hook_event_processor.watchers.daemon.faults import FaultLog
 from hook_event_processor.watchers.daemon.local_store import LocalStore
@@ -93,6 +96,13 @@ def test_the_host_registers_and_says_when_its_daemon_starts_and_stops(
     assert [row[0] for row in rows] == ["agent.registered", "agent.connected", "system.startup", "system.shutdown"]
     assert rows[2][1].keys() >= {"version", "start_time"}
     assert rows[3][1].keys() >= {"reason", "uptime"}
+
+
+@needs_ip
+def test_a_host_that_has_the_database_registers_an_address_that_others_can_reach(connection: Connection) -> None:
+    route = subprocess.run(["ip", "-j", "route", "get", "192.0.2.1"], capture_output=True, check=False)
+    way = json.loads(route.stdout)[0] if route.returncode == 0 else {}
+    assert agent.address_of(connection) == way.get("prefsrc", "127.0.0.1")
 
 
 def test_without_a_watcher_nothing_is_written(connection: Connection, database: Database, tmp_path: Path) -> None:

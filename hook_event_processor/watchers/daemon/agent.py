@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from contextlib import closing
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from hook_event_processor.store.insert import Publisher
 # What the event catalog's documents call them.
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _BACK_FROM = ("stopped", "disconnected")
+_LOOPBACK = "127.0.0.1"
+# Addresses for documentation, which nobody has.
+_ELSEWHERE = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 
 
 def describe(settings: Settings, version: str, address: str) -> Host:
@@ -40,10 +44,24 @@ def system_info() -> dict[str, Any]:
 
 
 def address_of(connection: Connection) -> str:
-    """The address that the database is reached from; the machine's own for a socket in the file system."""
+    """The address that the database is reached from; with one on this machine, the one that others are reached from."""
     with closing(socket.socket(fileno=os.dup(connection.fileno()))) as duplicate:
         name = duplicate.getsockname()
-    return str(name[0]) if isinstance(name, tuple) else "127.0.0.1"
+    if isinstance(name, tuple) and not ip_address(name[0]).is_loopback:
+        return str(name[0])
+    return _outward() or _LOOPBACK
+
+
+def _outward() -> str | None:
+    """This machine's address on the way to others; None where there is no way."""
+    for family, elsewhere in _ELSEWHERE:
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as way:
+                way.connect((elsewhere, 9))  # sends nothing
+                return str(way.getsockname()[0])
+        except OSError:
+            continue
+    return None
 
 
 def boot_id() -> str:
