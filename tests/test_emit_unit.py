@@ -9,7 +9,7 @@ import pytest
 from commands import Hep
 from psycopg import Connection
 
-from hook_event_processor.cli.unit_report import Ending, _fitting, _message
+from hook_event_processor.cli.unit_report import Ending, _fitting, _message, last_lines
 
 INVOCATION = "0123456789abcdef0123456789abcdef"
 
@@ -86,6 +86,26 @@ def test_a_signal_is_named_and_no_process_is_nothing() -> None:
     assert (killed["exit_status"], killed["signal"]) == (None, "KILL")
     never = Ending("a.service", "failed", "resources", "", "", "").data([])
     assert (never["code"], never["exit_status"], never["signal"]) == (None, None, None)
+
+
+def test_a_users_unit_has_no_lines_of_runs_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What its processes write does not say of which run it is, as what the manager writes does."""
+    failed = "d9b373ed55a64feb8242e02dbe79a49c"
+    entries = [
+        {"MESSAGE": "Starting", "USER_INVOCATION_ID": "earlier"},
+        {"MESSAGE": "run 1"},
+        {"MESSAGE": "Failed", "USER_INVOCATION_ID": "earlier", "MESSAGE_ID": failed},
+        {"MESSAGE": "Starting", "USER_INVOCATION_ID": INVOCATION},
+        {"MESSAGE": "run 2"},
+        {"MESSAGE": "Failed", "USER_INVOCATION_ID": INVOCATION, "MESSAGE_ID": failed},
+    ]
+    (tmp_path / "entries").write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
+    (tmp_path / "journalctl").write_text(f"#!/bin/sh\ncat {tmp_path}/entries\n")
+    (tmp_path / "journalctl").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("MANAGERPID", "1")
+    ending = Ending("a.service", "failed", "exit-code", "exited", "3", INVOCATION)
+    assert last_lines(ending, 20) == ["Starting", "run 2", "Failed"]
 
 
 def test_lines_are_texts_of_a_bounded_length() -> None:

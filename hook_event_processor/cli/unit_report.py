@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hook_event_processor.errors import HookEventProcessorError
@@ -89,25 +89,32 @@ def last_lines(ending: Ending, count: int) -> list[str]:
     """
     deadline = time.monotonic() + _ENDED_WITHIN_SECONDS
     while True:
-        entries = list(_entries(ending, count))
+        entries = _entries(ending, count)
         # A line can be under way to the journal still; the manager's own is the last.
         if not entries or any(entry.get("MESSAGE_ID") in _ENDED for entry in entries) or time.monotonic() > deadline:
             return _fitting([_message(entry) for entry in entries])
         time.sleep(0.1)
 
 
-def _entries(ending: Ending, count: int) -> Iterator[Mapping[str, object]]:
+def _entries(ending: Ending, count: int) -> list[Mapping[str, object]]:
     command = ["journalctl", "--quiet", "--no-pager", "--output=json", f"--lines={count}"]
     user = "USER_" if _of_user() else ""
     mine = [f"_UID={os.getuid()}"] if user else []
     by = [*mine, f"_SYSTEMD_{user}UNIT={ending.unit}", "+", *mine, f"{user}UNIT={ending.unit}"]
+    found: list[Mapping[str, object]] = []
     for line in _output([*command, *by], fails=True).splitlines():
         try:
             entry = json.loads(line)
         except ValueError:
             continue
-        if isinstance(entry, dict) and (user or _may_be_of(ending.invocation, entry)):
-            yield entry
+        if not isinstance(entry, dict):
+            continue
+        if user and ending.invocation not in ("", entry.get("USER_INVOCATION_ID", ending.invocation)):
+            # A user's processes do not say of which run they are: what came before this was of an earlier one.
+            found.clear()
+        elif user or _may_be_of(ending.invocation, entry):
+            found.append(entry)
+    return found
 
 
 def _may_be_of(invocation: str, entry: Mapping[str, object]) -> bool:
