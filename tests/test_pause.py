@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -320,6 +321,21 @@ def test_pausing_again_changes_reason_and_end(hep: Hep) -> None:
         ("paused", "source", "deploy", "first"), ("paused", "source", "deploy", "second"),
         ("resumed", "source", "deploy", "")]  # fmt: skip
     assert after["paused_by"]
+
+
+def test_the_audit_tells_until_when_something_was_paused_and_since_when(hep: Hep) -> None:
+    for_an_hour = hep.document("pause", "--all", "--for", "1h", "--format", "json")
+    for_good = hep.document("pause", "--source", "deploy", "--format", "json")
+    hep("resume", "--source", "deploy")
+    resumed, paused, everything = hep.document("audit", "--format", "json")
+    assert paused["details"] == {}
+    assert _moment(everything["details"]["ends_at"]) == _moment(for_an_hour["ends_at"])
+    assert _moment(resumed["details"]["paused_at"]) == _moment(for_good["paused_at"])
+    assert "ends_at: 20" in hep("audit")
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
 
 
 def test_pausing_again_keeps_what_it_does_not_say(hep: Hep, connection: Connection) -> None:

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from psycopg import Connection
+from psycopg import Connection, Cursor
 from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
 
 from hook_event_processor.store import arrays
 from hook_event_processor.store.pipeline import Executes
@@ -114,7 +115,7 @@ def pause(
     connection: Connection, scope: str, name: str, *, reason: str, paused_by: str, lasts: timedelta | None
 ) -> None:
     """Pause something, for a while if `lasts` says so; what is paused already keeps a reason and an end unless new."""
-    connection.execute(
+    made = connection.execute(
         f"""
         INSERT INTO hook_pauses AS p (scope, name, reason, paused_by, ends_at)
         VALUES (%(scope)s, %(name)s, %(reason)s, %(paused_by)s, now() + %(lasts)s)
@@ -123,27 +124,30 @@ def pause(
             ends_at = CASE WHEN {_GOES_ON} AND excluded.ends_at IS NULL THEN p.ends_at ELSE excluded.ends_at END,
             paused_at = CASE WHEN {_GOES_ON} THEN p.paused_at ELSE excluded.paused_at END,
             paused_by = excluded.paused_by, resumed_at = NULL
+        RETURNING jsonb_strip_nulls(jsonb_build_object('ends_at', ends_at))
         """,
         {"scope": scope, "name": name, "reason": reason, "paused_by": paused_by, "lasts": lasts},
     )
-    _note(connection, "paused", scope, name)
+    _note(connection, "paused", scope, name, made)
 
 
 def resume(connection: Connection, scope: str, name: str) -> bool:
     """End a pause, if there is one; its events wait until let_go() has seen to them."""
     ended = connection.execute(
-        "UPDATE hook_pauses SET resumed_at = now() WHERE scope = %s AND name = %s AND resumed_at IS NULL",
+        "UPDATE hook_pauses SET resumed_at = now() WHERE scope = %s AND name = %s AND resumed_at IS NULL"
+        " RETURNING jsonb_build_object('paused_at', paused_at)",
         (scope, name),
     )
     if ended.rowcount == 1:
-        _note(connection, "resumed", scope, name)
+        _note(connection, "resumed", scope, name, ended)
     return ended.rowcount == 1
 
 
-def _note(connection: Connection, action: str, scope: str, name: str) -> None:
+def _note(connection: Connection, action: str, scope: str, name: str, details: Cursor) -> None:
     """Have the audit tell of it."""
     kind = "processing" if scope == "all" else scope
-    connection.execute("SELECT hook_audit_note(%s, %s, %s)", (action, kind, name))
+    [(known,)] = details.fetchall()
+    connection.execute("SELECT hook_audit_note(%s, %s, %s, %s)", (action, kind, name, Jsonb(known)))
 
 
 def end_by_themselves(connection: Connection) -> None:
