@@ -122,6 +122,21 @@ def running(database: Database, folder: Path, **settings: Any) -> AbstractContex
     return ends_well(start(database, folder, **settings), "ready")
 
 
+@contextmanager
+def doomed(
+    database: Database,
+    folder: Path,
+    register: Callable[[EventHandlerRegistry], None] = lambda _: None,
+    **settings: Any,
+) -> Iterator[Running]:
+    """A processor that is to die; at the end it is killed if it has not."""
+    process = start(database, folder, register, **settings)
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
 def add_hook(connection: Connection, name: str, event_type: str, text: str, **columns: Any) -> int:
     """Store a Lua hook as it is, unchecked; returns its id. `columns` are those of hooks."""
     names = ["name", "event_types", *columns]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from clinic import Clinic
 from commands import Hep
 from factories import ago, insert_event
 from psycopg import Connection
-from running import all_processed, count, insert, running, start
+from running import all_processed, count, doomed, insert, running
 from waiting import wait_for
 
 from hook_event_processor.doctor.server import sessions_of_processor
@@ -84,10 +83,9 @@ def test_leases_of_a_processor_that_was_killed_are_found_until_somebody_takes_th
 ) -> None:
     """The fifteen seconds that a lease lasts, and some more, are taken off its end."""
     _add(hep, tmp_path, "slow", "task.*", 'require("time").sleep(event.data.seconds) return true', timeout=30)
-    processor = start(clinic.database, tmp_path)
-    insert(connection, "task.slow", '{"seconds": 20}')
-    wait_for(lambda: count(connection, "lease_token IS NOT NULL") == 1, 20)
-    processor.kill()
+    with doomed(clinic.database, tmp_path) as processor:
+        insert(connection, "task.slow", '{"seconds": 20}')
+        wait_for(lambda: count(connection, "lease_token IS NOT NULL") == 1, 20)
     assert clinic.findings("events", "leases-ended") == []
     connection.execute(
         "UPDATE hook_events SET available_at = available_at - interval '1 min', payload = '{\"seconds\": 0}'"
@@ -173,16 +171,14 @@ def test_a_processor_that_was_killed_is_found_until_another_is_in_its_place(
 ) -> None:
     """The time in which it may be silent is taken off its last word."""
     assert clinic.only("processors", "no-processor")
-    killed = start(clinic.database, tmp_path)
-    wait_for(lambda: not clinic.findings("processors"), 20)
-    killed.signal(signal.SIGKILL)
+    with doomed(clinic.database, tmp_path) as killed:
+        wait_for(lambda: not clinic.findings("processors"), 20)
     connection.execute("UPDATE hook_processors SET heartbeat_at = heartbeat_at - interval '20 s'")
     found = clinic.findings("processors")
     assert [one["kind"] for one in found] == ["processor-silent", "no-processor"]
     assert f":{killed.pid} was last heard of" in found[0]["what"]
     with running(clinic.database, tmp_path):
         wait_for(lambda: not clinic.findings("processors"), 20)
-    killed.kill()
 
 
 def test_processors_of_another_version_and_stuck_threads_are_found(clinic: Clinic, connection: Connection) -> None:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from commands import Hep
 from psycopg import Connection
-from running import add_hook, count, insert, start, state
+from running import add_hook, count, doomed, insert, start, state
 from waiting import wait_for
 
 from hook_event_processor.event_handlers import EventHandlerRegistry, HandlerResult
@@ -291,8 +291,8 @@ def test_a_suspect_that_somebody_has_locked_is_taken_over_when_it_is_free(
     """Meanwhile everything else goes on."""
     add_hook(connection, "digests", "digest.*", DIGESTS)
     [poison] = insert(connection, "digest.bad", '{"word": "poison"}')
-    first = start(database, tmp_path, crashing_digest)
-    assert first.wait(10) == -signal.SIGSEGV
+    with doomed(database, tmp_path, crashing_digest) as first:
+        assert first.wait(10) == -signal.SIGSEGV
     with database.session("psql") as other, other.transaction():
         other.execute("SET idle_in_transaction_session_timeout = 0")
         other.execute("SELECT FROM hook_events WHERE id = %s FOR UPDATE", (poison,))
@@ -317,8 +317,8 @@ def test_a_lease_that_ran_out_without_a_word_is_a_suspicion_on_every_host(
     here.mkdir()
     granted: dict[str, Any] = {"hook_exec": True, "policy": Policy(Grants(exec=True))}
     [poison] = insert(connection, "shoot.parent", '{"line": "kill -SEGV $PPID; sleep 5"}')
-    first = start(database, there, silent, **granted)
-    assert first.wait(10) == -signal.SIGSEGV
+    with doomed(database, there, silent, **granted) as first:
+        assert first.wait(10) == -signal.SIGSEGV
     assert count(connection, "lease_token IS NOT NULL") == 1
     # Instead of waiting for the end of the lease.
     connection.execute("UPDATE hook_events SET available_at = now() WHERE lease_token IS NOT NULL")
