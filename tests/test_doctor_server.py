@@ -30,18 +30,23 @@ def connection(clinic: Clinic) -> Iterator[Connection]:
 def test_a_server_that_nobody_has_tried_is_found(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no such server yet: what was tried is made to end before this one."""
     assert clinic.findings("server") == []
-    monkeypatch.setattr(server, "NEWEST_MAJOR", 15)
-    assert clinic.findings("server")[0]["kind"] == "server-version"
+    with monkeypatch.context() as before:
+        before.setattr(server, "NEWEST_MAJOR", 13)
+        found = clinic.only("server", "server-version")
+        assert found["what"].startswith("the server is PostgreSQL ")
+        assert "on a server of 14 to 13" in found["mend"][0]
+    assert clinic.findings("server") == []
 
 
 def test_a_clock_that_is_wrong_is_found(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
     """This host's clock is a function's answer here: to set the machine's would be felt by everybody."""
-    monkeypatch.setattr(server, "now", lambda: time.time() - 90)
-    found = clinic.only("server", "clock-skew")
-    assert found["what"] == "the database's clock is 90.0 s ahead of this host's"
-    monkeypatch.setattr(server, "now", lambda: time.time() + 90)
-    assert "behind" in clinic.only("server", "clock-skew")["what"]
-    monkeypatch.undo()
+    with monkeypatch.context() as wrong:
+        wrong.setattr(server, "now", lambda: time.time() - 90)
+        found = clinic.only("server", "clock-skew")
+        assert found["what"] == "the database's clock is 90.0 s ahead of this host's"
+        wrong.setattr(server, "now", lambda: time.time() + 90)
+        assert "behind" in clinic.only("server", "clock-skew")["what"]
+    assert clinic.findings("server", "clock-skew") == []
 
 
 def test_too_few_connections_for_a_processor_are_found(clinic: Clinic) -> None:

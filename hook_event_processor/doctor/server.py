@@ -83,7 +83,9 @@ def sessions_of_processor(settings: Settings) -> int:
 def _version(subject: Subject) -> Iterator[Finding]:
     major, minor = divmod(subject.connection.info.server_version, 10_000)
     if not OLDEST_MAJOR <= major <= NEWEST_MAJOR:
-        yield Finding(VERSION, f"the server is PostgreSQL {major}.{minor}")
+        move = 'pg_dump --format=custom --file=hep.dump "$DATABASE_URL"'
+        mend = f"{move}  # and restore it on a server of {OLDEST_MAJOR} to {NEWEST_MAJOR}, with pg_restore"
+        yield Finding(VERSION, f"the server is PostgreSQL {major}.{minor}", (mend,))
 
 
 def now() -> float:
