@@ -15,7 +15,10 @@ import pytest
 from commands import Hep
 from ports import free_ports
 from psycopg.conninfo import make_conninfo
+from running import all_processed, running
 from waiting import wait_for
+
+from hook_event_processor.store.database import Database
 
 PASSWORD = "over-tls-alone"
 
@@ -102,17 +105,23 @@ def verifying(
     return offline_hep
 
 
-def test_everything_works_over_a_verified_connection(verifying: Hep, server_parameters: dict[str, str]) -> None:
-    """Migrations, roles (here also on this version of PostgreSQL), and an event."""
+def test_everything_works_over_a_verified_connection(
+    verifying: Hep, server_parameters: dict[str, str], tmp_path: Path
+) -> None:
+    """Migrations, roles (here also on this version of PostgreSQL), an event, and a processor that is woken for it."""
     verifying("db", "migrate")
     verifying("db", "check")
     assert "hook_processor" in verifying("db", "roles")
     verifying("events", "emit", "a.b")
-    with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
+    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
         encrypted = connection.execute("SELECT ssl, version FROM pg_stat_ssl WHERE pid = pg_backend_pid()").fetchone()
         assert encrypted is not None
         assert encrypted[0]
         assert encrypted[1] in ("TLSv1.2", "TLSv1.3")
+        with running(Database(os.environ["DATABASE_URL"]), tmp_path):
+            wait_for(lambda: all_processed(connection), 20)
+            wake = connection.execute("SELECT wake FROM hook_processors").fetchone()
+    assert wake == ("listen",)
 
 
 @pytest.mark.parametrize(
