@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import watching
 from clinic import Clinic
 from commands import Hep
 from factories import ago, insert_event
@@ -14,6 +17,9 @@ from running import all_processed, count, doomed, insert, running
 from waiting import wait_for
 
 from hook_event_processor.doctor.server import sessions_of_processor
+from hook_event_processor.event_handlers import EventHandlerRegistry
+from hook_event_processor.lua.door import Function
+from hook_event_processor.lua.modules import crypto
 from hook_event_processor.settings import Settings
 from hook_event_processor.store import hosts, watchers
 from hook_event_processor.store.hosts import Host
@@ -181,6 +187,31 @@ def test_a_processor_that_was_killed_is_found_until_another_is_in_its_place(
         wait_for(lambda: not clinic.findings("processors"), 20)
 
 
+def test_a_thread_that_is_stuck_is_found_until_it_comes_back(
+    clinic: Clinic, hep: Hep, connection: Connection, tmp_path: Path
+) -> None:
+    """In a function of the library, where nothing interrupts the run."""
+    mended = tmp_path / "mended"
+
+    def hang(_: EventHandlerRegistry) -> None:
+        functions = crypto.functions
+
+        def digest(*_: Any) -> Any:
+            wait_for(mended.exists, 60)
+
+        crypto.functions = lambda services: {**functions(services), "crypto.digest": Function(digest)}
+
+    _add(hep, tmp_path, "digests", "task.*", 'return true, require("crypto").sha256("a")')
+    insert(connection, "task.one")
+    with doomed(clinic.database, tmp_path, hang) as process:
+        wait_for(lambda: clinic.findings("processors", "threads-stuck"), 30)
+        # A run without effects is first tried beside the claim, and then once more under a lease.
+        found = clinic.only("processors", "threads-stuck")["what"]
+        assert re.search(rf":{process.pid} has given up (1 thread|2 threads)$", found)
+        mended.touch()
+        wait_for(lambda: not clinic.findings("processors"), 30)
+
+
 def test_processors_of_another_version_and_stuck_threads_are_found(clinic: Clinic, connection: Connection) -> None:
     """As an older processor on another host writes its row."""
     connection.execute(
@@ -215,6 +246,28 @@ def test_silent_hosts_and_watchers_are_found(clinic: Clinic, hep: Hep, connectio
     assert "load (cpu) on web-1 last looked 1,8" in clinic.only("watchers", "watcher-silent")["what"]
     clinic.mend(clinic.only("watchers", "watcher-silent"), 2)  # it is disabled
     assert clinic.findings("watchers") == []
+
+
+@pytest.mark.usefixtures("counting_kinds")
+def test_what_a_daemon_says_and_that_it_was_killed_is_found(
+    clinic: Clinic, connection: Connection, tmp_path: Path
+) -> None:
+    """The time in which it may be silent is taken off its last word."""
+    numbers = tmp_path / "numbers"
+    watching.add(connection, numbers, name="counted")
+    assert clinic.only("watchers", "host-without-daemon")
+    daemon = watching.start(clinic.database, tmp_path)
+    wait_for(lambda: clinic.findings("watchers", "watcher-failing"), 20)
+    [found] = clinic.findings("watchers")
+    assert found["what"] == "counted (counter) on web-1 cannot look: there is no numbers"
+    watching.write_number(numbers, 1)
+    wait_for(lambda: not clinic.findings("watchers"), 20)
+    daemon.kill()
+    connection.execute("UPDATE hosts SET last_seen = last_seen - interval '50 s'")
+    hosts.find_silent(connection)
+    assert "web-1 was last heard of 5" in clinic.only("watchers", "host-silent")["what"]
+    with watching.watching(clinic.database, tmp_path):
+        wait_for(lambda: not clinic.findings("watchers"), 20)
 
 
 def test_a_watcher_whose_row_makes_no_sense_is_found(clinic: Clinic, connection: Connection) -> None:

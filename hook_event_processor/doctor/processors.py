@@ -42,7 +42,7 @@ def _processors(subject: Subject) -> Iterator[Finding]:
         yield Finding(NONE, "no processor has been heard of in the last seconds", (start,))
     for one in alive:
         if one.stuck:
-            what = f"{one.node} has given up {one.stuck} threads"
+            what = f"{one.node} has given up {one.stuck} thread{'s' * (one.stuck != 1)}"
             yield Finding(STUCK, what, ("journalctl -u hook-event-processor OUTCOME=stuck + OUTCOME=timeout",))
     yield from _versions(alive)
 
