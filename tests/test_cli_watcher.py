@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -136,6 +137,14 @@ def test_the_list_has_the_first_documents_columns_and_how_watchers_do(hep: Hep, 
     shown = hep.document("watcher", "get", watcher, "--format", "json")
     assert shown["last_check"] > shown["last_event"]
     assert (shown["status"], shown["last_error"]) == ("failing", "no such directory: /tmp")
+
+
+def test_the_options_of_a_watcher_are_shown_as_create_takes_them(hep: Hep) -> None:
+    given = ("--path", "/tmp/my logs", "--recursive", "--pattern", "*.log")
+    watcher = create(hep, "--type", "file", *given)
+    shown = next(line for line in hep("watcher", "get", watcher["id"]).splitlines() if line.startswith("Options:"))
+    again = create(hep, "--type", "file", *shlex.split(shown.partition(":")[2]))
+    assert again["options"] == watcher["options"]
 
 
 def test_ids_are_printed_as_short_as_they_are_still_good(hep: Hep, connection: Connection) -> None:

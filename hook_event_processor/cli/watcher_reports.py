@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -119,8 +120,7 @@ def get(arguments: argparse.Namespace, settings: Settings) -> int:
             "Path/Target": target_of(watcher),
             "When": ", ".join(conditions_of(watcher)),
             "Events": ", ".join(event_types_of(watcher)) or None,
-            "Options": ", ".join(f"--{name.replace('_', '-')} {text}" for name, text in watcher.options.items())
-            or None,
+            "Options": _written(watcher) or None,
             "Interval": interval_of(watcher),
             "Stack": watcher.stack,
             "Status": status_of(watcher),
@@ -230,6 +230,20 @@ def event_types_of(watcher: Watcher) -> list[str]:
         return []
     of_conditions = kinds.kind(watcher.type).conditions
     return list(dict.fromkeys(name for condition in definition.conditions for name in of_conditions[condition]))
+
+
+def _written(watcher: Watcher) -> str:
+    """The watcher's options as `hep watcher create` takes them."""
+    from hook_event_processor.watchers import kinds
+
+    flags = set()
+    if watcher.type in kinds.NAMES:
+        flags = {name for name, option in kinds.kind(watcher.type).options.items() if option.flag}
+    written = []
+    for name, text in watcher.options.items():
+        option = f"--{name.replace('_', '-')}"
+        written.append(option if name in flags and text == "true" else f"{option} {shlex.quote(text)}")
+    return " ".join(written)
 
 
 def interval_of(watcher: Watcher) -> str:
