@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -223,9 +224,40 @@ def test_a_server_that_vacuums_nothing_is_found(odd: Clinic) -> None:
     wait_for(lambda: not odd.findings("growth", "autovacuum-off"), 10)
 
 
-@pytest.mark.skipif(
+needs_mounts = pytest.mark.skipif(
     os.geteuid() != 0 and "CI" not in os.environ, reason="mounting a small file system needs root: run as root"
 )
+
+
+@needs_mounts
+def test_the_databases_disk_that_is_full_is_found(
+    offline_hep: Hep, reachable_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A role that may not know where it is, is told nothing of it."""
+    small = reachable_path / "small-server"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "hep-small", str(small)], check=True)
+    try:
+        with embedded.start(small) as server:
+            monkeypatch.setenv("DATABASE_URL", server.conninfo)
+            clinic = Clinic(offline_hep, Database(server.conninfo), server)
+            with Database(server.conninfo).session("tests") as connection:
+                migrate(connection)
+            with (small / "large").open("wb") as large:
+                # PostgreSQL may need another file of its log.
+                os.posix_fallocate(large.fileno(), 0, shutil.disk_usage(small).free - 18_000_000)
+            assert clinic.findings("growth") == []
+            clinic.administer("GRANT pg_read_all_settings TO hep")
+            found = clinic.only("growth", "disk-full")
+            assert "the disk of the database at " in found["what"]
+            clinic.mend(found)  # it shows what takes the room
+            (small / "large").unlink()
+            assert clinic.findings("growth") == []
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+@needs_mounts
 def test_a_disk_that_is_full_is_found(
     offline_hep: Hep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd_server: EmbeddedServer
 ) -> None:
