@@ -451,6 +451,19 @@ def test_the_printed_function_speaks_to_the_services_database(installed: Box) ->
     assert installed.psql("SELECT count(*) FROM hook_events WHERE action = 'printed'") == "1"
 
 
+def test_the_printed_questions_to_systemd_and_its_journal_are_understood(installed: Box) -> None:
+    page = (REPOSITORY / "docs/operations.md").read_text()
+    monitoring = page.partition("\n## Monitoring\n")[2].partition("\n## ")[0]
+    lines = re.findall(r"`((?:journalctl|systemctl) (?!--user)[^`]+)`", monitoring)
+    assert len(lines) >= 20
+    for line in lines:
+        # What follows the journal is ended; 1 is that nothing was found.
+        asked = installed.finished("env", "SYSTEMD_PAGER=cat", "timeout", "5", "bash", "-c", line)
+        assert asked.returncode in ((124,) if " -f " in line else (0, 1)), line
+        # The second: no unit that matches has written anything yet.
+        assert asked.stderr in ("", "Failed to add filter for units: No data available\n"), line
+
+
 def test_the_manual_is_found_and_clean(installed: Box) -> None:
     assert "take events from PostgreSQL" in installed.run("man", "-k", "hep")
     pages = installed.shell("cd /usr/local/share/man; ls man?/*").split()

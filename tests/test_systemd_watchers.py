@@ -101,6 +101,12 @@ def test_log(host: Host) -> None:
     compare("log", told)
     assert [row.data["line"] for row in told] == [f"ERROR {number}" for number in (1, 2, 3, 4)]
     assert told[0].data["fields"] == {"code": "1"}
+    entries = host.box.journal(f"WATCHER={told[0].data['watcher_id']}")
+    fields = ("SYSLOG_IDENTIFIER", "_SYSTEMD_UNIT", "SOURCE", "ACTION")
+    written = ("hook-watcher", "hook-watcher.service", "log", "pattern_matched")
+    assert [tuple(entry[name] for name in fields) for entry in entries] == [written] * 4
+    ids = host.box.psql("SELECT id FROM hook_events WHERE source = 'log' ORDER BY seq").split()
+    assert [entry["EVENT_ID"] for entry in entries] == ids
 
 
 @contextmanager
