@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from clinic import Clinic
+from deaf import deaf_proxy
 from psycopg import Connection
 from psycopg.conninfo import make_conninfo
 
@@ -132,6 +133,28 @@ def test_polling_by_choice_is_noted(clinic: Clinic, monkeypatch: pytest.MonkeyPa
     assert clinic.only("wake", "listen-off")["mend"] == ["LISTEN=on  # in the settings"]
     monkeypatch.setenv("LISTEN", "on")
     assert clinic.findings("wake") == []
+
+
+def test_notifications_that_do_not_arrive_are_found_until_they_do(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pooler, "PROBE_SECONDS", 0.5)
+    with deaf_proxy(clinic.database.conninfo) as between:
+        monkeypatch.setenv("DATABASE_URL", between.conninfo)
+        between.deaf = True
+        assert clinic.only("wake", "no-notifications")
+        between.deaf = False
+        assert clinic.findings("wake") == []
+
+
+def test_a_database_that_is_away_is_found_until_it_is_back(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    with deaf_proxy(clinic.database.conninfo) as between:
+        monkeypatch.setenv("DATABASE_URL", between.conninfo)
+        assert clinic.findings("database") == []
+        between.cut()
+        assert "the database cannot be reached" in clinic.only("database", "database-away")["what"]
+        between.mend()
+        assert clinic.findings("database") == []
 
 
 needs_pgbouncer = pytest.mark.skipif(
