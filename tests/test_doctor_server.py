@@ -138,7 +138,6 @@ def test_polling_by_choice_is_noted(clinic: Clinic, monkeypatch: pytest.MonkeyPa
 def test_notifications_that_do_not_arrive_are_found_until_they_do(
     clinic: Clinic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pooler, "PROBE_SECONDS", 0.5)
     with deaf_proxy(clinic.database.conninfo) as between:
         monkeypatch.setenv("DATABASE_URL", between.conninfo)
         between.deaf = True

@@ -120,8 +120,8 @@ def test_everything_works_over_a_verified_connection(
         assert encrypted[1] in ("TLSv1.2", "TLSv1.3")
         with running(Database(os.environ["DATABASE_URL"]), tmp_path):
             wait_for(lambda: all_processed(connection), 20)
-            wake = connection.execute("SELECT wake FROM hook_processors").fetchone()
-    assert wake == ("listen",)
+            wake = "SELECT wake FROM hook_processors"
+            wait_for(lambda: connection.execute(wake).fetchone() == ("listen",), 20)
 
 
 @pytest.mark.parametrize(
