@@ -275,6 +275,8 @@ def test_the_original_monitoring_counts_a_paused_event_as_unprocessed(connection
     [
         (("pause", "--hook", "nothing"), "no hook has the name 'nothing'"),
         (("pause", "--for", "1h"), "name one of these"),
+        (("pause", "--for", "0s"), "name one of these"),
+        (("pause", "--all", "--for", "0s"), "--for takes how long it is to last"),
         (("pause", "--source", ""), "--source takes a name of 1 to 255 characters"),
         (("resume",), "name what to resume"),
         (("resume", "--source", "deploy"), "the source deploy is not paused"),
@@ -321,6 +323,11 @@ def test_pausing_again_changes_reason_and_end(hep: Hep) -> None:
         ("paused", "source", "deploy", "first"), ("paused", "source", "deploy", "second"),
         ("resumed", "source", "deploy", "")]  # fmt: skip
     assert after["paused_by"]
+
+
+def test_a_pause_that_is_over_at_once_is_told_as_well(hep: Hep) -> None:
+    assert hep("pause", "--all", "--for", "0.001ms").startswith("paused: everything since ")
+    assert hep("pause") == "Nothing is paused.\n"
 
 
 def test_the_audit_tells_until_when_something_was_paused_and_since_when(hep: Hep) -> None:

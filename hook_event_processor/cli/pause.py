@@ -77,8 +77,10 @@ def pause(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.store import audit, hooks, own_events, pauses
 
     scope = _scope(arguments)
-    if scope is None and (arguments.reason or arguments.lasts):
+    if scope is None and (arguments.reason or arguments.lasts is not None):
         raise UsageError("--reason and --for say how --all, --source or --hook is paused: name one of these")
+    if arguments.lasts is not None and not arguments.lasts:
+        raise UsageError("--for takes how long it is to last: 30s, 10m, 7d")
     with session(settings) as connection:
         if scope is None:
             _list(arguments.format, pauses.known(connection))
@@ -87,8 +89,7 @@ def pause(arguments: argparse.Namespace, settings: Settings) -> int:
             hooks.get(connection, scope[1])
         with audit.because(connection, arguments.reason), connection.transaction():
             options = {"reason": arguments.reason, "paused_by": own_events.actor(), "lasts": arguments.lasts}
-            pauses.pause(connection, *scope, **options)
-        [made] = [each for each in pauses.known(connection) if (each.scope, each.name) == scope]
+            made = pauses.pause(connection, *scope, **options)
     if scope[0] == "source" and (odd := _odd_source(scope[1])):
         note(f"note: {odd}")
     result(arguments.format, f"paused: {pause_line(made)}", pause_document(made))

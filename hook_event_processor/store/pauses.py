@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from psycopg import Connection, Cursor
+from psycopg import Connection
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
@@ -63,6 +63,10 @@ def subject(scope: str, name: str) -> str:
 
 
 COUNT_LIMIT = 10_000  # a count ends here: it must stay quick
+_OPERATORS_SEE = f"""
+id, scope, name, reason, paused_by, paused_at, ends_at,
+(SELECT count(*) FROM (SELECT FROM hook_paused_events w WHERE w.pause_id = p.id LIMIT {COUNT_LIMIT}) AS few) AS events
+"""
 IN_FORCE = "resumed_at IS NULL AND (ends_at IS NULL OR ends_at > now())"
 
 
@@ -70,13 +74,7 @@ def known(connection: Connection) -> list[Pause]:
     """The pauses that are in force, the oldest first."""
     with connection.cursor(row_factory=class_row(Pause)) as cursor:
         return cursor.execute(
-            f"""
-            SELECT id, scope, name, reason, paused_by, paused_at, ends_at,
-                   (SELECT count(*) FROM (SELECT FROM hook_paused_events w WHERE w.pause_id = p.id LIMIT %s) AS few)
-                       AS events
-            FROM hook_pauses p WHERE {IN_FORCE} ORDER BY paused_at, id
-            """,
-            (COUNT_LIMIT,),
+            f"SELECT {_OPERATORS_SEE} FROM hook_pauses p WHERE {IN_FORCE} ORDER BY paused_at, id"
         ).fetchall()
 
 
@@ -113,41 +111,43 @@ _GOES_ON = "p.resumed_at IS NULL AND (p.ends_at IS NULL OR p.ends_at > now())"
 
 def pause(
     connection: Connection, scope: str, name: str, *, reason: str, paused_by: str, lasts: timedelta | None
-) -> None:
+) -> Pause:
     """Pause something, for a while if `lasts` says so; what is paused already keeps a reason and an end unless new."""
-    made = connection.execute(
-        f"""
-        INSERT INTO hook_pauses AS p (scope, name, reason, paused_by, ends_at)
-        VALUES (%(scope)s, %(name)s, %(reason)s, %(paused_by)s, now() + %(lasts)s)
-        ON CONFLICT (scope, name) DO UPDATE SET
-            reason = CASE WHEN {_GOES_ON} AND excluded.reason = '' THEN p.reason ELSE excluded.reason END,
-            ends_at = CASE WHEN {_GOES_ON} AND excluded.ends_at IS NULL THEN p.ends_at ELSE excluded.ends_at END,
-            paused_at = CASE WHEN {_GOES_ON} THEN p.paused_at ELSE excluded.paused_at END,
-            paused_by = excluded.paused_by, resumed_at = NULL
-        RETURNING jsonb_strip_nulls(jsonb_build_object('ends_at', ends_at))
-        """,
-        {"scope": scope, "name": name, "reason": reason, "paused_by": paused_by, "lasts": lasts},
-    )
-    _note(connection, "paused", scope, name, made)
+    with connection.cursor(row_factory=class_row(Pause)) as cursor:
+        [made] = cursor.execute(
+            f"""
+            INSERT INTO hook_pauses AS p (scope, name, reason, paused_by, ends_at)
+            VALUES (%(scope)s, %(name)s, %(reason)s, %(paused_by)s, now() + %(lasts)s)
+            ON CONFLICT (scope, name) DO UPDATE SET
+                reason = CASE WHEN {_GOES_ON} AND excluded.reason = '' THEN p.reason ELSE excluded.reason END,
+                ends_at = CASE WHEN {_GOES_ON} AND excluded.ends_at IS NULL THEN p.ends_at ELSE excluded.ends_at END,
+                paused_at = CASE WHEN {_GOES_ON} THEN p.paused_at ELSE excluded.paused_at END,
+                paused_by = excluded.paused_by, resumed_at = NULL
+            RETURNING {_OPERATORS_SEE}
+            """,
+            {"scope": scope, "name": name, "reason": reason, "paused_by": paused_by, "lasts": lasts},
+        ).fetchall()
+    _note(connection, "paused", scope, name, ends_at=made.ends_at)
+    return made
 
 
 def resume(connection: Connection, scope: str, name: str) -> bool:
     """End a pause, if there is one; its events wait until let_go() has seen to them."""
     ended = connection.execute(
         "UPDATE hook_pauses SET resumed_at = now() WHERE scope = %s AND name = %s AND resumed_at IS NULL"
-        " RETURNING jsonb_build_object('paused_at', paused_at)",
+        " RETURNING paused_at",
         (scope, name),
-    )
-    if ended.rowcount == 1:
-        _note(connection, "resumed", scope, name, ended)
-    return ended.rowcount == 1
+    ).fetchone()
+    if ended is not None:
+        _note(connection, "resumed", scope, name, paused_at=ended[0])
+    return ended is not None
 
 
-def _note(connection: Connection, action: str, scope: str, name: str, details: Cursor) -> None:
-    """Have the audit tell of it."""
+def _note(connection: Connection, action: str, scope: str, name: str, **moments: datetime | None) -> None:
+    """Have the audit tell of it, with those moments that there are."""
     kind = "processing" if scope == "all" else scope
-    [(known,)] = details.fetchall()
-    connection.execute("SELECT hook_audit_note(%s, %s, %s, %s)", (action, kind, name, Jsonb(known)))
+    details = {key: moment.isoformat() for key, moment in moments.items() if moment is not None}
+    connection.execute("SELECT hook_audit_note(%s, %s, %s, %s)", (action, kind, name, Jsonb(details)))
 
 
 def end_by_themselves(connection: Connection) -> None:
