@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from hook_event_processor.cli import main, parser
 from hook_event_processor.cli.health import UNKNOWN
+from hook_event_processor.store.database import Database
 
 # These do not return, or do what a test must not: serve, install, edit, wait.
 _LEFT_OUT = {
@@ -40,6 +41,7 @@ _WORDS = (
         '{"a": 1}',
         "now",
         "1h",
+        "0s",
     ),
     *("/dev/null/x", "/dev/null", "--since", "\N{SNOWMAN}", "x" * 300, "a\nb", "%s", "'; --", str(UUID(int=7 << 76))),
 )
@@ -70,6 +72,19 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_command_line_is_obeyed_or_refused_in_words(nowhere: None, data: st.DataObject) -> None:
+    _obey_or_refuse(data)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_command_line_is_obeyed_or_refused_in_words_where_there_is_a_database(
+    nowhere: None, database: Database, monkeypatch: pytest.MonkeyPatch, data: st.DataObject
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database.conninfo)
+    _obey_or_refuse(data)
+
+
+def _obey_or_refuse(data: st.DataObject) -> None:
     name, options = data.draw(st.sampled_from(COMMANDS))
     arguments = data.draw(st.lists(st.sampled_from(options) | _TEXTS if options else _TEXTS, max_size=5))
     printed, complained = io.StringIO(), io.StringIO()
@@ -78,6 +93,7 @@ def test_any_command_line_is_obeyed_or_refused_in_words(nowhere: None, data: st.
         contextlib.redirect_stderr(complained),
         pytest.MonkeyPatch.context() as patch,
     ):
+        patch.setattr("hook_event_processor.cli.output.drop", lambda: None)  # it is about the process's own output
         patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
         status = main([*name, *arguments])
     statuses = (0, 1, 2, UNKNOWN) if name == ("health",) else (0, 1, 2)
