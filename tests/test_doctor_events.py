@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import watching
@@ -20,6 +22,7 @@ from hook_event_processor.doctor.server import sessions_of_processor
 from hook_event_processor.event_handlers import EventHandlerRegistry
 from hook_event_processor.lua.door import Function
 from hook_event_processor.lua.modules import crypto
+from hook_event_processor.service import condition
 from hook_event_processor.settings import Settings
 from hook_event_processor.store import hosts, watchers
 from hook_event_processor.store.hosts import Host
@@ -212,16 +215,19 @@ def test_a_thread_that_is_stuck_is_found_until_it_comes_back(
         wait_for(lambda: not clinic.findings("processors"), 30)
 
 
-def test_processors_of_another_version_and_stuck_threads_are_found(clinic: Clinic, connection: Connection) -> None:
-    """As an older processor on another host writes its row."""
-    connection.execute(
-        "INSERT INTO hook_processors (node, host, pid, version, state, wake, workers, stuck)"
-        " VALUES ('elsewhere:7', 'elsewhere', 7, '0.0.1', 'running', 'listen', 10, 2)"
-    )
-    assert "elsewhere:7 (0.0.1)" in clinic.only("processors", "versions-differ")["what"]
-    assert clinic.only("processors", "threads-stuck")["what"] == "elsewhere:7 has given up 2 threads"
-    connection.execute("UPDATE hook_processors SET state = 'stopped'")
-    assert {one["kind"] for one in clinic.findings("processors")} == {"no-processor"}
+def test_a_processor_of_another_version_is_found_until_it_ends(clinic: Clinic, tmp_path: Path) -> None:
+    def is_older(_: EventHandlerRegistry) -> None:
+        patch.object(condition, "version", lambda _: "0.0.1").start()  # in its process alone
+
+    with running(clinic.database, tmp_path):
+        assert clinic.findings("processors") == []
+        with doomed(clinic.database, tmp_path, is_older) as older:
+            wait_for(lambda: clinic.findings("processors", "versions-differ"), 30)
+            found = clinic.only("processors", "versions-differ")["what"]
+            assert re.search(rf":{older.pid} \(0\.0\.1\)", found)
+            older.signal(signal.SIGTERM)
+            assert older.wait(30) == 0
+        assert clinic.findings("processors") == []
 
 
 def test_silent_hosts_and_watchers_are_found(clinic: Clinic, hep: Hep, connection: Connection) -> None:
