@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -40,7 +43,7 @@ def test_a_server_that_nobody_has_tried_is_found(clinic: Clinic, monkeypatch: py
 
 
 def test_a_clock_that_is_wrong_is_found(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This host's clock is a function's answer here: to set the machine's would be felt by everybody."""
+    """To the second: this host's clock is a function's answer here."""
     with monkeypatch.context() as wrong:
         wrong.setattr(server, "now", lambda: time.time() - 90)
         found = clinic.only("server", "clock-skew")
@@ -48,6 +51,22 @@ def test_a_clock_that_is_wrong_is_found(clinic: Clinic, monkeypatch: pytest.Monk
         wrong.setattr(server, "now", lambda: time.time() + 90)
         assert "behind" in clinic.only("server", "clock-skew")["what"]
     assert clinic.findings("server", "clock-skew") == []
+
+
+def test_a_host_whose_clock_is_wrong_is_found(clinic: Clinic, tmp_path: Path) -> None:
+    faketime = shutil.which("faketime") or pytest.skip("faketime is not installed")
+    environment = {"PATH": os.environ["PATH"], "DATABASE_URL": clinic.database.conninfo, "HEP_HOME": str(tmp_path)}
+
+    def found(shift: str) -> list[str]:
+        doctor = [sys.executable, "-m", "hook_event_processor", "doctor", "server", "--format", "json"]
+        command = [faketime, "-f", shift, *doctor]
+        finished = subprocess.run(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, timeout=60)
+        return [one["what"] for one in json.loads(finished.stdout)["findings"] if one["kind"] == "clock-skew"]
+
+    for shift, which in (("+1h", "behind"), ("-1h", "ahead of")):
+        [what] = found(shift)
+        assert f"s {which} this host's" in what
+    assert found("+0s") == []
 
 
 def test_too_few_connections_for_a_processor_are_found(clinic: Clinic) -> None:
