@@ -220,14 +220,14 @@ def test_a_processor_of_another_version_is_found_until_it_ends(clinic: Clinic, t
         patch.object(condition, "version", lambda _: "0.0.1").start()  # in its process alone
 
     with running(clinic.database, tmp_path):
-        assert clinic.findings("processors") == []
+        wait_for(lambda: not clinic.findings("processors"), 30)
         with doomed(clinic.database, tmp_path, is_older) as older:
             wait_for(lambda: clinic.findings("processors", "versions-differ"), 30)
             found = clinic.only("processors", "versions-differ")["what"]
             assert re.search(rf":{older.pid} \(0\.0\.1\)", found)
             older.signal(signal.SIGTERM)
             assert older.wait(30) == 0
-        assert clinic.findings("processors") == []
+        wait_for(lambda: not clinic.findings("processors"), 30)
 
 
 def test_silent_hosts_and_watchers_are_found(clinic: Clinic, hep: Hep, connection: Connection) -> None:
