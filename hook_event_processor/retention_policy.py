@@ -30,8 +30,9 @@ class Keep:
     `types` are patterns of event types, `hooks` names with * globs; an empty
     selector matches all. Of events `age` counts from their completion,
     `failed_age` from when a dead letter's attempts were used up; `count` is
-    how many of the newest completed ones stay, of executions and versions
-    those of each hook. `archive` is NO_ARCHIVE, TABLE or a directory.
+    how many of the newest that match stay: of events the completed ones, of
+    executions and versions those of each hook. `archive` is NO_ARCHIVE, TABLE
+    or a directory.
     """
 
     name: str = "default"
@@ -104,10 +105,7 @@ def _rule(where: str, name: str, part: str, rule: object, default: Keep) -> Keep
         raise _refused(where, f"{part} cannot go by {wrong[0]}", f"for {part}: {' or '.join(_PARTS[part])}")
     # What a rule does not say of age and number is not limited; where it is archived, the default says.
     base = replace(Keep(name, archive=default.archive), **selectors)
-    keep = _keep(f"{where}: {part}", part, rule[part], base)
-    if part == "executions" and keep.count and (keep.types or keep.stacks):
-        raise _refused(where, "executions have a count by types or stacks", "a count of each hook's: for hooks")
-    return keep
+    return _keep(f"{where}: {part}", part, rule[part], base)
 
 
 def _keep(where: str, part: str, table: object, base: Keep) -> Keep:

@@ -6,7 +6,7 @@ import gzip
 import json
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from commands import Hep
@@ -146,20 +146,53 @@ def test_executions_go_by_age_and_by_each_hooks_count(
     assert set(found) == {("greet", noisy, 1), ("counted", waiting, 6), ("counted", event, 2), ("kept", event, 2)}
 
 
-def test_a_count_of_each_hook_takes_no_run_that_another_rule_is_for(
+def test_executions_are_counted_by_type_and_by_stack_each_hooks_apart(
     hep: Hep, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paid, done = completed(connection, "payment.made", 20), completed(connection, "task.done", 20)
-    for days in range(1, 6):
-        insert_execution(connection, paid, "books", executed_at=ago(days=days))
-        insert_execution(connection, done, "books", executed_at=ago(days=days))
-    text = '[executions]\ncount = 2\n[[rule]]\ntypes = ["payment.*"]\nexecutions = { age = "3650d" }\n'
-    policy(monkeypatch, tmp_path, text)
-    hep("events", "cleanup")
-    left = "SELECT count(*) FROM event_hook_executions WHERE event_id = %s AND hook_name = 'books'"
-    assert connection.execute(left, (paid,)).fetchone() == (5,)
-    # The newest two of all: those of another rule count, too, though they stay.
-    assert connection.execute(left, (done,)).fetchone() == (1,)
+    waiting = insert_event(connection, "retrying", source="health", action="check")
+    ended = {
+        insert_event(connection, "completed", source="health", action="check"): 3,
+        insert_event(connection, "completed", source="payment", action="made", payload={"stack": "billing"}): 5,
+        insert_event(connection, "completed", source="audit", action="made"): 10,
+        insert_event(connection, "completed", source="task", action="done"): 2,
+    }
+    nobodys = uuid4()
+    for hour in range(20, 10, -1):
+        insert_execution(connection, waiting, "books", executed_at=ago(hours=hour))
+        insert_execution(connection, nobodys, "left", executed_at=ago(hours=hour))
+    for hour in range(10, 0, -1):
+        for event in ended:
+            insert_execution(connection, event, "books", executed_at=ago(hours=hour))
+            insert_execution(connection, event, "mail", executed_at=ago(hours=hour))
+    policy(
+        monkeypatch,
+        tmp_path,
+        """
+        [executions]
+        count = 2
+        [[rule]]
+        types = ["health.*"]
+        executions = { count = 3 }
+        [[rule]]
+        stacks = ["billing"]
+        executions = { count = 5 }
+        [[rule]]
+        types = ["audit.*"]
+        executions = { age = "3650d" }
+        """,
+    )
+    said = "0 events and 48 executions\n"
+    assert hep("events", "cleanup", "--dry-run") == f"would remove: {said}"
+    assert hep("events", "cleanup") == f"removed: {said}"
+    counts = "SELECT hook_name, event_id, count(*), min(executed_at) FROM event_hook_executions GROUP BY 1, 2"
+    found = {(hook, event): (number, first) for hook, event, number, first in connection.execute(counts)}
+    # Those of what waits are more than three, and stay; of the others the newest.
+    assert found.pop(("books", waiting))[0] == 10
+    assert found.pop(("left", nobodys))[0] == 2
+    assert {key: number for key, (number, _) in found.items()} == {
+        (hook, event): count for event, count in ended.items() for hook in ("books", "mail")
+    }
+    assert all(first > ago(hours=number + 0.5) for number, first in found.values())
 
 
 def test_former_versions_go_and_the_one_that_runs_stays(

@@ -36,6 +36,7 @@ def test_rules_come_in_their_order_and_the_default_last(tmp_path: Path) -> None:
         [[rule]]
         types = ["health.*", "~^file\\\\."]
         events = { age = "24h", count = 1000, archive = "off" }
+        executions = { count = 5000 }
         [[rule]]
         stacks = ["billing"]
         events = { age = "3650d", archive = "table" }
@@ -51,7 +52,11 @@ def test_rules_come_in_their_order_and_the_default_last(tmp_path: Path) -> None:
         Keep("rule 2", stacks=("billing",), age=3650 * day, archive="table"),
         Keep(age=30 * day, failed_age=90 * day, archive="/srv/archive"),
     )
-    assert policy.executions == (Keep("rule 3", hooks=("greet*",), count=100), Keep(age=7 * day))
+    assert policy.executions == (
+        Keep("rule 1", types=("health.*", r"~^file\."), count=5000),
+        Keep("rule 3", hooks=("greet*",), count=100),
+        Keep(age=7 * day),
+    )
     assert policy.versions == (Keep("rule 2", stacks=("billing",)), Keep(count=20))
 
 
@@ -73,11 +78,6 @@ def test_rules_come_in_their_order_and_the_default_last(tmp_path: Path) -> None:
         ("[[rule]]\ntypes = ['a.b']\nkeep = 1", "[[rule]] 1: unknown key 'keep': it takes types, stacks, hooks and"),
         ("[[rule]]\nhooks = ['a']\nevents = {}", "[[rule]] 1: events cannot go by hooks: it takes for events: types"),
         ("[[rule]]\ntypes = ['a']\nversions = {}", "[[rule]] 1: versions cannot go by types"),
-        ("[[rule]]\ntypes = ['a']\nexecutions = {count = 1}", "[[rule]] 1: executions have a count by types"),
-        (
-            "[[rule]]\nstacks = ['a']\nexecutions = {count = 1}",
-            "[[rule]] 1: executions have a count by types or stacks",
-        ),
         ("[[rule", "retention.toml: "),
     ],
 )

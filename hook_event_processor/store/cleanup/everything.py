@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -52,16 +53,16 @@ class Rules:
         return keep
 
     def of_run(self, source: str | None, action: str | None, stack: str | None, hook: str) -> Keep:
-        """The rule for a run of a hook, by its event and the hook's name.
-
-        A run whose event is gone (no source) goes by the hook alone, and where
-        that says nothing, by the age of events.
-        """
+        """The rule for a run, by its event and the hook's name; where the event is gone, by the name alone."""
         of_hook = (keep for keep in self.policy.executions if _names(keep.hooks, hook))
         if source is None or action is None:
-            keep = next(keep for keep in of_hook if not (keep.types or keep.stacks))
-            return self.policy.events[-1] if keep.age is None else keep
+            return next(keep for keep in of_hook if not (keep.types or keep.stacks))
         return next(keep for keep in of_hook if self._is_for(keep, source, action, stack))
+
+    def age_of_run(self, source: str | None, action: str | None, stack: str | None, hook: str) -> timedelta | None:
+        """How old a run of a hook may become: one whose event is gone as old as events, where nothing else is said."""
+        age = self.of_run(source, action, stack, hook).age
+        return self.policy.events[-1].age if age is None and source is None else age
 
     def of_version(self, hook: str, stack: str | None) -> Keep:
         """The rule for the versions of a hook."""
@@ -71,10 +72,9 @@ class Rules:
             if _names(keep.hooks, hook) and (not keep.stacks or stack in keep.stacks)
         )
 
-    def counts_of_runs(self) -> list[tuple[Callable[[str], bool], Keep]]:
-        """Rules for the number of a hook's runs, by its name."""
-        rules = (keep for keep in self.policy.executions if not (keep.types or keep.stacks))
-        return [(lambda hook, keep=keep: _names(keep.hooks, hook), keep) for keep in rules]  # type: ignore[misc]
+    def counts_runs(self, hook: str) -> bool:
+        """Whether a rule has a count for runs of this hook."""
+        return any(keep.count and _names(keep.hooks, hook) for keep in self.policy.executions)
 
     def _is_for(self, keep: Keep, source: str, action: str, stack: str | None) -> bool:
         if keep.stacks and stack not in keep.stacks:
@@ -120,14 +120,12 @@ def _executions(
         count += executions.remove_old(
             connection,
             min(ages),
-            rules.of_run,
+            rules.age_of_run,
             pace,
             stack,
             dry_run=dry_run,
             report=lambda part: report(0.5 + part / 2),
         )
     if any(keep.count for keep in policy.executions):
-        count += executions.remove_beyond(
-            connection, rules.counts_of_runs(), rules.of_run, pace, stack, dry_run=dry_run
-        )
+        count += executions.remove_beyond(connection, rules.counts_runs, rules.of_run, pace, stack, dry_run=dry_run)
     return count

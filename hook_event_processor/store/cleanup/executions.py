@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Protocol
 
 from psycopg import Connection
 
@@ -12,8 +14,12 @@ from hook_event_processor.retention_policy import Keep
 from hook_event_processor.store.cleanup.pace import Pace
 from hook_event_processor.store.cleanup.pages import ranges
 
-# (source, action, stack) of the event and the hook's name; of a run whose event is gone, the name alone.
-RunRuleOf = Callable[[str | None, str | None, str | None, str], Keep]
+
+class RunRuleOf(Protocol):
+    """The rule for a run, by its event and the hook's name; of a run whose event is gone, by the name alone."""
+
+    def __call__(self, source: str | None, action: str | None, stack: str | None, hook: str) -> Keep: ...
+
 
 # LATERAL with a limit: looked up by the event's id, however many there are.
 OLD = """
@@ -33,14 +39,14 @@ WITH RECURSIVE each AS (
     ) AS following
 ) SELECT hook_id, hook_name FROM each
 """
-CUT_OFF = "SELECT id FROM event_hook_executions WHERE hook_id = %s ORDER BY id DESC OFFSET %s LIMIT 1"
-BEYOND = """
+# A hook's runs, the newest first, each with what is known of its event.
+RUNS = """
 SELECT x.id, e.processed IS NOT FALSE, e.source, e.action, e.stack FROM (
     SELECT id, event_id FROM event_hook_executions
-    WHERE hook_id = %(hook)s AND id > %(after)s AND id <= %(upto)s ORDER BY id LIMIT %(limit)s) AS x
+    WHERE hook_id = %(hook)s AND id < %(before)s ORDER BY id DESC LIMIT %(limit)s) AS x
 LEFT JOIN LATERAL (
     SELECT source, action, {stack} AS stack, processed FROM hook_events WHERE id = x.event_id LIMIT 1
-) AS e ON TRUE ORDER BY x.id
+) AS e ON TRUE ORDER BY x.id DESC
 """
 _REMOVE_RUNS = "DELETE FROM event_hook_executions WHERE hook_id = %s AND id = ANY(%s)"
 _STEP = 1_000
@@ -49,14 +55,14 @@ _STEP = 1_000
 def remove_old(
     connection: Connection,
     youngest: timedelta,
-    rule_of: RunRuleOf,
+    age_of: Callable[[str | None, str | None, str | None, str], timedelta | None],
     pace: Pace,
     stack: str,
     *,
     dry_run: bool,
     report: Callable[[float], None],
 ) -> int:
-    """Remove runs by the ages of their rules, of which `youngest` is the least; returns how many.
+    """Remove runs that are older than `age_of` lets them be, of which `youngest` is the least; returns how many.
 
     `stack` is an expression for the event's.
     """
@@ -67,8 +73,8 @@ def remove_old(
             values = {"first": pages.first, "last": pages.last, "before": now - youngest}
             chosen = []
             for ctid, hook, executed_at, source, action, stack_of_event in connection.execute(statement, values):
-                keep = rule_of(source, action, stack_of_event, hook)
-                if keep.age is not None and executed_at < now - keep.age:
+                age = age_of(source, action, stack_of_event, hook)
+                if age is not None and executed_at < now - age:
                     chosen.append(ctid)
             if chosen and not dry_run:
                 connection.execute(_REMOVE, (chosen, now - youngest))
@@ -79,54 +85,50 @@ def remove_old(
 
 def remove_beyond(
     connection: Connection,
-    rules: Sequence[tuple[Callable[[str], bool], Keep]],
+    counted: Callable[[str], bool],
     rule_of: RunRuleOf,
     pace: Pace,
     stack: str,
     *,
     dry_run: bool,
 ) -> int:
-    """Remove each hook's runs beyond the count of the first rule that matches its name; returns how many.
+    """Remove what is more of a hook's runs than the count of the rule for them; returns how many.
 
-    What `rule_of` says that another rule is for stays. `stack` is an
-    expression for the event's.
+    `counted` says whether any rule counts the runs of a hook, by its name;
+    `stack` is an expression for the event's.
     """
-    count, statement = 0, BEYOND.format(stack=stack)
+    statement, count = RUNS.format(stack=stack), 0
     for hook_id, name in connection.execute(_HOOKS).fetchall():
-        keep = next((keep for matches, keep in rules if matches(name)), None)
-        row = connection.execute(CUT_OFF, (hook_id, keep.count)).fetchone() if keep and keep.count else None
-        if keep is not None and row is not None:
-            goes = partial(_goes_by, keep, rule_of, name)
-            count += _remove_upto(connection, statement, hook_id, row[0], goes, pace, dry_run=dry_run)
+        if counted(name):
+            rule = partial(rule_of, hook=name)
+            count += _remove_beyond_of(connection, hook_id, statement, rule, pace, dry_run=dry_run)
     return count
 
 
-def _goes_by(
-    keep: Keep, rule_of: RunRuleOf, hook: str, source: str | None, action: str | None, stack: str | None
-) -> bool:
-    """Whether a run goes by the count of its hook; where its event is gone, no other rule is for it."""
-    return source is None or rule_of(source, action, stack, hook) is keep
-
-
-def _remove_upto(
+def _remove_beyond_of(
     connection: Connection,
-    statement: str,
     hook_id: int,
-    upto: int,
-    goes: Callable[[str | None, str | None, str | None], bool],
+    statement: str,
+    rule_of: Callable[[str | None, str | None, str | None], Keep],
     pace: Pace,
     *,
     dry_run: bool,
 ) -> int:
-    after, count = -(2**63), 0
+    found: Counter[Keep] = Counter()
+    before, count = 2**63 - 1, 0
     while True:
         with pace.step():
-            values = {"hook": hook_id, "after": after, "upto": upto, "limit": _STEP}
+            values = {"hook": hook_id, "before": before, "limit": _STEP}
             rows = connection.execute(statement, values).fetchall()
-            ended = [row_id for row_id, has_ended, *event in rows if has_ended and goes(*event)]
-            if ended and not dry_run:
-                connection.execute(_REMOVE_RUNS, (hook_id, ended))
-            count += len(ended)
+            chosen = []
+            for row_id, has_ended, *event in rows:
+                keep = rule_of(*event)
+                found[keep] += 1
+                if has_ended and 0 < keep.count < found[keep]:
+                    chosen.append(row_id)
+            if chosen and not dry_run:
+                connection.execute(_REMOVE_RUNS, (hook_id, chosen))
+            count += len(chosen)
         if len(rows) < _STEP:
             return count
-        after = rows[-1][0]
+        before = rows[-1][0]
