@@ -1,6 +1,7 @@
 """A proxy in front of PostgreSQL that hands everything on but notifications, while it is deaf.
 
-Queries are answered as ever: only whoever asks for notifications notices.
+Queries are answered as ever: only whoever asks for notifications notices. It
+can also give the server another version.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from contextlib import contextmanager, suppress
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-_NOTIFICATION = b"A"  # PostgreSQL manual, "Message Formats"
+_NOTIFICATION, _PARAMETER = b"A", b"S"  # PostgreSQL manual, "Message Formats"
 
 
 class DeafProxy:
-    """`deaf` may be set and taken back at any time; `conninfo` leads through it, until cut()."""
+    """`deaf` may be set and taken back at any time; `conninfo` leads through it, until cut().
+
+    Who connects is told that the server is of this `version`, unless it is empty.
+    """
 
     def __init__(self, conninfo: str) -> None:
         given = conninfo_to_dict(conninfo)
@@ -26,6 +30,7 @@ class DeafProxy:
         port = self._listener.getsockname()[1]
         self.conninfo = make_conninfo(conninfo, host="127.0.0.1", port=port, sslmode="disable", gssencmode="disable")
         self.deaf = self._away = self._mute = False
+        self.version = ""
         self._ends: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -67,6 +72,9 @@ class DeafProxy:
         with suppress(OSError), server.makefile("rb") as messages:
             while head := messages.read(5):
                 body = messages.read(struct.unpack("!xI", head)[0] - 4)
+                if head[:1] == _PARAMETER and self.version and body.startswith(b"server_version\0"):
+                    body = f"server_version\0{self.version}\0".encode()
+                    head = struct.pack("!cI", _PARAMETER, 4 + len(body))
                 if not (self.deaf and head[:1] == _NOTIFICATION):
                     client.sendall(head + body)
         _end(client, server)

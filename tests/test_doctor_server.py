@@ -32,14 +32,18 @@ def connection(clinic: Clinic) -> Iterator[Connection]:
 
 
 def test_a_server_that_nobody_has_tried_is_found(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is no such server yet: what was tried is made to end before this one."""
-    assert clinic.findings("server") == []
-    with monkeypatch.context() as before:
-        before.setattr(server, "NEWEST_MAJOR", 13)
-        found = clinic.only("server", "server-version")
-        assert found["what"].startswith("the server is PostgreSQL ")
-        assert "on a server of 14 to 13" in found["mend"][0]
-    assert clinic.findings("server") == []
+    """There is no such server to be had: one says that it is."""
+    with deaf_proxy(clinic.database.conninfo) as between:
+        monkeypatch.setenv("DATABASE_URL", between.conninfo)
+        for version, said in (("13.22", "13.22"), ("19beta1", "19.0")):
+            between.version = version
+            found = clinic.only("server", "server-version")
+            assert found["what"] == f"the server is PostgreSQL {said}"
+            assert "on a server of 14 to 18" in found["mend"][0]
+        between.version = "18.1"
+        assert clinic.findings("server", "server-version") == []
+        between.version = ""
+        assert clinic.findings("server") == []
 
 
 def test_a_clock_that_is_wrong_is_found(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
