@@ -279,11 +279,18 @@ def test_what_stopped_while_nobody_looked_is_told_late(program: str, start: Star
     watched.look()
     watched.restart()
     assert watched.look() == []
+    state = watched.state()
+    assert isinstance(state, dict)
+    program_name, started, cpu_percent, rss_bytes = state["use"][str(process.pid)]
     end(process)
     watched.restart()
     (stopped,) = watched.look()
     assert (stopped.type, stopped.data["pid"], stopped.data["seen_late"]) == ("process.stopped", process.pid, True)
     assert stopped.data["crash"] == "unknown"
+    used = [stopped.data[name] for name in ("program", "cpu_percent", "rss_bytes")]
+    assert used == [program_name, cpu_percent, rss_bytes]
+    assert rss_bytes > 0
+    assert datetime.fromisoformat(stopped.data["start_time"]).timestamp() == pytest.approx(started, abs=0.001)
     watched.restart()
     assert watched.look() == []
 

@@ -8,10 +8,11 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 from hook_event_processor.errors import OutputFailed
+from hook_event_processor.timestamp import rfc3339
 
 # Control characters (C0, DEL, C1), marks that reorder text, line separators.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
@@ -302,7 +303,7 @@ def local_time(moment: datetime | None) -> str:
 
 def iso_time(moment: datetime | None) -> str | None:
     """RFC 3339 in UTC, for JSON."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z") if moment else None
+    return rfc3339(moment) if moment else None
 
 
 def milliseconds(duration: float) -> str:

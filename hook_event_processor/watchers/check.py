@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Protocol
 
 from hook_event_processor.errors import HookEventProcessorError
@@ -152,9 +152,3 @@ def integer(low: int, high: int) -> Callable[[str], int]:
         return value
 
     return parse
-
-
-def rfc3339(at: float | datetime) -> str:
-    """A time as events carry it, in UTC: Unix seconds or a datetime."""
-    moment = datetime.fromtimestamp(at, UTC) if isinstance(at, int | float) else at.astimezone(UTC)
-    return moment.isoformat(timespec="microseconds" if moment.microsecond else "seconds").replace("+00:00", "Z")

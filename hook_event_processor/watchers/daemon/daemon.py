@@ -24,8 +24,8 @@ from hook_event_processor.store.database import Database
 from hook_event_processor.telemetry import journal
 from hook_event_processor.telemetry.findings import Alarm, in_a_line
 from hook_event_processor.telemetry.watchdog import Progress, Watchdog
+from hook_event_processor.timestamp import rfc3339
 from hook_event_processor.watchers import kinds
-from hook_event_processor.watchers.check import rfc3339
 from hook_event_processor.watchers.daemon import agent, health
 from hook_event_processor.watchers.daemon.envelope import Envelopes
 from hook_event_processor.watchers.daemon.health import DaemonFile, Facts

@@ -15,7 +15,8 @@ import orjson
 from hook_event_processor.event import MAX_NAME, NewEvent, split_type
 from hook_event_processor.store.insert import MAX_PAYLOAD_SIZE
 from hook_event_processor.store.uuid7 import NewIds
-from hook_event_processor.watchers.check import Definition, Moment, Noticed, rfc3339
+from hook_event_processor.timestamp import rfc3339
+from hook_event_processor.watchers.check import Definition, Moment, Noticed
 from hook_event_processor.watchers.daemon.spool import SpooledEvent
 
 # A NUL inside JSON: \u0000 behind an even number of backslashes.

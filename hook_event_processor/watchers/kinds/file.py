@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from hook_event_processor.timestamp import rfc3339
 from hook_event_processor.watchers import parsers
 from hook_event_processor.watchers.check import (
     CheckFailed,
@@ -17,7 +18,6 @@ from hook_event_processor.watchers.check import (
     Noticed,
     Option,
     WatcherRefused,
-    rfc3339,
 )
 from hook_event_processor.watchers.host import renames, tree
 from hook_event_processor.watchers.host.digests import Digests

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hook_event_processor.timestamp import rfc3339
 from hook_event_processor.watchers.check import (
     Definition,
     Kind,
@@ -13,7 +14,6 @@ from hook_event_processor.watchers.check import (
     Option,
     WatcherRefused,
     integer,
-    rfc3339,
 )
 from hook_event_processor.watchers.host import probe
 from hook_event_processor.watchers.kinds import reach

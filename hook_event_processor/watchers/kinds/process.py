@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from hook_event_processor.timestamp import rfc3339
 from hook_event_processor.watchers import parsers
 from hook_event_processor.watchers.check import (
     Definition,
@@ -17,7 +18,6 @@ from hook_event_processor.watchers.check import (
     WatcherRefused,
     integer,
     number,
-    rfc3339,
 )
 from hook_event_processor.watchers.host import ending, line_pattern, processes
 from hook_event_processor.watchers.host.ending import End, Handle
@@ -47,20 +47,44 @@ _CONDITIONS = {
 }
 _CHOICES = ("name", "match", "pid", "pidfile")
 _MAX_PIDS = 100  # in one event
+_USE_KEPT_SECONDS = 60.0  # what they use is another with each look, and the disk is spared
+
+
+class _Use(NamedTuple):
+    """A process's program, its start in Unix seconds, its percent of one processor, and its memory."""
+
+    program: str
+    started: float
+    cpu_percent: float
+    rss_bytes: int
 
 
 class _Seen:
-    """A process that is watched, with what is known of it: no `process` before the first look since the start."""
+    """A process that is watched, with what is known of it: no `process` before the first look since the start.
 
-    __slots__ = ("cpu_percent", "handle", "identity", "process", "run", "unit")
+    `kept` is what it used then, as far as an earlier start left it.
+    """
 
-    def __init__(self, identity: Identity, unit: str | None = None, run: str | None = None) -> None:
+    __slots__ = ("cpu_percent", "handle", "identity", "kept", "process", "run", "unit")
+
+    def __init__(
+        self, identity: Identity, kept: _Use | None = None, unit: str | None = None, run: str | None = None
+    ) -> None:
         self.identity = identity
+        self.kept = kept
         self.unit = unit  # of the system's
         self.run = run  # of the unit, where it is its main process
         self.process: Process | None = None
         self.handle: Handle | None = None
         self.cpu_percent = 0.0
+
+    def use(self) -> _Use | None:
+        """What it used when it was looked at last; None when that was before the start, and is not kept."""
+        process = self.process
+        if process is None:
+            return self.kept
+        started = processes.started_at(process)
+        return _Use(process.comm, started, round(self.cpu_percent, 2), process.pages * processes.PAGE_BYTES)
 
     def end(self) -> End | None:
         """How it ended, now that it has; None when nobody tells."""
@@ -81,8 +105,13 @@ class _Processes:
         self._primed = "processes" in kept
         # Those of an earlier start of the machine have all ended.
         runs = kept.get("runs") or {}
+        self._uses: dict[str, Sequence[Any]] = kept.get("use") or {}
+        self._uses_kept_at = -_USE_KEPT_SECONDS
+        uses = {pid: _Use(*use) for pid, use in self._uses.items()}
         seen = [
-            _Seen((pid, began), unit, runs.get(str(pid))) if here else _Seen((pid, -1))
+            _Seen((pid, began), uses.get(str(pid)), unit, runs.get(str(pid)))
+            if here
+            else _Seen((pid, -1), uses.get(str(pid)))
             for pid, began, unit in kept.get("processes", ())
         ]
         self._known = {each.identity: each for each in seen}
@@ -106,12 +135,14 @@ class _Processes:
         return noticed
 
     def state(self) -> dict[str, Any] | None:
-        """Which processes there were, at which start of the machine, and what they used too much of."""
+        """Which processes there were, at which start of the machine, and what they used, also too much of."""
         if not self._primed:
             return None
+        self._keep_uses()
         kept: dict[str, Any] = {
             "boot": self._boot,
             "processes": sorted([*seen.identity, seen.unit] for seen in self._known.values()),
+            "use": self._uses,
         }
         if runs := {str(seen.identity[0]): seen.run for seen in self._known.values() if seen.run is not None}:
             kept["runs"] = runs
@@ -120,6 +151,15 @@ class _Processes:
         if self._levels:
             kept["levels"] = {name: levels.state() for name, levels in self._levels.items()}
         return kept
+
+    def _keep_uses(self) -> None:
+        """Take what they use into the state, when they are others or it was taken a while ago."""
+        now = time.monotonic()
+        by_pid = {str(seen.identity[0]): seen for seen in self._known.values()}
+        if now < self._uses_kept_at + _USE_KEPT_SECONDS and by_pid.keys() == self._uses.keys():
+            return
+        self._uses_kept_at = now
+        self._uses = {pid: [*use] for pid, seen in by_pid.items() if (use := seen.use()) is not None}
 
     def _compare(self, moment: Moment, found: Mapping[Identity, Process], now: float) -> list[Noticed]:
         known = self._known
@@ -199,19 +239,20 @@ class _Processes:
 
     def _data(self, of: Sequence[_Seen]) -> dict[str, Any]:
         leader = _leader(of)
-        last = [seen.process for seen in of if seen.process is not None]
+        uses = [use for seen in of if (use := seen.use()) is not None]
+        use_of_leader = leader.use()
         data = {
             "process": self._choice.label,
             "pid": leader.identity[0],
             "pids": sorted(pid for pid, _ in (seen.identity for seen in of))[:_MAX_PIDS],
             "count": len(of),
         }
-        if last and leader.process is not None:
+        if use_of_leader is not None:
             data |= {
-                "program": leader.process.comm,
-                "start_time": rfc3339(processes.started_at(leader.process)),
-                "cpu_percent": round(sum(seen.cpu_percent for seen in of), 2),
-                "rss_bytes": sum(process.pages for process in last) * processes.PAGE_BYTES,
+                "program": use_of_leader.program,
+                "start_time": rfc3339(use_of_leader.started),
+                "cpu_percent": round(sum(use.cpu_percent for use in uses), 2),
+                "rss_bytes": sum(use.rss_bytes for use in uses),
             }
         return data
 

@@ -6,8 +6,9 @@ from fnmatch import fnmatchcase
 from ipaddress import ip_address
 from typing import Any
 
+from hook_event_processor.timestamp import rfc3339
 from hook_event_processor.watchers import parsers
-from hook_event_processor.watchers.check import CheckFailed, Definition, Kind, Moment, Noticed, Option, rfc3339
+from hook_event_processor.watchers.check import CheckFailed, Definition, Kind, Moment, Noticed, Option
 from hook_event_processor.watchers.host import logins, stamps
 from hook_event_processor.watchers.host.logins import Session
 from hook_event_processor.watchers.host.stamps import Stamp
