@@ -47,6 +47,10 @@ class SecretRefused(HookEventProcessorError):
     """A secret cannot be stored or read; the message never holds its value."""
 
 
+class ScheduleRefused(HookEventProcessorError):
+    """A schedule has no times, or its event could not be published."""
+
+
 class ArchiveRefused(HookEventProcessorError):
     """A file of archived events is not whole, or cannot be put back; the message names it and the line."""
 

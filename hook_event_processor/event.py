@@ -20,6 +20,7 @@ OWN_TYPES = frozenset(
         *(f"hook.{change}" for change in ("added", "updated", "enabled", "disabled", "removed")),
         *(f"watcher.{change}" for change in ("created", "enabled", "disabled", "deleted")),
         *(f"secret.{change}" for change in ("created", "updated", "deleted", "accessed")),
+        *(f"schedule.{change}" for change in ("created", "updated", "enabled", "disabled", "deleted")),
         *(f"state.{change}" for change in ("created", "updated", "deleted")),
     }
 )

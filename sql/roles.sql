@@ -103,6 +103,10 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON hook_processors, hook_state, hook_state_
 -- Pauses that end, and the events that waited for it.
 GRANT SELECT, UPDATE (resumed_at), DELETE ON hook_pauses TO hook_processor;
 GRANT SELECT, INSERT, DELETE ON hook_paused_events TO hook_processor;
+-- Schedules that are due.
+GRANT SELECT ON hook_schedules TO hook_processor;
+GRANT SELECT, INSERT (schedule_id, next_at, error), UPDATE (next_at, last_at, error) ON hook_schedule_times
+    TO hook_processor;
 -- That a host is silent, or of another version.
 GRANT SELECT, UPDATE (status, mismatches) ON hosts TO hook_processor;
 
@@ -133,8 +137,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON hook_state TO hook_author;
 -- hook_reader: everything but secrets, and what hooks remember, where tokens may lie.
 GRANT SELECT ON hook_events, events, event_hook_executions, hooks, hook_versions, hook_libraries, hook_library_versions,
                 hook_registry, hook_processors, hook_migrations, event_types, hosts, watchers, watcher_registry,
-                hook_audit, hook_grants, hook_suspects, hook_pauses, hook_paused_events, hook_events_floor,
-                hook_archived_events, hook_archived_executions
+                hook_audit, hook_grants, hook_suspects, hook_pauses, hook_paused_events, hook_schedules,
+                hook_schedule_times, hook_events_floor, hook_archived_events, hook_archived_executions
     TO hook_reader;
 GRANT SELECT (name, key_id, created_at, updated_at) ON hook_secrets TO hook_reader;
 GRANT SELECT (stack, scope, name, key, expires_at, updated_at) ON hook_state TO hook_reader;

@@ -53,7 +53,8 @@ def test_the_table_of_events_has_each_with_its_conditions() -> None:
 
 def test_own_events_are_listed_and_known() -> None:
     listed = {name for row in rows("What the product tells of itself") for name in row[0].split(", ")} - {"event"}
-    assert listed == OWN_TYPES | {"health.check_failed", "health.degraded", "health.recovered", "system.error"}
+    handled = {"schedule.missed", "health.check_failed", "health.degraded", "health.recovered", "system.error"}
+    assert listed == OWN_TYPES | handled
     hosts = {name for row in rows("Hosts") for name in row[0].split(", ")} - {"event"}
     assert listed | hosts <= catalog.known(None).keys()
 

@@ -193,6 +193,25 @@ def test_a_role_that_lacks_what_a_later_version_needs_is_told_where_it_comes_fro
     hep(*command)
 
 
+def test_a_processor_that_may_not_fire_schedules_says_so_once_and_works(
+    administration: Connection, database: Database, connection: Connection, tmp_path: Path, hep: Hep
+) -> None:
+    """As after an upgrade, until the owner runs 'hep db roles' again."""
+    hep("schedule", "set", "pulse", "--every", "1s")
+    administration.execute("REVOKE ALL ON hook_schedules, hook_schedule_times FROM hook_processor")
+    with running(as_login(database, "processor"), tmp_path) as processor:
+        wait_for(lambda: bool(processor.said("schedules do not fire: permission denied for table hook_schedule")), 10)
+        [event] = insert(connection, "task.done")
+        wait_for(lambda: _states(connection, [event]) == {"completed"}, 10)
+        assert "healthy" in hep("health")
+        assert len(processor.said("'hep db roles' again")) == 1
+        fired = "SELECT count(*) FROM hook_events WHERE source = 'schedule' AND action = 'triggered'"
+        assert connection.execute(fired).fetchone() == (0,)
+        roles.apply(administration)
+        hep("schedule", "set", "pulse", "--every", "2s")
+        wait_for(lambda: connection.execute(fired).fetchone() != (0,), 10)
+
+
 def test_a_reader_sees_how_everything_is(
     administration: Connection, database: Database, connection: Connection, as_role: Callable[[str], Hep]
 ) -> None:

@@ -23,6 +23,7 @@ _GROUPS = (
     "config",
     "hook",
     "events",
+    "schedule",
     "catalog",
     "watcher",
     "hosts",

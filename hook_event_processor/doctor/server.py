@@ -64,6 +64,8 @@ NEEDED = {
     "hook_processors": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "hook_pauses": ("SELECT", "UPDATE"),
     "hook_paused_events": ("SELECT", "INSERT", "DELETE"),
+    "hook_schedules": ("SELECT",),
+    "hook_schedule_times": ("SELECT", "INSERT", "UPDATE"),
     "hook_suspects": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "hook_state": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "hook_state_locks": ("SELECT", "INSERT", "UPDATE", "DELETE"),

@@ -1,4 +1,4 @@
-"""What a processor writes every few seconds: of itself, and of hosts that are silent; and what it removes."""
+"""What a processor does every few seconds: writing of itself and of silent hosts, firing schedules, sweeping."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from psycopg import Connection
 
 from hook_event_processor.processor import fleet
 from hook_event_processor.processor.degraded import Degraded
+from hook_event_processor.processor.firing import Firing
 from hook_event_processor.processor.outage import Outage
 from hook_event_processor.processor.own_connection import OwnConnection
 from hook_event_processor.processor.report import Report
@@ -51,6 +52,7 @@ class Housekeeping:
         self._stopping = threading.Event()
         self._bell = threading.Event()
         self.resumption = Resumption(self.hurry)
+        self.firing = Firing(self.hurry, settings.max_payload_size)
         self._own = OwnConnection(database, outage, "housekeeping", autocommit=True, begin=self._begin)
         self._run_counts: dict[int, int] = {}
         self._ascent = waiting.Ascent()
@@ -76,10 +78,11 @@ class Housekeeping:
                 self._see_to_hosts(connection)
                 self.adopt(connection)
                 self._sweep(connection)
+                self.firing.step(connection)
                 self._own.worked()
                 # It is there, though it may refuse another thread's session.
                 self._outage.end(began_at)
-                wait = 0.0 if rises else self.resumption.due_in(_INTERVAL_SECONDS)
+                wait = 0.0 if rises else self.firing.due_in(self.resumption.due_in(_INTERVAL_SECONDS))
             except Exception as fault:
                 wait = self._own.lost(fault, "the processor's row could not be written")
             progress.mark()
@@ -108,6 +111,7 @@ class Housekeeping:
         processors.forget(connection)
         self._frontier.forget()  # this server may have given less than the one before
         self._ascent.look(connection)
+        self.firing.news()  # and may have other schedules
         self._fleet_at = time.monotonic() + fleet.GRACE_SECONDS
 
     def write(self, *, counted: bool = True, **changed: str) -> None:

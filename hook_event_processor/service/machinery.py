@@ -194,6 +194,7 @@ class Machinery:
     def _reload(self, connection: Connection) -> None:
         self._registry = routing.load(connection, self._handlers)
         self.housekeeping.resumption.set(self._registry.pauses)
+        self.housekeeping.firing.news()
         logger.info("%d Lua hooks are enabled", len(self._registry.hooks))
 
     @property

@@ -202,7 +202,7 @@ class Publisher:
         return f"{event_id}\t{names}\t{payload}\t{metadata}\t{event.priority}\t{times}\n"
 
     def _payload_of(self, event: NewEvent) -> str:
-        payload = self._json("payload", event.payload)
+        payload = stored_text("payload", event.payload, self._max_payload_size)
         if self._strict is not None:
             self._strict.check(event, payload)
         return payload
@@ -211,18 +211,8 @@ class Publisher:
         # An event that comes of no other begins a correlation, named by its id.
         if not event.metadata:
             return f'{self._metadata}{event_id}"}}'
-        return self._json("metadata", {"origin": self._origin, "correlation_id": event_id, **event.metadata})
-
-    def _json(self, name: str, value: Mapping[str, Any]) -> str:
-        text = encoded(name, value)
-        if len(text) > self._max_payload_size:
-            raise EventRefused(
-                f"the {name} has {len(text):,} bytes of JSON: at most {self._max_payload_size:,} are taken"
-                " (HOOK_MAX_PAYLOAD_SIZE)"
-            )
-        if b"\\u0000" in text and _NUL.search(text):
-            raise EventRefused(f"the {name} holds a NUL character (\\u0000), which PostgreSQL cannot store")
-        return text.decode()
+        metadata = {"origin": self._origin, "correlation_id": event_id, **event.metadata}
+        return stored_text("metadata", metadata, self._max_payload_size)
 
 
 # Not ON CONFLICT: it would ask for SELECT on the id, and a writer needs INSERT alone.
@@ -272,6 +262,21 @@ def _refuse_surrogates(event: NewEvent) -> None:
 
 def _copy_time(time: datetime | None) -> str:
     return r"\N" if time is None else time.isoformat()
+
+
+def stored_text(name: str, value: Mapping[str, Any], max_size: int) -> str:
+    """`value`, named `name` in messages, as JSON that can be stored.
+
+    Raises EventRefused for what JSON or PostgreSQL cannot hold, and for more than `max_size` bytes.
+    """
+    text = encoded(name, value)
+    if len(text) > max_size:
+        raise EventRefused(
+            f"the {name} has {len(text):,} bytes of JSON: at most {max_size:,} are taken (HOOK_MAX_PAYLOAD_SIZE)"
+        )
+    if b"\\u0000" in text and _NUL.search(text):
+        raise EventRefused(f"the {name} holds a NUL character (\\u0000), which PostgreSQL cannot store")
+    return text.decode()
 
 
 def encoded(name: str, value: Mapping[str, Any]) -> bytes:
