@@ -48,7 +48,7 @@ def clinic(clinic: Clinic) -> Iterator[Clinic]:
     with clinic.database.session("tests") as connection:
         connection.execute(
             "TRUNCATE hook_events, event_hook_executions, hooks, hook_versions, hook_pauses, hook_processors,"
-            " hosts, watchers"
+            " hook_schedules, hook_schedule_times, hosts, watchers"
         )
 
 
@@ -136,6 +136,21 @@ def test_types_that_nothing_is_for_are_noted_until_a_hook_is(
     assert said.count("No hook and no handler is for these events.") == 1
     _add(hep, tmp_path, "cats", "stray.*", "return true")
     assert clinic.findings("events", "unrouted") == []
+
+
+def test_a_schedule_that_does_not_fire_is_found_until_it_does(
+    clinic: Clinic, connection: Connection, tmp_path: Path
+) -> None:
+    connection.execute("INSERT INTO hook_schedules (name, cron) VALUES ('the nightly one', 'at four')")
+    with running(clinic.database, tmp_path):
+        wait_for(lambda: bool(clinic.findings("schedules")), 10)
+        found = clinic.only("schedules", "schedule-failing")
+        assert found["what"].startswith("the nightly one does not fire: 'at four' is no cron expression: ")
+        clinic.mend(found)  # no longer tried
+        assert clinic.findings("schedules") == []
+        connection.execute("UPDATE hook_schedules SET enabled = TRUE")
+        wait_for(lambda: bool(clinic.findings("schedules")), 10)
+        assert clinic.mends("schedules", "schedule-failing", 1)
 
 
 def test_failing_hooks_and_their_dead_letters_are_found_by_cause(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Named here, so that the parser need not import what looks at them.
 AREAS = (
     *("files", "units", "database", "server", "schema", "roles", "wake", "sessions", "growth"),
-    *("processors", "events", "hooks", "watchers"),
+    *("processors", "events", "hooks", "schedules", "watchers"),
 )
 _SIGNS = {"ok": "✓", "problem": "✗", "warning": "!", "note": "·", "skipped": "-"}
 _COLOURS = {"ok": "32", "problem": "31", "warning": "33", "note": "36", "skipped": "2"}

@@ -16,6 +16,7 @@ from hook_event_processor.doctor import (
     pooler,
     processors,
     roles,
+    schedules,
     schema,
     server,
     sessions,
@@ -52,7 +53,8 @@ CHECK_FAILED = Kind(
 DATABASE = Area("database", "whether the database can be reached", (DatabaseCheck(lambda _: (), (AWAY,)),))
 AREAS = (
     *(files.AREA, units.AREA, DATABASE, server.AREA, schema.AREA, roles.AREA),
-    *(pooler.AREA, sessions.AREA, growth.AREA, processors.AREA, events.AREA, hooks.AREA, watchers.AREA),
+    *(pooler.AREA, sessions.AREA, growth.AREA, processors.AREA, events.AREA, hooks.AREA),
+    *(schedules.AREA, watchers.AREA),
 )
 # What any check can end with.
 ALWAYS = (NOT_ALLOWED, CHECK_FAILED)
