@@ -20,8 +20,8 @@ class Clock:
 
 
 @contextmanager
-def reading(frontier: Frontier, now: float, *, at_end: bool = False) -> Iterator[Read]:
-    with frontier.read(now, at_end=at_end) as read:
+def reading(frontier: Frontier, now: float, *, at_end: bool = False, backlog: bool = False) -> Iterator[Read]:
+    with frontier.read(now, at_end=at_end, backlog=backlog) as read:
         if read.full:
             frontier.from_floor(read, 0)
         yield read

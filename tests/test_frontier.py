@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from reads import Clock, read_on, reading, writers_of
 
 from hook_event_processor.store.frontier import FULL_PASS_SECONDS, LOOK_SECONDS, Frontier, Read, Writer
+from hook_event_processor.store.slices import Slices
 
 
 def test_a_read_goes_on_behind_what_others_have_read() -> None:
@@ -73,6 +74,58 @@ def test_what_is_to_be_read_again_for_several_reasons_is_read_from_the_lowest() 
     assert read_on(frontier, clock.now, 3000) == 10
     assert read_on(frontier, clock.now, 4000) == 3000
     assert not frontier.has_more
+
+
+def test_slices_are_of_lanes_of_others_too_and_go_by_the_sessions_there_are() -> None:
+    slices = Slices()
+    slices.joined("lane 1", 30)
+    slices.joined("lane 2", 10)
+    assert slices.share is None
+    slices.seen({10, 30})
+    assert slices.share is None, "nobody else is there"
+    slices.seen({10, 20, 30, 40})
+    assert slices.share == (4, (0, 2))
+    slices.joined("lane 1", 50)
+    slices.seen({10, 20, 40, 50})
+    assert slices.share == (4, (0, 3))
+    slices.seen({20, 40})
+    assert slices.share is None, "its own are not among them, as behind a pooler"
+
+
+def test_what_reads_of_slices_passed_by_is_read_again_when_there_is_no_more_of_them() -> None:
+    frontier, clock = Frontier(), Clock()
+    frontier.slices.joined("lane 1", 1)
+    frontier.slices.seen({1, 2})
+    read_on(frontier, clock(), 1000, last=9000)
+    with reading(frontier, clock.now, backlog=True) as one, reading(frontier, clock.now, backlog=True) as other:
+        assert (one.start, one.share, other.share) == (1000, (2, (0,)), (2, (0,)))
+        frontier.ended(one, 3000, to_the_end=False)
+        assert frontier.lowest == 1000
+    with reading(frontier, clock.now, backlog=True) as last, reading(frontier, clock.now, backlog=True) as slow:
+        assert last.start == slow.start == 3000
+        frontier.ended(last, 3500, to_the_end=True)
+        frontier.ended(slow, 4000, to_the_end=True)
+    assert frontier.has_more
+    with reading(frontier, clock.now, backlog=True) as again:
+        assert (again.start, again.again_to, again.share) == (1000, 4000, None)
+        frontier.ended(again, 0, to_the_end=True)
+    assert not frontier.has_more
+    assert frontier.lowest == 4000
+
+
+def test_a_full_pass_reads_all_slices() -> None:
+    frontier, clock = Frontier(), Clock()
+    frontier.slices.joined("lane 1", 1)
+    frontier.slices.seen({1, 2})
+    read_on(frontier, clock(), 1000, last=9000)
+    with reading(frontier, clock.now, backlog=True) as read:
+        frontier.ended(read, 3000, to_the_end=False)
+    frontier.full_pass()
+    with reading(frontier, clock.now, backlog=True) as full:
+        assert (full.full, full.share) == (True, None)
+        assert full.again_to == 3000
+        frontier.ended(full, 0, to_the_end=True)
+    assert frontier.lowest == 3000
 
 
 def test_a_read_that_began_before_the_look_is_read_again_where_rows_may_have_come_late() -> None:

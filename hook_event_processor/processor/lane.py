@@ -145,6 +145,7 @@ class Lane:
             self._connection = parts.database.connect(self._name)
             arrays.register(self._connection)
             self._outages = parts.outage.end(tried_at)
+            parts.frontier.slices.joined(self._name, self._connection.info.backend_pid)
             self._progress.mark()
             pipeline = Pipeline(self._connection, may_prepare=lambda: parts.lookout.may_prepare)
             careful_until = monotonic() + CAREFUL_SECONDS if self._failures else 0.0

@@ -290,6 +290,7 @@ class Lookout:
             self._frontier.full_pass()
             self._idlers.wake()
         self._peers = lanes.pids
+        self._frontier.slices.seen(lanes.pids)
 
     def _sleep(self, connection: Connection, seconds: float) -> None:
         """Wait for notifications, for the bell, or until the time is up."""

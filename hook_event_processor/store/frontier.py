@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from hook_event_processor.store.slices import Slices
+
 # A full pass repairs what cannot be seen otherwise: rows that somebody else had locked, and let go.
 FULL_PASS_SECONDS = 30.0
 # Between two looks at who is writing.
@@ -38,7 +40,8 @@ class Read:
 
     `looks`: before it reads, it looks at who is writing. `again_to`: up to
     there it reads what has been read before. `late`: behind that seq rows may
-    have been committed since it began.
+    have been committed since it began. `share`: of a backlog it reads these
+    slices alone, as Slices has them.
     """
 
     start: int
@@ -46,6 +49,7 @@ class Read:
     again_to: int | None = None
     full: bool = False
     late: float = math.inf
+    share: tuple[int, tuple[int, ...]] | None = None
 
 
 class Frontier:
@@ -55,7 +59,8 @@ class Frontier:
     looks at the writers knows when there is such a row: it can only be of a
     writer that has ended since the last look, or began after it. Of a writer
     every seq is above the last one that was given when it was not there yet.
-    What is above the lowest of these is read again, once.
+    What is above the lowest of these is read again, once. So is what reads of
+    slices have passed by, when there is no more of them.
     """
 
     def __init__(self) -> None:
@@ -70,6 +75,8 @@ class Frontier:
         self._writers: dict[str, int] = {}  # each with a seq that is below all of its own
         self._settled = 0
         self._moved = False  # since the last look
+        self._passed: int | None = None  # behind that seq slices of others have been passed by
+        self.slices = Slices()
 
     @property
     def settled(self) -> int:
@@ -80,9 +87,11 @@ class Frontier:
     def lowest(self) -> int:
         """The seq up to which all has been read that was committed at the last look: what waits lies above it."""
         with self._lock:
-            starts = [read.start for read in self._reads if read.again_to is not None]
+            starts = [read.start for read in self._reads if read.again_to is not None or read.share is not None]
             if self._again is not None:
                 starts.append(self._again[0])
+            if self._passed is not None:
+                starts.append(self._passed)
             return min([self._near_end(), *starts])
 
     @property
@@ -118,16 +127,21 @@ class Frontier:
             self._look_at = 0.0
 
     def _forget(self) -> None:
-        self._reached = self._again = None
+        self._reached = self._again = self._passed = None
         self._settled = 0
         self._writers.clear()
         self._reads.clear()  # what they find out is of before
 
     @contextmanager
-    def read(self, now: float, *, at_end: bool) -> Iterator[Read]:
-        """A claim reads on; `at_end`: its last one took all there was. `now` is monotonic."""
+    def read(self, now: float, *, at_end: bool, backlog: bool = False) -> Iterator[Read]:
+        """A claim reads on; `at_end`: its last one took all there was. `now` is monotonic.
+
+        Of a `backlog` it need not read what other processors read.
+        """
         with self._lock:
             read = self._begin(now, at_end)
+            if backlog and not read.full and read.again_to is None:
+                read.share = self.slices.share
             self._reads.add(read)
         try:
             yield read
@@ -173,6 +187,7 @@ class Frontier:
             if self._reached is None:
                 self._reached = self._given = self._recent = self._settled = floor
             read.again_to = self._reached
+            self._passed = None
 
     def looked(self, read: Read, given: int, writers: Collection[Writer]) -> None:
         """Before the read these were writing, and before that `given` was the last seq that had been given."""
@@ -205,6 +220,11 @@ class Frontier:
             self._reached = max(reached, position)
             if read.again_to is not None and not to_the_end:
                 self._read_again(position, read.again_to)
+            if read.share is not None:
+                passed = read.start if self._passed is None else min(self._passed, read.start)
+                self._passed = None if to_the_end else passed
+                if to_the_end:
+                    self._read_again(passed, self._reached)
             self._read_again(max(read.late, read.start), position)
 
     def _read_again(self, behind: float, upto: int) -> None:
