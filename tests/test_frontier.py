@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from reads import Clock, read_on, reading, writers_of
 
 from hook_event_processor.store.frontier import FULL_PASS_SECONDS, LOOK_SECONDS, Frontier, Read, Writer
-from hook_event_processor.store.slices import Slices
+from hook_event_processor.store.slices import SLICE_SEQS, Slices
 
 
 def test_a_read_goes_on_behind_what_others_have_read() -> None:
@@ -77,55 +77,102 @@ def test_what_is_to_be_read_again_for_several_reasons_is_read_from_the_lowest() 
 
 
 def test_slices_are_of_lanes_of_others_too_and_go_by_the_sessions_there_are() -> None:
-    slices = Slices()
+    slices, size = Slices(), SLICE_SEQS
     slices.joined("lane 1", 30)
     slices.joined("lane 2", 10)
-    assert slices.share is None
+    assert slices.behind(0) is None
     slices.seen({10, 30})
-    assert slices.share is None, "nobody else is there"
-    slices.seen({10, 20, 30, 40})
-    assert slices.share == (4, (0, 2))
+    assert slices.behind(0) is None, "nobody else is there"
+    slices.seen({10, 20, 30, 40})  # the first and the third of four are its own
+    assert slices.behind(0) == (0, size - 1)
+    assert slices.behind(size - 2) == (size - 2, size - 1)
+    assert slices.behind(size - 1) == (2 * size - 1, 3 * size - 1)
+    assert slices.behind(3 * size + 5) == (4 * size - 1, 5 * size - 1)
     slices.joined("lane 1", 50)
-    slices.seen({10, 20, 40, 50})
-    assert slices.share == (4, (0, 3))
+    slices.seen({10, 20, 40, 50})  # the first and the last
+    assert slices.behind(size) == (3 * size - 1, 4 * size - 1)
+    assert slices.behind(4 * size - 1) == (4 * size - 1, 5 * size - 1)
     slices.seen({20, 40})
-    assert slices.share is None, "its own are not among them, as behind a pooler"
+    assert slices.behind(0) is None, "its own are not among them, as behind a pooler"
 
 
-def test_what_reads_of_slices_passed_by_is_read_again_when_there_is_no_more_of_them() -> None:
-    frontier, clock = Frontier(), Clock()
+@given(st.sets(st.integers(1, 40), min_size=2), st.sets(st.integers(1, 40)), st.integers(-50_000, 2_000_000))
+def test_every_seq_is_in_a_slice_of_one_lane(pids: set[int], own: set[int], seq: int) -> None:
+    ours, theirs = Slices(), Slices()
+    for pid in pids:
+        (ours if pid in own else theirs).joined(f"lane {pid}", pid)
+    ours.seen(pids)
+    theirs.seen(pids)
+    parts = [part for slices in (ours, theirs) if (part := slices.behind(seq)) is not None]
+    assert len(parts) == (2 if 0 < len(own & pids) < len(pids) else 0)
+    if parts:
+        assert sum(part.behind == seq for part in parts) == 1
+        for part in parts:
+            assert seq <= part.behind < part.upto
+            assert (part.upto + 1) % SLICE_SEQS == 0
+            assert part.upto - part.behind <= SLICE_SEQS
+
+
+def _with_another(frontier: Frontier) -> None:
+    """The even slices are its own."""
     frontier.slices.joined("lane 1", 1)
     frontier.slices.seen({1, 2})
-    read_on(frontier, clock(), 1000, last=9000)
+
+
+def test_of_a_backlog_slices_are_read_and_what_they_pass_by_is_read_when_there_is_no_more_of_them() -> None:
+    frontier, clock, size = Frontier(), Clock(), SLICE_SEQS
+    _with_another(frontier)
+    last = 5 * size
+    read_on(frontier, clock(), 1000, last=last)
     with reading(frontier, clock.now, backlog=True) as one, reading(frontier, clock.now, backlog=True) as other:
-        assert (one.start, one.share, other.share) == (1000, (2, (0,)), (2, (0,)))
+        assert (one.start, one.upto, other.upto) == (1000, size - 1, size - 1)
         frontier.ended(one, 3000, to_the_end=False)
-        assert frontier.lowest == 1000
-    with reading(frontier, clock.now, backlog=True) as last, reading(frontier, clock.now, backlog=True) as slow:
-        assert last.start == slow.start == 3000
-        frontier.ended(last, 3500, to_the_end=True)
-        frontier.ended(slow, 4000, to_the_end=True)
-    assert frontier.has_more
+        frontier.ended(other, 0, to_the_end=True)
+    assert frontier.lowest == size - 1
+    for start in (2 * size - 1, 4 * size - 1):
+        with reading(frontier, clock.now, backlog=True) as read:
+            assert (read.start, read.upto) == (start, start + size)
+            frontier.ended(read, start + 10, to_the_end=True)
+        assert frontier.lowest == size - 1, "what was passed by waits above it"
     with reading(frontier, clock.now, backlog=True) as again:
-        assert (again.start, again.again_to, again.share) == (1000, 4000, None)
+        assert (again.start, again.again_to, again.of_slice) == (size - 1, last - 1, False)
         frontier.ended(again, 0, to_the_end=True)
     assert not frontier.has_more
-    assert frontier.lowest == 4000
+    assert frontier.lowest == last - 1
+
+
+def test_a_slice_that_is_not_full_yet_is_read_no_further_than_seqs_were_given() -> None:
+    frontier, clock = Frontier(), Clock()
+    _with_another(frontier)
+    read_on(frontier, clock(), 1000, last=5000)
+    with reading(frontier, clock.now, backlog=True) as read:
+        frontier.ended(read, 4500, to_the_end=True)
+    assert read_on(frontier, clock.now, 5000) == 5000
+
+
+def test_slices_of_those_who_have_gone_are_read_at_once() -> None:
+    frontier, clock, size = Frontier(), Clock(), SLICE_SEQS
+    _with_another(frontier)
+    read_on(frontier, clock(), size, last=9 * size)
+    with reading(frontier, clock.now, backlog=True) as read:
+        assert read.start == 2 * size - 1
+        frontier.ended(read, 2 * size + 500, to_the_end=False)
+    frontier.slices.seen({1})
+    with reading(frontier, clock.now, backlog=True) as again:
+        assert (again.start, again.again_to) == (size, 2 * size + 500)
 
 
 def test_a_full_pass_reads_all_slices() -> None:
-    frontier, clock = Frontier(), Clock()
-    frontier.slices.joined("lane 1", 1)
-    frontier.slices.seen({1, 2})
-    read_on(frontier, clock(), 1000, last=9000)
+    frontier, clock, size = Frontier(), Clock(), SLICE_SEQS
+    _with_another(frontier)
+    read_on(frontier, clock(), size, last=9 * size)
     with reading(frontier, clock.now, backlog=True) as read:
-        frontier.ended(read, 3000, to_the_end=False)
+        frontier.ended(read, 2 * size + 500, to_the_end=False)
     frontier.full_pass()
     with reading(frontier, clock.now, backlog=True) as full:
-        assert (full.full, full.share) == (True, None)
-        assert full.again_to == 3000
+        assert (full.full, full.of_slice, full.again_to) == (True, False, 2 * size + 500)
         frontier.ended(full, 0, to_the_end=True)
-    assert frontier.lowest == 3000
+    assert frontier.lowest == 2 * size + 500
 
 
 def test_a_read_that_began_before_the_look_is_read_again_where_rows_may_have_come_late() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from psycopg import Connection
 
-from hook_event_processor.store import ack, claim, pauses, record, watch
+from hook_event_processor.store import ack, claim, pauses, record, waiting, watch
 from hook_event_processor.store.database import PLAN_ONCE, Database
 
 PROCESSED, FAILED, SCHEDULED, FRESH, URGENT = 40_000, 5_000, 5_000, 5_000, 500
@@ -28,8 +28,8 @@ in_each_mode = pytest.mark.parametrize(
     "mode", [pytest.param(AS_LANES, id="as lanes"), pytest.param(CUSTOM, id="custom")]
 )
 LIMITS = ("limit", "unhurried", "due", "slots")
-TYPES = {"after": "bigint", "most_bytes": "int", "slices": "int", "places": "text", **dict.fromkeys(LIMITS, "int")}
-VALUES = {"after": PROCESSED, "most_bytes": 100_000, **dict.fromkeys(LIMITS, LIMIT)}
+TYPES = {"after": "bigint", "upto": "bigint", "most_bytes": "int", **dict.fromkeys(LIMITS, "int")}
+VALUES = {"after": PROCESSED, "upto": 10**9, "most_bytes": 100_000, **dict.fromkeys(LIMITS, LIMIT)}
 
 
 @pytest.fixture(scope="module")
@@ -158,24 +158,14 @@ def test_one_statement_claims_them_all(crowded: Connection, mode: str) -> None:
     _assert_each_by_its_index(plan)
     assert plan["Actual Rows"] == 3 * LIMIT
     assert _blocks(plan) <= 3 * 3 * LIMIT + 5 * FEW_BLOCKS
-    for statement in (claim.CLAIM, claim.CLAIM_OF_SLICES):
-        assert len(statement) < 4096  # psycopg would parse it anew for each claim
+    assert len(claim.CLAIM) < 4096  # psycopg would parse it anew for each claim
 
 
 @in_each_mode
-def test_a_claim_of_slices_passes_by_what_is_of_others_before_it_locks(crowded: Connection, mode: str) -> None:
-    waiting = "NOT processed AND failed_at IS NULL AND available_at IS NULL AND priority = 5"
-    row = crowded.execute(f"SELECT min(seq) FROM hook_events WHERE {waiting}").fetchone()
+def test_a_claim_of_a_slice_reads_nothing_beyond_it(crowded: Connection, mode: str) -> None:
+    row = crowded.execute(f"SELECT min(seq) FROM hook_events WHERE {waiting.FRESH}").fetchone()
     assert row is not None
-    place = row[0] // claim.SLICE_SEQS + 1
-    plan = _plan(crowded, claim.CLAIM_OF_SLICES, mode, slices=4, places=f"'{{{place % 4}}}'")
-    fresh = _scans(plan)[1]
-    assert (fresh["Index Name"], fresh["Actual Rows"]) == ("hook_events_fresh", LIMIT)
-    passed = crowded.execute(
-        f"SELECT count(*) FROM hook_events WHERE {waiting} AND seq < %s", (place * claim.SLICE_SEQS,)
-    ).fetchone()
-    assert passed == (fresh["Rows Removed by Filter"],)
-    assert 0 < passed[0] < claim.SLICE_SEQS
+    _assert_frugal(_plan(crowded, claim.FRESH, mode, upto=row[0] + 9), "hook_events_fresh", 10)
 
 
 @in_each_mode

@@ -9,11 +9,10 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from hook_event_processor.store import arrays, waiting
+from hook_event_processor.store import waiting
 from hook_event_processor.store.frontier import WRITERS, Frontier, Read, Writer
 from hook_event_processor.store.json_text import bounded
 from hook_event_processor.store.pipeline import Pipeline
-from hook_event_processor.store.slices import SLICE_SEQS
 
 # How long a lane claims with care once a round has failed: whatever made it fail may still be pending.
 CAREFUL_SECONDS = 60.0
@@ -90,28 +89,21 @@ def _rows(condition: str, order: str, limit: str) -> str:
 
 URGENT = _rows(f"{waiting.PRIORITIZED} AND priority < 5", "priority, seq", "limit")
 # Keyset, not a bare ORDER BY: what is done lies before it.
-FRESH = _rows(f"{waiting.FRESH} AND seq > %(after)s", "seq", "limit")
-# While others work off the same backlog, too: what they have locked is passed by.
-FRESH_OF_SLICES = _rows(
-    f"{waiting.FRESH} AND seq > %(after)s AND (seq / {SLICE_SEQS}) %% %(slices)s = ANY(%(places)s::bigint[])",
-    "seq",
-    "limit",
-)
+FRESH = _rows(f"{waiting.FRESH} AND seq > %(after)s AND seq <= %(upto)s", "seq", "limit")
 UNHURRIED = _rows(f"{waiting.PRIORITIZED} AND priority > 5", "priority, seq", "unhurried")
 DUE = _rows(f"NOT needs_slot AND {_DUE}", "available_at", "due")
 DUE_FOR_SLOT = _rows(f"needs_slot AND {_DUE}", "available_at", "slots")
+_PARTS = (URGENT, FRESH, UNHURRIED, DUE, DUE_FOR_SLOT)
 
 
-def _claim(text: Callable[[str], str], fresh: str = FRESH) -> str:
+def _claim(text: Callable[[str], str]) -> str:
     # One statement: at a moderate rate most claims are of a few rows, and what five cost is not the rows.
     # Below UNION ALL, and not around it, each text is made once, and costs no node of the plan.
-    parts = (URGENT, fresh, UNHURRIED, DUE, DUE_FOR_SLOT)
-    each = [_with_texts(rows, text, f", {number} AS part") for number, rows in enumerate(parts)]
-    return f"SELECT {_COLUMNS}, part FROM ({' UNION ALL '.join(each)}) AS claimed"
+    parts = [_with_texts(rows, text, f", {number} AS part") for number, rows in enumerate(_PARTS)]
+    return f"SELECT {_COLUMNS}, part FROM ({' UNION ALL '.join(parts)}) AS claimed"
 
 
 CLAIM = _claim(_text)
-CLAIM_OF_SLICES = _claim(_text, FRESH_OF_SLICES)
 # Up to several times as long for each row, and so only where the usual one may have failed.
 CLAIM_WITH_CARE = _claim(_text_with_care)
 
@@ -154,29 +146,24 @@ class Claims:
         in a slot are no more than there are free ones. Does not commit.
         """
         frontier = self._frontier
-        careful = now < self._careful_until
-        backlog = self._full_claims >= BACKLOG_CLAIMS and not careful
+        backlog = self._full_claims >= BACKLOG_CLAIMS
         with frontier.read(now, at_end=self._has_room, backlog=backlog) as read:
             if read.full:
                 frontier.from_floor(read, waiting.floor(self._pipeline.connection))
-            parameters: dict[str, Any] = {
+            parameters = {
                 "limit": limit,
                 "after": read.start,
+                "upto": read.upto,
                 "unhurried": limit if self._has_room else 0,
                 "due": max(limit // 10, 1),
                 "slots": free_slots,
                 "most_bytes": self._most_bytes,
             }
-            statement = CLAIM_WITH_CARE if careful else CLAIM
-            if read.share is not None:
-                statement = CLAIM_OF_SLICES
-                parameters["slices"], places = read.share
-                parameters["places"] = arrays.integers(places)
             with self._pipeline as pipeline:
                 # In this order: whoever writes then, and did not before, has its seqs from after the first.
                 given = pipeline.execute(waiting.GIVEN) if read.looks else None
                 writers = pipeline.execute(WRITERS) if read.looks else None
-                claimed = pipeline.execute(statement, parameters)
+                claimed = pipeline.execute(CLAIM if now >= self._careful_until else CLAIM_WITH_CARE, parameters)
             if given is not None and writers is not None:
                 frontier.looked(read, given.rows[0][0], [Writer(*row) for row in writers.rows])
             claim = self._sorted(read, claimed.rows, parameters)
@@ -195,8 +182,9 @@ class Claims:
         # What is not hurried was locked for nothing when there is no room for it after all.
         fresh = urgent + normal + unhurried[: max(room, 0)]
         again = room <= 0 or len(due) == limits["due"] or len(unhurried) >= max(room, 1) or not self._has_room
-        self._has_room = not full and read.share is None  # of the slices of others there may be more
-        self._full_claims = self._full_claims + 1 if full else 0
+        if not read.of_slice:  # behind one there is another, or what was passed by
+            self._has_room = not full
+            self._full_claims = self._full_claims + 1 if full else 0
         return Claim(fresh, due, for_slots, again, more_for_slots=0 < limits["slots"] == len(for_slots))
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from hook_event_processor.store.slices import Slices
+from hook_event_processor.store.slices import Slice, Slices
 
 # A full pass repairs what cannot be seen otherwise: rows that somebody else had locked, and let go.
 FULL_PASS_SECONDS = 30.0
@@ -17,6 +17,7 @@ FULL_PASS_SECONDS = 30.0
 LOOK_SECONDS = 0.05
 # What is read anew by each claim near the end costs it a millisecond at the most.
 _NEAR_SEQS = 1_000
+_HIGHEST = 2**63 - 1
 
 # Every transaction that has inserted an event holds this lock until it has
 # ended, and become visible before; a prepared one has no process.
@@ -40,8 +41,8 @@ class Read:
 
     `looks`: before it reads, it looks at who is writing. `again_to`: up to
     there it reads what has been read before. `late`: behind that seq rows may
-    have been committed since it began. `share`: of a backlog it reads these
-    slices alone, as Slices has them.
+    have been committed since it began. A read `of_slice` ends at `upto`, and
+    began when all up to `reached` had been read, or passed by.
     """
 
     start: int
@@ -49,7 +50,12 @@ class Read:
     again_to: int | None = None
     full: bool = False
     late: float = math.inf
-    share: tuple[int, tuple[int, ...]] | None = None
+    upto: int = _HIGHEST
+    reached: int = 0
+
+    @property
+    def of_slice(self) -> bool:
+        return self.upto < _HIGHEST
 
 
 class Frontier:
@@ -87,7 +93,8 @@ class Frontier:
     def lowest(self) -> int:
         """The seq up to which all has been read that was committed at the last look: what waits lies above it."""
         with self._lock:
-            starts = [read.start for read in self._reads if read.again_to is not None or read.share is not None]
+            starts = [read.start for read in self._reads if read.again_to is not None]
+            starts += [read.reached for read in self._reads if read.of_slice]
             if self._again is not None:
                 starts.append(self._again[0])
             if self._passed is not None:
@@ -136,12 +143,10 @@ class Frontier:
     def read(self, now: float, *, at_end: bool, backlog: bool = False) -> Iterator[Read]:
         """A claim reads on; `at_end`: its last one took all there was. `now` is monotonic.
 
-        Of a `backlog` it need not read what other processors read.
+        Of a `backlog` it reads what other processors do not read.
         """
         with self._lock:
-            read = self._begin(now, at_end)
-            if backlog and not read.full and read.again_to is None:
-                read.share = self.slices.share
+            read = self._begin(now, at_end, backlog)
             self._reads.add(read)
         try:
             yield read
@@ -149,15 +154,28 @@ class Frontier:
             with self._lock:
                 self._reads.discard(read)
 
-    def _begin(self, now: float, at_end: bool) -> Read:
+    def _begin(self, now: float, at_end: bool, backlog: bool) -> Read:
         if self._reached is None or now >= self._full_pass_at:
             self._full_pass_at = now + FULL_PASS_SECONDS
             return Read(0, self._is_to_look(now), self._reached or 0, full=True)
+        part = self._next_slice(self._reached) if backlog and self._again is None else None
+        if part is not None:
+            return Read(part.behind, self._is_to_look(now), upto=part.upto, reached=self._reached)
         start = self._near_end() if at_end else self._reached
         if self._again is None or self._reads_again():
             return Read(start, self._is_to_look(now))
         (behind, again_to), self._again = self._again, None
         return Read(min(start, behind), self._is_to_look(now), again_to)
+
+    def _next_slice(self, reached: int) -> Slice | None:
+        """The next slice of a backlog; where there is no more, what was passed by is read again."""
+        part = self.slices.behind(reached)
+        if part is not None and part.behind < self._given:
+            return part
+        if self._passed is not None:
+            self._read_again(self._passed, reached)
+            self._passed = None
+        return None
 
     def _reads_again(self) -> bool:
         return any(read.again_to is not None for read in self._reads)
@@ -216,15 +234,15 @@ class Frontier:
             if read not in self._reads:
                 return
             reached = self._reached or 0
+            if read.of_slice:
+                if to_the_end:
+                    position = max(position, min(read.upto, self._given))
+                if read.reached < read.start:
+                    self._passed = read.reached if self._passed is None else min(self._passed, read.reached)
             self._moved = self._moved or position > reached
             self._reached = max(reached, position)
             if read.again_to is not None and not to_the_end:
                 self._read_again(position, read.again_to)
-            if read.share is not None:
-                passed = read.start if self._passed is None else min(self._passed, read.start)
-                self._passed = None if to_the_end else passed
-                if to_the_end:
-                    self._read_again(passed, self._reached)
             self._read_again(max(read.late, read.start), position)
 
     def _read_again(self, behind: float, upto: int) -> None:

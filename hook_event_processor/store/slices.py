@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import NamedTuple
 
-SLICE_SEQS = 1_024  # a claim or so
+SLICE_SEQS = 16_384  # some claims of a lane
+
+
+class Slice(NamedTuple):
+    """What to read next: behind one seq, up to another."""
+
+    behind: int
+    upto: int
 
 
 class Slices:
@@ -17,7 +25,8 @@ class Slices:
 
     def __init__(self) -> None:
         self._own: dict[str, int] = {}
-        self._share: tuple[int, tuple[int, ...]] | None = None
+        self._count = 0
+        self._places: tuple[int, ...] = ()
 
     def joined(self, lane: str, pid: int) -> None:
         """A lane of this processor has the session of that process now."""
@@ -26,10 +35,14 @@ class Slices:
     def seen(self, pids: Collection[int]) -> None:
         """These processes have the sessions of all lanes."""
         own = frozenset(self._own.values())
-        places = tuple(place for place, pid in enumerate(sorted(pids)) if pid in own)
-        self._share = (len(pids), places) if 0 < len(places) < len(pids) else None
+        self._count, self._places = len(pids), tuple(n for n, pid in enumerate(sorted(pids)) if pid in own)
 
-    @property
-    def share(self) -> tuple[int, tuple[int, ...]] | None:
-        """How many slices there are in turn, and which of them to read; None: all, since nobody else is known."""
-        return self._share
+    def behind(self, seq: int) -> Slice | None:
+        """What of its own is next behind a seq; None: all of it is, since nobody else is known."""
+        count, places = self._count, self._places
+        if not 0 < len(places) < count:
+            return None
+        number = (seq + 1) // SLICE_SEQS
+        ahead = min((place - number) % count for place in places)
+        begin = (number + ahead) * SLICE_SEQS
+        return Slice(max(seq, begin - 1), begin + SLICE_SEQS - 1)

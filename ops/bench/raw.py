@@ -24,7 +24,7 @@ BATCH = Settings.batch_size
 def script() -> str:
     """One transaction: claim, mark processed, insert executions; as the processor sends them."""
     limits = {"limit": str(BATCH), "most_bytes": str(claim.most_bytes(Settings.max_payload_size))}
-    fresh = _with(claim.CLAIM, after=":after::bigint", unhurried="0", due="0", slots="0", **limits)
+    fresh = _with(claim.CLAIM, after=":after::bigint", upto=str(2**63 - 1), unhurried="0", due="0", slots="0", **limits)
     processed = ack.PROCESSED.replace("%b", ":tids::tid[]")
     executions = _with(
         record.BEGAN_WITH_TRANSACTION,
