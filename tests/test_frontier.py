@@ -135,7 +135,7 @@ def test_of_a_backlog_slices_are_read_and_what_they_pass_by_is_read_when_there_i
             frontier.ended(read, start + 10, to_the_end=True)
         assert frontier.lowest == size - 1, "what was passed by waits above it"
     with reading(frontier, clock.now, backlog=True) as again:
-        assert (again.start, again.again_to, again.of_slice) == (size - 1, last - 1, False)
+        assert (again.full, again.again_to, again.of_slice) == (True, last - 1, False)
         frontier.ended(again, 0, to_the_end=True)
     assert not frontier.has_more
     assert frontier.lowest == last - 1
@@ -159,7 +159,7 @@ def test_slices_of_those_who_have_gone_are_read_at_once() -> None:
         frontier.ended(read, 2 * size + 500, to_the_end=False)
     frontier.slices.seen({1})
     with reading(frontier, clock.now, backlog=True) as again:
-        assert (again.start, again.again_to) == (size, 2 * size + 500)
+        assert (again.full, again.again_to) == (True, 2 * size + 500)
 
 
 def test_a_full_pass_reads_all_slices() -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from hook_event_processor.store.slices import Slice, Slices
+from hook_event_processor.store.slices import Slices
 
 # A full pass repairs what cannot be seen otherwise: rows that somebody else had locked, and let go.
 FULL_PASS_SECONDS = 30.0
@@ -65,8 +65,8 @@ class Frontier:
     looks at the writers knows when there is such a row: it can only be of a
     writer that has ended since the last look, or began after it. Of a writer
     every seq is above the last one that was given when it was not there yet.
-    What is above the lowest of these is read again, once. So is what reads of
-    slices have passed by, when there is no more of them.
+    What is above the lowest of these is read again, once. What reads of slices
+    have passed by is for the full pass, which comes when there is no more of them.
     """
 
     def __init__(self) -> None:
@@ -155,26 +155,26 @@ class Frontier:
                 self._reads.discard(read)
 
     def _begin(self, now: float, at_end: bool, backlog: bool) -> Read:
+        if backlog and self._again is None and (part := self._next_slice(now)) is not None:
+            return part
         if self._reached is None or now >= self._full_pass_at:
             self._full_pass_at = now + FULL_PASS_SECONDS
             return Read(0, self._is_to_look(now), self._reached or 0, full=True)
-        part = self._next_slice(self._reached) if backlog and self._again is None else None
-        if part is not None:
-            return Read(part.behind, self._is_to_look(now), upto=part.upto, reached=self._reached)
         start = self._near_end() if at_end else self._reached
         if self._again is None or self._reads_again():
             return Read(start, self._is_to_look(now))
         (behind, again_to), self._again = self._again, None
         return Read(min(start, behind), self._is_to_look(now), again_to)
 
-    def _next_slice(self, reached: int) -> Slice | None:
-        """The next slice of a backlog; where there is no more, what was passed by is read again."""
-        part = self.slices.behind(reached)
+    def _next_slice(self, now: float) -> Read | None:
+        """The next slice of a backlog; None: it is time for all, which where there is no more slice is at once."""
+        if self._reached is None or now >= self._full_pass_at:
+            return None
+        part = self.slices.behind(self._reached)
         if part is not None and part.behind < self._given:
-            return part
+            return Read(part.behind, self._is_to_look(now), upto=part.upto, reached=self._reached)
         if self._passed is not None:
-            self._read_again(self._passed, reached)
-            self._passed = None
+            self._full_pass_at = 0.0
         return None
 
     def _reads_again(self) -> bool:
