@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from factories import ago
 from psycopg import Connection, sql
 from psycopg.errors import LockNotAvailable
 
+from hook_event_processor import __version__
 from hook_event_processor.processor import fleet
 from hook_event_processor.store import hosts
 from hook_event_processor.store.database import Database
@@ -19,7 +19,6 @@ from hook_event_processor.watchers.daemon import agent
 
 pytestmark = pytest.mark.store
 
-OWN = version("hook-event-processor")
 INFO = {"os": "linux", "arch": "amd64", "cpu_cores": 8, "memory_gb": 16}
 
 
@@ -52,7 +51,7 @@ def test_a_host_registers_connects_updates_and_comes_back(connection: Connection
 def test_a_silent_host_is_told_of_once_by_whichever_processor_sees_it_first(
     connection: Connection, database: Database
 ) -> None:
-    agent.register(connection, Host("web-1", "192.168.1.100", ("web",), OWN, INFO))
+    agent.register(connection, Host("web-1", "192.168.1.100", ("web",), __version__, INFO))
     connection.execute("UPDATE hosts SET last_seen = %s", (ago(seconds=40),))
 
     def tell(_: int) -> None:
@@ -117,7 +116,7 @@ def test_what_cannot_be_told_of_one_host_silences_no_other(
 
 def test_a_host_whose_row_is_held_silences_no_other(connection: Connection, database: Database) -> None:
     for name in ("web-1", "web-2"):
-        hosts.register(connection, Host(name, "192.168.1.100", (), OWN, INFO))
+        hosts.register(connection, Host(name, "192.168.1.100", (), __version__, INFO))
     connection.execute("UPDATE hosts SET last_seen = %s", (ago(minutes=9),))
     with database.session("tests") as other, other.transaction():
         other.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
@@ -130,7 +129,7 @@ def test_a_host_whose_row_is_held_silences_no_other(connection: Connection, data
 
 def test_a_table_that_is_locked_loses_nothing_that_is_to_be_told(connection: Connection, database: Database) -> None:
     for name in ("web-1", "web-2"):
-        hosts.register(connection, Host(name, "192.168.1.100", (), OWN, INFO))
+        hosts.register(connection, Host(name, "192.168.1.100", (), __version__, INFO))
     connection.execute("UPDATE hosts SET last_seen = %s", (ago(minutes=9),))
     connection.execute("SET lock_timeout = '10ms'")
     with database.session("tests") as migration, migration.transaction():
@@ -148,4 +147,4 @@ def test_an_agent_of_another_version_is_told_of_once(connection: Connection) -> 
     fleet.tell(connection)
     assert _types(connection)[2:] == ["agent.version_mismatch"]
     data = _events(connection)[-1][1]
-    assert (data["agent_version"], data["server_version"]) == ("0.0.9", OWN)
+    assert (data["agent_version"], data["server_version"]) == ("0.0.9", __version__)

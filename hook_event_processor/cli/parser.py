@@ -238,7 +238,7 @@ class _Version(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, **options)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib.metadata import version
+        from hook_event_processor import __version__
 
-        output.write(f"hep {version('hook-event-processor')}\n")
+        output.write(f"hep {__version__}\n")
         parser.exit()

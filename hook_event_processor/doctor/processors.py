@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.metadata import version
 
+from hook_event_processor import __version__
 from hook_event_processor.doctor.finding import Area, DatabaseCheck, Finding, Kind, Level, Subject
 from hook_event_processor.store import processors
 from hook_event_processor.store.processors import Processor
@@ -53,11 +53,10 @@ def _has_successor(gone: Processor, alive: list[Processor]) -> bool:
 
 
 def _versions(alive: list[Processor]) -> Iterator[Finding]:
-    ours = version("hook-event-processor")
-    others = sorted({one.version for one in alive} - {ours})
+    others = sorted({one.version for one in alive} - {__version__})
     if others:
-        nodes = ", ".join(f"{one.node} ({one.version})" for one in alive if one.version != ours)
-        what = f"this program is {ours}; of other versions are {nodes}"
+        nodes = ", ".join(f"{one.node} ({one.version})" for one in alive if one.version != __version__)
+        what = f"this program is {__version__}; of other versions are {nodes}"
         yield Finding(
             VERSIONS, what, ("systemctl restart hook-event-processor.target  # on their hosts, once upgraded",)
         )

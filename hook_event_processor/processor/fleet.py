@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC
-from importlib.metadata import version
 from typing import Any
 
 from psycopg import Connection, OperationalError
 
+from hook_event_processor import __version__
 from hook_event_processor.processor.degraded import service_of
 from hook_event_processor.store import hosts, own_events, processors
 from hook_event_processor.store.hosts import KnownHost, Silent
@@ -26,17 +26,16 @@ HEARTBEAT_SECONDS = 5.0  # of processors
 
 def tell(connection: Connection) -> None:
     """Publish what is new, once, whichever processor notices it first."""
-    own = version("hook-event-processor")
-    if not hosts.has_news(connection, own):
+    if not hosts.has_news(connection, __version__):
         return
     with connection.transaction():
-        silent, mismatched = hosts.find_silent(connection), hosts.find_mismatched(connection, own)
+        silent, mismatched = hosts.find_silent(connection), hosts.find_mismatched(connection, __version__)
         publisher = Publisher(connection, component="processor")
         for host in silent:
             event_type = "agent.disconnected" if host.gone else "agent.heartbeat_failed"
             _tell_of(host, connection, publisher, event_type, _silence(host))
         for known in mismatched:
-            versions = {"agent_version": known.version, "server_version": own}
+            versions = {"agent_version": known.version, "server_version": __version__}
             _tell_of(known, connection, publisher, "agent.version_mismatch", versions)
 
 

@@ -6,10 +6,10 @@ import logging
 import os
 import socket
 from collections.abc import Mapping
-from importlib.metadata import version
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from hook_event_processor import __version__
 from hook_event_processor.processor.health import Facts, document, judge
 from hook_event_processor.processor.health_file import ProcessorFile
 from hook_event_processor.settings import Settings
@@ -79,7 +79,7 @@ class Condition:
             "host": socket.gethostname(),
             "instance": self._settings.instance,
             "pid": os.getpid(),
-            "version": version("hook-event-processor"),
+            "version": __version__,
             "state": "draining" if self.draining else "running",
             "wake": "listen" if parts.lookout.listening else "poll",
             "workers": self._settings.workers,

@@ -6,11 +6,11 @@ import logging
 import os
 import socket
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 from psycopg import Connection
 
+from hook_event_processor import __version__
 from hook_event_processor.event_handlers import EventHandlerRegistry
 from hook_event_processor.lua.door import Library, Services
 from hook_event_processor.lua.memory import MemoryBudget
@@ -74,7 +74,7 @@ class Machinery:
         self.in_flight = InFlight(database, node, chunks=settings.lanes + 1, workers=settings.workers, apart=CELLS)
         cells = cell.Cell(settings, database, handlers)
         self.keeper = Keeper(cell.prepare, cells.serve, journal.descriptors)
-        origin = {"host": socket.gethostname(), "instance": settings.instance, "version": own_version()}
+        origin = {"host": socket.gethostname(), "instance": settings.instance, "version": __version__}
         policy = RetryPolicy(settings.max_retry_count, settings.retry_delay, settings.retry_max_delay)
         self._attempts = Attempts(policy, origin, OwnEvents(origin) if settings.own_events else None)
         self._paces = Paces()
@@ -212,8 +212,3 @@ def run_directory(settings: Settings) -> Path:
     """Where files lie that need not outlive the host's next start: systemd's for this unit, or the home."""
     given = os.environ.get("RUNTIME_DIRECTORY")
     return Path(given.split(":")[0]) if given else settings.home
-
-
-def own_version() -> str:
-    """The version of this program."""
-    return version("hook-event-processor")

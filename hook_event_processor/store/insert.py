@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -17,6 +16,7 @@ from uuid import UUID
 import orjson
 from psycopg import Connection
 
+from hook_event_processor import __version__
 from hook_event_processor.errors import EventRefused
 from hook_event_processor.event import NewEvent, split_type
 from hook_event_processor.store.database import Database
@@ -78,7 +78,7 @@ class Publisher:
         self._origin = {
             "component": component,
             "host": socket.gethostname(),
-            "version": version("hook-event-processor"),
+            "version": __version__,
         }
         # Most events bring no metadata of their own: theirs is this text and their id.
         self._metadata = '{"origin":' + orjson.dumps(self._origin).decode() + ',"correlation_id":"'

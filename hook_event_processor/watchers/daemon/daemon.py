@@ -12,11 +12,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 
 from psycopg.conninfo import conninfo_to_dict
 
-from hook_event_processor import handover
+from hook_event_processor import __version__, handover
 from hook_event_processor.errors import HookEventProcessorError, SettingsError
 from hook_event_processor.settings import Settings
 from hook_event_processor.stop import Stop
@@ -72,7 +71,7 @@ class Daemon:
         self._types = tuple(types) if types else tuple(kinds.NAMES)
         self._all = not types or set(types) >= set(kinds.NAMES)
         self._reread = reread or handover.Reader().read
-        self._version = version("hook-event-processor")
+        self._version = __version__
         self._started = datetime.now(UTC)
         self._stop = Stop()
         self._watchdog = Watchdog()
