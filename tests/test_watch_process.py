@@ -190,6 +190,16 @@ def test_a_process_is_found_by_its_command_line(start: Start) -> None:
     assert started.data["pid"] == process.pid
 
 
+@pytest.mark.parametrize("form", ["--match {}", "--match={}", "--match '{}'"])
+def test_the_command_that_creates_a_watcher_is_not_what_it_looks_for(start: Start, form: str) -> None:
+    """It ends soon after the first look, and would be told as a process that has stopped."""
+    mark = f"mark-{os.getpid()}"
+    creating = start(f"read line # hep watcher create --type process {form.format(mark)}")
+    watching = start(f"read line # {mark}")
+    (found,) = process_choice.Matching(mark).find(time.monotonic())
+    assert found.pid == watching.pid != creating.pid
+
+
 def test_a_long_name_is_matched_whole(tmp_path: Path, start: Start) -> None:
     """The kernel keeps fifteen characters of it."""
     right, wrong = tmp_path / f"hep-{os.getpid():08}-long-right", tmp_path / f"hep-{os.getpid():08}-long-wrong"

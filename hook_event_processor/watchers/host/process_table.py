@@ -8,6 +8,7 @@ check reads those that it means.
 from __future__ import annotations
 
 import os
+import re
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
@@ -57,10 +58,11 @@ class Table:
             found += [pid for pid in self._by_comm.get(name, ()) if pid not in seen]
         return self._now(found)
 
-    def matching(self, pattern: LinePattern) -> list[Process]:
-        """Those whose command line matches."""
+    def matching(self, pattern: LinePattern, *, but_not: re.Pattern[bytes]) -> list[Process]:
+        """Those whose command line matches, and has nothing of the other pattern."""
         lines, begins, owners = self._lines
-        return self._now(owners[bisect_right(begins, match.begin) - 1] for match in pattern.lines(lines))
+        pids = (owners[bisect_right(begins, match.begin) - 1] for match in pattern.lines(lines))
+        return self._now(pid for pid in pids if not but_not.search(self._known[pid].line))
 
     def seen_again(self, at: float) -> Table:
         """The same processes at a later time."""

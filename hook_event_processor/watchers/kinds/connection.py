@@ -189,6 +189,8 @@ def _validate(definition: Definition) -> None:
         raise WatcherRefused(f"--when {others[0]} names the other ends: it does not go with --threshold")
     if "above" in conditions and "below" in conditions:
         raise WatcherRefused("--when above and --when below take a watcher each: one has one threshold")
+    if "below" in conditions and options.get("threshold") == 0:
+        raise WatcherRefused("--when below takes a --threshold of at least 1: there are never fewer than 0 connections")
     if "below" not in conditions and options.get("until_normal", 0.0) > options.get("threshold", 0):
         raise WatcherRefused("--until-normal takes no more than --threshold: there are never fewer than 0 connections")
 

@@ -99,7 +99,7 @@ def _limit(definition: Definition) -> float:
 def _validate(definition: Definition) -> None:
     options = definition.options
     if "free" not in options:
-        level.validate_margin(definition, _limit(definition))
+        level.validate_percentage(definition, _limit(definition))
         return
     level.validate_size(definition)
     if "threshold" in options or options.get("inodes"):

@@ -101,8 +101,15 @@ def validate_size(definition: Definition) -> None:
         raise WatcherRefused(f"--until-normal is {margin:g}%: it takes a size such as 500M, as its limit is one")
 
 
+def validate_percentage(definition: Definition, limit: float) -> None:
+    """Refuse a percentage that nothing is above, and an --until-normal that goes with none. Raises WatcherRefused."""
+    if limit >= 100:
+        raise WatcherRefused(f"--threshold is {limit:g}: it takes less than 100, as no more than all can be in use")
+    validate_margin(definition, limit)
+
+
 def validate_margin(definition: Definition, limit: float) -> None:
     """Refuse an --until-normal that nothing could come back by. Raises WatcherRefused."""
     margin = definition.options.get("until_normal", 0.0)
-    if limit > 0 and margin >= limit:
+    if margin and margin >= limit:
         raise WatcherRefused(f"--until-normal is {margin:g}: it takes less than the threshold, which is {limit:g}")

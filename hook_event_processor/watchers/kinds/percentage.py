@@ -51,5 +51,5 @@ def percentage(
         start=start,
         together=True,
         target=lambda definition: f"threshold: {limit(definition):g}%",
-        validate=lambda definition: level.validate_margin(definition, limit(definition)),
+        validate=lambda definition: level.validate_percentage(definition, limit(definition)),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any, Protocol
 
 from hook_event_processor.watchers.check import CheckFailed, Definition
@@ -34,14 +35,19 @@ class Named:
 
 
 class Matching:
-    """The processes whose command line matches, but not the one that looks."""
+    """The processes whose command line matches, but neither the one that looks nor those that say what to look for."""
 
     def __init__(self, pattern: str) -> None:
         self.label = pattern
         self._pattern = LinePattern(pattern)
+        # A command that creates a watcher has its pattern as an argument, and may end after the watcher's first look.
+        self._says = re.compile(
+            rb"\bwatcher\b.* --match[ =][\"']?" + re.escape(pattern.encode(errors="surrogateescape"))
+        )
 
     def find(self, monotonic: float) -> list[Process]:
-        return [process for process in TABLE.at(monotonic).matching(self._pattern) if process.pid != os.getpid()]
+        found = TABLE.at(monotonic).matching(self._pattern, but_not=self._says)
+        return [process for process in found if process.pid != os.getpid()]
 
 
 class Numbered:
