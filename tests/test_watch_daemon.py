@@ -27,9 +27,9 @@ from hook_event_processor.telemetry.watchdog import Watchdog
 from hook_event_processor.watchers.check import Definition, Noticed
 from hook_event_processor.watchers.daemon import agent, aside, daemon, ledger
 from hook_event_processor.watchers.daemon.event_log import EventLog
-from hook_event_processor.watchers.daemon.faults import FaultLog
 from hook_event_processor.watchers.daemon.local_store import LocalStore
 from hook_event_processor.watchers.daemon.spool import Total
+from hook_event_processor.watchers.faults import FaultLog
 
 pytestmark = [pytest.mark.store, pytest.mark.usefixtures("counting_kinds")]
 
@@ -619,7 +619,7 @@ def test_each_of_a_few_events_is_a_line_with_fields_and_thousands_are_a_count(
 
 def test_thousands_of_faults_are_a_few_lines(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
-    faults = FaultLog(lambda: now[0])
+    faults = FaultLog("watchers that cannot look", lambda: now[0])
     for number in range(1000):
         faults.say(logging.WARNING, "watcher %d cannot look", number)
     assert len(caplog.records) == 20

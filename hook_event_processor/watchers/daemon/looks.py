@@ -17,13 +17,13 @@ from hook_event_processor.watchers import kinds
 from hook_event_processor.watchers.check import Moment
 from hook_event_processor.watchers.daemon.aside import STUCK_SECONDS, Aside
 from hook_event_processor.watchers.daemon.envelope import Envelopes
-from hook_event_processor.watchers.daemon.faults import FaultLog
 from hook_event_processor.watchers.daemon.ledger import RETRY_SECONDS, Ledger
 from hook_event_processor.watchers.daemon.local_store import LocalStore, subject
 from hook_event_processor.watchers.daemon.reports import Reports
 from hook_event_processor.watchers.daemon.schedule import Schedule
 from hook_event_processor.watchers.daemon.settling import Settling
 from hook_event_processor.watchers.daemon.watch import Outcome, Watch
+from hook_event_processor.watchers.faults import FaultLog
 from hook_event_processor.watchers.host import far
 from hook_event_processor.watchers.host.changes import Changes
 from hook_event_processor.watchers.last_look import Leaving
@@ -58,7 +58,7 @@ class Looks:
         self._far_points: frozenset[str] = frozenset()  # where file systems are mounted that may not answer
         self._mounts_at = 0.0
         self._reports = Reports(faulty)
-        self._faults = FaultLog()
+        self._faults = FaultLog("watchers that cannot look")
         self._stopping = False
 
     @property

@@ -13,14 +13,14 @@ from hook_event_processor.errors import EventRefused
 from hook_event_processor.watchers.check import Check, CheckFailed, Definition, Kind, Moment
 from hook_event_processor.watchers.daemon.envelope import Envelopes, as_state
 from hook_event_processor.watchers.daemon.event_log import EventLog
-from hook_event_processor.watchers.daemon.faults import FaultLog
 from hook_event_processor.watchers.daemon.schedule import Turn
 from hook_event_processor.watchers.daemon.spool import SpooledEvent
+from hook_event_processor.watchers.faults import FaultLog
 from hook_event_processor.watchers.last_look import Leaving
 
 # One for all watchers of the process.
 EVENT_LOG = EventLog(logging.getLogger("Watchers"))
-_FAULTS = FaultLog()
+_FAULTS = FaultLog("watchers that cannot look")
 _MAX_ERROR = 500  # characters
 
 

@@ -19,6 +19,7 @@ from hook_event_processor.watchers.check import (
     integer,
     number,
 )
+from hook_event_processor.watchers.faults import FaultLog
 from hook_event_processor.watchers.host import ending, line_pattern, processes
 from hook_event_processor.watchers.host.ending import End, Handle
 from hook_event_processor.watchers.host.processes import Identity, Process
@@ -28,7 +29,7 @@ from hook_event_processor.watchers.kinds.level import Level, Levels
 from hook_event_processor.watchers.kinds.process_choice import Numbered, chosen
 from hook_event_processor.watchers.notice import Notice
 
-logger = logging.getLogger("Watchers")
+_UNTOLD = FaultLog("how processes ended")
 
 _STARTED, _STOPPED, _CRASHED = "process.started", "process.stopped", "process.crashed"
 _HIGH, _NORMAL = "system.resource_high", "system.resource_normal"
@@ -224,7 +225,8 @@ class _Processes:
         leader = _leader(gone)
         end = leader.end()
         if end is None and self._notice.wants(_CRASHED):
-            logger.warning("how %s (process %d) ended, nobody tells", self._choice.label, leader.identity[0])
+            untold = "how %s (process %d) ended, nobody tells"
+            _UNTOLD.say(logging.WARNING, untold, self._choice.label, leader.identity[0])
         data = {
             **self._data(gone),
             "unit": leader.unit,

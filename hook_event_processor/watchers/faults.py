@@ -1,4 +1,4 @@
-"""What keeps watchers from looking, in the log: a few lines at a time, whatever fails."""
+"""What goes wrong with watchers, in the log: a few lines at a time, whatever fails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ _LINES, _SECONDS = 20, 60.0
 class FaultLog:
     """At most 20 lines in a minute; how many more there were is said with the next one. May be used by any thread."""
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, about: str, clock: Callable[[], float] = monotonic) -> None:
+        """`about` says what its lines are on."""
+        self._about = about
         self._clock = clock
         self._lock = threading.Lock()
         self._began = float("-inf")
@@ -29,7 +31,7 @@ class FaultLog:
             if now - self._began >= _SECONDS:
                 self._began, self._lines = now, 0
                 if self._left_out:
-                    logger.warning("%d more lines on watchers that cannot look were left out", self._left_out)
+                    logger.warning("%d more lines on %s were left out", self._left_out, self._about)
                     self._left_out = 0
             self._lines += 1
             if self._lines > _LINES:
