@@ -147,20 +147,23 @@ def test_a_change_of_a_unit_s_files_is_told_of_and_a_touch_is_not(write: Write) 
     file, drop_in = f"{_UNITS}/filed.service", f"{_UNITS}/filed.service.d/nice.conf"
     write("filed.service", _SLEEPS)
     systemctl("daemon-reload")
+    systemctl("start", "filed")  # one that is not loaded is read anew whenever it is asked for
     watched = Watched("service", "modified", name="filed")
     assert watched.events() == []
     as_root(f"touch {file}")
     assert watched.events() == []
     write("filed.service", "ExecStart=/bin/sleep 2000")
     [(event_type, data)] = watched.events()
-    assert (event_type, data["paths"]) == ("service.unit_changed", [file])
+    assert (event_type, data["paths"], data["need_daemon_reload"]) == ("service.unit_changed", [file], True)
     write("filed.service.d/nice.conf", "Nice=5")
     [(event_type, data)] = watched.events()
-    assert (event_type, data["paths"]) == ("service.unit_changed", [drop_in])
+    assert (event_type, data["paths"], data["need_daemon_reload"]) == ("service.unit_changed", [drop_in], True)
     systemctl("daemon-reload")
     assert watched.events() == []
     as_root(f"rm {drop_in}")
-    assert watched.types() == ["service.unit_changed"]
+    systemctl("daemon-reload")
+    [(event_type, data)] = watched.events()
+    assert (event_type, data["paths"], data["need_daemon_reload"]) == ("service.unit_changed", [drop_in], False)
 
 
 @needs_box

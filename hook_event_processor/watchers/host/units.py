@@ -109,6 +109,11 @@ class Manager:
             raise CheckFailed(known.fault)
         return known.units
 
+    def forget(self, interest: Interest) -> None:
+        """Ask anew when this is wanted again, as what does not move a unit was changed."""
+        with self._lock:
+            self._known.pop(interest.name, None)
+
     def link(self, name: str) -> str:
         """Where the manager keeps the link of a unit that is up."""
         return f"{_LINKS}/invocation:{name}"

@@ -57,6 +57,7 @@ class _Check:
         self._files = UnitFiles(user=self._user) if self._notice.wants(_FILES) else None
         kept = state if isinstance(state, dict) else None
         self._primed = kept is not None
+        self._asked_again_at: float | None = None
         self._seen = {name: _Seen(**seen) for name, seen in (kept or {}).items()}
 
     def look(self, moment: Moment) -> list[Noticed]:
@@ -101,7 +102,20 @@ class _Check:
         paths = sorted(
             path for path in old.files.keys() | new.files.keys() if old.files.get(path) != new.files.get(path)
         )
-        return self._tell(moment, _FILES, unit, old, {"paths": paths, "need_daemon_reload": unit.needs_reload})
+        return self._tell(
+            moment, _FILES, unit, old, {"paths": paths, "need_daemon_reload": self._needs_reload(unit, moment)}
+        )
+
+    def _needs_reload(self, unit: Unit, moment: Moment) -> bool:
+        """Whether the manager has not read the unit's files yet: asked now, as what is known may be older than they."""
+        if self._asked_again_at != moment.monotonic:
+            self._asked_again_at = moment.monotonic
+            self._manager.forget(self._interest)
+        try:
+            found = self._manager.units(self._interest, moment.monotonic)
+        except CheckFailed:
+            return unit.needs_reload
+        return next((now.needs_reload for now in found if now.id == unit.id), unit.needs_reload)
 
     def _gone(self, name: str, moment: Moment) -> list[Noticed]:
         """A pattern's unit that was unloaded: it is down, and nothing more is known of it."""
