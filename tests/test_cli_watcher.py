@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -278,6 +279,43 @@ def test_a_trial_that_waits_prints_what_would_be_told(offline_hep: Hep, tmp_path
     assert document["looks"][1]["events"][0]["data"]["threshold"] == 0
     quiet = offline_hep("watcher", "test", "--type", "file", "--path", str(tmp_path), "--interval", "100ms", "--wait")
     assert "Nothing that its conditions stand for has happened meanwhile." in quiet
+
+
+def test_a_trial_prints_what_was_read(offline_hep: Hep) -> None:
+    trial = ("watcher", "test", "--type")
+    assert re.search(r"^now: memory [1-9][0-9.]*$", offline_hep(*trial, "memory"), re.MULTILINE)
+    assert re.search(r"^now: connections [0-9]+$", offline_hep(*trial, "connection", "--threshold", "3"), re.MULTILINE)
+    [look] = offline_hep.document(*trial, "disk", "--path", "/", "--format", "json")["looks"]
+    assert list(look["measured"]) == ["/"]
+
+
+def test_a_trial_prints_the_lines_of_a_program_that_has_ended(
+    offline_hep: Hep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCH_EXEC", "echo")
+    said = offline_hep("watcher", "test", "--type", "custom", "--once", "--command", """echo '{"door": 3}'""")
+    assert re.search("looked for the first time, in .*: 1 event$", said, re.MULTILINE)
+    assert '{"door":3,' in said
+
+
+@pytest.mark.parametrize(
+    ("options", "events"),
+    [
+        (("port", "--port", "1"), "port.opened, port.closed"),
+        (("port", "--port", "1", "--latency", "1ms", "--when", "above"), "port.latency_high"),
+        (("process", "--name", "x", "--when", "changed"), "process.started, process.stopped, process.crashed"),
+        (("process", "--name", "x", "--rss", "1G", "--when", "high"), "system.resource_high"),
+        (("network",), "network.down, network.up"),
+        (("network", "--speed", "10"), "network.down, network.up, network.slow, network.normal"),
+        (("connection",), "connection.opened, connection.closed"),
+        (("connection", "--threshold", "3"), "connection.count_high, connection.count_normal"),
+    ],
+)
+def test_events_that_the_options_cannot_bring_about_are_not_promised(
+    hep: Hep, options: tuple[str, ...], events: str
+) -> None:
+    watcher = create(hep, "--type", *options)["id"]
+    assert hep.document("watcher", "get", watcher, "--format", "json")["event_types"] == events.split(", ")
 
 
 def test_a_stored_watcher_is_tried_without_being_changed(hep: Hep) -> None:

@@ -228,8 +228,7 @@ def event_types_of(watcher: Watcher) -> list[str]:
     definition = _definition(watcher)
     if isinstance(definition, str):
         return []
-    of_conditions = kinds.kind(watcher.type).conditions
-    return list(dict.fromkeys(name for condition in definition.conditions for name in of_conditions[condition]))
+    return kinds.kind(watcher.type).event_types(definition)
 
 
 def _written(watcher: Watcher) -> str:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from hook_event_processor.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hook_event_processor.settings import Settings
     from hook_event_processor.watchers.check import Check, Definition, Kind, Noticed
 
@@ -24,6 +26,7 @@ class _Look:
     at: datetime
     noticed: list[Noticed]
     state: object
+    measured: Mapping[str, float] | None
     milliseconds: float
 
 
@@ -51,7 +54,7 @@ def test(arguments: argparse.Namespace, settings: Settings) -> int:
         raise CheckFailed(f"it cannot look: {fault}") from None
     if as_document:
         document(_document(definition, kind, looks))
-    elif arguments.wait:
+    elif arguments.wait or looks[0].noticed:
         _show_events([noticed for look in looks for noticed in look.noticed])
     return 0
 
@@ -81,12 +84,13 @@ def _stored(arguments: argparse.Namespace, settings: Settings) -> Definition:
 
 
 def _look(check: Check) -> _Look:
-    from hook_event_processor.watchers.check import Moment
+    from hook_event_processor.watchers.check import Measures, Moment
 
     now = datetime.now(UTC)
     started = time.perf_counter()
     noticed = check.look(Moment(now, time.monotonic()))
-    return _Look(now, noticed, check.state(), 1000 * (time.perf_counter() - started))
+    state, took = check.state(), time.perf_counter() - started
+    return _Look(now, noticed, state, check.measured() if isinstance(check, Measures) else None, 1000 * took)
 
 
 def _looks_again(check: Check, definition: Definition, *, talks: bool) -> list[_Look]:
@@ -109,11 +113,15 @@ def _show_first(look: _Look, definition: Definition, kind: Kind, *, waits: bool)
 
     from hook_event_processor.cli.output import line
 
-    line(f"looked for the first time, in {_took(look)}: this is what later looks are compared with, and no event")
+    if look.noticed:  # of a program's lines, each is an event
+        line(f"looked for the first time, in {_took(look)}: {_counted(look.noticed)}")
+    else:
+        line(f"looked for the first time, in {_took(look)}: this is what later looks are compared with, and no event")
+    if look.measured:
+        line(f"now: {', '.join(f'{name} {value:.15g}' for name, value in look.measured.items())}")
     state = orjson.dumps(look.state).decode()
     line(f"state: {state[:_STATE_SHOWN]}{' ...' if len(state) > _STATE_SHOWN else ''}")
-    types = dict.fromkeys(name for condition in definition.conditions for name in kind.conditions[condition])
-    line(f"Later looks, every {definition.interval:g}s, tell by {', '.join(types)}.")
+    line(f"Later looks, every {definition.interval:g}s, tell by {', '.join(kind.event_types(definition))}.")
     line(f"Waiting {definition.interval:g}s." if waits else "--wait looks again, and prints what it would tell.")
 
 
@@ -154,6 +162,7 @@ def _document(definition: Definition, kind: Kind, looks: list[_Look]) -> dict[st
                 "at": iso_time(look.at),
                 "milliseconds": round(look.milliseconds, 3),
                 "state": look.state,
+                "measured": look.measured,
                 "events": [dataclasses.asdict(event) for event in look.noticed],
             }
             for look in looks

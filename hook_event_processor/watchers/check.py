@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from hook_event_processor.errors import HookEventProcessorError
 
@@ -69,6 +69,14 @@ class Check(Protocol):
         """
 
 
+@runtime_checkable
+class Measures(Protocol):
+    """A check of numbers, which its state does not have."""
+
+    def measured(self) -> Mapping[str, float]:
+        """What the last look read, by what it is of."""
+
+
 class CheckFailed(HookEventProcessorError):
     """A check could not look: the reason, which is logged once until it changes."""
 
@@ -112,6 +120,19 @@ class Kind:
     paths: Callable[[Definition], Sequence[str]] = field(default=lambda _: ())
     target: Callable[[Definition], str] = field(default=lambda _: "")  # what lists show of what it looks at
     validate: Callable[[Definition], None] = field(default=lambda _: None)  # raises WatcherRefused
+    # By event type, the options of which it takes one to be told; those of "not " an option are told without it.
+    tells_with: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def event_types(self, definition: Definition) -> list[str]:
+        """What its conditions stand for, as far as its options bring it about."""
+        named = dict.fromkeys(name for condition in definition.conditions for name in self.conditions[condition])
+        return [name for name in named if self._can_tell(definition, name)]
+
+    def _can_tell(self, definition: Definition, event_type: str) -> bool:
+        needed = self.tells_with.get(event_type)
+        return needed is None or any(
+            (option.removeprefix("not ") in definition.options) != option.startswith("not ") for option in needed
+        )
 
     def wants(self, definition: Definition, event_type: str) -> bool:
         """Whether one of the definition's conditions stands for this type of event."""

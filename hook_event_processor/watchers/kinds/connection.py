@@ -59,14 +59,16 @@ class _Counted:
         self._matches = _filter(options)
         self._about = _about(options)
         self._resource = _target(definition)
+        self._count = 0
         self._primed = state is not None
         self._threshold = Threshold(self._limit, options, state, above=self._above)
 
     def look(self, moment: Moment) -> list[Noticed]:
+        rows = _connections(self._matches, self._about["state"], moment)
+        self._count = len(rows)
         if not self._primed:
             self._primed = True
             return []
-        rows = _connections(self._matches, self._about["state"], moment)
         crossing = self._threshold.update(len(rows))
         if crossing is None:
             return []
@@ -78,6 +80,9 @@ class _Counted:
             "remotes": [{"remote_address": remote, "count": count} for remote, count in most],
         }
         return self._notice.of(moment, event_type, self._resource, {**self._about, **data})
+
+    def measured(self) -> Mapping[str, float]:
+        return {"connections": self._count}
 
     def state(self) -> object:
         return self._threshold.state
@@ -224,4 +229,8 @@ KIND = Kind(
     together=True,
     target=_target,
     validate=_validate,
+    tells_with={
+        **dict.fromkeys((_OPENED, _CLOSED), ("not threshold",)),
+        **dict.fromkeys((_HIGH, _LOW, _NORMAL), ("threshold",)),
+    },
 )

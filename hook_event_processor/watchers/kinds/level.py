@@ -43,11 +43,13 @@ class Levels:
         self._limit = limit
         self._above = above
         self._names = crossings(conditions)
+        self._measured: Mapping[str, float] = {}
         self._primed = state is not None
         self._thresholds = {str(key): self._threshold(True) for key in (state if isinstance(state, list) else ())}
 
     def look(self, moment: Moment) -> list[Noticed]:
         levels = self._measure(moment)
+        self._measured = {key: level.value for key, level in levels.items()}
         if not self._primed:
             # Trouble that there is already is told by the next look.
             self._primed = True
@@ -62,6 +64,9 @@ class Levels:
         if len(self._thresholds) > len(levels):
             self._thresholds = {key: kept for key, kept in self._thresholds.items() if key in levels or kept.high}
         return noticed
+
+    def measured(self) -> Mapping[str, float]:
+        return self._measured
 
     def _threshold(self, high: bool) -> Threshold:
         return Threshold(self._limit, self._options, high, above=self._above)

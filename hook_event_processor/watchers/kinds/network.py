@@ -174,4 +174,8 @@ KIND = Kind(
     blocks=True,
     target=_target,
     validate=_validate,
+    tells_with={
+        **dict.fromkeys(("network.slow", "network.normal"), ("speed",)),
+        **dict.fromkeys(("network.latency_high", "network.latency_normal"), ("latency",)),
+    },
 )

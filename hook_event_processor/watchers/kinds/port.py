@@ -223,4 +223,5 @@ KIND = Kind(
     blocks=True,
     target=_target,
     validate=_validate,
+    tells_with=dict.fromkeys(("port.latency_high", "port.latency_normal"), ("latency",)),
 )

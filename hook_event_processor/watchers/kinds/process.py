@@ -343,4 +343,5 @@ KIND = Kind(
     together=True,
     target=_target,
     validate=_validate,
+    tells_with=dict.fromkeys((_HIGH, _NORMAL), ("cpu", "rss")),
 )
