@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from powers import capabilities, lend_capabilities
 from waiting import wait_for
 from watched import Watched, await_events, refusal
 
-from hook_event_processor.watchers.check import CheckFailed
+from hook_event_processor.watchers import kinds
+from hook_event_processor.watchers.check import CheckFailed, Moment
 from hook_event_processor.watchers.host import logins, package_databases, programs, stream
 from hook_event_processor.watchers.host.package_databases import Dpkg, Rpm
 from hook_event_processor.watchers.kinds import custom
@@ -642,6 +644,14 @@ def test_programs_end_with_the_daemon(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", leaving], capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stderr
     assert not any(is_alive(int((tmp_path / name).read_text())) for name in ("first", "second"))
+
+
+def test_the_end_of_a_named_watcher_s_program_tells_its_command(tmp_path: Path) -> None:
+    command = script(tmp_path / "run", "exit 4\n")
+    programs.grant(True)
+    definition = kinds.read("watcher-1", "custom", ["ended"], {"command": command, "once": "true"}, None, name="doors")
+    [ended] = kinds.kind("custom").start(definition, None).look(Moment(datetime.now(UTC), 0.0))
+    assert (ended.resource, ended.data["command"], ended.data["exit_code"]) == ("doors", command, 4)
 
 
 def test_a_program_that_is_run_once_a_look_tells_by_its_lines_and_its_failure(tmp_path: Path) -> None:

@@ -45,7 +45,8 @@ class _Lines:
 
     def __init__(self, definition: Definition) -> None:
         self._notice = Notice(definition, _CONDITIONS)
-        self._name = definition.name or definition.options["command"]
+        self._command = definition.options["command"]
+        self._name = definition.name or self._command
         self.fault: str | None = None
 
     def events(self, taken: tuple[list[bytes], int], moment: Moment) -> list[Noticed]:
@@ -64,7 +65,7 @@ class _Lines:
 
     def end(self, moment: Moment, code: int, error: str) -> list[Noticed]:
         """The event of the program's end."""
-        data = {"command": self._name, "exit_code": code, "error": error or None}
+        data = {"command": self._command, "exit_code": code, "error": error or None}
         return self._notice.of(moment, _ENDED, self._name, data)
 
     def raise_fault(self) -> None:
