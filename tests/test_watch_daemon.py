@@ -25,7 +25,7 @@ from hook_event_processor.store.migrate import migrate
 from hook_event_processor.store.watchers import NewWatcher
 from hook_event_processor.telemetry.watchdog import Watchdog
 from hook_event_processor.watchers.check import Definition, Noticed
-from hook_event_processor.watchers.daemon import agent, aside, daemon, ledger
+from hook_event_processor.watchers.daemon import agent, aside, daemon, health, ledger
 from hook_event_processor.watchers.daemon.event_log import EventLog
 from hook_event_processor.watchers.daemon.local_store import LocalStore
 from hook_event_processor.watchers.daemon.spool import Total
@@ -500,6 +500,19 @@ def test_a_schema_of_another_program_ends_the_daemon_with_the_status_for_it(
 
 
 NEWER = "INSERT INTO hook_migrations (version, name, sha256) VALUES (9000, '9000_newer.sql', repeat('0', 64))"
+
+
+def test_the_status_says_once_how_long_the_database_has_been_away(database: Database, tmp_path: Path) -> None:
+    def say_status() -> None:
+        Watchdog.status = lambda _, text: print("status:", text, file=sys.stderr)  # type: ignore[method-assign]
+        Watchdog.interval_seconds = 0.1  # type: ignore[assignment, method-assign]
+        health.AWAY_SECONDS = 0.5
+
+    nowhere = Database(f"{database.conninfo} port=1")
+    with watching(nowhere, tmp_path, None, say_status, conninfo=nowhere.conninfo) as process:
+        wait_for(lambda: process.said("status: the database has been away for 1 s"), 10)
+        (line, *_) = process.said("status: the database has been away for 1 s")
+    assert line == "status: the database has been away for 1 s: 1 events wait on the disk; 0 watchers"
 
 
 def test_a_schema_of_another_program_is_an_outage_for_who_has_a_copy_of_the_watchers(

@@ -95,7 +95,7 @@ class Daemon:
                 ) from None
             self._start_threads()
             self._say_started()
-            self._watchdog.status(self._status_line(self._facts()))
+            self._watchdog.status("; ".join(self._status(self._facts())))
             self._loop()
             self._leave()
         return EX_CONFIG if self._sender.fatal else 0
@@ -191,20 +191,18 @@ class Daemon:
         if changes or time.monotonic() >= self._health_at:
             self._health_file.write(facts)
             self._health_at = time.monotonic() + health.WRITE_SECONDS
-        told, line = in_a_line(findings), self._status_line(facts)
-        self._watchdog.status(f"{told}; {line}" if told else line)
+        told = in_a_line(findings)
+        more = "; ".join(part for part in self._status(facts) if part not in told)
+        self._watchdog.status(f"{told}; {more}" if told else more)
 
-    def _status_line(self, facts: Facts) -> str:
+    def _status(self, facts: Facts) -> tuple[str, ...]:
+        """How it is; what is found wrong may say a part of it, in the same words."""
         if self._sender.refused:
-            return f"waiting: another daemon of {self._settings.host} watches {self._sender.refused}"
-        watching = f"{facts.watchers} watchers"
-        if facts.failing:
-            watching += f", {facts.failing} cannot look"
-        away = self._sender.away_seconds
-        if away is not None:
-            why = self._sender.schema_fault or f"the database has been away for {away:.0f} s"
-            return f"{why}; {facts.spooled} events wait on the disk; {watching}"
-        return f"watching: {watching}; {self._sender.sent} events sent"
+            return (f"waiting: another daemon of {self._settings.host} watches {self._sender.refused}",)
+        if facts.away is not None:
+            why = self._sender.schema_fault or f"the database has been away for {facts.away:.0f} s"
+            return why, f"{facts.spooled:,} events wait on the disk", f"{facts.watchers} watchers"
+        return f"watching: {facts.watchers} watchers", f"{self._sender.sent} events sent"
 
     def _reload(self) -> None:
         """Take over the settings that can change, and say which cannot."""
