@@ -344,6 +344,19 @@ def test_use_of_the_processors_beyond_the_threshold(program: str, start: Start) 
     process.communicate(b"\n", 10)
 
 
+def test_use_is_measured_between_readings_and_not_between_looks(
+    program: str, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One reading of /proc may serve two looks, of which the second is none the wiser."""
+    process = start(f"({_SPIN}) & read line; kill $!")
+    watched = Watched("process", "above", "normal", name=Path(program).name, cpu=5)
+    assert [each.type for each in watched.until(bool)] == ["system.resource_high"]
+    monkeypatch.setattr(process_table.TABLE, "_fresh", 1e9)
+    time.sleep(0.05)
+    assert watched.look() == []
+    process.communicate(b"\n", 10)
+
+
 def test_memory_beyond_the_threshold(program: str, start: Start) -> None:
     hog = subprocess.Popen(
         [sys.executable, "-c", "import sys; x = b'x' * (64 << 20); print(flush=True); sys.stdin.read()"],

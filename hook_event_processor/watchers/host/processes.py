@@ -17,7 +17,10 @@ Identity = tuple[int, int]  # a process, whose id may be given to another one: i
 
 
 class Process(NamedTuple):
-    """A process as /proc/PID/stat has it; `start` in ticks since the machine started, `ticks` of the processors'."""
+    """A process as /proc/PID/stat has it; `start` in ticks since the machine started, `ticks` of the processors'.
+
+    `read_at` is when it was so, by the monotonic clock.
+    """
 
     pid: int
     start: int
@@ -26,6 +29,7 @@ class Process(NamedTuple):
     parent: int
     ticks: int
     pages: int
+    read_at: float
 
     @property
     def identity(self) -> Identity:
@@ -54,6 +58,7 @@ def read_process(pid: int | str) -> Process | None:
         int(fields[1]),
         int(fields[11]) + int(fields[12]),
         int(fields[21]),
+        time.monotonic(),
     )
 
 

@@ -118,19 +118,16 @@ class _Processes:
         self._known = {each.identity: each for each in seen}
         self._choice = chosen(definition, start, next(iter(self._known), None))
         self._levels = _levels(definition, self._use, kept.get("levels") or {})
-        self._looked_at: float | None = None
         self._boot = processes.boot_id()
 
     def look(self, moment: Moment) -> list[Noticed]:
         found = {process.identity: process for process in self._choice.find(moment.monotonic) if not process.ended}
-        now = time.monotonic()
         noticed: list[Noticed] = []
         if self._primed:
-            noticed = self._compare(moment, found, now)
+            noticed = self._compare(moment, found)
         else:
             self._primed = True
-            self._take(found, now)
-        self._looked_at = now
+            self._take(found)
         for levels in self._levels.values():
             noticed += levels.look(moment)
         return noticed
@@ -162,7 +159,7 @@ class _Processes:
         self._uses_kept_at = now
         self._uses = {pid: [*use] for pid, seen in by_pid.items() if (use := seen.use()) is not None}
 
-    def _compare(self, moment: Moment, found: Mapping[Identity, Process], now: float) -> list[Noticed]:
+    def _compare(self, moment: Moment, found: Mapping[Identity, Process]) -> list[Noticed]:
         known = self._known
         gone = [seen for identity, seen in known.items() if identity not in found]
         begun = [identity for identity in found if identity not in known]
@@ -171,7 +168,7 @@ class _Processes:
         started = bool(begun) and len(begun) == len(found)
         for seen in gone:
             del known[seen.identity]
-        self._take(found, now)
+        self._take(found)
         noticed: list[Noticed] = []
         if self._each:
             for seen in gone:
@@ -186,14 +183,14 @@ class _Processes:
                 seen.handle.close()
         return noticed
 
-    def _take(self, found: Mapping[Identity, Process], now: float) -> None:
+    def _take(self, found: Mapping[Identity, Process]) -> None:
         """Know these processes, as they are now, and hold on to those whose end will be asked for."""
         known = self._known
         for identity, process in found.items():
             seen = known.get(identity)
             if seen is None:
                 seen = known[identity] = _Seen(identity)
-            seen.cpu_percent = self._share(seen.process, process, now)
+            seen.cpu_percent = _share(seen, process)
             seen.process = process
         oldest = min(found.values(), key=lambda process: process.start, default=None)
         for process in found.values() if self._each else [oldest] if oldest else []:
@@ -201,12 +198,6 @@ class _Processes:
             if seen.handle is None and self._notice.wants(_STOPPED, _CRASHED):
                 seen.handle = Handle(process, seen.run)
                 seen.unit, seen.run = seen.handle.unit, seen.handle.run
-
-    def _share(self, before: Process | None, process: Process, now: float) -> float:
-        """Percent of one processor, since the last look or, at the first, since it started."""
-        if before is None or self._looked_at is None:
-            return _percent(process.ticks, processes.age(process))
-        return _percent(process.ticks - before.ticks, now - self._looked_at)
 
     def _use(self, name: str) -> Level | None:
         """What the processes that run use of the processors or of memory."""
@@ -262,6 +253,16 @@ class _Processes:
 def _leader(of: Sequence[_Seen]) -> _Seen:
     """The oldest; of those of one time, the one whose end can be asked for."""
     return min(of, key=lambda seen: (seen.identity[1], seen.handle is None, seen.identity[0]))
+
+
+def _share(seen: _Seen, process: Process) -> float:
+    """Percent of one processor, since it was read for the last look or, at the first, since it started."""
+    before = seen.process
+    if before is None:
+        return _percent(process.ticks, processes.age(process) - (time.monotonic() - process.read_at))
+    # What was read for one look may serve the next: then nothing more is known.
+    elapsed = process.read_at - before.read_at
+    return _percent(process.ticks - before.ticks, elapsed) if elapsed > 0 else seen.cpu_percent
 
 
 def _percent(ticks: int, seconds: float) -> float:
