@@ -344,6 +344,17 @@ def test_use_of_the_processors_beyond_the_threshold(program: str, start: Start) 
     process.communicate(b"\n", 10)
 
 
+def test_processes_that_have_ended_use_nothing_any_more(program: str, start: Start) -> None:
+    process = start()
+    watched = Watched("process", "above", "normal", name=Path(program).name, rss="4K")
+    (high,) = watched.until(bool)
+    assert high.type == "system.resource_high"
+    end(process)
+    (normal,) = watched.until(bool)
+    assert (normal.type, normal.data["rss_bytes"], normal.data["count"]) == ("system.resource_normal", 0, 0)
+    assert watched.look() == []
+
+
 def test_use_is_measured_between_readings_and_not_between_looks(
     program: str, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -199,15 +199,14 @@ class _Processes:
                 seen.handle = Handle(process, seen.run)
                 seen.unit, seen.run = seen.handle.unit, seen.handle.run
 
-    def _use(self, name: str) -> Level | None:
-        """What the processes that run use of the processors or of memory."""
+    def _use(self, name: str) -> Level:
+        """What the processes that run use of the processors or of memory: nothing, when none runs any more."""
         running = [seen for seen in self._known.values() if seen.process is not None]
-        if not running:
-            return None
-        data = {"resource": f"process_{name}", **self._data(running)}
+        of_them = self._data(running) if running else {"process": self._choice.label, "pids": [], "count": 0}
+        data = {"resource": f"process_{name}", **of_them}
         if name == "cpu":
             return Level(sum(seen.cpu_percent for seen in running), "cpu_percent", data, self._choice.label)
-        return Level(data["rss_bytes"], "rss_bytes", data, self._choice.label)
+        return Level(data.get("rss_bytes", 0), "rss_bytes", data, self._choice.label)
 
     def _started(self, moment: Moment, begun: Sequence[_Seen]) -> list[Noticed]:
         return self._notice.of(moment, _STARTED, self._choice.label, self._data(begun))
@@ -273,11 +272,7 @@ def _levels(definition: Definition, use: Any, kept: Mapping[str, Any]) -> dict[s
     """What is compared with thresholds: the use of the processors, of memory, or nothing."""
 
     def measure(name: str) -> level.Measure:
-        def measured(_: Moment) -> dict[str, Level]:
-            used = use(name)
-            return {} if used is None else {name: used}
-
-        return measured
+        return lambda _: {name: use(name)}
 
     limits = {"cpu": definition.options.get("cpu"), "memory": definition.options.get("rss")}
     return {
