@@ -394,6 +394,37 @@ def test_a_copy_of_a_log_that_is_gone_is_not_read_again(log: Path) -> None:
         watched.look()
 
 
+@pytest.mark.parametrize("truncated", ["before", "seen", "unseen"])
+@pytest.mark.parametrize("is_down", [True, False])
+def test_copies_of_what_a_log_was_before_it_was_truncated_are_not_read_again(
+    log: Path, truncated: str, is_down: bool
+) -> None:
+    def truncate() -> None:
+        make(Path(f"{log}.1"), str(log))
+        shutil.copyfile(log, f"{log}.1")
+        make(log.with_name("later"), f"{log}.1")  # no two of these at the same tick of the clock
+        os.truncate(log, 0)
+
+    if truncated == "before":
+        truncate()
+    watched = errors(log)
+    append(log, "ERROR 1\n")
+    assert lines(watched) == ["ERROR 1"]
+    if truncated != "before":
+        if truncated == "unseen":
+            watched.restart()
+        truncate()
+        assert lines(watched) == []
+    if is_down:
+        watched.restart()
+    log.unlink()
+    if not is_down:
+        assert watched.look() == []
+    make(log, str(log.with_name("later")))
+    append(log, "ERROR 2\n")
+    assert lines(watched) == ["ERROR 2"]
+
+
 def test_where_files_have_no_time_of_birth_what_may_have_been_the_log_is_missed(
     log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

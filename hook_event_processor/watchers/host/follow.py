@@ -112,7 +112,9 @@ class Follower:
         """What is left of a file; with the `last`, what there is of a line that was never ended."""
         try:
             if file is self._current:
-                file.reader.restart_if_truncated()
+                emptied_ns = file.reader.restart_if_truncated()
+                if emptied_ns is not None and self._identity() == file.reader.identity:
+                    file.reader.note_as_log(emptied_ns)
             while (piece := file.reader.read(PIECE_BYTES, last=last)) is not None:
                 file.at = now
                 yield piece
@@ -170,6 +172,8 @@ class Follower:
         for mark in self._marks:
             if following is not None and following.resume(mark):
                 last = None
+                if following.offset < mark.offset:  # it was truncated
+                    following.note_as_log(following.modified_ns)
             elif (rotated := rotations.marked(self._path, mark)) is not None:
                 found.append(_File(rotated, now))
                 last = rotated

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import time
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -35,6 +36,7 @@ class Mark(NamedTuple):
     skipping: bool
     head: str
     tail: str
+    since: int | None = None  # as Reader.since
 
 
 class Reader:
@@ -44,12 +46,16 @@ class Reader:
         self._descriptor = descriptor
         self.identity = (status.st_dev, status.st_ino)
         self.born = birth.birth_ns_of(descriptor)
+        # What was the log after this came into being later, in Unix nanoseconds: copies of what it was did not.
+        self.since = self.born
         self.offset = 0
         self._line: int | None = 1
         self._skipping = False
         self._looked_at: tuple[int, int] | None = None
         if at_end and status.st_size:
             self._go_to_end(status.st_size)
+        if at_end:
+            self.note_as_log(status.st_mtime_ns)
         self._mark = self._marked()
 
     def __del__(self) -> None:
@@ -64,6 +70,11 @@ class Reader:
     def modified_ns(self) -> int:
         """When it was last written to, in Unix nanoseconds."""
         return os.fstat(self._descriptor).st_mtime_ns
+
+    def note_as_log(self, modified_ns: int) -> None:
+        """It was still at the path after it had been written to at that time."""
+        if self.since is not None:
+            self.since = max(self.since, min(modified_ns, time.time_ns()))  # anybody may set a file's times
 
     def left(self) -> int:
         """Bytes that have not been read."""
@@ -80,7 +91,7 @@ class Reader:
 
     def mark(self) -> Mark:
         """By which to go on later; an earlier one when the file cannot be read any more."""
-        if (self._mark.offset, self._mark.skipping) != (self.offset, self._skipping):
+        if (self._mark.offset, self._mark.skipping, self._mark.since) != (self.offset, self._skipping, self.since):
             with suppress(OSError):
                 self._mark = self._marked()
         return self._mark
@@ -91,19 +102,25 @@ class Reader:
             return False
         if self.holds(mark):
             self.offset, self._line, self._skipping, self._mark = mark.offset, mark.line, mark.skipping, mark
+            self.since = mark.since or self.born
             return True
         # It was truncated, if it is that file and not just one with its inode.
         return mark.born is not None
 
-    def restart_if_truncated(self) -> None:
-        """Read from the beginning what is not the content that was read, though it may be as long."""
+    def restart_if_truncated(self) -> int | None:
+        """Read from the beginning what is not the content that was read, though it may be as long.
+
+        Returns when it was last written to then, in Unix nanoseconds; None where nothing was truncated.
+        """
         status = os.fstat(self._descriptor)
         looked_at, self._looked_at = self._looked_at, (status.st_size, status.st_mtime_ns)
         if self._looked_at == looked_at or self.offset == 0:
-            return
-        if status.st_size < self.offset or not self.holds(self.mark()):
-            self.offset, self._line, self._skipping = 0, 1, False
-            self._mark = self._marked()
+            return None
+        if status.st_size >= self.offset and self.holds(self.mark()):
+            return None
+        self.offset, self._line, self._skipping = 0, 1, False
+        self._mark = self._marked()
+        return status.st_mtime_ns
 
     def read(self, budget: int, *, last: bool) -> Piece | None:
         """The next whole lines, maybe empty where something was passed over; None when there are none yet.
@@ -168,7 +185,8 @@ class Reader:
         return bool(data.strip(b"\0"))
 
     def _marked(self) -> Mark:
-        return Mark(self.identity[1], self.born, self.offset, self._line, self._skipping, *self._content(self.offset))
+        content = self._content(self.offset)
+        return Mark(self.identity[1], self.born, self.offset, self._line, self._skipping, *content, self.since)
 
     def _content(self, offset: int) -> tuple[str, str]:
         """Digests of what the file begins with, and of what stands before the offset."""

@@ -38,7 +38,7 @@ def between(
     They are known by their names and by when they came into being. Where the
     file system does not say that, what was written to since the last is missing.
     """
-    since = last.born
+    since = last.born if last.since is None else last.since
     if since is not None and isinstance(last, Reader):
         since = max(since, last.modified_ns - _OVERLAP_NS)  # what is older was another log
     inodes = {reader.identity[1] for reader in known}
