@@ -12,7 +12,7 @@ import pytest
 
 from hook_event_processor.installation import install as installation
 from hook_event_processor.installation.install import instances
-from hook_event_processor.installation.places import PATTERNS, for_user
+from hook_event_processor.installation.places import PATTERNS, for_machine, for_user
 from hook_event_processor.installation.steps import Link, Write
 
 OURS = (
@@ -50,6 +50,14 @@ def test_systemd_does_not_try_again_what_misuse_or_a_wrong_setting_ended(unit: P
     lines = unit.read_text().splitlines()
     if "Restart=on-failure" in lines:
         assert "RestartPreventExitStatus=2 78" in lines
+
+
+def test_where_the_journal_says_nothing_it_is_named_with_what_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installation, "output", lambda _: None)
+    unit = "hook-event-processor.service"
+    assert installation._last_words(for_machine(), unit) == f"see 'journalctl -u {unit}'"
+    wanted = f"see 'journalctl --user -u {unit}', or root 'journalctl _SYSTEMD_USER_UNIT={unit}'"
+    assert installation._last_words(for_user(), unit) == wanted
 
 
 @pytest.mark.parametrize(

@@ -591,7 +591,10 @@ def test_uninstall_keeps_the_data_and_purge_leaves_the_machine_as_it_was(box: Bo
     assert box.properties("ActiveState") == ["active"], "the settings that stayed are enough"
     box.run("systemctl", "start", "hook-retention")
     assert "the database's schema" in box.shell(f"{printed_function()}\nhep db check")
+    # While it waits to be started again.
+    box.run("systemctl", "kill", "--signal=KILL", SERVICE)
     box.run(HEP, "uninstall", "--purge")
+    assert "hook" not in box.run("ls", "/run")
     after = scene(box)
     for what, before in bare.items():
         assert after[what] == before, what

@@ -194,7 +194,10 @@ def _last_words(places: Places, unit: str) -> str:
     of_unit = f"_SYSTEMD_USER_UNIT={unit}" if places.of_user else f"_SYSTEMD_UNIT={unit}"
     mine = (f"_UID={os.getuid()}",) if places.of_user else ()
     said = output(("journalctl", "--quiet", "--output=cat", "--lines=1", of_unit, *mine)) or ""
-    return " ".join(said.split()) or f"see 'journalctl -u {unit}'"
+    where = f"'journalctl -u {unit}'"
+    if places.of_user:  # where no journal is kept on disk, only root reads that of users
+        where = f"'journalctl --user -u {unit}', or root 'journalctl {of_unit}'"
+    return " ".join(said.split()) or f"see {where}"
 
 
 def shadows(places: Places) -> list[Path]:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hook_event_processor.installation.files import files
-from hook_event_processor.installation.places import ACCOUNT, PATTERNS, RETENTION, Places
+from hook_event_processor.installation.places import ACCOUNT, NAME, PATTERNS, RETENTION, Places
 from hook_event_processor.installation.settings_file import credential_files
 from hook_event_processor.installation.steps import Link, Prune, Remove, Run, Step, Write, output
 
@@ -27,6 +27,10 @@ def remove(places: Places, *, purge: bool) -> Iterator[Step]:
     running = sorted({line.split()[0] for line in loaded.splitlines() if line.split()})
     if running:
         yield Run((*places.systemctl, "stop", *running), may_fail=True)
+    kept = [unit for unit in running if unit.startswith((NAME, "hook-watcher")) and unit.endswith(".service")]
+    if kept:
+        # What one that waited to be restarted had kept for its next run.
+        yield Run((*places.systemctl, "clean", "--what=runtime", *kept), may_fail=True)
     if enabled:
         # For a template it takes the links of all its instances.
         yield Run((*places.systemctl, "disable", "--quiet", *enabled))
