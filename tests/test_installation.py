@@ -13,6 +13,7 @@ import pytest
 from hook_event_processor.installation import install as installation
 from hook_event_processor.installation.install import instances
 from hook_event_processor.installation.places import PATTERNS, for_machine, for_user
+from hook_event_processor.installation.settings_file import other_database
 from hook_event_processor.installation.steps import Link, Write
 
 OURS = (
@@ -58,6 +59,20 @@ def test_where_the_journal_says_nothing_it_is_named_with_what_reads_it(monkeypat
     assert installation._last_words(for_machine(), unit) == f"see 'journalctl -u {unit}'"
     wanted = f"see 'journalctl --user -u {unit}', or root 'journalctl _SYSTEMD_USER_UNIT={unit}'"
     assert installation._last_words(for_user(), unit) == wanted
+
+
+def test_a_database_that_is_not_taken_over_is_told_by_the_file_that_stays(tmp_path: Path) -> None:
+    places = replace(for_machine(), settings=tmp_path, credentials=tmp_path)
+    here, elsewhere = "postgresql:///hep?host=/run/postgresql", "postgresql://hep:secret@db.example/hep"
+    assert other_database(places, here) is None
+    places.environment.write_text("WORKERS=7\n")
+    credential = tmp_path / "hook-event-processor.database_url"
+    credential.write_text(elsewhere)
+    assert other_database(places, elsewhere) is None
+    assert other_database(places, here) == credential
+    places.environment.write_text('DATABASE_URL="dbname=hep host=/run/postgresql"\n')
+    assert other_database(places, here) is None
+    assert other_database(places, elsewhere) == places.environment
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,8 @@ def test_a_second_installation_changes_nothing(installed: Box) -> None:
     lines = install(installed)
     assert [line for line in lines if line.startswith(("write", "link", "make"))] == []
     assert installed.properties("MainPID") == [pid]
+    done = installed.finished("env", "DATABASE_URL=postgresql:///another", HEP, "install")
+    assert "hook-event-processor.database_url stays, and names another database" in done.stderr
     assert scene(installed) == before
 
 

@@ -80,6 +80,7 @@ def install(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.installation import install as installation
     from hook_event_processor.installation.files import man_pages
     from hook_event_processor.installation.refusals import check
+    from hook_event_processor.installation.settings_file import other_database
     from hook_event_processor.installation.steps import take
 
     places = _places(arguments)
@@ -93,6 +94,9 @@ def install(arguments: argparse.Namespace, settings: Settings) -> int:
     take(installation.start(places, wanted, changed=changed), line, dry=arguments.dry_run)
     if not man_pages():
         note("no man pages: this is a checkout; they are made when a wheel is built")
+    stays = other_database(places, settings.conninfo) if settings.conninfo else None
+    if stays:
+        note(f"{stays} stays, and names another database than the one given now: change it there")
     for path in installation.shadows(places):
         note(f"{path} is used instead of the installed unit: remove it, or keep it up to date yourself")
     if arguments.dry_run:

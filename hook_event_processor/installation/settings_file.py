@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -78,3 +79,22 @@ def names_a_database(places: Places) -> bool:
         return False
     names = {line.partition("=")[0].strip() for line in lines if line.partition("=")[2].strip(" \"'")}
     return bool(names.intersection(_NAMES_A_DATABASE))
+
+
+def other_database(places: Places, given: str) -> Path | None:
+    """The file whose connection string stays though it is another than `given`; None where that cannot be told, too."""
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
+    credential_file = credential(places, "database_url")
+    try:
+        settings = places.environment.read_text(encoding="utf-8", errors="replace").splitlines()
+        named = [line.partition("=")[2] for line in settings if line.startswith("DATABASE_URL=")]
+        value = "".join(shlex.split(named[-1])) if named else ""
+        path = places.environment if value else credential_file
+        if not value and credential_file is not None:
+            value = credential_file.read_text(encoding="utf-8").strip()
+        is_other = bool(value) and conninfo_to_dict(value) != conninfo_to_dict(given)
+    except (OSError, ValueError, ProgrammingError):
+        return None
+    return path if is_other else None
