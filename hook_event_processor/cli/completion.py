@@ -46,6 +46,8 @@ def script(shell: str) -> str:
     top = whole_parser()
     for each in _parsers(top):
         for action in each._actions:
+            if hasattr(action, "suggested"):
+                action.choices = tuple(action.suggested())  # of this parser alone, which parses nothing
             complete = _completed_as(action)
             if complete is not None:
                 action.complete = complete  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hook_event_processor.cli.parser import add_command, add_format
+from hook_event_processor.cli.parser import add_command, add_format, suggest
 from hook_event_processor.errors import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         "It needs no processor, and looks at this host though the database is away.\n"
         "Exit status: 0 nothing but notes, 1 a problem or a warning, 2 misused.",
     )
-    command.add_argument("areas", nargs="*", type=_area, metavar="AREA", help="what to look at")
+    areas = command.add_argument("areas", nargs="*", type=_area, metavar="AREA", help="what to look at")
+    suggest(areas, lambda: AREAS)
     command.add_argument(
         "--fix", action="store_true", help="mend what can be mended safely, say what was done, and look again"
     )

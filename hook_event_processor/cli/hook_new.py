@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hook_event_processor.cli.parser import add_command, add_format
+from hook_event_processor.cli.parser import add_command, add_format, suggest
 from hook_event_processor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,12 +35,19 @@ def add_new_command(group: argparse._SubParsersAction[Any]) -> None:
         _MORE,
     )
     command.add_argument("name", metavar="NAME", help="the hook's name, and that of its file")
-    command.add_argument(
+    template = command.add_argument(
         "--template", default="hello", metavar="TEMPLATE", help="what to begin with; 'hep hook templates' lists them"
     )
+    suggest(template, _names)
     command.add_argument("--dir", default=".", metavar="DIR", help="where to write (default: this directory)")
     add_format(command)
     add_format(add_command(group, "templates", templates, "list what new hooks can begin with", "hep hook templates"))
+
+
+def _names() -> list[str]:
+    from hook_event_processor.workshop.starters import starters
+
+    return [starter.name for starter in starters()]
 
 
 def new(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: ARG001 - every command is called so

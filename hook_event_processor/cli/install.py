@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from hook_event_processor.cli.parser import add_command
+from hook_event_processor.cli.parser import add_command, suggest
+from hook_event_processor.cli.watcher_options import type_names
 from hook_event_processor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,13 +31,14 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         "nothing else.",
     )
     _add_whose(command)
-    command.add_argument(
+    watchers = command.add_argument(
         "--watchers",
         type=_types,
         metavar="TYPES",
         help="also watch this host: types separated by commas, each by a daemon of its own; all: one daemon for all;"
         " none (default: those that are enabled already)",
     )
+    suggest(watchers, lambda: ("all", "none", *type_names()))
     command.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     command = add_command(
         commands,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
 from typing import Any, NoReturn, Protocol
 
@@ -224,6 +224,11 @@ def add_format(command: argparse.ArgumentParser, default: str = "table") -> None
     command.add_argument(
         "--format", choices=("table", "json"), default=default, help=f"table or json, one document (default {default})"
     )
+
+
+def suggest(action: argparse.Action, values: Callable[[], Iterable[str]]) -> None:
+    """Have shells complete these values of an argument that says itself what is wrong with another."""
+    action.suggested = values  # type: ignore[attr-defined]
 
 
 def _sentence(summary: str) -> str:

@@ -7,9 +7,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from hook_event_processor.cli.names import some_name
-from hook_event_processor.cli.parser import add_command, add_format, add_group
+from hook_event_processor.cli.parser import add_command, add_format, add_group, suggest
 from hook_event_processor.cli.watcher_changes import create, delete, disable, enable
-from hook_event_processor.cli.watcher_options import add_definition, watcher_types
+from hook_event_processor.cli.watcher_options import add_definition, type_names, watcher_types
 from hook_event_processor.cli.watcher_reports import get, list_watchers
 from hook_event_processor.cli.watcher_trial import test
 
@@ -109,7 +109,8 @@ def _add_run(group: argparse._SubParsersAction[Any], called: str) -> None:
 
 
 def _add_types(command: argparse.ArgumentParser, text: str) -> None:
-    command.add_argument("-t", "--type", action="extend", type=watcher_types, metavar="TYPE", help=text)
+    types = command.add_argument("-t", "--type", action="extend", type=watcher_types, metavar="TYPE", help=text)
+    suggest(types, type_names)
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:

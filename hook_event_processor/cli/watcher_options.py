@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from hook_event_processor.cli.names import some_name, some_names
-from hook_event_processor.cli.parser import Parser
+from hook_event_processor.cli.parser import Parser, suggest
 from hook_event_processor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,10 +51,11 @@ class KindOptions:
 
 def add_definition(command: argparse.ArgumentParser, *, required: bool) -> None:
     """What a watcher is made of: --type, and what goes with it."""
-    command.add_argument(
+    type_ = command.add_argument(
         "-t", "--type", required=required, metavar="TYPE", help="what is watched: file, cpu, port, ..."
     )
-    command.add_argument(
+    suggest(type_, type_names)
+    when = command.add_argument(
         "-w",
         "--when",
         action="extend",
@@ -62,6 +63,7 @@ def add_definition(command: argparse.ArgumentParser, *, required: bool) -> None:
         metavar="CONDITION",
         help="what is told of; may be given several times, or several separated by commas",
     )
+    suggest(when, _conditions)
     command.add_argument(
         "-i", "--interval", type=interval, metavar="DURATION", help="time between two checks: 200ms, 10s, 5m"
     )
@@ -72,6 +74,20 @@ def add_definition(command: argparse.ArgumentParser, *, required: bool) -> None:
     )
     assert isinstance(command, Parser)  # noqa: S101 - all commands are
     command.late_options = KindOptions()
+
+
+def type_names() -> Sequence[str]:
+    """The types that there are."""
+    from hook_event_processor.watchers import kinds
+
+    return kinds.NAMES
+
+
+def _conditions() -> Sequence[str]:
+    """Those of any type, each once."""
+    from hook_event_processor.watchers import kinds
+
+    return list(dict.fromkeys(condition for name in kinds.NAMES for condition in kinds.kind(name).conditions))
 
 
 def watcher_types(text: str) -> list[str]:
