@@ -16,6 +16,7 @@ from pathlib import Path
 from psycopg.conninfo import conninfo_to_dict
 
 from hook_event_processor import settings as settings_module
+from hook_event_processor import thread_memory
 from hook_event_processor.errors import SchemaError, SettingsError, StoreUnavailable
 from hook_event_processor.event_handlers import EventHandlerRegistry
 from hook_event_processor.handover import change
@@ -221,6 +222,7 @@ def serve(
     reread: Callable[[], Settings] | None = None,
 ) -> int:
     """Run a processor until it is told to stop; returns the exit status, EX_CONFIG for a schema it cannot work with."""
+    thread_memory.share()
     processor = HookEventProcessor(settings, database)
     _spare_the_collector()
     try:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from psycopg.conninfo import conninfo_to_dict
 
-from hook_event_processor import __version__, handover
+from hook_event_processor import __version__, handover, thread_memory
 from hook_event_processor.errors import HookEventProcessorError, SettingsError
 from hook_event_processor.settings import Settings
 from hook_event_processor.stop import Stop
@@ -40,7 +38,6 @@ from hook_event_processor.watchers.leaving import leave
 logger = logging.getLogger("Watchers")
 
 _IDENTIFIER = "hook-watcher"  # in the journal, as the unit says it, too
-_M_ARENA_MAX = -8
 EX_CONFIG = 78  # sysexits.h
 # A server that says nothing for so long is taken for gone. TCP would notice by itself, a socket of this host never.
 _SILENT_SECONDS = 15.0
@@ -292,7 +289,7 @@ def serve(
     of the same host and type waits until the first has ended. Raises
     HookEventProcessorError when its store cannot be opened.
     """
-    _spare_memory()
+    thread_memory.share()
     journal.set_up(settings.log_level, _IDENTIFIER)
     given = conninfo_to_dict(database.conninfo)
     journal.mask([str(value) for key, value in given.items() if key == "password" and value])
@@ -309,9 +306,3 @@ def _thread(name: str, target: Callable[[Progress], None], progress: Progress) -
                 time.sleep(1.0)
 
     return threading.Thread(target=run, name=name, daemon=True)
-
-
-def _spare_memory() -> None:
-    """Have threads share glibc's arenas: one for each of ours would be kept for good (mallopt(3))."""
-    with suppress(AttributeError, OSError):  # another C library
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
