@@ -95,7 +95,7 @@ def test_watchers_of_a_silent_host_are_listed_with_that(hep: Hep) -> None:
 @pytest.mark.usefixtures("fleet")
 def test_the_status_has_hosts_and_watchers_in_one_line(hep: Hep, connection: Connection) -> None:
     [watcher] = watchers.known(connection, "web-1", "cpu")
-    watchers.say_looked(connection, [Looked(watcher.id, ago(), None, "no /proc")])
+    watchers.say_looked(connection, [Looked(watcher.id, ago(), "no /proc")])
     [line] = [line for line in hep("status").splitlines() if line.startswith("Hosts:")]
     assert line.split(maxsplit=1)[1] == "1 connected, 1 disconnected; 2 watchers, 1 disabled, 1 cannot look"
     counts = hep.document("status", "--format", "json")["hosts"]

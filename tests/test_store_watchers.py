@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime
+from uuid import uuid4
+
 import pytest
 from factories import ago
 from psycopg import Connection
@@ -10,6 +14,7 @@ from hook_event_processor.errors import Ambiguous, HookEventProcessorError, NotF
 from hook_event_processor.store import hosts, watchers
 from hook_event_processor.store.hosts import Host
 from hook_event_processor.store.watchers import Looked, NewWatcher
+from hook_event_processor.timestamp import rfc3339
 
 pytestmark = pytest.mark.store
 
@@ -65,7 +70,7 @@ def test_changes_of_what_is_watched_and_no_others_raise_the_revision(connection:
     revisions.append(watchers.revision(connection))
     disabled = watchers.get(connection, watcher.id)
     assert not watchers.set_enabled(connection, disabled, False)
-    watchers.say_looked(connection, [Looked(watcher.id, ago(seconds=1), None, "no such file")])
+    watchers.say_looked(connection, [Looked(watcher.id, ago(seconds=1), "no such file")])
     assert watchers.revision(connection) == revisions[-1]
     watchers.remove(connection, watcher)
     revisions.append(watchers.revision(connection))
@@ -88,17 +93,40 @@ def test_a_daemon_watches_what_is_enabled_of_its_host_and_types(connection: Conn
     assert watchers.to_watch(connection, "web-1", ["cpu", "load"]) == [wanted]
 
 
-def test_what_is_said_of_looks_leaves_an_earlier_event_standing(connection: Connection) -> None:
+def test_what_is_said_of_looks_leaves_the_event_before_standing(connection: Connection) -> None:
     watcher = watchers.add(connection, NewWatcher("web-1", "cpu"))
     event_at = ago(seconds=20)
-    watchers.say_looked(connection, [Looked(watcher.id, ago(seconds=20), event_at, None)])
-    watchers.say_looked(
-        connection, [Looked(watcher.id, ago(seconds=10), None, "no"), Looked("gone", ago(), None, None)]
-    )
+    told(connection, (watcher.id, event_at))
+    watchers.say_looked(connection, [Looked(watcher.id, ago(seconds=10), "no"), Looked("gone", ago(), None)])
     said = watchers.get(connection, watcher.id)
     assert (said.last_event, said.last_error) == (event_at, "no")
     assert said.last_check is not None
     assert said.last_check > event_at
+
+
+def test_a_watchers_last_event_is_kept_with_the_event_itself(connection: Connection) -> None:
+    of_cpu, of_load = (watchers.add(connection, NewWatcher("web-1", name)) for name in ("cpu", "load"))
+    early, late = ago(seconds=20), ago(seconds=10)
+    told(connection, (of_cpu.id, early), (of_cpu.id, late), (of_load.id, early), ("gone", late))
+    told(connection, (of_cpu.id, early))  # what was spooled comes after what is new
+    assert connection.execute("SELECT count(*) FROM hook_events").fetchone() == (5,)
+    assert [watchers.get(connection, one.id).last_event for one in (of_cpu, of_load)] == [late, early]
+
+
+def told(connection: Connection, *events: tuple[str, datetime]) -> None:
+    """The database takes events of these watchers, of these times."""
+    bodies = [
+        {
+            "source": "system",
+            "action": "cpu_high",
+            "resource": "",
+            "metadata": {},
+            "payload": {"watcher_id": watcher_id},
+            "occurred_at": rfc3339(at),
+        }
+        for watcher_id, at in events
+    ]
+    watchers.insert_events(connection, [str(uuid4()) for _ in events], [json.dumps(body) for body in bodies])
 
 
 def test_a_host_registers_once_and_tells_what_it_was(connection: Connection) -> None:

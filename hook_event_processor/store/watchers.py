@@ -65,11 +65,10 @@ class Watcher:
 
 @dataclass(slots=True)  # not frozen, which costs more than all else: a hundred are made a second
 class Looked:
-    """What a daemon has to say of a watcher: None for an event that there was not; `error` None for no error."""
+    """What a daemon has to say of a watcher; `error` None for no error."""
 
     id: str
     checked_at: datetime
-    event_at: datetime | None
     error: str | None
 
 
@@ -197,31 +196,38 @@ def listen(connection: Connection) -> None:
 
 
 def say_looked(connection: Connection, looks: Sequence[Looked]) -> None:
-    """Write when watchers last looked and noticed something, and what keeps them from looking, in one statement."""
-    # One text: arrays of four columns cost five times as much to write.
+    """Write when watchers last looked, and what keeps them from looking, in one statement."""
+    # One text: arrays of the columns cost five times as much to write.
     connection.execute(_SAY_LOOKED, (orjson.dumps(looks).decode(),))
 
 
 _SAY_LOOKED = """
 UPDATE watchers w
-SET last_check = looked.checked_at, last_event = coalesce(looked.event_at, w.last_event), last_error = looked.error
-FROM json_to_recordset(%s::json) AS looked(id text, checked_at timestamptz, event_at timestamptz, error text)
+SET last_check = looked.checked_at, last_error = looked.error
+FROM json_to_recordset(%s::json) AS looked(id text, checked_at timestamptz, error text)
 WHERE w.id = looked.id
 """
 
 # Theirs are the ids: what was sent before and not acknowledged changes nothing.
 _INSERT_EVENTS = """
+WITH sent AS (
+    SELECT id, body, (body ->> 'occurred_at')::timestamptz AS occurred_at, place
+    FROM unnest(%s::uuid[], %s::text[]::jsonb[]) WITH ORDINALITY AS _(id, body, place)
+), told AS (
+    UPDATE watchers w SET last_event = greatest(w.last_event, latest.occurred_at)
+    FROM (SELECT body -> 'payload' ->> 'watcher_id' AS id, max(occurred_at) AS occurred_at FROM sent GROUP BY 1) latest
+    WHERE w.id = latest.id
+)
 INSERT INTO hook_events (id, source, action, resource, resource_id, payload, metadata, occurred_at)
 SELECT id, body ->> 'source', body ->> 'action', body ->> 'resource', '', body -> 'payload', body -> 'metadata',
-       (body ->> 'occurred_at')::timestamptz
-FROM unnest(%s::uuid[], %s::text[]::jsonb[]) WITH ORDINALITY AS sent(id, body, place)
-ORDER BY place
+       occurred_at
+FROM sent ORDER BY place
 ON CONFLICT DO NOTHING
 """
 
 
 def insert_events(connection: Connection, ids: Sequence[str], bodies: Sequence[str]) -> int:
-    """Insert events in their order, each once; returns how many were new.
+    """Insert events in their order, each once, and note when their watchers told of them; returns how many were new.
 
     `bodies` are JSON, as watchers.daemon.envelope makes it.
     """

@@ -68,7 +68,7 @@ class Definitions:
             try:
                 kinds.kind(watcher.type)
             except WatcherRefused as fault:
-                self._unsaid[watcher.id] = Looked(watcher.id, datetime.now(UTC), None, str(fault))
+                self._unsaid[watcher.id] = Looked(watcher.id, datetime.now(UTC), str(fault))
 
     def tell(self, connection: Connection, now: float) -> None:
         """Say which watchers have looked, when it is time."""

@@ -27,18 +27,12 @@ class Reports:
 
     def of(self, watch: Watch, error: str | None) -> None:
         """It has looked, or tried to."""
-        self.note(watch.definition.id, watch.checked_at, watch.event_at, error)
+        self.note(watch.definition.id, watch.checked_at, error)
 
-    def note(
-        self,
-        watcher_id: str,
-        checked_at: datetime | None = None,
-        event_at: datetime | None = None,
-        error: str | None = None,
-    ) -> None:
-        """It was at work, if ever, at that time, and told of something at that other; None for no fault."""
+    def note(self, watcher_id: str, checked_at: datetime | None = None, error: str | None = None) -> None:
+        """It was at work, if ever, at that time; None for no fault."""
         with self._lock:
-            self._looked[watcher_id] = Looked(watcher_id, checked_at or datetime.now(UTC), event_at, error)
+            self._looked[watcher_id] = Looked(watcher_id, checked_at or datetime.now(UTC), error)
         if error != self._errors.get(watcher_id):
             self._errors.pop(watcher_id, None)
             if error:

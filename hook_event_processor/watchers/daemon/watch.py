@@ -58,7 +58,6 @@ class Watch:
     busy: bool = False
     error: str | None = None
     checked_at: datetime | None = None
-    event_at: datetime | None = None
     state_mark: int = 0  # of the state that was written last
     leaves: bool = False  # the look that comes now is the last
     has_state: bool = field(init=False)
@@ -93,8 +92,6 @@ class Watch:
             self._say(str(fault))
         except Exception as fault:
             outcome = self._broken(fault, moment, envelopes)
-        if outcome.events:
-            self.event_at = moment.time
         return outcome
 
     def live_state(self) -> Any:
