@@ -232,7 +232,7 @@ def test_a_thread_that_is_stuck_is_found_until_it_comes_back(
 
 def test_a_processor_of_another_version_is_found_until_it_ends(clinic: Clinic, tmp_path: Path) -> None:
     def is_older(_: EventHandlerRegistry) -> None:
-        patch.object(condition, "version", lambda _: "0.0.1").start()  # in its process alone
+        patch.object(condition, "__version__", "0.0.1").start()  # in its process alone
 
     with running(clinic.database, tmp_path):
         wait_for(lambda: not clinic.findings("processors"), 30)
@@ -259,10 +259,10 @@ def test_silent_hosts_and_watchers_are_found(clinic: Clinic, hep: Hep, connectio
     assert "db-1 was last heard of 5" in clinic.mends("watchers", "host-silent", 1)["what"]
     hosts.register(connection, Host("db-1", "10.0.0.6", (), "1.0", {}))
 
-    watchers.say_looked(connection, [Looked(cpu.id, ago(), None, "no /proc")])
+    watchers.say_looked(connection, [Looked(cpu.id, ago(), "no /proc")])
     assert clinic.only("watchers", "watcher-failing")["what"] == "load (cpu) on web-1 cannot look: no /proc"
     connection.execute("UPDATE hosts SET registered_at = %s", (ago(hours=2),))
-    watchers.say_looked(connection, [Looked(cpu.id, ago(minutes=30), None, None)])
+    watchers.say_looked(connection, [Looked(cpu.id, ago(minutes=30), None)])
     connection.execute("UPDATE watchers SET updated_at = %s, last_check = now() WHERE host = 'db-1'", (ago(hours=2),))
     assert "load (cpu) on web-1 last looked 1,8" in clinic.only("watchers", "watcher-silent")["what"]
     clinic.mend(clinic.only("watchers", "watcher-silent"), 2)  # it is disabled
