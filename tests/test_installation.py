@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -117,3 +119,67 @@ def test_a_link_that_leads_nowhere_is_put_right_and_any_other_stays(tmp_path: Pa
     path.unlink()
     path.symlink_to(another)
     assert not link.needed
+
+
+# `hep` where a systemd seems to run, and the processor to start.
+_HEP = """
+import sys
+from hook_event_processor.cli import main
+from hook_event_processor.installation import install, refusals
+
+refusals.check = lambda *_, **__: None
+install.await_processor = lambda _: "0 processed"
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def _hep(home: Path, command: str) -> subprocess.CompletedProcess[str]:
+    """A command line with `hep` in it; systemctl does nothing, and each line that hep prints is written at once."""
+    programs = home / "programs"
+    programs.mkdir(exist_ok=True)
+    for name, text in (("systemctl", ""), ("hep", f'exec {sys.executable} {home}/hep.py "$@"')):
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    (home / "hep.py").write_text(_HEP)
+    return subprocess.run(
+        ["bash", "-c", command],
+        env={
+            "HOME": str(home),
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "PYTHONUNBUFFERED": "1",
+            "DATABASE_URL": "postgresql:///hep?host=/run/postgresql",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "said"),
+    [
+        ("| true; exit ${PIPESTATUS[0]}", 141, ""),
+        ("2>&1 | true; exit ${PIPESTATUS[0]}", 141, ""),
+        (">/dev/full", 1, "hep: standard output cannot be written: No space left on device; all was done\n"),
+    ],
+)
+def test_what_changes_the_host_is_done_though_nobody_reads_it(tmp_path: Path, how: str, status: int, said: str) -> None:
+    settings = tmp_path / ".config/hook-event-processor/environment"
+    for command, is_there in (("install", True), ("uninstall --purge", False)):
+        done = _hep(tmp_path, f"hep {command} --user {how}")
+        assert done.returncode == status, done
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+        assert settings.exists() == is_there
+        again = _hep(tmp_path, f"hep {command} --user --dry-run").stdout
+        assert not [line for line in again.splitlines() if line.startswith(("would write", "would remove"))]
+
+
+def test_what_fails_is_said_though_nobody_reads_what_is_done(tmp_path: Path) -> None:
+    (tmp_path / ".local/share/systemd").mkdir(parents=True)
+    (tmp_path / ".local/share/systemd/user").write_text("no directory")
+    done = _hep(tmp_path, "hep install --user | true; exit ${PIPESTATUS[0]}")
+    assert done.returncode == 1
+    assert done.stderr.startswith("hep: ")
+    assert ".local/share/systemd/user" in done.stderr

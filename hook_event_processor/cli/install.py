@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from hook_event_processor.cli.parser import add_command, suggest
@@ -78,7 +79,13 @@ def _types(text: str) -> tuple[str, ...]:
 
 
 def install(arguments: argparse.Namespace, settings: Settings) -> int:
-    from hook_event_processor.cli.output import line, note
+    with _saying(arguments) as say:
+        _install(arguments, settings, say)
+    return 0
+
+
+def _install(arguments: argparse.Namespace, settings: Settings, say: Callable[[str], None]) -> None:
+    from hook_event_processor.cli.output import note
     from hook_event_processor.installation import install as installation
     from hook_event_processor.installation.files import man_pages
     from hook_event_processor.installation.refusals import check
@@ -92,8 +99,8 @@ def install(arguments: argparse.Namespace, settings: Settings) -> int:
     wanted = _wanted(arguments, settings)
     prepared = list(installation.prepare(places, wanted))
     changed = installation.is_behind(places, prepared)
-    take(prepared, line, dry=arguments.dry_run)
-    take(installation.start(places, wanted, changed=changed), line, dry=arguments.dry_run)
+    take(prepared, say, dry=arguments.dry_run)
+    take(installation.start(places, wanted, changed=changed), say, dry=arguments.dry_run)
     if not man_pages():
         note("no man pages: this is a checkout; they are made when a wheel is built")
     stays = other_database(places, settings.conninfo) if settings.conninfo else None
@@ -102,28 +109,35 @@ def install(arguments: argparse.Namespace, settings: Settings) -> int:
     for path in installation.shadows(places):
         note(f"{path} is used instead of the installed unit: remove it, or keep it up to date yourself")
     if arguments.dry_run:
-        return 0
-    line(installation.await_processor(places))
+        return
+    say(installation.await_processor(places))
     installation.check_watchers(places)
     if places.of_user and not _lingers():
         note("it ends when you log out, unless root runs: loginctl enable-linger " + (os.environ.get("USER") or ""))
-    return 0
 
 
 def uninstall(arguments: argparse.Namespace, _: Settings) -> int:
-    from hook_event_processor.cli.output import line, note
+    from hook_event_processor.cli.output import note
     from hook_event_processor.installation import uninstall as removal
     from hook_event_processor.installation.refusals import check
     from hook_event_processor.installation.steps import take
 
     places = _places(arguments)
     check(places, database_is_given=None)
-    take(removal.remove(places, purge=arguments.purge), line, dry=arguments.dry_run)
-    for path in [] if arguments.dry_run else removal.leftovers(places):
-        reason = "an embedded database is in it" if arguments.purge else "--purge removes it"
-        note(f"{path} stays: {reason}")
-    note(f"the events stay in the database; the program is in {sys.prefix}")
+    with _saying(arguments) as say:
+        take(removal.remove(places, purge=arguments.purge), say, dry=arguments.dry_run)
+        for path in [] if arguments.dry_run else removal.leftovers(places):
+            reason = "an embedded database is in it" if arguments.purge else "--purge removes it"
+            note(f"{path} stays: {reason}")
+        note(f"the events stay in the database; the program is in {sys.prefix}")
     return 0
+
+
+def _saying(arguments: argparse.Namespace) -> AbstractContextManager[Callable[[str], None]]:
+    """What prints a line; where something is done, all of it is done though nobody reads that."""
+    from hook_event_processor.cli.output import heard_or_not, line
+
+    return nullcontext(line) if arguments.dry_run else heard_or_not()
 
 
 def _places(arguments: argparse.Namespace) -> Places:

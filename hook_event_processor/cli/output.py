@@ -6,8 +6,8 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, Literal
 
@@ -134,8 +134,32 @@ def error(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """One line on standard error that is no fault."""
-    sys.stderr.write(f"{escape(text)}\n")
+    """One line on standard error that is no fault: what goes on does not end because nobody can read it."""
+    with suppress(OSError):
+        sys.stderr.write(f"{escape(text)}\n")
+
+
+@contextmanager
+def heard_or_not() -> Iterator[Callable[[str], None]]:
+    """What prints the lines of work that must not stop half-way because they cannot be printed.
+
+    Raises, when the work is done, BrokenPipeError or OutputFailed for the first that could not.
+    """
+    faults: list[BrokenPipeError | OutputFailed] = []
+
+    def say(text: str) -> None:
+        try:
+            line(text)
+            flush()
+        except (BrokenPipeError, OutputFailed) as fault:
+            faults.append(fault)
+            drop()
+
+    yield say
+    if faults and isinstance(faults[0], OutputFailed):
+        raise OutputFailed(f"{faults[0]}; all was done")
+    if faults:
+        raise faults[0]
 
 
 def result(form: str, text: str, value: Any) -> None:
