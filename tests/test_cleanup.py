@@ -300,7 +300,8 @@ def test_two_ways_to_one_directory_are_two_archives(
 def test_an_archive_in_tables_holds_the_rows_as_they_were(
     hep: Hep, connection: Connection, history: dict[str, set[str]]
 ) -> None:
-    hep("events", "cleanup", "--older-than", "30d", "--failed", "--archive", "table")
+    said = hep("events", "cleanup", "--older-than", "30d", "--failed", "--archive", "table")
+    assert said.endswith("; archived in the tables hook_archived_events and hook_archived_executions\n")
     assert left(connection) == set()
     for table, archive in zip(TABLES, ("hook_archived_events", "hook_archived_executions"), strict=True):
         found = connection.execute(f"SELECT (to_jsonb(t) - 'archived_at')::text FROM {archive} t")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from psycopg.types.json import Jsonb
 from hook_event_processor import settings
 from hook_event_processor.settings import VARIABLES
 from hook_event_processor.store.database import Database
+from hook_event_processor.store.embedded import psql_program
 from hook_event_processor.store.migrate import check, migrations
 
 EXAMPLE = Path(__file__).parents[1] / ".env.example"
@@ -116,6 +118,27 @@ def test_psql_gets_all_arguments(database: Database, tmp_path: Path, hep: Hep) -
     finished = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (finished.returncode, finished.stdout, finished.stderr) == (0, "a\n", "")
     assert "psql's own" in hep("db", "psql", "--help")
+
+
+def test_psql_is_the_one_of_the_system_for_a_server_elsewhere(
+    hep: Hep, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The wheel's knows no TLS."""
+    own = tmp_path / "psql"
+    own.write_text("#!/bin/sh\n")
+    own.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    called: list[str] = []
+
+    def replaced(program: str, *_: Any) -> None:
+        called.append(program)
+        raise OSError(2, "stopped here")
+
+    monkeypatch.setattr("os.execve", replaced)
+    for host in ("db.example", "/run/hep-embedded"):
+        monkeypatch.setenv("DATABASE_URL", make_conninfo(host=host, user="u", sslmode="verify-full"))
+        assert "stopped here" in hep.fault("db", "psql")
+    assert called == [str(own), str(psql_program())]
 
 
 def test_psql_is_given_the_password_where_others_cannot_read_it(hep: Hep, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,6 +120,17 @@ def test_events_that_nobody_takes_are_found(clinic: Clinic, connection: Connecti
     assert clinic.findings("events", "events-late") == []
 
 
+def test_no_hook_is_proposed_for_what_no_pattern_can_name(
+    clinic: Clinic, connection: Connection, tmp_path: Path
+) -> None:
+    with running(clinic.database, tmp_path):
+        connection.execute("INSERT INTO hook_events (source, action) VALUES ('', ''), (E'stray\\n', 'cat')")
+        wait_for(lambda: all_processed(connection), 20)
+    found = clinic.findings("events", "unrouted")
+    assert "1 event without a type in the last day" in [one["what"] for one in found]
+    assert [command.split()[:3] for one in found for command in one["mend"]] == [["hep", "events", "show"]] * 2
+
+
 def test_types_that_nothing_is_for_are_noted_until_a_hook_is(
     clinic: Clinic, hep: Hep, connection: Connection, tmp_path: Path
 ) -> None:

@@ -117,6 +117,7 @@ def _matcher(pattern: str) -> Any:
 
 def _tell(arguments: argparse.Namespace, policy: RetentionPolicy, done: Report) -> None:
     from hook_event_processor.cli.output import counted, result
+    from hook_event_processor.retention_policy import TABLE
 
     events = sum(done.events.values())
     value = {
@@ -136,8 +137,11 @@ def _tell(arguments: argparse.Namespace, policy: RetentionPolicy, done: Report) 
     named = [f"{name}: {counted(number, 'event')}" for name, number in sorted(done.events.items())]
     if len(policy.events) > 1 and named:
         text += f" ({', '.join(named)})"
-    if done.files:
-        text += f"; archived in {', '.join(str(path) for path in done.files)}"
+    places = [str(path) for path in done.files]
+    if any(keep.archive == TABLE and done.events[keep.name] for keep in policy.events):
+        places.append("the tables hook_archived_events and hook_archived_executions")
+    if places and not arguments.dry_run:
+        text += f"; archived in {', '.join(places)}"
     if done.waited_seconds:
         text += f"; waited {done.waited_seconds:g} s for processors to work off a backlog"
     result(arguments.format, f"{'would remove' if arguments.dry_run else 'removed'}: {text}", value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -146,7 +147,9 @@ def psql(arguments: argparse.Namespace, settings: Settings) -> int:
         environment["PGSERVICEFILE"], given["service"] = f"/proc/self/fd/{file}", "hep"
     if settings.schema:
         given["options"] = f'{given.get("options", "")} -c search_path="{settings.schema}"'.strip()
-    program = str(embedded.psql_program())
+    # The wheel's knows no TLS, nor where this system's server has its socket: it is for the embedded server.
+    own = None if given.get("host", "").startswith("/") else shutil.which("psql")
+    program = own or str(embedded.psql_program())
     command = ["psql", "--dbname", make_conninfo(**given), *arguments.arguments]
     try:
         os.execve(program, command, environment)  # noqa: S606 - the arguments are psql's

@@ -69,13 +69,11 @@ def _unrouted(subject: Subject) -> Iterator[Finding]:
     for kind in found[:_MANY]:
         event_type = join_type(kind.source, kind.action)
         of_stack = f" of the stack {kind.stack}" if kind.stack else ""
+        events = f"{kind.count:,} {'event' if kind.count == 1 else 'events'}"
         yield Finding(
             UNROUTED,
-            f"{kind.count:,} {'event' if kind.count == 1 else 'events'} {event_type}{of_stack} in the last day",
-            (
-                f"hep hook add FILE --event {shlex.quote(event_type)}  # one of yours; hep hook new makes one",
-                f"hep events show {kind.example}",
-            ),
+            f"{events} {event_type or 'without a type'}{of_stack} in the last day",
+            (*_add_hook(kind, event_type), f"hep events show {kind.example}"),
         )
     if len(found) > _MANY:
         yield Finding(
@@ -83,6 +81,12 @@ def _unrouted(subject: Subject) -> Iterator[Finding]:
             f"{len(found) - _MANY} more types in the last day",
             (f"hep hook logs {UNKNOWN_HANDLER} --limit 100",),
         )
+
+
+def _add_hook(kind: Unrouted, event_type: str) -> Iterator[str]:
+    """Nothing for a type that no pattern can be, such as one without a name, or that the terminal would not show."""
+    if event_type.isprintable() and _matches(event_type, kind.source, kind.action):
+        yield f"hep hook add FILE --event {shlex.quote(event_type)}  # one of yours; hep hook new makes one"
 
 
 def _is_served(kind: Unrouted, known: list[KnownHook]) -> bool:
