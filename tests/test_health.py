@@ -372,3 +372,26 @@ def test_facts_are_judged(facts: Facts, found: list[tuple[str, bool]]) -> None:
 )
 def test_facts_of_watchers_are_judged(facts: daemons.Facts, found: list[tuple[str, bool]]) -> None:
     assert [(finding.fact, finding.is_healthy) for finding in daemons.judge(facts)] == found
+
+
+@pytest.mark.parametrize(
+    ("facts", "meaning"),
+    [
+        (
+            daemons.Facts(away=60.0, spooled=1, spool_limit=9000),
+            "the database has been away for 60 s: 1 event waits on the disk",
+        ),
+        (
+            daemons.Facts(away=60.0, spooled=1200, spool_limit=9000),
+            "the database has been away for 60 s: 1,200 events wait on the disk",
+        ),
+        (daemons.Facts(dropped=1), "the spool is full: 1 event has been given up"),
+        (daemons.Facts(dropped=2), "the spool is full: 2 events have been given up"),
+        (daemons.Facts(stuck=1), "1 watcher does not come back from looking"),
+        (daemons.Facts(stuck=2), "2 watchers do not come back from looking"),
+        (daemons.Facts(failing=1, watchers=1), "1 of 1 watcher cannot look"),
+        (daemons.Facts(failing=1, watchers=2), "1 of 2 watchers cannot look"),
+    ],
+)
+def test_what_watchers_tell_of_one_is_in_the_singular(facts: daemons.Facts, meaning: str) -> None:
+    assert [finding.meaning for finding in daemons.judge(facts)] == [meaning]

@@ -512,7 +512,7 @@ def test_the_status_says_once_how_long_the_database_has_been_away(database: Data
     with watching(nowhere, tmp_path, None, say_status, conninfo=nowhere.conninfo) as process:
         wait_for(lambda: process.said("status: the database has been away for 1 s"), 10)
         (line, *_) = process.said("status: the database has been away for 1 s")
-    assert line == "status: the database has been away for 1 s: 1 events wait on the disk; 0 watchers"
+    assert line == "status: the database has been away for 1 s: 1 event waits on the disk; 0 watchers"
 
 
 def test_a_schema_of_another_program_is_an_outage_for_who_has_a_copy_of_the_watchers(
@@ -530,7 +530,7 @@ def test_a_schema_of_another_program_is_an_outage_for_who_has_a_copy_of_the_watc
         count_to(tmp_path, numbers, 3)
         wait_for(lambda: len(process.said("trying again: the database has migration 9000")) == 1, 5)
         wait_for(lambda: in_store(tmp_path, "SELECT rows >= 3 FROM spool_total") == [(1,)], 5)
-        wait_for(lambda: process.said("with, or a newer one; 4 events wait on the disk; 1 watchers"), 5)
+        wait_for(lambda: process.said("with, or a newer one; 4 events wait on the disk; 1 watcher"), 5)
         assert reached(connection) == []
         connection.execute("DELETE FROM hook_migrations WHERE version = 9000")
         wait_for(lambda: reached(connection) == [1, 2, 3], 20)

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, Literal
 
+from hook_event_processor.amount import counted as counted
 from hook_event_processor.errors import OutputFailed
 from hook_event_processor.timestamp import rfc3339
 
@@ -313,11 +314,6 @@ def success(ended_well: bool) -> str:
     """How a run ended, in a word; with a mark where a terminal shows it."""
     marked, plain = _WORDS[ended_well]
     return marked if _shows_signs() else plain
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 event`, `2,000 events`."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def local_time(moment: datetime | None) -> str:

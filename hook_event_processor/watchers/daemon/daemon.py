@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from psycopg.conninfo import conninfo_to_dict
 
 from hook_event_processor import __version__, handover, thread_memory
+from hook_event_processor.amount import counted
 from hook_event_processor.errors import HookEventProcessorError, SettingsError
 from hook_event_processor.settings import Settings
 from hook_event_processor.stop import Stop
@@ -198,8 +199,8 @@ class Daemon:
             return (f"waiting: another daemon of {self._settings.host} watches {self._sender.refused}",)
         if facts.away is not None:
             why = self._sender.schema_fault or f"the database has been away for {facts.away:.0f} s"
-            return why, f"{facts.spooled:,} events wait on the disk", f"{facts.watchers} watchers"
-        return f"watching: {facts.watchers} watchers", f"{self._sender.sent} events sent"
+            return why, health.waiting(facts), counted(facts.watchers, "watcher")
+        return f"watching: {counted(facts.watchers, 'watcher')}", f"{counted(self._sender.sent, 'event')} sent"
 
     def _reload(self) -> None:
         """Take over the settings that can change, and say which cannot."""
@@ -272,7 +273,9 @@ class Daemon:
         self._sender.stop(_SEND_SECONDS)
         sender.join(_SEND_SECONDS + 1)
         self._health_file.remove()
-        logger.info("stopped; %d events were sent, %d wait on the disk", self._sender.sent, self._facts().spooled)
+        sent = self._sender.sent
+        were = "was" if sent == 1 else "were"
+        logger.info("stopped; %s %s sent, %s", counted(sent, "event"), were, health.waiting(self._facts()))
         if not looks.is_alive() and not sender.is_alive():
             self._store.close()
 

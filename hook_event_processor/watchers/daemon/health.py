@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from hook_event_processor.amount import counted
 from hook_event_processor.store.hosts import ALL
 from hook_event_processor.telemetry import health_file
 from hook_event_processor.telemetry.findings import Finding, of_threads
@@ -63,27 +64,33 @@ def _findings(facts: Facts) -> Iterator[Finding]:
     limit = STILL_SECONDS if facts.away is None else RESTART_SECONDS  # trying to connect takes its time
     yield from of_threads(facts.still, limit)
     if facts.away is not None and facts.away > AWAY_SECONDS:
-        meaning = f"the database has been away for {facts.away:.0f} s: {facts.spooled:,} events wait on the disk"
+        meaning = f"the database has been away for {facts.away:.0f} s: {waiting(facts)}"
         yield Finding("database", round(facts.away, 1), AWAY_SECONDS, meaning)
     if facts.unwritable:
         meaning = f"the spool cannot be written: {facts.unwritable}"
         yield Finding("spool", facts.unwritable, None, meaning)
     yield from _of_the_spool(facts)
     if facts.stuck:
-        meaning = f"{facts.stuck} watchers do not come back from looking"
+        meaning = f"{counted(facts.stuck, 'watcher')} {'does' if facts.stuck == 1 else 'do'} not come back from looking"
         yield Finding("stuck", facts.stuck, 0, meaning, is_healthy=True)
     if facts.failing:
-        meaning = f"{facts.failing} of {facts.watchers} watchers cannot look"
+        meaning = f"{facts.failing} of {counted(facts.watchers, 'watcher')} cannot look"
         yield Finding("failing", facts.failing, 0, meaning, is_healthy=True)
 
 
 def _of_the_spool(facts: Facts) -> Iterator[Finding]:
     filled = max(facts.spooled / facts.spool_limit, facts.spool_bytes / facts.spool_max_bytes)
     if filled >= 1.0 or facts.dropped:
-        meaning = f"the spool is full: {facts.dropped:,} events have been given up"
+        have = "has" if facts.dropped == 1 else "have"
+        meaning = f"the spool is full: {counted(facts.dropped, 'event')} {have} been given up"
         yield Finding("spool", round(filled, 2), 1.0, meaning)
     elif filled >= _FULL_SOON:
         yield Finding("spool", round(filled, 2), 1.0, f"the spool is {filled:.0%} full", is_healthy=True)
+
+
+def waiting(facts: Facts) -> str:
+    """How many events could not be sent yet."""
+    return f"{counted(facts.spooled, 'event')} wait{'s' * (facts.spooled == 1)} on the disk"
 
 
 def document(facts: Facts) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from time import monotonic
 
+from hook_event_processor.amount import counted
 from hook_event_processor.watchers.check import Definition
 from hook_event_processor.watchers.daemon.envelope import Envelopes
 from hook_event_processor.watchers.daemon.local_store import LocalStore, State
@@ -85,7 +86,7 @@ class Ledger:
             self._write_at = monotonic() + RETRY_SECONDS
             return
         if self._fault:
-            logger.info("the spool can be written again; %d events were lost", self._lost)
+            logger.info("the spool can be written again; %s", self._were_lost())
         self._say_dropped(dropped)
         if self._events:
             self._spooled()
@@ -94,9 +95,12 @@ class Ledger:
     def _warning(self) -> list[SpooledEvent]:
         if not self._lost:
             return []
-        message = f"{self._lost} events were lost while the spool could not be written: {self._fault}"
+        message = f"{self._were_lost()} while the spool could not be written: {self._fault}"
         data = {"component": "watcher", "message": message, "severity": "error", "lost": self._lost}
         return [self._envelopes.own("system.warning", data, datetime.now(UTC))]
+
+    def _were_lost(self) -> str:
+        return f"{counted(self._lost, 'event')} {'was' if self._lost == 1 else 'were'} lost"
 
     def _say_dropped(self, dropped: int) -> None:
         if dropped and not self._dropping:
