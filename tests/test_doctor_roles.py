@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from clinic import Clinic
 from commands import Hep
-from logins import administrator
+from logins import administrator, as_login, let_in, make_login
 from psycopg import Connection
 
 from hook_event_processor.doctor.roles import expected, guarded
@@ -141,3 +142,19 @@ def test_row_security_that_differs_is_brought_back(
 def test_a_superuser_mends_it_with_what_is_printed(clinic: Clinic, administration: Connection) -> None:
     administration.execute("REVOKE ALL ON hooks FROM hook_author")
     clinic.mends("roles", "grant-missing", 1)
+
+
+def test_a_reader_is_not_told_to_become_a_processor_by_single_grants(
+    clinic: Clinic,
+    administration: Connection,
+    server: EmbeddedServer,
+    reachable_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    let_in(server, reachable_path / "home")
+    make_login(administration, "reader", "hook_reader")
+    monkeypatch.setenv("DATABASE_URL", as_login(clinic.database, "reader").conninfo)
+    found = clinic.mends("server", "not-for-processors")
+    assert found["what"] == "the role login_reader belongs to hook_reader"
+    assert clinic.findings("server", "privileges") == []
+    administration.execute("REVOKE hook_processor FROM login_reader")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from hook_event_processor.doctor.finding import Area, DatabaseCheck, Finding, Kind, Level, Subject, administer
 from hook_event_processor.settings import Settings
+from hook_event_processor.store import roles
 from hook_event_processor.store.checkup import server, tables
 
 OLDEST_MAJOR, NEWEST_MAJOR = 14, 18
@@ -49,6 +50,12 @@ PRIVILEGES = Kind(
     "privileges",
     Level.PROBLEM,
     "The role lacks privileges that a processor needs. What needs them fails: claiming, recording, or reading hooks.",
+)
+OTHER_PURPOSE = Kind(
+    "not-for-processors",
+    Level.NOTE,
+    "The role is made for something else than to process events, and lacks what that takes. If processors use another"
+    " one, all is well: whether that has what it needs, the doctor says where it is run with their settings.",
 )
 
 # What a processor's statements ask for, by table, as sql/roles.sql grants it to hook_processor.
@@ -151,8 +158,19 @@ def _privileges(subject: Subject) -> Iterator[Finding]:
             ("psql -c 'CREATE ROLE hep LOGIN'  # and let it own the database: docs/operations.md",),
         )
         return
-    role = subject.connection.info.user
-    for table, privileges in tables.lacking(subject.connection, NEEDED).items():
+    role, lacking = subject.connection.info.user, tables.lacking(subject.connection, NEEDED)
+    purposes = {*roles.of_session(subject.connection)}
+    if lacking and purposes and not purposes & {"hook_owner", "hook_processor"}:
+        yield Finding(
+            OTHER_PURPOSE,
+            f"the role {role} belongs to {', '.join(sorted(purposes))}",
+            (
+                administer(f'GRANT hook_processor TO "{role}"', subject.connection.info.dbname)
+                + ", if it is to process",
+            ),
+        )
+        return
+    for table, privileges in lacking.items():
         words = ", ".join(privileges)
         statement = f'GRANT {words} ON {table} TO "{role}"'
         mend = (
@@ -169,6 +187,6 @@ AREA = Area(
         DatabaseCheck(_version, (VERSION,)),
         DatabaseCheck(_clock, (CLOCK,)),
         DatabaseCheck(_connections, (CONNECTIONS, NEARLY)),
-        DatabaseCheck(_privileges, (SUPERUSER, PRIVILEGES)),
+        DatabaseCheck(_privileges, (SUPERUSER, PRIVILEGES, OTHER_PURPOSE)),
     ),
 )

@@ -35,6 +35,14 @@ class Grant:
     value: str
 
 
+def of_session(connection: Connection) -> list[str]:
+    """Which of the roles the session's own belongs to."""
+    found = connection.execute(
+        "SELECT rolname FROM pg_roles WHERE rolname = ANY (%s) AND pg_has_role(oid, 'USAGE') ORDER BY 1", (list(NAMES),)
+    )
+    return [name for (name,) in found]
+
+
 def script(schema: str = "") -> str:
     """What `apply` runs, as text for psql."""
     path = f'SET LOCAL search_path TO "{schema}";\n' if schema else ""
