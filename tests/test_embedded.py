@@ -262,6 +262,73 @@ def test_an_orphan_is_adopted_and_stopped(home: Path) -> None:
     assert processes.of_server(home) == []
 
 
+def _ended(home: Path) -> int:
+    """The process of the server, which has been killed."""
+    found = running(Places(home.resolve()))
+    assert found is not None
+    os.kill(found.pid, signal.SIGKILL)
+    return found.pid
+
+
+def _wait_for_another(home: Path, server: EmbeddedServer, before: int) -> None:
+    """Until another process than before takes connections in the same place."""
+
+    def is_there() -> bool:
+        found = running(Places(home.resolve()))
+        return found is not None and found.ready and found.pid != before
+
+    wait_for(is_there, 20)
+    psycopg.connect(server.conninfo).close()
+
+
+def test_a_server_that_is_kept_is_started_again_whatever_ends_it(home: Path) -> None:
+    said: list[str] = []
+    with embedded.start(home) as server:
+        server.keep(said.append)
+        for _ in range(2):
+            said.clear()
+            _wait_for_another(home, server, _ended(home))
+            wait_for(lambda: len(said) == 2)
+    # And nothing of its orderly end.
+    assert said == ["PostgreSQL (status -9) has ended: starting it again", "PostgreSQL runs again"]
+    assert processes.of_server(home) == []
+    assert not socket_directory(server).exists()
+
+
+def test_an_adopted_server_is_kept_too(home: Path) -> None:
+    with start_elsewhere(home, "--without-setpriv") as process:
+        assert said(process) == "owned"
+        process.kill()
+    with embedded.start(home) as server:
+        server.keep(lambda _: None)
+        _wait_for_another(home, server, _ended(home))
+    assert processes.of_server(home) == []
+
+
+def test_a_server_that_cannot_be_started_again_says_why_once(home: Path) -> None:
+    told: list[str] = []
+    with embedded.start(home) as server:
+        configuration = home / "postgresql/data/postgresql.conf"
+        text = configuration.read_text()
+        configuration.write_text("nonsense")
+        server.keep(told.append)
+        before = _ended(home)
+        wait_for(lambda: len(told) == 2, 20)
+        configuration.write_text(text)
+        _wait_for_another(home, server, before)
+        wait_for(lambda: len(told) == 3)
+    assert told[1].startswith("PostgreSQL did not start: ")
+    assert told[1].endswith("; trying again")
+    assert told[2] == "PostgreSQL runs again"
+
+
+def test_the_end_does_not_wait_for_a_server_that_is_not_there(home: Path) -> None:
+    with embedded.start(home) as server:
+        server.keep(lambda _: None)
+        _ended(home)
+    wait_for(lambda: processes.of_server(home) == [])
+
+
 def test_the_data_survives_a_killed_server(home: Path, starter: subprocess.Popen[str]) -> None:
     with embedded.start(home) as server, psycopg.connect(server.conninfo) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")

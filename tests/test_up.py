@@ -9,6 +9,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ import pytest
 from waiting import wait_for
 
 from hook_event_processor.cli import up
+from hook_event_processor.store.embedded.places import Places
+from hook_event_processor.store.embedded.postmaster import running
 
 CHECKOUT = Path(__file__).parents[1]
 NOT_IN_A_CLEAN_ONE = shutil.ignore_patterns(".git", ".venv", ".env", "build", "*.egg-info", "__pycache__", ".*_cache")
@@ -172,3 +175,35 @@ def test_the_command_for_another_terminal_has_the_whole_path_of_the_home(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HEP_HOME", "a home")
     assert f" try: HEP_HOME='{tmp_path}/a home' " in up._ready_line()
+
+
+def test_its_server_is_started_again_and_it_goes_on(folder: Path) -> None:
+    home, program = folder / "home", [sys.executable, "-m", "hook_event_processor"]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "HEP_HOME": str(home)}
+    log = folder / "up.log"
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            [*program, "up"], env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("ready: "), log.read_text()
+            server = running(Places(home.resolve()))
+            assert server is not None
+            os.kill(server.pid, signal.SIGKILL)
+            lines = (
+                "PostgreSQL (status -9) has ended: starting it again\n",
+                "PostgreSQL runs again\n",
+                "is back after",
+            )
+            wait_for(lambda: all(line in log.read_text() for line in lines))
+            subprocess.run(
+                [*program, "events", "emit", "greeting.sent", '{"name": "world"}'], env=environment, check=True
+            )
+            wait_for(lambda: "HookRun: greet: " in log.read_text())
+        finally:
+            process.terminate()
+        assert process.wait(60) == 0, log.read_text()
+    assert processes.of_server(home) == []

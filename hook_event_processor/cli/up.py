@@ -69,6 +69,7 @@ def _start_embedded(home: Path, started: ExitStack) -> str:
     note(f"starting PostgreSQL in {home}")
     server = started.enter_context(embedded.start(home))
     if server.owned:
+        server.keep(note)
         started.callback(note, "stopping PostgreSQL")
     else:
         note("it is running already, and will go on: another process started it")

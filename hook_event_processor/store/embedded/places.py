@@ -127,6 +127,11 @@ def make_socket_directory(places: Places, account: Account) -> Path:
         account.make_directory(directory)
     if len(os.fsencode(directory / SOCKET)) > _SOCKET_PATH_BYTES:
         raise EmbeddedServerError(f"the path {directory / SOCKET} is too long for a socket")
-    for leftover in (directory / SOCKET, directory / f"{SOCKET}.lock"):
-        leftover.unlink(missing_ok=True)
+    clear(directory)
     return directory
+
+
+def clear(socket_directory: Path) -> None:
+    """Remove what a server that was killed has left there."""
+    for leftover in (socket_directory / SOCKET, socket_directory / f"{SOCKET}.lock"):
+        leftover.unlink(missing_ok=True)
