@@ -357,3 +357,43 @@ def test_the_daemon_watches_until_it_is_told_to_end(
 
 def test_the_daemon_takes_types_that_there_are(hep: Hep) -> None:
     assert "there is no watcher type 'fle'" in hep.fault("watcher", "run", "--type", "cpu,fle")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "target"),
+    [
+        ("process --name sleep --cpu 50 --rss 100M --when above", "name: sleep, cpu: 50%, rss: 100M"),
+        ("load --threshold 2 --per-cpu --window 5", "threshold: 2 per cpu, window: 5m"),
+        ("disk --path / --inodes --threshold 50", "/, threshold: 50% of inodes"),
+    ],
+)
+def test_lists_show_what_is_too_much(hep: Hep, arguments: str, target: str) -> None:
+    assert create(hep, "--type", *arguments.split())["target"] == target
+
+
+@pytest.mark.parametrize("kind", kinds.NAMES)
+def test_the_example_of_a_type_is_one_of_its_own(hep: Hep, kind: str) -> None:
+    example = hep("watcher", "create", "--type", kind, "--help").splitlines()[-1]
+    assert example.startswith(f"example: hep watcher create --type {kind}")
+    hep(*shlex.split(example)[2:])
+    [watcher] = hep.document("watcher", "list", "--format", "json")
+    assert (watcher["type"], watcher["last_error"]) == (kind, None)
+
+
+def test_what_does_nothing_on_this_host_is_said(hep: Hep, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    said = f"{path} is a file: --pattern is about the files in a directory, and does nothing here.\n"
+    pattern = ("--type", "file", "--pattern", "*.conf", "--path")
+    assert said in hep("watcher", "create", *pattern, str(path))
+    assert said in hep("watcher", "test", *pattern, str(path))
+    assert said not in hep("watcher", "create", "elsewhere", *pattern, str(path))
+    assert " is a file" not in hep("watcher", "create", *pattern, str(tmp_path))
+    assert " is a file" not in hep("watcher", "create", "--type", "file", "--path", str(path))
+
+
+def test_an_interface_that_is_not_there_or_has_no_speed_is_said(hep: Hep) -> None:
+    create_network = ("watcher", "create", "--type", "network", "--interface")
+    assert "This host has no interface nosuch0 now: one that comes" in hep(*create_network, "nosuch0")
+    assert "No speed is known now of lo: it cannot" in hep(*create_network, "lo", "--speed", "10", "--when", "slow")
+    assert " now" not in hep(*create_network, "lo")

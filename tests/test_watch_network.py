@@ -298,6 +298,9 @@ def test_definitions_that_make_no_sense_are_refused() -> None:
 def test_lists_show_what_is_watched() -> None:
     target = kinds.kind("network").target
     assert target(define("network", interface="eth0")) == "eth0"
+    assert target(define("network", interface="eth0", speed=1000)) == "eth0, speed: 1000"
     assert target(define("network", host="db-1", port=5432)) == "db-1:5432"
+    assert target(define("network", host="db-1", latency="1.5s")) == "db-1:443, latency: 1500ms"
     target = kinds.kind("connection").target
     assert target(define("connection", remote="10.1.2.3/8", port=22)) == "ESTABLISHED, remote 10.0.0.0/8, port 22"
+    assert target(define("connection", state="any", threshold=5)) == "ANY, threshold: 5"

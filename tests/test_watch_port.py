@@ -291,3 +291,4 @@ def test_lists_show_where_the_port_is() -> None:
     assert target(define("port", port=8080)) == "tcp 127.0.0.1:8080"
     assert target(define("port", port=8080, host="[::1]")) == "tcp [::1]:8080"
     assert target(define("port", port=53, protocol="udp")) == "udp 53"
+    assert target(define("port", port=443, host="a", latency="200ms")) == "tcp a:443, latency: 200ms"

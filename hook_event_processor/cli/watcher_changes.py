@@ -16,7 +16,7 @@ def create(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.output import document, line
     from hook_event_processor.cli.watcher_options import conditions_of, definition_of, options_of
-    from hook_event_processor.cli.watcher_reports import silence, target_of, watcher_document
+    from hook_event_processor.cli.watcher_reports import hint_of, silence, target_of, watcher_document
     from hook_event_processor.store import hosts, watchers
     from hook_event_processor.watchers import kinds
 
@@ -43,6 +43,8 @@ def create(arguments: argparse.Namespace, settings: Settings) -> int:
     when = " or ".join(definition.conditions)
     line(f"created: {watcher.id}{named} on {watcher.host}")
     line(f"{watcher.type}, {target_of(watcher)}, when {when}, every {definition.interval:g}s")
+    if watcher.host == settings.host and (hint := hint_of(definition)):
+        line(hint)
     if not watcher.enabled:
         line(f"It is disabled: 'hep watcher enable {watcher.id}' lets it look.")
     elif trouble := silence(watcher.host, known):

@@ -27,6 +27,7 @@ class KindOptions:
         if named in kinds.NAMES:
             kind = kinds.kind(named)
             command.description = f"{command.description}\n\n{_described(kind)}"
+            command.epilog = f"example: {command.prog} --type {named} {kind.example}"
             _set_help_of_name(command, kind)
             _add(command, f"options of a {named} watcher", {named: kind})
         else:

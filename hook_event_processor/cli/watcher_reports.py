@@ -245,6 +245,17 @@ def _written(watcher: Watcher) -> str:
     return " ".join(written)
 
 
+def hint_of(definition: Definition) -> str:
+    """What whoever makes such a watcher of this host should know of how things are here; empty for nothing."""
+    from hook_event_processor.watchers import kinds
+    from hook_event_processor.watchers.check import CheckFailed
+
+    try:
+        return kinds.kind(definition.type).hint(definition)
+    except CheckFailed:
+        return ""  # the watcher itself tells of it
+
+
 def interval_of(watcher: Watcher) -> str:
     seconds = _interval(watcher)
     return f"{seconds:g}s" if seconds is not None else "-"

@@ -32,6 +32,7 @@ class _Look:
 
 def test(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.output import document, line
+    from hook_event_processor.cli.watcher_reports import hint_of
     from hook_event_processor.watchers import kinds
     from hook_event_processor.watchers.check import CheckFailed
     from hook_event_processor.watchers.host import programs
@@ -42,6 +43,8 @@ def test(arguments: argparse.Namespace, settings: Settings) -> int:
     as_document = arguments.format == "json"
     if not as_document:
         line(f"{kind.name}, {kind.target(definition) or '-'}, when {' or '.join(definition.conditions)}")
+        if hint := hint_of(definition):
+            line(hint)
     looks: list[_Look] = []
     try:
         check = kind.start(definition, None)

@@ -119,6 +119,9 @@ class Kind:
     together: bool = False
     paths: Callable[[Definition], Sequence[str]] = field(default=lambda _: ())
     target: Callable[[Definition], str] = field(default=lambda _: "")  # what lists show of what it looks at
+    example: str = ""  # options as a command line has them
+    # What is to be known of a definition on this host, as it is now, for whoever makes it; empty for nothing.
+    hint: Callable[[Definition], str] = field(default=lambda _: "")
     validate: Callable[[Definition], None] = field(default=lambda _: None)  # raises WatcherRefused
     # By event type, the options of which it takes one to be told; those of "not " an option are told without it.
     tells_with: Mapping[str, Sequence[str]] = field(default_factory=dict)

@@ -210,6 +210,7 @@ KIND = Kind(
     name="command",
     summary="a program that is run again and again: its output, a number in it, its exit status",
     interval=60.0,
+    example="--command 'df --output=pcent /' --threshold 90 --when above,normal",
     conditions=_CONDITIONS,
     options={
         "command": Option(

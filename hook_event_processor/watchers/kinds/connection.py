@@ -201,8 +201,10 @@ def _validate(definition: Definition) -> None:
 
 
 def _target(definition: Definition) -> str:
-    parts = [f"{name.replace('_', ' ')} {value}" for name, value in _about(definition.options).items()]
-    return ", ".join(parts).replace("state ", "")
+    options = definition.options
+    parts = [f"{name.replace('_', ' ')} {value}" for name, value in _about(options).items()]
+    limit = [f"threshold: {options['threshold']}"] if "threshold" in options else []
+    return ", ".join([*parts, *limit]).replace("state ", "", 1)
 
 
 _PORT = Option(integer(1, 65535), "a number from 1 to 65535", "the port at either end")
@@ -211,6 +213,7 @@ KIND = Kind(
     name="connection",
     summary="how many TCP connections there are, and with whom",
     interval=15.0,
+    example="--local-port 443 --threshold 1000 --when above",
     conditions=_CONDITIONS,
     options={
         "remote": Option(_parse_remote, "an address, or a network such as 10.0.0.0/8", "the other end"),

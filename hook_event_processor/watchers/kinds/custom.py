@@ -211,6 +211,7 @@ KIND = Kind(
     name="custom",
     summary="a program of one's own whose lines of JSON become events",
     interval=5.0,
+    example="--command '/usr/local/bin/doors --json'",
     conditions=_CONDITIONS,
     options={
         "command": Option(

@@ -181,6 +181,7 @@ KIND = Kind(
     name="directory",
     summary="a directory and those in it: made, removed, or with other files than before",
     interval=10.0,
+    example="--path /srv/upload --recursive --when changed",
     conditions=_CONDITIONS,
     options={
         "path": Option(parsers.absolute_path, "an absolute path", "directory to look at", required=True),

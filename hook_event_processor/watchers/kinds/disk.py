@@ -114,7 +114,8 @@ def _validate(definition: Definition) -> None:
 
 def _target(definition: Definition) -> str:
     path, free = definition.options.get("path", "all disks"), definition.options.get("free")
-    limit = f"threshold: {_limit(definition):g}%" if free is None else f"free: {parsers.shown_size(free)}"
+    of = " of inodes" if definition.options.get("inodes") else ""
+    limit = f"threshold: {_limit(definition):g}%{of}" if free is None else f"free: {parsers.shown_size(free)}"
     return f"{path}, {limit}"
 
 
@@ -122,6 +123,7 @@ KIND = Kind(
     name="disk",
     summary="space in use on one file system, or on each that lies on a disk",
     interval=60.0,
+    example="--path / --free 5G --until-normal 1G",
     conditions=_CONDITIONS,
     options={
         "path": Option(parsers.absolute_path, "an absolute path", "look at this path's file system, not at all"),

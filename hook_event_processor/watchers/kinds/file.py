@@ -19,7 +19,7 @@ from hook_event_processor.watchers.check import (
     Option,
     WatcherRefused,
 )
-from hook_event_processor.watchers.host import renames, tree
+from hook_event_processor.watchers.host import far, renames, tree
 from hook_event_processor.watchers.host.digests import Digests
 from hook_event_processor.watchers.host.tree import Bounds, Record, Tree
 from hook_event_processor.watchers.notice import Notice
@@ -204,6 +204,14 @@ def _validate(definition: Definition) -> None:
             raise WatcherRefused(f"--{name.replace('_', '-')} says how to hash: it takes --check-hash, too")
 
 
+def _hint(definition: Definition) -> str:
+    options = definition.options
+    path, given = options["path"], [name for name in tree.OPTIONS if options.get(name)]
+    if not given or far.is_far(path, far.points()) or not os.path.isfile(path):
+        return ""
+    return f"{path} is a file: --{given[0]} is about the files in a directory, and does nothing here."
+
+
 def _slow(definition: Definition) -> bool:
     """Whether there may be many files to look at, or much to read: 100,000 take half a second, as 100 MB do."""
     options = definition.options
@@ -214,6 +222,7 @@ KIND = Kind(
     name="file",
     summary="a file, or the files in a directory: made, changed, renamed, removed",
     interval=10.0,
+    example="--path /etc/hosts --when changed --check-hash --interval 10s",
     conditions=_CONDITIONS,
     options={
         "path": Option(parsers.absolute_path, "an absolute path", "file or directory to look at", required=True),
@@ -226,5 +235,6 @@ KIND = Kind(
     slow=_slow,
     paths=lambda definition: (definition.options["path"],),
     target=lambda definition: str(definition.options["path"]),
+    hint=_hint,
     validate=_validate,
 )

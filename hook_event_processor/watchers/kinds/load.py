@@ -47,10 +47,18 @@ def _start(definition: Definition, state: object) -> Levels:
     return Levels(definition, state, measure, _CONDITIONS, options["threshold"])
 
 
+def _target(definition: Definition) -> str:
+    options = definition.options
+    per_cpu = " per cpu" if options.get("per_cpu") else ""
+    window = f", window: {options['window']}m" if "window" in options else ""
+    return f"threshold: {options['threshold']:g}{per_cpu}{window}"
+
+
 KIND = Kind(
     name="load",
     summary="the load average, as it is or for each processor",
     interval=15.0,
+    example="--threshold 2 --per-cpu --window 5",
     conditions=_CONDITIONS,
     options={
         "threshold": Option(number(0, 1e6), "a number", "the load that is too much", required=True),
@@ -60,6 +68,6 @@ KIND = Kind(
     },
     start=_start,
     together=True,
-    target=lambda definition: f"threshold: {definition.options['threshold']:g}",
+    target=_target,
     validate=lambda definition: level.validate_margin(definition, definition.options["threshold"]),
 )

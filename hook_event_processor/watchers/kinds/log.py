@@ -94,6 +94,7 @@ KIND = Kind(
     name="log",
     summary="a log's new lines that match a pattern",
     interval=5.0,
+    example="--path /var/log/auth.log --pattern 'Failed password'",
     conditions=_CONDITIONS,
     options={
         "path": Option(parsers.absolute_path, "an absolute path", "log to follow", required=True),

@@ -15,7 +15,7 @@ from hook_event_processor.watchers.check import (
     WatcherRefused,
     integer,
 )
-from hook_event_processor.watchers.host import probe
+from hook_event_processor.watchers.host import links, probe
 from hook_event_processor.watchers.kinds import reach
 from hook_event_processor.watchers.kinds.edge import Crossing, Threshold
 from hook_event_processor.watchers.kinds.ways import PORT, Host, Interfaces, Seen, Way, gone
@@ -152,14 +152,29 @@ def _validate(definition: Definition) -> None:
 def _target(definition: Definition) -> str:
     options = definition.options
     if "host" in options:
-        return probe.shown(options["host"], options.get("port", PORT))
-    return str(options.get("interface", "all interfaces with a device"))
+        return f"{probe.shown(options['host'], options.get('port', PORT))}{reach.shown_latency(definition)}"
+    speed = f", speed: {options['speed']}" if "speed" in options else ""
+    return f"{options.get('interface', 'all interfaces with a device')}{speed}"
+
+
+def _hint(definition: Definition) -> str:
+    pattern = definition.options.get("interface")
+    if "host" in definition.options:
+        return ""
+    found = links.read(pattern)
+    if not found:
+        which = "interface with a device" if pattern is None else f"interface {pattern}"
+        return f"This host has no {which} now: one that comes is told of as up."
+    if "speed" in definition.options and all(link.speed is None for link in found.values()):
+        return f"No speed is known now of {', '.join(sorted(found))}: it cannot be told to be slow."
+    return ""
 
 
 KIND = Kind(
     name="network",
     summary="interfaces that go down and up, and hosts that can be reached or not",
     interval=10.0,
+    example="--host db-1 --port 5432 --latency 200ms --when changed",
     conditions=_CONDITIONS,
     options={
         "interface": Option(
@@ -173,6 +188,7 @@ KIND = Kind(
     start=_Check,
     blocks=True,
     target=_target,
+    hint=_hint,
     validate=_validate,
     tells_with={
         **dict.fromkeys(("network.slow", "network.normal"), ("speed",)),

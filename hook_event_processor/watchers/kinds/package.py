@@ -125,6 +125,7 @@ KIND = Kind(
     name="package",
     summary="packages that are installed, upgraded and removed, by dpkg or rpm",
     interval=60.0,
+    example="--name 'nginx*' --when upgraded,removed",
     conditions=_CONDITIONS,
     options={
         "name": Option(parsers.name, "a package's name, such as nginx or linux-image-*", "the packages (default all)")

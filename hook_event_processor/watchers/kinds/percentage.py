@@ -50,6 +50,7 @@ def percentage(
         },
         start=start,
         together=True,
+        example=f"--threshold {threshold:g} --for 3 --until-normal 5 --when changed",
         target=lambda definition: f"threshold: {limit(definition):g}%",
         validate=lambda definition: level.validate_percentage(definition, limit(definition)),
     )

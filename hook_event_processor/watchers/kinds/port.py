@@ -201,13 +201,15 @@ def _validate_address(host: str) -> None:
 
 def _target(definition: Definition) -> str:
     place = probe.shown(_host(definition), definition.options["port"])
-    return f"{_protocol(definition)} {definition.options['port'] if _looks_at_sockets(definition) else place}"
+    place = str(definition.options["port"]) if _looks_at_sockets(definition) else place
+    return f"{_protocol(definition)} {place}{reach.shown_latency(definition)}"
 
 
 KIND = Kind(
     name="port",
     summary="whether a TCP or UDP port is open, and how long a connection to it takes",
     interval=10.0,
+    example="--port 8080 --when closed --for 2 --interval 5s",
     conditions=_CONDITIONS,
     options={
         "port": Option(integer(1, 65535), "a number from 1 to 65535", "the port", required=True),

@@ -314,13 +314,20 @@ def _validate_margin(definition: Definition, limits: Sequence[float]) -> None:
 
 
 def _target(definition: Definition) -> str:
-    return " ".join(f"{name}: {definition.options[name]}" for name in _CHOICES if name in definition.options)
+    options = definition.options
+    parts = [f"{name}: {options[name]}" for name in _CHOICES if name in options]
+    if "cpu" in options:
+        parts.append(f"cpu: {options['cpu']:g}%")
+    if "rss" in options:
+        parts.append(f"rss: {parsers.shown_size(options['rss'])}")
+    return ", ".join(parts)
 
 
 KIND = Kind(
     name="process",
     summary="processes: started, stopped, crashed, or using too much",
     interval=10.0,
+    example="--name nginx --when stopped,crashed --interval 10s",
     conditions=_CONDITIONS,
     options={
         "name": Option(parsers.name, "a program's name", "processes whose program is called so"),

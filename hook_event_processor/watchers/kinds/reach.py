@@ -50,6 +50,12 @@ OPTIONS: Mapping[str, Option] = {
 }
 
 
+def shown_latency(definition: Definition) -> str:
+    """How a list goes on after where the host is: its latency, if that is watched."""
+    latency = definition.options.get("latency")
+    return "" if latency is None else f", latency: {latency:g}ms"
+
+
 def validate(definition: Definition) -> None:
     """Refuse conditions and options of a latency without --latency. Raises WatcherRefused."""
     options = definition.options

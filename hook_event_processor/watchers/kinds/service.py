@@ -201,6 +201,7 @@ KIND = Kind(
     name="service",
     summary="units of systemd that start, stop, fail and are restarted, and whose files change",
     interval=20.0,
+    example="--name docker --when failed,restarted --interval 20s",
     conditions=_CONDITIONS,
     options={
         "name": Option(

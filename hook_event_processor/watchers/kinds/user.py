@@ -122,6 +122,7 @@ KIND = Kind(
     name="user",
     summary="people who log in and out, and accounts that come and go",
     interval=15.0,
+    example="--username root --when login",
     conditions=_CONDITIONS,
     options={"username": Option(parsers.name, "a user's name, such as root or svc-*", "the users (default all)")},
     start=_Check,
