@@ -16,6 +16,8 @@ _LEAST, _MOST = 4, 1024  # pages of a table
 _LOOK_SECONDS = 0.5
 # Shorter waits are no backlog: a claim takes a batch, and the next one the rest.
 _WAITED_SECONDS = 1.0
+# Slow hooks keep a claim for most of a second: what nobody takes has stood there for longer.
+_STANDING_SECONDS = 2.0
 
 OLDEST_FRESH = f"""
 SELECT seq, created_at < clock_timestamp() - interval '{_WAITED_SECONDS} s' FROM hook_events
@@ -66,13 +68,19 @@ class Pace:
             return
         oldest = self._oldest()
         while oldest is not None and oldest != self._standing:
-            self._sleep(_LOOK_SECONDS)
-            before, oldest = oldest, self._oldest()
-            if oldest == before:
-                self._standing = oldest
-            else:
-                self.waited_seconds += _LOOK_SECONDS
+            oldest = self._after(oldest)
         self._looked_at = self._clock()
+
+    def _after(self, oldest: int) -> int | None:
+        """Wait until another event has waited longest; after a while it is one that nobody takes."""
+        began = self._clock()
+        while (now := self._oldest()) == oldest:
+            if self._clock() - began >= _STANDING_SECONDS:
+                self._standing = oldest
+                return oldest
+            self._sleep(_LOOK_SECONDS)
+        self.waited_seconds += self._clock() - began
+        return now
 
     def _oldest(self) -> int | None:
         """The seq of the fresh event that has waited longest, if that is long."""
