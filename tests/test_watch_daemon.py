@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -489,6 +490,25 @@ def test_an_event_that_the_database_refuses_holds_up_no_other(
         write_number(numbers, 3)
         wait_for(lambda: reached(connection) == [1, 3], 5)
         wait_for(lambda: len(process.said("the database refuses the event")) == 1, 5)
+
+
+def test_events_that_the_database_refuses_are_named_in_few_lines(
+    connection: Connection, database: Database, tmp_path: Path, numbers: Path
+) -> None:
+    connection.execute(
+        "ALTER TABLE hook_events ADD CONSTRAINT few CHECK (action <> 'reached' OR (payload ->> 'n')::int IN (1, 500))"
+    )
+    add(connection, numbers)
+    with watching(database, tmp_path) as process:
+        wait_for(lambda: has_state(tmp_path, b"0"), 5)
+        write_number(numbers, 500)
+        wait_for(lambda: reached(connection) == [1, 500], 20)
+        an_id = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+        wait_for(lambda: len(set(an_id.findall(" ".join(process.said("the database refuses "))))) == 498, 5)
+        lines = process.said("the database refuses ")
+    assert len(lines) < 30
+    assert 'violates check constraint "few"' in lines[0]
+    assert "more events with the same error (23514), given up: " in lines[1]
 
 
 def test_a_schema_of_another_program_ends_the_daemon_with_the_status_for_it(

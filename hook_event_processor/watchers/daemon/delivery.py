@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from time import monotonic
@@ -12,11 +11,9 @@ from psycopg import Connection
 
 from hook_event_processor.settings import Settings
 from hook_event_processor.store import watchers
-from hook_event_processor.store.database import one_line
 from hook_event_processor.watchers.daemon.envelope import Envelopes
 from hook_event_processor.watchers.daemon.local_store import LocalStore
-
-logger = logging.getLogger("Watchers")
+from hook_event_processor.watchers.daemon.refusals import Refusals
 
 _SENDING_SECONDS = 1.0  # of one batch after the other, before anything else has its turn
 
@@ -29,12 +26,19 @@ class Delivery:
         self._store = store
         self._envelopes = envelopes
         self._taken = taken
+        self._refusals = Refusals()
         self.more = True  # events may wait in the store; any thread may say so
         self.next_at = 0.0  # when a batch that is not full has waited long enough for more
         self.sent = 0
 
     def send(self, connection: Connection, settings: Settings, *, hurry: bool) -> None:
         """Send batch after batch; one that is not full waits for its time, unless there is a `hurry`."""
+        try:
+            self._send(connection, settings, hurry=hurry)
+        finally:
+            self._refusals.say_others()
+
+    def _send(self, connection: Connection, settings: Settings, *, hurry: bool) -> None:
         began = monotonic()
         self.more = False  # what comes from here on says so
         self._tell_dropped(settings)
@@ -57,7 +61,7 @@ class Delivery:
             )
         except (psycopg.DataError, psycopg.IntegrityError) as fault:
             if len(batch) == 1:
-                logger.error("the database refuses the event %s, which is given up: %s", batch[0][1], one_line(fault))
+                self._refusals.say(batch[0][1], fault)
                 return
             for row in batch:
                 self._insert(connection, [row])
