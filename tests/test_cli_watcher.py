@@ -397,3 +397,6 @@ def test_an_interface_that_is_not_there_or_has_no_speed_is_said(hep: Hep) -> Non
     assert "This host has no interface nosuch0 now: one that comes" in hep(*create_network, "nosuch0")
     assert "No speed is known now of lo: it cannot" in hep(*create_network, "lo", "--speed", "10", "--when", "slow")
     assert " now" not in hep(*create_network, "lo")
+    assert "This host has no interface nosuch0" in hep(
+        "watcher", "get", create(hep, *create_network[2:], "nosuch0")["id"]
+    )

@@ -130,6 +130,9 @@ def get(arguments: argparse.Namespace, settings: Settings) -> int:
             "Last error": error_of(watcher),
         }
     )
+    definition = _definition(watcher)
+    if watcher.host == settings.host and not isinstance(definition, str) and (hint := hint_of(definition)):
+        line(hint)
     if watcher.enabled and (trouble := silence(watcher.host, known_hosts.get(watcher.host))):
         line(trouble)
     return 0
