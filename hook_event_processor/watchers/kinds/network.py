@@ -164,7 +164,7 @@ def _hint(definition: Definition) -> str:
     found = links.read(pattern)
     if not found:
         which = "interface with a device" if pattern is None else f"interface {pattern}"
-        return f"This host has no {which} now: one that comes is told of as up."
+        return f"This host has no {which} now: nothing is told until one comes."
     if "speed" in definition.options and all(link.speed is None for link in found.values()):
         return f"No speed is known now of {', '.join(sorted(found))}: it cannot be told to be slow."
     return ""
