@@ -394,7 +394,7 @@ def test_what_does_nothing_on_this_host_is_said(hep: Hep, tmp_path: Path) -> Non
 
 def test_an_interface_that_is_not_there_or_has_no_speed_is_said(hep: Hep) -> None:
     create_network = ("watcher", "create", "--type", "network", "--interface")
-    assert "This host has no interface nosuch0 now: nothing is told until one comes.\n" in hep(*create_network, "nosuch0")
+    assert "This host has no interface nosuch0 now: nothing is told until one comes." in hep(*create_network, "nosuch0")
     assert "No speed is known now of lo: it cannot" in hep(*create_network, "lo", "--speed", "10", "--when", "slow")
     assert " now" not in hep(*create_network, "lo")
     assert "This host has no interface nosuch0" in hep(
