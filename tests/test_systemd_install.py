@@ -568,6 +568,7 @@ def test_a_user_installs_for_themselves_and_takes_it_away(installed: Box) -> Non
     assert json.loads(event(installed, "resource_id = 'fails.service'"))["exit_status"] == 3
     installed.run("rm", "/etc/xdg/systemd/user/fails.service")
     installed.shell(f"{HEP} uninstall --user --purge", "owner")
+    assert not installed.shell("systemctl --user list-units --all --plain --no-legend 'hook*' 'app-hook*'", "owner")
     after = installed.shell(listing, "owner")
     assert [line for line in after.splitlines() if "fails" not in line] == before.splitlines()
     installed.run("loginctl", "disable-linger", "owner")
@@ -597,6 +598,7 @@ def test_uninstall_keeps_the_data_and_purge_leaves_the_machine_as_it_was(box: Bo
     box.run("systemctl", "kill", "--signal=KILL", SERVICE)
     box.run(HEP, "uninstall", "--purge")
     assert "hook" not in box.run("ls", "/run")
+    assert not box.run("systemctl", "list-units", "--all", "--plain", "--no-legend", "hook*", "system-hook*")
     after = scene(box)
     for what, before in bare.items():
         assert after[what] == before, what

@@ -16,6 +16,7 @@ TARGET = f"{NAME}.target"
 RETENTION = "hook-retention.timer"
 # Every unit of ours matches one of these, whatever its instance; no hook-event-processor-exporter.service does.
 PATTERNS = (f"{NAME}.*", f"{NAME}@*", "hook-watcher.*", "hook-watcher@*", "hook-emit@*", "hook-retention.*")
+_TEMPLATES = (NAME, "hook-watcher", "hook-emit")
 _CREDSTORE = Path("/usr/lib/tmpfiles.d/credstore.conf")
 
 
@@ -57,6 +58,12 @@ class Places:
         # From systemd 254 on, its own package makes both.
         stores = {self.credentials, self.encrypted_credentials} if _CREDSTORE.is_file() else set()
         return frozenset({*(Path(path) for path in fixed), self.man, *of_shells, *filter(None, stores)})
+
+
+def slices(*, of_user: bool) -> list[str]:
+    """What systemd makes for a template's first instance, and keeps when the last one has ended."""
+    names = (name.replace("-", r"\x2d") for name in _TEMPLATES)
+    return [f"{'app' if of_user else 'system'}-{name}.slice" for name in names]
 
 
 def for_machine() -> Places:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hook_event_processor.installation.files import files
-from hook_event_processor.installation.places import ACCOUNT, NAME, PATTERNS, RETENTION, Places
+from hook_event_processor.installation.places import ACCOUNT, NAME, PATTERNS, RETENTION, Places, slices
 from hook_event_processor.installation.settings_file import credential_files
 from hook_event_processor.installation.steps import Link, Prune, Remove, Run, Step, Write, output
 
@@ -23,7 +23,8 @@ def remove(places: Places, *, purge: bool) -> Iterator[Step]:
     # A template is indirectly so by its instances.
     states = (["enabled"], ["indirect"])
     enabled = sorted({line.split()[0] for line in known.splitlines() if line.split()[1:2] in states})
-    loaded = output((*places.systemctl, "list-units", "--all", "--plain", "--no-legend", *PATTERNS)) or ""
+    ours = (*PATTERNS, *slices(of_user=places.of_user))
+    loaded = output((*places.systemctl, "list-units", "--all", "--plain", "--no-legend", *ours)) or ""
     running = sorted({line.split()[0] for line in loaded.splitlines() if line.split()})
     if running:
         yield Run((*places.systemctl, "stop", *running), may_fail=True)
