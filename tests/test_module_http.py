@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import logging
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 from certificates import resolve, server_context, trust
 from chunks import error, event, execute, library, outcomes, output, run, runtime
+from ports import free_ports
 from web import Answer, Received, Site, serving
 
 from hook_event_processor.event import Outcome
@@ -307,6 +309,44 @@ def test_a_decompression_bomb_is_not_unpacked(site: Site, coding: str) -> None:
         assert tracemalloc.get_traced_memory()[1] < 5 * exchange.MAX_BODY
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(),
+        Answer(503),
+        Answer(302, {"Location": "http://10.0.0.1/"}),
+        Answer(headers={"Content-Length": "9999999999"}),
+        Answer(write=lambda _: sleep(0.5)),
+        None,
+    ],
+    ids=["answered", "tried again", "forbidden", "too large", "late", "refused"],
+)
+def test_a_call_leaves_nothing_to_the_garbage_collector(site: Site, answer: Answer | None) -> None:
+    """It looks for cycles after many thousands of objects only, and bodies are large."""
+    url = site.url if answer else f"http://127.0.0.1:{free_ports(1)[0]}"
+    if answer:
+        site.answers(answer)
+    options = '{body = "x", timeout = 0.2, retries = 1, retry_delay = 0.01}'
+    hook = program(f'require("http").post("{url}", {options}) return {{execute = function() end}}', "hook")
+    lua = runtime(library=library(http_allow=_HERE, http_deny=()))
+
+    def post() -> None:
+        # On this thread: what belongs to one would go with it.
+        ended = outcomes(lua.run(hook, 5.0, [event()], threading.Event()))
+        assert ended == [Outcome.FAILED if answer and answer.status == 302 else Outcome.CONTINUE]
+
+    post()
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        post()
+        gc.collect()
+        assert not [thing for thing in gc.garbage if isinstance(thing, exchange.Request | exchange.Response)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
 
 
 def test_bodies_share_room_with_what_other_hooks_receive(site: Site) -> None:

@@ -15,16 +15,7 @@ from urllib.parse import unquote_to_bytes
 from uuid import UUID
 
 import orjson
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    retry_if_result,
-    stop_after_attempt,
-    stop_any,
-    stop_before_delay,
-    wait_exponential_jitter,
-)
+from tenacity import RetryCallState, Retrying, retry_if_result, wait_exponential_jitter
 
 from hook_event_processor.egress import Egress, Forbidden, egress
 from hook_event_processor.lua.door import Call, Failed, Function, Misused, Services
@@ -44,6 +35,7 @@ _MAX_SENT = 8 * 1024 * 1024
 _SHOWN_BYTES = 200  # of a body, in a dry run
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _WORTH_RETRYING = frozenset({429, 502, 503, 504})
+_FAULTS = (Forbidden, TimedOut, Unreachable, Lost, TooLarge, Malformed)
 _METHOD = re.compile(r"[A-Z]{1,20}")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -82,17 +74,9 @@ def send(call: Call, method: bytes, url: bytes, body: bytes, options: bytes, eve
     plan = replace(plan, request=with_idempotency_key(call, plan.request, event_id))
     rules = rules_of(call)
     started = perf_counter()
-    host = plan.request.url.host
-    try:
-        response = _retried(call, rules, plan)
-    except Forbidden as refused:
-        raise call.refusal("http", str(refused)) from None
-    except TimedOut:
-        raise Failed(f"{host} did not answer within {plan.timeout:g} seconds") from None
-    except Lost as fault:
-        raise Failed(f"the connection to {host} was lost: {fault}") from None
-    except (Unreachable, TooLarge, Malformed) as fault:
-        raise Failed(f"{host}: {fault}" if isinstance(fault, Malformed | TooLarge) else str(fault)) from None
+    response = _RETRYING(_attempt, call, rules, plan)
+    if not isinstance(response, Response):
+        raise _failure(call, plan, response)
     elapsed = round((perf_counter() - started) * 1000)
     url = str(response.url).encode()
     return response.status, response.reason, _lines(response), response.body, elapsed, url
@@ -116,35 +100,82 @@ def rules_of(call: Call) -> Egress:
         raise Misused(f"HOOK_HTTP_ALLOW, HOOK_HTTP_DENY or HOOK_POLICY cannot be used: {fault}") from None
 
 
-def _retried(call: Call, rules: Egress, plan: Plan) -> Response:
-    retrying = Retrying(
-        retry=retry_if_exception_type(Unreachable) | retry_if_result(lambda each: each.status in _WORTH_RETRYING),
-        stop=stop_any(stop_after_attempt(plan.retries + 1), stop_before_delay(call.left)),
-        wait=lambda state: _delay(plan, state),
-        sleep=lambda seconds: _pause(call, seconds),
-        retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
-    )
-    response: Response = retrying(_attempt, call, rules, plan)
-    return response
+def _attempt(call: Call, rules: Egress, plan: Plan) -> Response | Exception:
+    """The response, or what came instead of one, without the frames that tenacity's state of this call is in.
 
-
-def _attempt(call: Call, rules: Egress, plan: Plan) -> Response:
+    With these it would be a cycle: bodies would stay until the garbage collector looks, which counts objects, not bytes.
+    """
     patience = Patience(min(perf_counter() + plan.timeout, call.ends_at), call.cancelled, call.hold)
 
     def once(request: Request) -> Response:
         call.give_back()  # what the answer before this one took
         return exchange(rules, request, patience)
 
-    return follow(once, plan.request, plan.redirects)
+    try:
+        return follow(once, plan.request, plan.redirects)
+    except _FAULTS as fault:
+        fault.__context__ = None
+        return fault.with_traceback(None)
 
 
-def _delay(plan: Plan, state: RetryCallState) -> float:
+def _failure(call: Call, plan: Plan, fault: Exception) -> Exception:
+    """What the hook is told."""
+    host = plan.request.url.host
+    match fault:
+        case Forbidden():
+            return call.refusal("http", str(fault))
+        case TimedOut():
+            return Failed(f"{host} did not answer within {plan.timeout:g} seconds")
+        case Lost():
+            return Failed(f"the connection to {host} was lost: {fault}")
+        case Unreachable():
+            return Failed(str(fault))
+        case _:
+            return Failed(f"{host}: {fault}")
+
+
+def _is_worth_retrying(outcome: Response | Exception) -> bool:
+    return outcome.status in _WORTH_RETRYING if isinstance(outcome, Response) else isinstance(outcome, Unreachable)
+
+
+def _is_last(state: RetryCallState) -> bool:
+    """Whether the plan has no further attempt, or the run would be over before it."""
+    call, _, plan = state.args
+    return bool(state.attempt_number > plan.retries or state.upcoming_sleep >= call.left)
+
+
+def _delay(state: RetryCallState) -> float:
     """Seconds until the next attempt: as long as the server asks for, else twice as long each time."""
-    backoff = wait_exponential_jitter(multiplier=plan.retry_delay, max=_MAX_RETRY_DELAY, jitter=plan.retry_delay / 4)
-    asked = None
-    if state.outcome is not None and not state.outcome.failed:
-        asked = retry_after(state.outcome.result().header("retry-after"))
-    return backoff(state) if asked is None else asked
+    _, _, plan = state.args
+    outcome = _outcome(state)
+    asked = retry_after(outcome.header("retry-after")) if isinstance(outcome, Response) else None
+    if asked is not None:
+        return asked
+    return wait_exponential_jitter(multiplier=plan.retry_delay, max=_MAX_RETRY_DELAY, jitter=plan.retry_delay / 4)(
+        state
+    )
+
+
+def _pause(state: RetryCallState) -> None:
+    """Until then, or until the run is given up, of which the next attempt knows."""
+    state.args[0].cancelled.wait(state.upcoming_sleep)
+
+
+def _outcome(state: RetryCallState) -> Response | Exception:
+    assert state.outcome is not None  # noqa: S101 - _attempt has returned
+    outcome: Response | Exception = state.outcome.result()
+    return outcome
+
+
+# One for all calls: each is a cycle, and holds what it was given until its next use.
+_RETRYING = Retrying(
+    retry=retry_if_result(_is_worth_retrying),
+    stop=_is_last,
+    wait=_delay,
+    before_sleep=_pause,
+    sleep=lambda _: None,
+    retry_error_callback=_outcome,
+)
 
 
 def retry_after(text: str | None) -> float | None:
@@ -157,11 +188,6 @@ def retry_after(text: str | None) -> float | None:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time())
     except (ValueError, OverflowError):
         return None
-
-
-def _pause(call: Call, seconds: float) -> None:
-    if call.cancelled.wait(seconds):
-        raise TimedOut
 
 
 def _lines(response: Response) -> bytes:
