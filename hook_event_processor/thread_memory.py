@@ -8,7 +8,11 @@ from contextlib import suppress
 _M_ARENA_MAX = -8  # malloc.h
 
 
-def share() -> None:
-    """Have all threads share one arena of glibc's: one for each keeps what its busiest moment took (mallopt(3))."""
+def share(arenas: int) -> None:
+    """Have all threads share so many of glibc's arenas (mallopt(3)).
+
+    With one for each, up to eight for each core, each keeps what its busiest
+    moment took; threads that compute at once and share one wait for each other.
+    """
     with suppress(AttributeError, OSError):  # another C library
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, arenas)

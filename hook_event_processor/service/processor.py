@@ -222,7 +222,7 @@ def serve(
     reread: Callable[[], Settings] | None = None,
 ) -> int:
     """Run a processor until it is told to stop; returns the exit status, EX_CONFIG for a schema it cannot work with."""
-    thread_memory.share()
+    thread_memory.share(settings.lanes + 1)  # as many threads run the hooks of claims
     processor = HookEventProcessor(settings, database)
     _spare_the_collector()
     try:

@@ -292,7 +292,7 @@ def serve(
     of the same host and type waits until the first has ended. Raises
     HookEventProcessorError when its store cannot be opened.
     """
-    thread_memory.share()
+    thread_memory.share(1)
     journal.set_up(settings.log_level, _IDENTIFIER)
     given = conninfo_to_dict(database.conninfo)
     journal.mask([str(value) for key, value in given.items() if key == "password" and value])
