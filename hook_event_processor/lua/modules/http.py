@@ -103,7 +103,7 @@ def rules_of(call: Call) -> Egress:
 def _attempt(call: Call, rules: Egress, plan: Plan) -> Response | Exception:
     """The response, or what came instead of one, without the frames that tenacity's state of this call is in.
 
-    With these it would be a cycle, and bodies would stay until the garbage collector looks: it counts objects, not bytes.
+    With these it would be a cycle, and bodies would stay until the garbage collector looks, which counts objects.
     """
     patience = Patience(min(perf_counter() + plan.timeout, call.ends_at), call.cancelled, call.hold)
 
