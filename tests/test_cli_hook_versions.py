@@ -209,3 +209,12 @@ def test_the_revision_grows_with_parameters_set_by_hand(hep: Hep, alert: Path, c
     before = hooks.revision(connection)
     connection.execute("""UPDATE hooks SET params = '{"threshold": 5}'""")
     assert hooks.revision(connection) > before
+
+
+def test_a_diff_breaks_lines_where_lua_does(hep: Hep, alert: Path) -> None:
+    """What stands behind a form feed in a comment is comment, and must not look like code."""
+    hep("hook", "add", "alert.lua")
+    alert.write_text(f"{ALERT}-- \x0cif not allowed then error() end\u2028guard()\n")
+    hep("hook", "add", "alert.lua")
+    added = [line for line in hep("hook", "diff", "alert").splitlines()[2:] if line.startswith("+")]
+    assert added == [r"+-- \x0cif not allowed then error() end\u2028guard()"]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hook_event_processor.cli.hook_permissions import Use
     from hook_event_processor.settings import Settings
     from hook_event_processor.store.executions import Execution, Summary
+    from hook_event_processor.store.hook_changes import NewHook
     from hook_event_processor.store.hooks import HookVersion, KnownHook
 
 _SHOWN_RUNS = 10
@@ -80,12 +81,12 @@ def standing_document(hook: KnownHook, paused: Mapping[str, datetime | None]) ->
     return {**hook_document(hook), "paused": hook.name in paused, "paused_until": iso_time(until)}
 
 
-def libraries_text(hook: KnownHook) -> str:
+def libraries_text(hook: KnownHook | NewHook) -> str:
     """The libraries that a hook runs with, with their versions."""
     return ", ".join(f"lib.{name} (version {version})" for name, version in sorted(hook.libraries.items()))
 
 
-def params_text(hook: KnownHook) -> str:
+def params_text(hook: KnownHook | NewHook) -> str:
     """The parameters that a hook sees; with the default, where another value was set."""
     return ", ".join(
         f"{name} = {_value(hook.params[name])} (default {_value(default)})"
@@ -131,8 +132,9 @@ def show(arguments: argparse.Namespace, settings: Settings) -> int:
         apart = deadly_hooks(connection)
         paused = paused_hooks(connection)
         texts = hooks.versions(connection, hook.id)
-        runs = executions.of_hook(connection, hook.id, _SHOWN_RUNS)
-        short = short_ids(connection, [run.event_id for run in runs])
+        # JSON is without them: whoever may see hooks, and not their runs, can have it.
+        runs = executions.of_hook(connection, hook.id, _SHOWN_RUNS) if arguments.format != "json" else []
+        short = short_ids(connection, [run.event_id for run in runs]) if runs else {}
     current = next((text.source_text for text in texts if text.version == hook.version), None)
     allowed = uses(hook.modules, settings.policy.grants(hook.name, hook.stack))
     if arguments.format == "json":
@@ -182,10 +184,11 @@ def _show_hook(hook: KnownHook, allowed: list[Use], status: str) -> None:
             "Last Run": local_time(hook.last_run),
         }
     )
-    _show_uses(allowed)
+    show_uses(allowed)
 
 
-def _show_uses(allowed: list[Use]) -> None:
+def show_uses(allowed: list[Use]) -> None:
+    """What a hook may do with its modules on this host, as a table."""
     from hook_event_processor.cli.output import line, table
 
     if allowed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from hook_event_processor.cli.parser import add_command, add_format
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hook_event_processor.settings import Settings
     from hook_event_processor.store.hooks import HookVersion, KnownHook
 
-_HEADING = re.compile(r"(---|\+\+\+) (/dev/null$|.*\tversion \d+$)")
+_HEADING = re.compile(r"(---|\+\+\+) (/dev/null$|.*\t(version|proposal) \d+$)")
 _STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 
@@ -103,14 +103,14 @@ def _json(value: object) -> str:
 
 def diff(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import document, line, styled_line
+    from hook_event_processor.cli.output import document, line
     from hook_event_processor.store import hooks
 
     with session(settings) as connection:
         hook = hooks.get(connection, arguments.name)
         new = hooks.version_of(connection, hook, arguments.new or hook.version)
         old = hooks.version_of(connection, hook, arguments.old) if arguments.old else _before(connection, hook, new)
-        lines = list(_changes(connection, hook.name, old, new))
+        lines = list(changes(connection, hook.name, old, new))
     if arguments.format == "json":
         changed = {
             "params": {"from": old.params, "to": new.params},
@@ -119,9 +119,17 @@ def diff(arguments: argparse.Namespace, settings: Settings) -> int:
         document({"hook": hook.name, "from": old.version, "to": new.version, "diff": "\n".join(lines), **changed})
     elif not lines:
         line(f"Versions {old.version} and {new.version} of the hook {hook.name} are the same.")
-    for text in lines if arguments.format != "json" else ():
-        styled_line(text, _STYLES.get(text[:1], "") if not _HEADING.match(text) else "bold")
+    if arguments.format != "json":
+        show_diff(lines)
     return 0
+
+
+def show_diff(lines: Iterable[str]) -> None:
+    """Print a unified diff, in colours on a terminal."""
+    from hook_event_processor.cli.output import styled_line
+
+    for text in lines:
+        styled_line(text, _STYLES.get(text[:1], "") if not _HEADING.match(text) else "bold")
 
 
 def _before(connection: Connection, hook: KnownHook, new: HookVersion) -> HookVersion:
@@ -134,16 +142,28 @@ def _before(connection: Connection, hook: KnownHook, new: HookVersion) -> HookVe
     return older[0]
 
 
-def _changes(connection: Connection, name: str, old: HookVersion, new: HookVersion) -> Iterator[str]:
-    """A unified diff of all that makes two versions what they are."""
-    yield from _unified(f"{name}.lua", old.version, old.source_text, new.version, new.source_text)
-    if old.params != new.params:
-        yield from _unified("parameters", old.version, _lines_of(old.params), new.version, _lines_of(new.params))
-    for library in sorted({*old.libraries, *new.libraries}):
-        before, after = old.libraries.get(library, 0), new.libraries.get(library, 0)
-        if before != after:
-            texts = (_library_text(connection, library, before), _library_text(connection, library, after))
-            yield from _unified(f"lib/{library}.lua", before, texts[0], after, texts[1])
+def changes(
+    connection: Connection, name: str, old: HookVersion | None, new: HookVersion, called: str = ""
+) -> Iterator[str]:
+    """A unified diff of all that makes two versions what they are.
+
+    `old` None stands for nothing; `called` is what to call the new one (default: by its number).
+    """
+    called = called or _called(new.version)
+    before, text = (_called(old.version), old.source_text) if old else ("", "")
+    yield from _unified(f"{name}.lua", before, text, called, new.source_text)
+    params, libraries = (old.params, old.libraries) if old else ({}, {})
+    if params != new.params:
+        yield from _unified("parameters", before, _lines_of(params), called, _lines_of(new.params))
+    for library in sorted({*libraries, *new.libraries}):
+        numbers = libraries.get(library, 0), new.libraries.get(library, 0)
+        if numbers[0] != numbers[1]:
+            first, second = (_library_text(connection, library, number) for number in numbers)
+            yield from _unified(f"lib/{library}.lua", _called(numbers[0]), first, _called(numbers[1]), second)
+
+
+def _called(version: int) -> str:
+    return f"version {version}" if version else ""
 
 
 def _lines_of(params: Any) -> str:
@@ -160,9 +180,11 @@ def _library_text(connection: Connection, name: str, version: int) -> str:
         return "-- removed\n"
 
 
-def _unified(file: str, old: int, old_text: str, new: int, new_text: str) -> Iterator[str]:
-    old_name, new_name = (f"{file}\tversion {number}" if number else "/dev/null" for number in (old, new))
-    return difflib.unified_diff(old_text.splitlines(), new_text.splitlines(), old_name, new_name, lineterm="")
+def _unified(file: str, old: str, old_text: str, new: str, new_text: str) -> Iterator[str]:
+    old_name, new_name = (f"{file}\t{called}" if called else "/dev/null" for called in (old, new))
+    # Not splitlines: a form feed in a comment ends no line for Lua, and what follows must not look like code.
+    old_lines, new_lines = (text.removesuffix("\n").split("\n") if text else [] for text in (old_text, new_text))
+    return difflib.unified_diff(old_lines, new_lines, old_name, new_name, lineterm="")
 
 
 def rollback(arguments: argparse.Namespace, settings: Settings) -> int:
