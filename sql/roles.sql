@@ -14,8 +14,8 @@ DECLARE
     wanted text;
 BEGIN
     FOREACH wanted IN ARRAY ARRAY[
-        'hook_owner', 'hook_processor', 'hook_watcher', 'hook_publisher', 'hook_author', 'hook_reader',
-        'hook_retention']
+        'hook_owner', 'hook_processor', 'hook_watcher', 'hook_publisher', 'hook_author', 'hook_proposer',
+        'hook_reader', 'hook_retention']
     LOOP
         -- Roles are the whole server's: another database may have made them.
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
@@ -65,7 +65,8 @@ END $$;
 DO $$
 DECLARE
     home regnamespace := (SELECT relnamespace FROM pg_class WHERE oid = 'hook_events'::regclass);
-    members text := 'hook_processor, hook_watcher, hook_publisher, hook_author, hook_reader, hook_retention';
+    members text := 'hook_processor, hook_watcher, hook_publisher, hook_author, hook_proposer, hook_reader,'
+                    ' hook_retention';
     ours record;
 BEGIN
     FOR ours IN SELECT oid::regclass AS name FROM pg_class
@@ -103,6 +104,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON hook_processors, hook_state, hook_state_
 -- Pauses that end, and the events that waited for it.
 GRANT SELECT, UPDATE (resumed_at), DELETE ON hook_pauses TO hook_processor;
 GRANT SELECT, INSERT, DELETE ON hook_paused_events TO hook_processor;
+-- Which proposals wait, for hep doctor.
+GRANT SELECT (id, hook_name, state, proposed_at, proposed_by) ON hook_proposals TO hook_processor;
 -- Schedules that are due.
 GRANT SELECT ON hook_schedules TO hook_processor;
 GRANT SELECT, INSERT (schedule_id, next_at, error), UPDATE (next_at, last_at, error) ON hook_schedule_times
@@ -134,11 +137,21 @@ GRANT INSERT (name, description, event_types, stack, priority, timeout_seconds, 
 GRANT INSERT ON hook_versions TO hook_author;
 GRANT SELECT, INSERT, UPDATE, DELETE ON hook_state TO hook_author;
 
+-- hook_proposer: sees hooks, and may propose what an author or the owner then approves. It changes none.
+GRANT SELECT ON hooks, hook_versions, hook_libraries, hook_library_versions, hook_registry, event_types, hook_migrations,
+                hook_grants, hook_suspects
+    TO hook_proposer;
+GRANT SELECT (scope, name, ends_at, resumed_at) ON hook_pauses TO hook_proposer;
+GRANT SELECT, INSERT (hook_name, stack, event_types, base_hook, base_version, source_text, file_path, said, reason),
+      UPDATE (state, answer)
+    ON hook_proposals TO hook_proposer, hook_author;
+
 -- hook_reader: everything but secrets, and what hooks remember, where tokens may lie.
 GRANT SELECT ON hook_events, events, event_hook_executions, hooks, hook_versions, hook_libraries, hook_library_versions,
                 hook_registry, hook_processors, hook_migrations, event_types, hosts, watchers, watcher_registry,
                 hook_audit, hook_grants, hook_suspects, hook_pauses, hook_paused_events, hook_schedules,
-                hook_schedule_times, hook_events_floor, hook_archived_events, hook_archived_executions
+                hook_schedule_times, hook_events_floor, hook_archived_events, hook_archived_executions,
+                hook_proposals
     TO hook_reader;
 GRANT SELECT (name, key_id, created_at, updated_at) ON hook_secrets TO hook_reader;
 GRANT SELECT (stack, scope, name, key, expires_at, updated_at) ON hook_state TO hook_reader;
@@ -152,9 +165,10 @@ GRANT SELECT (ctid, id, seq, source, action, processed, priority, created_at, av
 GRANT SELECT ON hook_events_floor TO hook_retention;
 GRANT SELECT (ctid, id, event_id, hook_id, hook_name, executed_at), DELETE ON event_hook_executions TO hook_retention;
 GRANT SELECT (id, at), DELETE ON hook_audit TO hook_retention;
+GRANT SELECT (id, state, decided_at), DELETE ON hook_proposals TO hook_retention;
 
 -- Authors see and change the hooks of their stacks only, and so the versions,
--- executions and keys of those; watchers with grants of the kind host, those
+-- executions, keys and proposals of those; proposers see them alike; watchers with grants of the kind host, those
 -- hosts only. A restrictive policy binds the role that it names; everybody else
 -- has what the grants above say: TRUE costs a statement nothing. The owner is
 -- not asked at all.
@@ -162,6 +176,7 @@ ALTER TABLE hooks ENABLE ROW LEVEL SECURITY;
 ALTER TABLE hook_versions ENABLE ROW LEVEL SECURITY;
 ALTER TABLE event_hook_executions ENABLE ROW LEVEL SECURITY;
 ALTER TABLE hook_state ENABLE ROW LEVEL SECURITY;
+ALTER TABLE hook_proposals ENABLE ROW LEVEL SECURITY;
 ALTER TABLE watchers ENABLE ROW LEVEL SECURITY;
 ALTER TABLE hosts ENABLE ROW LEVEL SECURITY;
 
@@ -169,12 +184,14 @@ DROP POLICY IF EXISTS as_granted ON hooks;
 DROP POLICY IF EXISTS as_granted ON hook_versions;
 DROP POLICY IF EXISTS as_granted ON event_hook_executions;
 DROP POLICY IF EXISTS as_granted ON hook_state;
+DROP POLICY IF EXISTS as_granted ON hook_proposals;
 DROP POLICY IF EXISTS as_granted ON watchers;
 DROP POLICY IF EXISTS as_granted ON hosts;
 CREATE POLICY as_granted ON hooks USING (TRUE);
 CREATE POLICY as_granted ON hook_versions USING (TRUE);
 CREATE POLICY as_granted ON event_hook_executions USING (TRUE);
 CREATE POLICY as_granted ON hook_state USING (TRUE);
+CREATE POLICY as_granted ON hook_proposals USING (TRUE);
 CREATE POLICY as_granted ON watchers USING (TRUE);
 CREATE POLICY as_granted ON hosts USING (TRUE);
 
@@ -182,15 +199,27 @@ DROP POLICY IF EXISTS own_stacks ON hooks;
 DROP POLICY IF EXISTS own_stacks ON hook_versions;
 DROP POLICY IF EXISTS own_stacks ON event_hook_executions;
 DROP POLICY IF EXISTS own_stacks ON hook_state;
-CREATE POLICY own_stacks ON hooks AS RESTRICTIVE TO hook_author
+CREATE POLICY own_stacks ON hooks AS RESTRICTIVE TO hook_author, hook_proposer
     USING (stack = ANY ((SELECT hook_granted('stack'))::text[]));
 -- Through hooks, whose own policy shows an author no others.
-CREATE POLICY own_stacks ON hook_versions AS RESTRICTIVE TO hook_author
+CREATE POLICY own_stacks ON hook_versions AS RESTRICTIVE TO hook_author, hook_proposer
     USING (hook_id IN (SELECT id FROM hooks));
 CREATE POLICY own_stacks ON event_hook_executions AS RESTRICTIVE TO hook_author
     USING (hook_id IN (SELECT id FROM hooks));
 CREATE POLICY own_stacks ON hook_state AS RESTRICTIVE TO hook_author
     USING (stack = ANY ((SELECT hook_granted('stack'))::text[]));
+
+-- Proposals are made for one's own stacks. Who made one sees and withdraws it
+-- whatever was granted since; a proposer that is no author, too, decides no others.
+DROP POLICY IF EXISTS own_stacks ON hook_proposals;
+DROP POLICY IF EXISTS proposed_stacks ON hook_proposals;
+DROP POLICY IF EXISTS decided_by_authors ON hook_proposals;
+CREATE POLICY own_stacks ON hook_proposals AS RESTRICTIVE TO hook_author, hook_proposer
+    USING (proposed_by = session_user OR stack = ANY ((SELECT hook_granted('stack'))::text[]));
+CREATE POLICY proposed_stacks ON hook_proposals AS RESTRICTIVE FOR INSERT TO hook_author, hook_proposer
+    WITH CHECK (stack = ANY ((SELECT hook_granted('stack'))::text[]));
+CREATE POLICY decided_by_authors ON hook_proposals AS RESTRICTIVE FOR UPDATE TO hook_proposer
+    USING (proposed_by = session_user OR pg_has_role('hook_author', 'USAGE'));
 
 -- A processor adds no hooks but its own handlers.
 DROP POLICY IF EXISTS own_handlers ON hooks;

@@ -48,7 +48,7 @@ def clinic(clinic: Clinic) -> Iterator[Clinic]:
     with clinic.database.session("tests") as connection:
         connection.execute(
             "TRUNCATE hook_events, event_hook_executions, hooks, hook_versions, hook_pauses, hook_processors,"
-            " hook_schedules, hook_schedule_times, hosts, watchers"
+            " hook_schedules, hook_schedule_times, hook_proposals, hosts, watchers"
         )
 
 
@@ -162,6 +162,25 @@ def test_a_schedule_that_does_not_fire_is_found_until_it_does(
         connection.execute("UPDATE hook_schedules SET enabled = TRUE")
         wait_for(lambda: bool(clinic.findings("schedules")), 10)
         assert clinic.mends("schedules", "schedule-failing", 1)
+
+
+def test_proposals_that_nobody_decides_are_told_of(clinic: Clinic, hep: Hep, connection: Connection) -> None:
+    for name in ("greet", "notify"):
+        connection.execute(
+            "INSERT INTO hook_proposals (hook_name, event_types, source_text) VALUES (%s, '{a.b}', '')", (name,)
+        )
+    assert clinic.findings("hooks") == []
+    connection.execute("ALTER TABLE hook_proposals DISABLE TRIGGER hook_proposal_kept")
+    connection.execute("UPDATE hook_proposals SET proposed_at = proposed_at - interval '25 hours'")
+    connection.execute("ALTER TABLE hook_proposals ENABLE TRIGGER hook_proposal_kept")
+    found = clinic.only("hooks", "proposal-waiting")
+    numbers = [number for (number,) in connection.execute("SELECT id FROM hook_proposals ORDER BY id")]
+    assert found["what"].startswith(f"proposal {numbers[0]}, the oldest of 2, waits since ")
+    assert found["what"].endswith(": hook greet")
+    clinic.mend(found)  # it lists them
+    for number in numbers:
+        hep("hook", "reject", str(number), "--reason", "no")
+    assert clinic.findings("hooks") == []
 
 
 def test_failing_hooks_and_their_dead_letters_are_found_by_cause(

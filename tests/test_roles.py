@@ -27,7 +27,7 @@ from hook_event_processor.store.migrate import migrate
 pytestmark = pytest.mark.store
 
 EVENT = UUID("0199f0c2-6f0e-7c3a-8f7e-3d1f6c0f7a51")
-LIMITED = ("ci", "web_author", "far_watcher")
+LIMITED = ("ci", "web_author", "web_proposer", "far_watcher")
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +36,11 @@ def administration(server: EmbeddedServer, shared_database: Database, reachable_
     with give_roles(server, shared_database, reachable_path / "home") as connection:
         make_login(connection, "ci", "hook_publisher")
         make_login(connection, "web_author", "hook_author")
+        make_login(connection, "web_proposer", "hook_proposer")
         make_login(connection, "far_watcher", "hook_watcher")
         roles.grant(connection, [roles.Grant("login_ci", "source", "deploy")])
         roles.grant(connection, [roles.Grant("login_web_author", "stack", "web")])
+        roles.grant(connection, [roles.Grant("login_web_proposer", "stack", "web")])
         roles.grant(connection, [roles.Grant("login_far_watcher", "host", "far")])
         for name, stack in (("of_web", "web"), ("of_shop", "shop"), ("of_all", None)):
             add_hook(connection, name, "task.failed", f"-- {name}", stack=stack)
@@ -67,6 +69,9 @@ def sessions(administration: Connection, shared_database: Database) -> Iterator[
 
 
 _EVENT_INSERT = "INSERT INTO hook_events (source, action) VALUES ('deploy', 'done')"
+_PROPOSAL = (
+    "INSERT INTO hook_proposals (hook_name, stack, event_types, source_text) VALUES ('of_{0}', '{0}', '{{a.b}}', '')"
+)
 _HANDLER = "INSERT INTO hooks (name, kind, event_types) VALUES ('handler', 'python', '{a.b}')"
 MAY = [
     ("owner", "UPDATE hook_events SET payload = '{}'"),
@@ -104,6 +109,13 @@ MAY = [
     ("web_author", "DELETE FROM hooks WHERE name = 'of_web'"),
     ("web_author", "UPDATE hooks SET event_types = '{a.b}', description = 'another' WHERE name = 'of_web'"),
     ("web_author", "SELECT id, type FROM events"),
+    ("web_author", _PROPOSAL.format("web")),
+    ("web_author", "SELECT source_text FROM hook_proposals"),
+    ("web_author", "UPDATE hook_proposals SET state = 'rejected', answer = 'no'"),
+    ("web_proposer", _PROPOSAL.format("web")),
+    ("web_proposer", "SELECT source_text FROM hook_proposals"),
+    ("web_proposer", "SELECT source_text FROM hook_versions"),
+    ("reader", "SELECT source_text FROM hook_proposals"),
     ("reader", "SELECT payload FROM hook_events"),
     ("reader", "SELECT * FROM events"),
     ("reader", "SELECT output FROM event_hook_executions"),
@@ -114,6 +126,7 @@ MAY = [
     ("retention", "DELETE FROM hook_events WHERE processed AND processed_at < now()"),
     ("retention", "DELETE FROM event_hook_executions WHERE executed_at < now()"),
     ("retention", "DELETE FROM hook_audit WHERE at < now() - interval '1 year'"),
+    ("retention", "DELETE FROM hook_proposals WHERE state <> 'open' AND decided_at < now() - interval '1 year'"),
 ]
 _AUDIT = (
     "INSERT INTO hook_audit (action, kind) VALUES ('a', 'b')",
@@ -122,7 +135,11 @@ _AUDIT = (
     "SELECT hook_audit_note('approved', 'event', 'x')",
     "ALTER TABLE hook_audit DISABLE TRIGGER ALL",
 )
-_ALL = ("processor", "watcher", "publisher", "ci", "author", "web_author", "reader", "retention")
+_ALL = (
+    *("processor", "watcher", "publisher", "ci", "author", "web_author", "proposer", "web_proposer", "reader"),
+    "retention",
+)
+_PROPOSING = ("author", "web_author", "proposer", "web_proposer")
 MUST_NOT = [
     *((role, statement) for role in _ALL for statement in _AUDIT),
     *((role, "DELETE FROM hook_audit") for role in _ALL if role != "retention"),
@@ -139,6 +156,13 @@ MUST_NOT = [
     *((role, "UPDATE hook_schedules SET payload = '{}', enabled = TRUE") for role in _ALL),
     *((role, "DELETE FROM hook_schedules") for role in _ALL),
     *((role, "UPDATE hook_schedule_times SET next_at = now()") for role in _ALL if role != "processor"),
+    *((role, _PROPOSAL.format("web")) for role in _ALL if role not in ("web_author", "web_proposer")),
+    *((role, _PROPOSAL.format("shop")) for role in _ALL),
+    *((role, "UPDATE hook_proposals SET state = 'rejected'") for role in _ALL if role not in _PROPOSING),
+    *((role, "UPDATE hook_proposals SET source_text = ''") for role in _ALL),
+    *((role, "DELETE FROM hook_proposals") for role in _ALL if role != "retention"),
+    *((role, "TRUNCATE hook_proposals") for role in _ALL),
+    *((role, "ALTER TABLE hook_proposals DISABLE TRIGGER ALL") for role in _ALL),
     *((role, "SET ROLE hook_owner") for role in _ALL),
     *(
         ("processor", f"UPDATE hook_events SET {change}")
@@ -178,7 +202,21 @@ MUST_NOT = [
             "hosts",
         )
     ),
-    *((role, "SELECT payload FROM hook_events") for role in ("watcher", "author", "web_author")),
+    *((role, "SELECT payload FROM hook_events") for role in ("watcher", "author", "web_author", "web_proposer")),
+    *(
+        (role, statement)
+        for role in ("proposer", "web_proposer")
+        for statement in (
+            "INSERT INTO hooks (name, event_types, stack) VALUES ('planted', '{*}', 'web')",
+            "UPDATE hooks SET enabled = FALSE",
+            "DELETE FROM hooks",
+            "INSERT INTO hook_versions (hook_id, version, source_text, sha256) VALUES (1, 9, '', '')",
+            "SELECT output FROM event_hook_executions",
+            "SELECT value FROM hook_state",
+            "SELECT FROM hook_audit",
+            _EVENT_INSERT,
+        )
+    ),
     ("publisher", "INSERT INTO hook_events (source, action) VALUES ('a', 'b') RETURNING id"),
     ("publisher", "UPDATE hook_events SET processed = TRUE"),
     ("publisher", "INSERT INTO hook_events (source, action, seq) VALUES ('a', 'b', 1)"),
@@ -236,6 +274,9 @@ def test_a_role_must_not(sessions: dict[str, Connection], role: str) -> None:
         ("web_author", "SELECT output FROM event_hook_executions", []),
         ("web_author", "SELECT name FROM hook_state", ["of_web"]),
         ("author", "SELECT name FROM hooks", []),
+        ("web_proposer", "SELECT name FROM hooks", ["of_web"]),
+        ("web_proposer", "SELECT source_text FROM hook_versions", ["-- of_web"]),
+        ("proposer", "SELECT name FROM hooks", []),
         ("processor", "SELECT name FROM hooks ORDER BY id", ["of_web", "of_shop", "of_all"]),
         ("far_watcher", "SELECT name FROM hosts", ["far"]),
         ("far_watcher", "SELECT id FROM watchers", ["w2"]),

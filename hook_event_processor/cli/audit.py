@@ -27,7 +27,8 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         "hep audit --object hook:greet --since 7d",
         "Newest first. The database writes it, whatever program a change comes from: hooks, libraries, secrets (never\n"
         "their values), state changed by hand, watchers, event types, grants, events that were retried, removed or\n"
-        "rewritten. 'hep pause' and 'hep resume' are in it, too. Nobody changes it.",
+        "rewritten, proposals of hooks and who approved them. 'hep pause' and 'hep resume' are in it, too. Nobody\n"
+        "changes it.",
     )
     command.add_argument(
         "--object",

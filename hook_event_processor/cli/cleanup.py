@@ -27,8 +27,8 @@ def add_cleanup_commands(group: argparse._SubParsersAction[Any]) -> None:
         "Removes what was completed so long ago, in small steps that wait while processors work off a backlog.\n"
         "What is not finished stays, and failed events do unless an age is given for them. RETENTION,\n"
         "RETENTION_ARCHIVE and the rules in RETENTION_POLICY decide; with --older-than, that age alone does.\n"
-        "Entries of 'hep audit' go when they are older than AUDIT_RETENTION. Exit status 78: a setting or one of the\n"
-        "rules is wrong; systemd does not try that again.",
+        "Entries of 'hep audit', and proposals of hooks that were decided, go when they are older than\n"
+        "AUDIT_RETENTION. Exit status 78: a setting or one of the rules is wrong; systemd does not try that again.",
     )
     command.set_defaults(settings_fault_status=os.EX_CONFIG)
     command.add_argument(
@@ -77,7 +77,7 @@ def _archive(text: str) -> str:
 def cleanup(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.progress import fraction_bar
-    from hook_event_processor.store import audit
+    from hook_event_processor.store import audit, proposals
     from hook_event_processor.store.cleanup import everything
 
     policy = _policy(arguments, settings)
@@ -86,6 +86,7 @@ def cleanup(arguments: argparse.Namespace, settings: Settings) -> int:
         done = everything.clean_up(connection, rules, dry_run=arguments.dry_run, report=report)
         if settings.audit_retention is not None and not arguments.dry_run:
             audit.forget(connection, settings.audit_retention)
+            proposals.forget(connection, settings.audit_retention)
     _tell(arguments, policy, done)
     return 0
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _KINDS = {
     "source": "a source that it may publish events of; a role that has any may publish no others",
-    "stack": "a stack whose hooks it may see and change, as a member of hook_author",
+    "stack": "a stack whose hooks it may see, and change as a member of hook_author, propose as one of hook_proposer",
     "host": "a host that it may watch, as a member of hook_watcher; one that has none may watch any",
 }
 
@@ -28,7 +28,8 @@ def add_role_commands(group: argparse._SubParsersAction[Any]) -> None:
         "make database roles with no more than each needs",
         "hep db roles --print | psql -U postgres hep",
         "hook_owner migrates and administers, hook_processor runs hooks, hook_watcher watches, hook_publisher writes\n"
-        "events, hook_author changes hooks of its stacks, hook_reader reads, hook_retention removes what is old.\n"
+        "events, hook_author changes hooks of its stacks, hook_proposer proposes such changes, hook_reader reads,\n"
+        "hook_retention removes what is old.\n"
         "It takes a superuser, or CREATEROLE and the tables; again after each migration. What works goes on working.",
     )
     command.add_argument("--print", action="store_true", help="print what would be run, for psql, and change nothing")

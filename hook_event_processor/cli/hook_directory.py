@@ -102,11 +102,12 @@ def _entries(path: Path) -> dict[str, dict[str, Any]]:
         if not isinstance(entry, dict):
             raise HookRefused(f"{path}: {name} stands outside of a table: write [NAME] for each hook")
         for key, value in entry.items():
-            _check_key(f"{path}: [{name}]", key, value)
+            check_key(f"{path}: [{name}]", key, value)
     return entries
 
 
-def _check_key(where: str, key: str, value: object) -> None:
+def check_key(where: str, key: str, value: object) -> None:
+    """Raise HookRefused where nothing of that kind can be said over a hook's text."""
     if key not in _KEYS:
         raise HookRefused(f"{where}: unknown key {key!r}; known are {', '.join(_KEYS)}")
     kind, takes = _KEYS[key]

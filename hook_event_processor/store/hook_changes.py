@@ -68,14 +68,12 @@ def add(connection: Connection, hook: NewHook) -> tuple[Change, KnownHook]:
     Raises HookRefused when a Python handler has the name, or when the role may
     not change hooks of that stack, or not the one that has the name.
     """
-    sha256 = hashlib.sha256(hook.source_text.encode()).hexdigest()
-    with _own_stacks(hook), connection.transaction():
+    sha256 = sha256_of(hook)
+    with _refused_in_words(connection), own_stacks(hook), connection.transaction():
         lock(connection)
-        before = find(connection, hook.name)
+        before = replaceable(connection, hook.name)
         if before is None:
             change, known = Change.ADDED, _insert(connection, hook)
-        elif before.kind != "lua":
-            raise HookRefused(f"a Python handler has the name {hook.name!r}: choose another name")
         else:
             change, known = _replace(connection, before, hook, sha256)
         if change in (Change.ADDED, Change.REPLACED):
@@ -84,8 +82,36 @@ def add(connection: Connection, hook: NewHook) -> tuple[Change, KnownHook]:
     return change, known
 
 
+def sha256_of(hook: NewHook) -> str:
+    """The hash of a hook's text."""
+    return hashlib.sha256(hook.source_text.encode()).hexdigest()
+
+
+def replaceable(connection: Connection, name: str) -> KnownHook | None:
+    """The hook that one of this name takes the place of, if any. Raises HookRefused for a Python handler."""
+    known = find(connection, name)
+    if known is not None and known.kind != "lua":
+        raise HookRefused(f"a Python handler has the name {name!r}: choose another name")
+    return known
+
+
 @contextmanager
-def _own_stacks(hook: NewHook) -> Iterator[None]:
+def _refused_in_words(connection: Connection) -> Iterator[None]:
+    """Tell a role that may propose hooks, and change none, where it tries to. Raises HookRefused."""
+    try:
+        yield
+    except errors.InsufficientPrivilege:
+        may_propose = connection.execute(
+            "SELECT has_any_column_privilege(to_regclass('hook_proposals'), 'INSERT')"
+            " AND NOT has_any_column_privilege('hooks', 'INSERT')"
+        ).fetchone()
+        if may_propose != (True,):
+            raise
+        raise HookRefused("this role may not change hooks: it may propose them, with 'hep hook propose'") from None
+
+
+@contextmanager
+def own_stacks(hook: NewHook, do: str = "change") -> Iterator[None]:
     """What an author of single stacks is refused, in words; it does not see the hooks of others."""
     try:
         yield
@@ -94,7 +120,7 @@ def _own_stacks(hook: NewHook) -> Iterator[None]:
             raise
         whose = f"the stack {hook.stack!r}" if hook.stack else "no stack"
         raise HookRefused(
-            f"the hook {hook.name!r} is of {whose}: this role may change the hooks of its own stacks only,"
+            f"the hook {hook.name!r} is of {whose}: this role may {do} the hooks of its own stacks only,"
             " and 'hep db grants' lists them"
         ) from None
     except errors.UniqueViolation:
@@ -155,10 +181,9 @@ def _insert(connection: Connection, hook: NewHook) -> KnownHook:
 
 def _replace(connection: Connection, known: KnownHook, hook: NewHook, sha256: str) -> tuple[Change, KnownHook]:
     replaced = not is_current(connection, known, sha256, hook.params, hook.libraries)
-    enabled = known.enabled if hook.disabled is None else not hook.disabled
-    values = {**_values(hook), "enabled": enabled, "version": known.version}
-    if not replaced and all(getattr(known, name) == _python_value(values[name]) for name in _COMPARED):
+    if not replaced and not differing(known, hook):
         return Change.UNCHANGED, known
+    values = {**_values_over(known, hook), "version": known.version}
     if replaced:
         values["version"] = _next_version(connection, known.id)
     changed = _one(
@@ -176,6 +201,17 @@ def _replace(connection: Connection, known: KnownHook, hook: NewHook, sha256: st
     return (Change.REPLACED if replaced else Change.CHANGED), changed
 
 
+def differing(known: KnownHook, hook: NewHook) -> dict[str, tuple[Any, Any]]:
+    """What is stored of a hook beside its text and would become something else: what it is, and what it would be."""
+    values = _values_over(known, hook)
+    pairs = {name: (getattr(known, name), _python_value(values[name])) for name in _COMPARED}
+    return {name: (old, new) for name, (old, new) in pairs.items() if old != new}
+
+
+def _values_over(known: KnownHook, hook: NewHook) -> dict[str, Any]:
+    return {**_values(hook), "enabled": known.enabled if hook.disabled is None else not hook.disabled}
+
+
 def _next_version(connection: Connection, hook_id: int) -> int:
     row = connection.execute(
         "SELECT coalesce(max(version), 0) + 1 FROM hook_versions WHERE hook_id = %s", (hook_id,)
@@ -186,7 +222,7 @@ def _next_version(connection: Connection, hook_id: int) -> int:
 
 def set_enabled(connection: Connection, name: str, enabled: bool) -> bool:
     """Enable or disable a hook; False when it is so already. Raises NotFound."""
-    with connection.transaction():
+    with _refused_in_words(connection), connection.transaction():
         hook = get(connection, name)
         if hook.enabled == enabled:
             return False  # an UPDATE, even of no row, would make every processor reload
@@ -197,7 +233,7 @@ def set_enabled(connection: Connection, name: str, enabled: bool) -> bool:
 
 def remove(connection: Connection, name: str) -> KnownHook:
     """Remove a hook with its versions; its executions stay. Raises NotFound."""
-    with connection.transaction():
+    with _refused_in_words(connection), connection.transaction():
         hook = get(connection, name)
         connection.execute("DELETE FROM hooks WHERE id = %s", (hook.id,))
         _tell(connection, "removed", hook)

@@ -14,7 +14,7 @@ from hook_event_processor.store import migrate
 _FILE = "roles.sql"
 NAMES = (
     *("hook_owner", "hook_processor", "hook_watcher", "hook_publisher"),
-    *("hook_author", "hook_reader", "hook_retention"),
+    *("hook_author", "hook_proposer", "hook_reader", "hook_retention"),
 )
 
 
