@@ -119,7 +119,8 @@ def _not_found(name: str, known: Mapping[str, EventType]) -> str:
 
 
 def _show_list(types: Sequence[EventType], form: str) -> None:
-    from hook_event_processor.cli.output import counted, document, line, table
+    from hook_event_processor.amount import counted
+    from hook_event_processor.cli.output import document, line, table
 
     if form == "json":
         document([_document(known) for known in types])

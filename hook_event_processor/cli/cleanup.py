@@ -117,7 +117,8 @@ def _matcher(pattern: str) -> Any:
 
 
 def _tell(arguments: argparse.Namespace, policy: RetentionPolicy, done: Report) -> None:
-    from hook_event_processor.cli.output import counted, result
+    from hook_event_processor.amount import counted
+    from hook_event_processor.cli.output import result
     from hook_event_processor.retention_policy import TABLE
 
     events = sum(done.events.values())
@@ -150,8 +151,9 @@ def _tell(arguments: argparse.Namespace, policy: RetentionPolicy, done: Report) 
 
 def restore(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor import archive_file
+    from hook_event_processor.amount import counted
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import counted, result
+    from hook_event_processor.cli.output import result
     from hook_event_processor.cli.progress import fraction_bar
     from hook_event_processor.store.cleanup import restore as store
 

@@ -49,8 +49,9 @@ def _add_psql(group: argparse._SubParsersAction[Any]) -> None:
 
 
 def migrate(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.amount import counted
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import counted, line, result, write
+    from hook_event_processor.cli.output import line, result, write
     from hook_event_processor.store import migrate as migrations
 
     with session(settings) as connection:

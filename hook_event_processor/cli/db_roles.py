@@ -82,8 +82,9 @@ def _said(arguments: argparse.Namespace) -> list[Grant]:
 
 
 def grant(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.amount import counted
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import counted, result
+    from hook_event_processor.cli.output import result
     from hook_event_processor.store import roles
 
     wanted = _said(arguments)
@@ -97,8 +98,9 @@ def grant(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def revoke(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.amount import counted
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import counted, result
+    from hook_event_processor.cli.output import result
     from hook_event_processor.store import roles
 
     with session(settings) as connection:

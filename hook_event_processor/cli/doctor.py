@@ -172,7 +172,7 @@ def _say(indent: str, state: str, text: str) -> None:
 
 
 def _summary(findings: Sequence[Finding]) -> str:
-    from hook_event_processor.cli.output import counted
+    from hook_event_processor.amount import counted
 
     if not findings:
         return "Nothing is wrong."

@@ -137,8 +137,9 @@ def _server_time(connection: Connection) -> datetime:
 
 
 def _emit_file(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.amount import counted
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import counted, result
+    from hook_event_processor.cli.output import result
     from hook_event_processor.cli.progress import reading_bar
     from hook_event_processor.cli.type_note import SeenTypes, note_unknown
 

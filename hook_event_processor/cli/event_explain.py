@@ -121,7 +121,8 @@ def _why_leased(event: StoredEvent, running: Sequence[Processor]) -> str:
 
 
 def _why_waiting(event: StoredEvent, stands: Standing, before: int) -> str:
-    from hook_event_processor.cli.output import counted, local_time
+    from hook_event_processor.amount import counted
+    from hook_event_processor.cli.output import local_time
     from hook_event_processor.store.standing import COUNT_LIMIT
 
     due = event.available_at is None or event.available_at <= stands.now

@@ -105,7 +105,8 @@ class _Outcome:
 
 
 def _tell(arguments: argparse.Namespace, ids: Sequence[UUID], outcome: _Outcome) -> None:
-    from hook_event_processor.cli.output import counted, document, line
+    from hook_event_processor.amount import counted
+    from hook_event_processor.cli.output import document, line
 
     if arguments.format == "json":
         document(
@@ -132,7 +133,7 @@ def _named(hooks: _Hooks) -> str:
 
 
 def _listed(events: Sequence[UUID]) -> str:
-    from hook_event_processor.cli.output import counted
+    from hook_event_processor.amount import counted
 
     if len(events) == 1:
         return f"event {events[0]}"

@@ -36,8 +36,9 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def delete(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.amount import counted
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import counted, result
+    from hook_event_processor.cli.output import result
     from hook_event_processor.store import audit, event_ids, retention
 
     with session(settings) as connection, audit.because(connection, arguments.reason):

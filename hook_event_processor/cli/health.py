@@ -255,7 +255,7 @@ def _show(answer: Answer) -> None:
 
 
 def _summary(answer: Answer) -> str:
-    from hook_event_processor.cli.output import counted
+    from hook_event_processor.amount import counted
 
     if answer.unknown:
         return answer.unknown

@@ -70,8 +70,9 @@ def list_hooks(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _show_hooks(known: Sequence[KnownHook], apart: Collection[int], paused: Mapping[str, datetime | None]) -> None:
     """A table of hooks; `apart` has the ids of those that run in processes of their own."""
+    from hook_event_processor.amount import counted
     from hook_event_processor.cli.hook_reports import set_text, status_word
-    from hook_event_processor.cli.output import counted, line, local_time, table
+    from hook_event_processor.cli.output import line, local_time, table
 
     with_set = any(hook.params for hook in known)
     headers = ("Name", "Event Type", "Stack", *("Set",) * with_set, "Priority", "Status", "Kind", "Version", "Runs")

@@ -98,7 +98,8 @@ def _print_document(found: Sequence[tuple[str, Finding]]) -> None:
 
 
 def _print_lines(found: Sequence[tuple[str, Finding]], files: int, count: dict[Any, int]) -> None:
-    from hook_event_processor.cli.output import counted, line
+    from hook_event_processor.amount import counted
+    from hook_event_processor.cli.output import line
 
     for name, finding in found:
         line(f"{name}:{finding.line}:{finding.column}: {finding.severity}: {finding.message}")

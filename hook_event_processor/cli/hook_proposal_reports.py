@@ -47,8 +47,9 @@ def add_number(command: argparse.ArgumentParser) -> None:
 
 
 def proposals(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.amount import counted
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import counted, document, line, local_time, table
+    from hook_event_processor.cli.output import document, line, local_time, table
     from hook_event_processor.store import proposals as store
 
     with session(settings) as connection:

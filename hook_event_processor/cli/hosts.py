@@ -42,8 +42,9 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def list_hosts(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.amount import counted
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import age, counted, document, line, table
+    from hook_event_processor.cli.output import age, document, line, table
     from hook_event_processor.store import hosts
 
     with session(settings) as connection:

@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, Literal
 
-from hook_event_processor.amount import counted as counted
 from hook_event_processor.errors import OutputFailed
 from hook_event_processor.timestamp import rfc3339
 

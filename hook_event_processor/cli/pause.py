@@ -123,8 +123,9 @@ def _list(form: str, known: Sequence[Pause]) -> None:
 
 
 def resume(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.amount import counted
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import counted, result
+    from hook_event_processor.cli.output import result
     from hook_event_processor.store import pauses
 
     scope = _scope(arguments)

@@ -135,8 +135,9 @@ def _timing(arguments: argparse.Namespace, before: Schedule | None) -> Timing:
 
 
 def list_schedules(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.amount import counted
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import counted, document, line, local_time, table
+    from hook_event_processor.cli.output import document, line, local_time, table
     from hook_event_processor.store import schedules
 
     with session(settings) as connection:

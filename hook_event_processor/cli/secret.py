@@ -99,8 +99,9 @@ def _asked(name: str) -> bytes:
 
 
 def list_secrets(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.amount import counted
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import counted, document, iso_time, line, local_time, table
+    from hook_event_processor.cli.output import document, iso_time, line, local_time, table
     from hook_event_processor.store import secrets
 
     with session(settings) as connection:
@@ -138,8 +139,9 @@ def remove(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def rotate(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.amount import counted
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import counted, result
+    from hook_event_processor.cli.output import result
     from hook_event_processor.store import secrets
 
     with session(settings) as connection:

@@ -6,8 +6,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from hook_event_processor.amount import counted
 from hook_event_processor.cli.marks import indented, marked_line
-from hook_event_processor.cli.output import counted, document, line, milliseconds
+from hook_event_processor.cli.output import document, line, milliseconds
 from hook_event_processor.errors import HookEventProcessorError
 
 if TYPE_CHECKING:

@@ -154,8 +154,9 @@ def _value(arguments: argparse.Namespace) -> str:
 
 
 def list_keys(arguments: argparse.Namespace, settings: Settings) -> int:
+    from hook_event_processor.amount import counted
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import counted, document, line, table
+    from hook_event_processor.cli.output import document, line, table
     from hook_event_processor.store import state
 
     scope = "hook" if arguments.hook else "shared" if arguments.shared else None

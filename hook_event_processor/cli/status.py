@@ -147,7 +147,7 @@ def _findings(processor: Processor) -> list[Finding]:
 
 def _hosts(fleet: Counts) -> str | None:
     """Hosts by status, and their watchers; nothing where there are none."""
-    from hook_event_processor.cli.output import counted
+    from hook_event_processor.amount import counted
 
     statuses = ("connected", "stopped", "late", "disconnected")
     numbers = [f"{number} {status}" for status in statuses if (number := getattr(fleet, status))]

@@ -27,7 +27,7 @@ def suspicion_line(suspect: Suspect | None) -> str:
 
 def suspects_line(counts: Counts) -> str:
     """How many there are, and which hooks run apart; empty when there is nothing to say."""
-    from hook_event_processor.cli.output import counted
+    from hook_event_processor.amount import counted
 
     said = []
     if counts.waiting:

@@ -41,7 +41,8 @@ def list_watchers(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def show_watchers(shown: Sequence[Watcher], ids: Mapping[str, str], *, with_host: bool) -> None:
-    from hook_event_processor.cli.output import counted, line, local_time, table
+    from hook_event_processor.amount import counted
+    from hook_event_processor.cli.output import line, local_time, table
 
     if not shown:
         return
@@ -78,7 +79,8 @@ def _tell_rest(
     host: str | None, shown: Sequence[Watcher], every: Sequence[Watcher], known_hosts: Mapping[str, KnownHost]
 ) -> None:
     """What a table does not say: why there is none, and which hosts do not look."""
-    from hook_event_processor.cli.output import counted, line
+    from hook_event_processor.amount import counted
+    from hook_event_processor.cli.output import line
 
     if not shown:
         others = len([watcher for watcher in every if watcher.host != host]) if host else 0

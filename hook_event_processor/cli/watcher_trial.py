@@ -147,7 +147,7 @@ def _took(look: _Look) -> str:
 
 
 def _counted(noticed: list[Noticed]) -> str:
-    from hook_event_processor.cli.output import counted
+    from hook_event_processor.amount import counted
 
     return counted(len(noticed), "event")
 
