@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import psutil
@@ -29,9 +29,15 @@ def environment(database: Database, **settings: object) -> dict[str, str]:
 
 
 @contextmanager
-def _started(database: Database, settings: Mapping[str, object], group: Group | None = None) -> Iterator[psutil.Popen]:
+def started(
+    database: Database,
+    settings: Mapping[str, object],
+    group: Group | None = None,
+    program: Sequence[str] = ("-m", "hook_event_processor"),
+) -> Iterator[psutil.Popen]:
+    """A processor, from its start on; it drains at the end."""
     process = psutil.Popen(
-        [sys.executable, "-m", "hook_event_processor", "run"],
+        [sys.executable, *program, "run"],
         env=environment(database, **settings),
         cwd=database.home,  # a directory without an .env file
         preexec_fn=(lambda: group.take(os.getpid())) if group else None,
@@ -48,7 +54,7 @@ def _started(database: Database, settings: Mapping[str, object], group: Group | 
 def running(database: Database, **settings: object) -> Iterator[psutil.Popen]:
     """A processor that has said that it runs; it drains at the end."""
     before = _processors(database)
-    with _started(database, settings) as process:
+    with started(database, settings) as process:
         wait_for(lambda: _processors(database) > before or process.poll() is not None, _START_SECONDS)
         if process.poll() is not None:
             sys.exit("the processor ended at its start; what it said stands above")
@@ -65,7 +71,7 @@ def drain(
     """Run so many processors, in the cgroup if one is given, until no event is pending."""
     with ExitStack() as stack:
         for _ in range(processes):
-            stack.enter_context(_started(database, settings, group))
+            stack.enter_context(started(database, settings, group))
         wait_for(lambda: all_processed(database), seconds, pause=0.25)
 
 
