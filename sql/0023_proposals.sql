@@ -9,7 +9,8 @@ CREATE TABLE IF NOT EXISTS hook_proposals (
                AND array_position(event_types, NULL) IS NULL AND octet_length(event_types::text) <= 65536),
     base_hook bigint,
     base_version integer,
-    source_text text NOT NULL CHECK (octet_length(source_text) <= 262144),
+    base_settings jsonb,
+    source_text text NOT NULL CHECK (octet_length(source_text) <= 262144 AND strpos(source_text, E'\r') = 0),
     sha256 text NOT NULL,
     file_path text NOT NULL DEFAULT '' CHECK (octet_length(file_path) <= 8192),
     said jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(said) = 'object' AND octet_length(said::text) <= 131072),
@@ -22,12 +23,20 @@ CREATE TABLE IF NOT EXISTS hook_proposals (
     decided_by text,
     answer text NOT NULL DEFAULT '' CHECK (char_length(answer) <= 2000),
     version integer,
-    CONSTRAINT hook_proposals_base CHECK ((base_hook IS NULL) = (base_version IS NULL)),
+    CONSTRAINT hook_proposals_base
+        CHECK ((base_hook IS NULL) = (base_version IS NULL) AND (base_hook IS NULL) = (base_settings IS NULL)),
     CONSTRAINT hook_proposals_decided
         CHECK ((state <> 'open') = (decided_at IS NOT NULL) AND (state <> 'open') = (decided_by IS NOT NULL)),
     CONSTRAINT hook_proposals_approved CHECK ((state = 'approved') = (version IS NOT NULL))
 );
 CREATE INDEX IF NOT EXISTS hook_proposals_open ON hook_proposals (proposed_at) WHERE state = 'open';
+
+-- What a hook has beside its versions: it may change without a new one.
+CREATE OR REPLACE FUNCTION hook_settings(hook bigint) RETURNS jsonb LANGUAGE sql STABLE AS $$
+    SELECT jsonb_build_object('description', description, 'event_types', event_types, 'stack', stack,
+                              'priority', priority, 'timeout_seconds', timeout_seconds, 'retry', retry)
+    FROM hooks WHERE id = $1
+$$;
 
 -- Whose it is, and what it is, say neither the one who proposes nor the one who
 -- decides. session_user: SET ROLE makes nobody somebody else. Owners and
@@ -37,11 +46,16 @@ DECLARE
     decided hook_proposals := OLD;
 BEGIN
     IF TG_OP = 'INSERT' THEN
-        -- Whoever approves must be able to read what is open; a program in a loop would see to it that nobody does.
-        IF (SELECT count(*) FROM hook_proposals WHERE state = 'open' AND proposed_by = session_user) >= 100 THEN
-            RAISE EXCEPTION 'the role % has 100 open proposals', quote_ident(session_user)
-                USING ERRCODE = 'configuration_limit_exceeded', HINT = 'hep hook reject withdraws one.';
+        -- A program in a loop would leave nobody the time to read what is open, nor the server its disk. The lock:
+        -- its other sessions' rows may not be seen yet.
+        PERFORM pg_advisory_xact_lock(hashtext('hook_proposals of ' || TG_TABLE_SCHEMA), hashtext(session_user));
+        IF (SELECT count(*) FROM hook_proposals
+            WHERE proposed_by = session_user AND (state = 'open' OR proposed_at > now() - interval '1 day')) >= 100 THEN
+            RAISE EXCEPTION 'the role % has 100 proposals that are open or not a day old', quote_ident(session_user)
+                USING ERRCODE = 'configuration_limit_exceeded', HINT = 'Others approve or reject what is open.';
         END IF;
+        NEW.base_settings := (SELECT hook_settings(id) FROM hooks
+                              WHERE id = NEW.base_hook AND name = NEW.hook_name AND version = NEW.base_version);
         NEW.sha256 := encode(sha256(convert_to(NEW.source_text, 'UTF8')), 'hex');
         NEW.proposed_at := clock_timestamp();
         NEW.proposed_by := session_user;
@@ -74,7 +88,8 @@ BEGIN
                 USING ERRCODE = 'insufficient_privilege', HINT = 'Somebody else approves it; hep hook reject withdraws it.';
         END IF;
         NEW.version := (SELECT h.version FROM hooks h JOIN hook_versions v ON v.hook_id = h.id AND v.version = h.version
-                        WHERE h.name = OLD.hook_name AND v.source_text = OLD.source_text);
+                        WHERE h.name = OLD.hook_name AND v.source_text = OLD.source_text
+                          AND h.stack IS NOT DISTINCT FROM OLD.stack AND h.event_types = OLD.event_types);
         IF NEW.version IS NULL THEN
             RAISE EXCEPTION 'the text of proposal % is not what the hook % has', OLD.id, quote_literal(OLD.hook_name)
                 USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'hep hook approve adds it, and marks it as approved.';
@@ -106,10 +121,12 @@ DECLARE
     home text := (SELECT relnamespace::regnamespace FROM pg_class WHERE oid = 'hook_events'::regclass);
     routine text;
 BEGIN
-    FOREACH routine IN ARRAY ARRAY['hook_proposal_kept()', 'hook_proposal_audit()']
+    FOREACH routine IN ARRAY ARRAY['hook_proposal_kept()', 'hook_proposal_audit()', 'hook_settings(bigint)']
     LOOP
         EXECUTE format('ALTER FUNCTION %s SET search_path = pg_catalog, %s, pg_temp', routine, home);
-        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', routine);
+        IF routine <> 'hook_settings(bigint)' THEN
+            EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', routine);
+        END IF;
     END LOOP;
 END $$;
 
@@ -127,6 +144,7 @@ COMMENT ON COLUMN hook_proposals.stack IS 'Its stack; NULL: it runs for all.';
 COMMENT ON COLUMN hook_proposals.event_types IS 'What it runs for.';
 COMMENT ON COLUMN hook_proposals.base_hook IS 'The id of the hook that it changes; NULL: it makes a new one.';
 COMMENT ON COLUMN hook_proposals.base_version IS 'The version that it changes: with another one, it cannot be approved.';
+COMMENT ON COLUMN hook_proposals.base_settings IS 'What that hook had beside its version then: with others, it cannot be approved.';
 COMMENT ON COLUMN hook_proposals.source_text IS 'The Lua text.';
 COMMENT ON COLUMN hook_proposals.sha256 IS 'The hash of the text.';
 COMMENT ON COLUMN hook_proposals.file_path IS 'The file that it was read from, on the host of who proposed it.';
@@ -143,16 +161,17 @@ COMMENT ON COLUMN hook_proposals.version IS 'Approved: the version of the hook t
 COMMENT ON CONSTRAINT hook_proposals_hook_name_check ON hook_proposals IS 'A name has 1 to 200 characters.';
 COMMENT ON CONSTRAINT hook_proposals_stack_check ON hook_proposals IS 'A stack has 1 to 1,000 characters.';
 COMMENT ON CONSTRAINT hook_proposals_event_types_check ON hook_proposals IS 'A list of patterns, at most 64 KiB.';
-COMMENT ON CONSTRAINT hook_proposals_source_text_check ON hook_proposals IS 'A text has at most 256 KiB.';
+COMMENT ON CONSTRAINT hook_proposals_source_text_check ON hook_proposals IS 'A text has at most 256 KiB; its lines end with line feeds alone.';
 COMMENT ON CONSTRAINT hook_proposals_file_path_check ON hook_proposals IS 'A path has at most 8 KiB.';
 COMMENT ON CONSTRAINT hook_proposals_said_check ON hook_proposals IS 'A JSON object of at most 128 KiB.';
 COMMENT ON CONSTRAINT hook_proposals_reason_check ON hook_proposals IS 'At most 2,000 characters.';
 COMMENT ON CONSTRAINT hook_proposals_answer_check ON hook_proposals IS 'At most 2,000 characters.';
 COMMENT ON CONSTRAINT hook_proposals_state_check ON hook_proposals IS 'open, approved or rejected.';
-COMMENT ON CONSTRAINT hook_proposals_base ON hook_proposals IS 'A hook has a version.';
+COMMENT ON CONSTRAINT hook_proposals_base ON hook_proposals IS 'What it changes is a hook that is there, of that name and version.';
 COMMENT ON CONSTRAINT hook_proposals_decided ON hook_proposals IS 'What is decided has its time, and who did it.';
 COMMENT ON CONSTRAINT hook_proposals_approved ON hook_proposals IS 'What is approved became a version.';
 COMMENT ON INDEX hook_proposals_open IS 'What waits for somebody to decide.';
+COMMENT ON FUNCTION hook_settings(bigint) IS 'What a hook has beside its versions, but for whether it is enabled.';
 COMMENT ON FUNCTION hook_proposal_kept() IS 'Sets who proposes and decides, and refuses whatever else.';
 COMMENT ON FUNCTION hook_proposal_audit() IS 'Notes what became of a proposal.';
 COMMENT ON TRIGGER hook_proposal_kept ON hook_proposals IS 'A proposal is decided once, approved by somebody else, and never changed.';

@@ -209,7 +209,7 @@ CREATE POLICY own_stacks ON event_hook_executions AS RESTRICTIVE TO hook_author
 CREATE POLICY own_stacks ON hook_state AS RESTRICTIVE TO hook_author
     USING (stack = ANY ((SELECT hook_granted('stack'))::text[]));
 
--- Proposals are made for one's own stacks. Who made one sees and withdraws it
+-- Proposals are made for one's own stacks, and of hooks that one sees. Who made one sees and withdraws it
 -- whatever was granted since; a proposer that is no author, too, decides no others.
 DROP POLICY IF EXISTS own_stacks ON hook_proposals;
 DROP POLICY IF EXISTS proposed_stacks ON hook_proposals;
@@ -217,7 +217,8 @@ DROP POLICY IF EXISTS decided_by_authors ON hook_proposals;
 CREATE POLICY own_stacks ON hook_proposals AS RESTRICTIVE TO hook_author, hook_proposer
     USING (proposed_by = session_user OR stack = ANY ((SELECT hook_granted('stack'))::text[]));
 CREATE POLICY proposed_stacks ON hook_proposals AS RESTRICTIVE FOR INSERT TO hook_author, hook_proposer
-    WITH CHECK (stack = ANY ((SELECT hook_granted('stack'))::text[]));
+    WITH CHECK (stack = ANY ((SELECT hook_granted('stack'))::text[])
+                AND (base_hook IS NULL OR base_hook IN (SELECT id FROM hooks)));
 CREATE POLICY decided_by_authors ON hook_proposals AS RESTRICTIVE FOR UPDATE TO hook_proposer
     USING (proposed_by = session_user OR pg_has_role('hook_author', 'USAGE'));
 

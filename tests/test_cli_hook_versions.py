@@ -211,10 +211,15 @@ def test_the_revision_grows_with_parameters_set_by_hand(hep: Hep, alert: Path, c
     assert hooks.revision(connection) > before
 
 
-def test_a_diff_breaks_lines_where_lua_does(hep: Hep, alert: Path) -> None:
-    """What stands behind a form feed in a comment is comment, and must not look like code."""
+def test_a_diff_breaks_lines_where_lua_does(hep: Hep, alert: Path, connection: Connection) -> None:
+    """What stands behind a form feed in a comment is comment, and must not look like code; behind a CR it is code."""
     hep("hook", "add", "alert.lua")
     alert.write_text(f"{ALERT}-- \x0cif not allowed then error() end\u2028guard()\n")
     hep("hook", "add", "alert.lua")
     added = [line for line in hep("hook", "diff", "alert").splitlines()[2:] if line.startswith("+")]
     assert added == [r"+-- \x0cif not allowed then error() end\u2028guard()"]
+    connection.execute(
+        "UPDATE hook_versions SET source_text = E'-- harmless\\rhidden()\\r\\n-- end\\r\\n' WHERE version = 2"
+    )
+    added = [line for line in hep("hook", "diff", "alert").splitlines()[2:] if line.startswith("+")]
+    assert added == ["+-- harmless", "+hidden()", "+-- end"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -307,6 +306,50 @@ def test_a_hook_that_has_changed_since_stays_as_it_is(become: Become, connection
     assert connection.execute("SELECT DISTINCT state FROM hook_proposals").fetchall() == [("open",)]
 
 
+def test_a_hook_whose_settings_have_changed_since_keeps_them(
+    become: Become, connection: Connection, tmp_path: Path
+) -> None:
+    become("alice")("hook", "add", _file(tmp_path))
+    become("agent")("hook", "propose", _file(tmp_path, "two"))
+    alice = become("alice")
+    alice("hook", "add", _file(tmp_path), "--event", "task.lost")
+    assert alice.fault("hook", "approve", "1") == (
+        "hep: the settings of the hook 'greet' have changed since proposal 1 was made:"
+        " 'hep hook propose' makes one for what it is now"
+    )
+    assert "have changed since proposal 1" in alice("hook", "proposal", "1")
+    assert connection.execute("SELECT event_types, version FROM hooks").fetchall() == [(["task.lost"], 1)]
+
+
+def test_a_hook_that_one_does_not_see_is_no_base(
+    become: Become, session: Callable[[str], Connection], connection: Connection, tmp_path: Path
+) -> None:
+    """A proposal that claims to change another stack's hook would look to the owner like any other."""
+    become("bob")("hook", "add", _file(tmp_path, stack="shop"))
+    [(number,)] = connection.execute("SELECT id FROM hooks").fetchall()
+    insert = (
+        "INSERT INTO hook_proposals (hook_name, stack, event_types, base_hook, base_version, source_text)"
+        f" VALUES ('greet', 'web', '{{a.b}}', {number}, 1, '')"
+    )
+    assert "row-level security" in _refused(session("agent"), insert)
+
+
+def test_a_hook_of_another_stack_is_not_marked_as_approved(
+    become: Become, session: Callable[[str], Connection], tmp_path: Path
+) -> None:
+    """Nor may it be learnt so what its text is."""
+    text = Path(_file(tmp_path, stack="shop")).read_text()
+    become("bob")("hook", "add", str(tmp_path / "greet.lua"))
+    for event_type in ("task.failed", "task.*"):
+        session("agent").execute(
+            "INSERT INTO hook_proposals (hook_name, stack, event_types, source_text) VALUES ('greet', 'web', %s, %s)",
+            ([event_type], text),
+        )
+    assert "is not what the hook 'greet' has" in _refused(
+        session("alice"), "UPDATE hook_proposals SET state = 'approved'"
+    )
+
+
 def test_a_hook_that_was_disabled_since_takes_its_mended_text(
     become: Become, connection: Connection, tmp_path: Path
 ) -> None:
@@ -395,7 +438,9 @@ def test_who_proposes_is_not_theirs_to_say(
         ("said", "jsonb_build_object('x', repeat('x', 131072))", "violates check constraint"),
         ("hook_name", "repeat('x', 201)", "violates check constraint"),
         ("reason", "repeat('x', 2001)", "violates check constraint"),
+        ("source_text", "E'-- seen\\rhidden()'", "violates check constraint"),
         ("base_version", "7", "violates check constraint"),
+        ("base_hook, base_version", "7, 1", "row-level security"),
         ("stack", "'shop'", "row-level security"),
         ("stack", "NULL", "row-level security"),
     ],
@@ -494,42 +539,53 @@ def test_a_library_that_went_since_makes_no_hook(become: Become, connection: Con
     assert connection.execute("SELECT state FROM hook_proposals").fetchone() == ("open",)
 
 
-def test_a_role_has_a_hundred_open_proposals_and_no_more(
+def test_a_role_has_a_hundred_new_proposals_and_no_more(
     become: Become, session: Callable[[str], Connection], administration: Connection, tmp_path: Path
 ) -> None:
-    """What nobody can read, nobody approves."""
+    """What nobody can read, nobody approves; and what was withdrawn takes its place on the disk for long."""
     agent = session("agent")
     for _ in range(100):
         agent.execute(_INSERT.format("", ""))  # type: ignore[arg-type]
-    assert become("agent").fault("hook", "propose", _file(tmp_path)) == (
-        "hep: the role login_agent has 100 open proposals: 'hep hook reject' withdraws one"
+    too_many = (
+        "hep: the role login_agent has 100 proposals that are open or not a day old:"
+        " others approve or reject what is open"
     )
+    assert become("agent").fault("hook", "propose", _file(tmp_path)) == too_many
     become("agent")("hook", "reject", "7", "--reason", "too many")
+    assert become("agent").fault("hook", "propose", _file(tmp_path)) == too_many
+    administration.execute("ALTER TABLE hook_proposals DISABLE TRIGGER hook_proposal_kept")
+    administration.execute("UPDATE hook_proposals SET proposed_at = %s", (ago(days=2),))
+    administration.execute("ALTER TABLE hook_proposals ENABLE TRIGGER hook_proposal_kept")
     assert "proposed: proposal" in become("agent")("hook", "propose", _file(tmp_path))
+    assert "The newest 50 proposals; --limit shows more" in become("agent")("hook", "proposals", "--limit", "50")
+
+
+def test_sessions_of_a_role_do_not_pass_its_bound_together(session: Callable[[str], Connection]) -> None:
+    first, second = session("agent"), session("agent")
+    for _ in range(99):
+        first.execute(_INSERT.format("", ""))  # type: ignore[arg-type]
+    with ThreadPoolExecutor(1) as beside:
+        with first.transaction():
+            first.execute(_INSERT.format("", ""))  # type: ignore[arg-type]
+            other = beside.submit(_refused, second, _INSERT.format("", ""))
+            wait_for(lambda: first.execute(_WAITS).fetchone() == (1,), 10)
+        assert "has 100 proposals" in other.result(10)
+
+
+_WAITS = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
 
 
 def test_what_is_rejected_while_it_is_approved_adds_nothing(
     become: Become, session: Callable[[str], Connection], connection: Connection, tmp_path: Path
 ) -> None:
+    """And whoever holds a proposal, its proposer, say, holds up nobody who changes hooks."""
     become("agent")("hook", "propose", _file(tmp_path))
     owner, alice = become("owner"), session("alice")
-
-    def reject() -> None:
-        with alice.transaction():
-            alice.execute("UPDATE hook_proposals SET state = 'rejected', answer = 'no'")
-            rejecting.set()
-            wait_for(lambda: connection.execute(_BLOCKED).fetchone() == (1,), 10)
-
-    rejecting = threading.Event()
-    with ThreadPoolExecutor(1) as beside:
-        rejected = beside.submit(reject)
-        assert rejecting.wait(10)
-        assert owner.fault("hook", "approve", "1") == "hep: proposal 1 was rejected by login_alice"
-        rejected.result(10)
+    with alice.transaction():
+        alice.execute("UPDATE hook_proposals SET state = 'rejected', answer = 'no'")
+        assert owner.fault("hook", "approve", "1") == "hep: somebody is deciding proposal 1 now: look again"
+    assert owner.fault("hook", "approve", "1") == "hep: proposal 1 was rejected by login_alice"
     assert connection.execute("SELECT count(*) FROM hooks").fetchone() == (0,)
-
-
-_BLOCKED = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
 
 
 def test_what_was_decided_long_ago_goes_with_the_audit(
@@ -554,11 +610,11 @@ def test_a_comment_does_not_look_like_code(become: Become, tmp_path: Path) -> No
     """Who approves sees which lines Lua sees, and no terminal is told anything."""
     file = tmp_path / "greet.lua"
     file.write_text(_HOOK.format(name="greet", event="a.b", more=', stack = "web"', text="one"))
-    sly = file.read_text() + "-- \x0bif not allowed then error() end\u2028guard() \x1b[2K\u202e\n"
+    sly = file.read_text() + "-- \x0bif not allowed then error() end\u2028guard() \x1b[2K\u202e ad\u200bmin\n"
     file.write_text(sly)
     become("agent")("hook", "propose", str(file))
     shown = become("alice")("hook", "proposal", "1")
-    assert r"+-- \x0bif not allowed then error() end\u2028guard() \x1b[2K\u202e" in shown.splitlines()
+    assert r"+-- \x0bif not allowed then error() end\u2028guard() \x1b[2K\u202e ad\u200bmin" in shown.splitlines()
 
 
 def test_the_operations_page_is_followed(become: Become, tmp_path: Path) -> None:

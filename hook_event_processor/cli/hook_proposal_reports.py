@@ -76,7 +76,10 @@ def proposals(arguments: argparse.Namespace, settings: Settings) -> int:
     ]
     headers = ("N", "Hook", "Event Type", "Stack", "Changes", "By", "Proposed", "Reason", "State")
     table(headers, rows, right=("N",), wrapped=("Hook", "Event Type", "Stack", "By", "Reason", "State"))
-    line(counted(len(known), "proposal"))
+    more = len(known) == arguments.limit
+    line(
+        f"The newest {counted(len(known), 'proposal')}; --limit shows more" if more else counted(len(known), "proposal")
+    )
     return 0
 
 
@@ -90,7 +93,9 @@ def _document(proposal: Proposal) -> dict[str, Any]:
     from hook_event_processor.cli.output import iso_time
 
     times = {name: iso_time(getattr(proposal, name)) for name in ("proposed_at", "decided_at")}
-    return {**dataclasses.asdict(proposal), **times}
+    said = dataclasses.asdict(proposal)
+    del said["base_kept"]  # why it cannot be approved says so
+    return {**said, **times}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -221,4 +226,4 @@ def _show(shown: _Shown) -> None:
 
 
 def _value(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, list) else "-" if value is None else str(value)

@@ -66,20 +66,22 @@ def propose(arguments: argparse.Namespace, settings: Settings) -> int:
     with session(settings) as connection:
         hook, definition = hook_of(file, said, newest_texts(libraries.known(connection)), settings)
         base = hook_changes.replaceable(connection, hook.name)
+        missing = missing_uses(hook, settings)
+        about = {"base_version": base and base.version, "not_granted": {use.module: use.setting for use in missing}}
         if base is not None and store.changes_nothing(connection, base, hook):
             text = f"unchanged: hook {hook.name}, version {base.version}, is what is proposed"
-            result(arguments.format, text, {"proposal": None, "hook": hook.name, "change": "unchanged"})
+            result(arguments.format, text, {"proposal": None, "hook": hook.name, "change": "unchanged", **about})
             return 0
         is_new, number = store.add(connection, hook, base, arguments.reason or "")
         note_slips_in_patterns(connection, list(hook.event_types))
-    missing = missing_uses(hook, settings)
     if arguments.format == "json":
-        not_granted = {use.module: use.setting for use in missing}
-        made = {"proposal": number, "hook": hook.name, "change": "proposed" if is_new else "proposed already"}
-        document({**made, "base_version": base and base.version, "not_granted": not_granted})
+        change = "proposed" if is_new else "proposed already"
+        document({"proposal": number, "hook": hook.name, "change": change, **about})
         return 0
     what = f"changes version {base.version} of" if base else "the new"
     line(f"proposed{'' if is_new else ' already'}: proposal {number}, {what} hook {hook.name}, for {runs_for(hook)}")
+    if arguments.reason and not is_new:
+        line("Its reason is the one that was given first.")
     tell_uses(hook, definition, missing)
     authors = f"an author of the stack {hook.stack}, or the owner" if hook.stack else "the owner"
     line(f"Somebody else approves it ({authors}): 'hep hook approve {number}'")
@@ -98,6 +100,8 @@ def approve(arguments: argparse.Namespace, settings: Settings) -> int:
 
     with session(settings) as connection:
         with audit.because(connection, arguments.reason), connection.transaction():
+            # First of all: whoever has it locked must not hold up those who change hooks.
+            store.lock(connection, arguments.number)
             hook_changes.lock(connection)
             found = store.get(connection, arguments.number)
             before = hooks.find(connection, found.hook_name)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from hook_event_processor.store.hooks import HookVersion, KnownHook
 
 _HEADING = re.compile(r"(---|\+\+\+) (/dev/null$|.*\t(version|proposal) \d+$)")
+# What ends a line, and so a comment, for Lua (reference manual, 3.1): not the form feeds of splitlines.
+_LINE_END = re.compile(r"\r\n|\n\r|\r|\n")
+_LAST_END = re.compile(rf"({_LINE_END.pattern})\Z")
 _STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 
@@ -126,10 +129,10 @@ def diff(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def show_diff(lines: Iterable[str]) -> None:
     """Print a unified diff, in colours on a terminal."""
-    from hook_event_processor.cli.output import styled_line
+    from hook_event_processor.cli.output import reveal, styled_line
 
     for text in lines:
-        styled_line(text, _STYLES.get(text[:1], "") if not _HEADING.match(text) else "bold")
+        styled_line(reveal(text), _STYLES.get(text[:1], "") if not _HEADING.match(text) else "bold")
 
 
 def _before(connection: Connection, hook: KnownHook, new: HookVersion) -> HookVersion:
@@ -182,8 +185,7 @@ def _library_text(connection: Connection, name: str, version: int) -> str:
 
 def _unified(file: str, old: str, old_text: str, new: str, new_text: str) -> Iterator[str]:
     old_name, new_name = (f"{file}\t{called}" if called else "/dev/null" for called in (old, new))
-    # Not splitlines: a form feed in a comment ends no line for Lua, and what follows must not look like code.
-    old_lines, new_lines = (text.removesuffix("\n").split("\n") if text else [] for text in (old_text, new_text))
+    old_lines, new_lines = (_LINE_END.split(_LAST_END.sub("", text)) if text else [] for text in (old_text, new_text))
     return difflib.unified_diff(old_lines, new_lines, old_name, new_name, lineterm="")
 
 

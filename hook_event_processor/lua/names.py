@@ -10,6 +10,7 @@ from functools import lru_cache
 LIBRARY_PREFIX = "lib."  # of the names under which hooks require libraries
 _OPENING = re.compile(r"--\[=*\[|--|[\"']|\[=*\[")
 _QUOTED = {'"': re.compile(r'(?:\\.|[^"\\])*', re.DOTALL), "'": re.compile(r"(?:\\.|[^'\\])*", re.DOTALL)}
+_COMMENT = re.compile(r"[^\r\n]*")
 _REQUIRE = re.compile(r"\brequire\s*\(?\s*$")
 _LIST = re.compile(r"\brequires\s*=\s*\{\s*$")
 _NEXT_IN_LIST = re.compile(r"\s*[,;]\s*$")
@@ -108,7 +109,7 @@ def _part(text: str, opening: str, start: int) -> tuple[str, int, int, int]:
         end = _matched_end(_QUOTED[opening], text, start)
         return "string", start, end, end + 1
     if opening == "--":
-        end = _found(text, "\n", start)
+        end = _matched_end(_COMMENT, text, start)
         return "comment", start, end, end
     closing = opening.lstrip("-").replace("[", "]")
     end = _found(text, closing, start)

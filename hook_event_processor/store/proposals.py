@@ -23,8 +23,9 @@ _UNINTERESTING = {"file_path", "source", "overrides"}
 class Proposal:
     """What is proposed, by whom, and what became of it.
 
-    `base_version` is the version that it changes, None for a new hook; `own`
-    says that this session's role made it; `version` is what it became.
+    `base_version` is the version that it changes, None for a new hook, and
+    `base_kept` that this hook's settings are what they were; `own` says that
+    this session's role made it; `version` is what it became.
     """
 
     id: int
@@ -33,6 +34,7 @@ class Proposal:
     event_types: list[str]
     base_hook: int | None
     base_version: int | None
+    base_kept: bool
     sha256: str
     file_path: str
     reason: str
@@ -63,8 +65,9 @@ class WholeProposal(Proposal):
 
 
 _COLUMNS = """
-id, hook_name, stack, event_types, base_hook, base_version, sha256, file_path, reason, proposed_at, proposed_by, client,
-proposed_by = session_user AS own, state, decided_at, decided_by, answer, version
+id, hook_name, stack, event_types, base_hook, base_version,
+base_settings IS NOT DISTINCT FROM hook_settings(base_hook) AS base_kept, sha256, file_path, reason, proposed_at,
+proposed_by, client, proposed_by = session_user AS own, state, decided_at, decided_by, answer, version
 """
 
 
@@ -116,8 +119,10 @@ def _insert(connection: Connection, values: Mapping[str, Any]) -> int:
             values,
         ).fetchone()
     except errors.ConfigurationLimitExceeded as refusal:
-        raise HookRefused(f"{refusal.diag.message_primary}: 'hep hook reject' withdraws one") from None
+        raise HookRefused(f"{refusal.diag.message_primary}: others approve or reject what is open") from None
     except errors.CheckViolation as refusal:
+        if refusal.diag.constraint_name == "hook_proposals_base":
+            raise HookRefused(f"the hook {values['hook_name']!r} has just changed: propose it again") from None
         raise _too_large(refusal) from None
     assert row is not None  # noqa: S101 - RETURNING of one row
     return int(row[0])
@@ -126,6 +131,14 @@ def _insert(connection: Connection, values: Mapping[str, Any]) -> int:
 def _too_large(refusal: errors.CheckViolation) -> HookRefused:
     column = (refusal.diag.constraint_name or "").removeprefix("hook_proposals_").removesuffix("_check")
     return HookRefused(f"the proposal cannot be kept: its {column.replace('_', ' ')} is too long")
+
+
+def lock(connection: Connection, number: int) -> None:
+    """Let nobody else decide it until the transaction ends. Raises HookRefused when somebody is about to."""
+    try:
+        connection.execute("SELECT FROM hook_proposals WHERE id = %s FOR UPDATE NOWAIT", (number,))
+    except errors.LockNotAvailable:
+        raise HookRefused(f"somebody is deciding proposal {number} now: look again") from None
 
 
 def known(connection: Connection, *, decided: bool, limit: int) -> list[Proposal]:
@@ -164,6 +177,11 @@ def why_not(proposal: Proposal, known: KnownHook | None) -> str | None:
             f"the hook {proposal.hook_name!r} has changed since: proposal {proposal.id} was made for {base}, and now"
             f" {now}; 'hep hook propose' makes one for that"
         )
+    if not proposal.base_kept:
+        return (
+            f"the settings of the hook {proposal.hook_name!r} have changed since proposal {proposal.id} was made:"
+            " 'hep hook propose' makes one for what it is now"
+        )
     return None
 
 
@@ -196,7 +214,9 @@ class Waiting:
 
 
 def waiting(connection: Connection, age: timedelta) -> Waiting | None:
-    """Those that nobody has decided for so long; None without any."""
+    """Those that nobody has decided for so long; None without any, and for a role that may not see them."""
+    if not _may(connection, "SELECT"):
+        return None
     with connection.cursor(row_factory=class_row(Waiting)) as cursor:
         return cursor.execute(
             """
@@ -212,9 +232,14 @@ def forget(connection: Connection, older_than: timedelta) -> int:
 
     Nothing for a role that may not, as one that 'hep db roles' made for an earlier version.
     """
-    may = connection.execute("SELECT has_table_privilege('hook_proposals', 'DELETE')").fetchone()
-    if may != (True,):
+    if not _may(connection, "DELETE"):
         return 0
     return connection.execute(
         "DELETE FROM hook_proposals WHERE state <> 'open' AND decided_at < now() - %s", (older_than,)
     ).rowcount
+
+
+def _may(connection: Connection, privilege: str) -> bool:
+    """Whether the table is there, and the role may do that with it, or with columns of it."""
+    has = "has_table_privilege" if privilege == "DELETE" else "has_any_column_privilege"
+    return connection.execute(f"SELECT {has}(to_regclass('hook_proposals'), %s)", (privilege,)).fetchone() == (True,)
