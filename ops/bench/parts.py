@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
@@ -92,8 +93,11 @@ def _server_seconds(database: Database) -> float:
     """Of a core, by the server and all that it has started; those that are gone are in its own account."""
     server = psutil.Process(database.connection.info.backend_pid).parent()
     assert server is not None
-    processes = [server, *server.children()]
-    return sum(sum(process.cpu_times()[:2]) for process in processes) + sum(server.cpu_times()[2:4])
+    seconds = sum(server.cpu_times()[:4])
+    for process in server.children():
+        with suppress(psutil.NoSuchProcess):  # autovacuum's come and go
+            seconds += sum(process.cpu_times()[:2])
+    return float(seconds)
 
 
 if __name__ == "__main__":
