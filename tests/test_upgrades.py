@@ -119,8 +119,8 @@ def test_the_last_migrations_are_applied_while_the_program_before_them_works(
 
 
 def _program_before_the_last_migration(folder: Path) -> Path:
-    """A checkout of what stood before the last commit that changed sql/."""
-    last = _git("log", "-1", "--format=%H", "--", "sql/*_*.sql")
+    """A checkout of what stood before the commit that added the last migration."""
+    last = _git("log", "-1", "--diff-filter=A", "--format=%H", "--", "sql/*_*.sql")
     found = subprocess.run(["git", "rev-parse", "--verify", "--quiet", f"{last}^"], cwd=CHECKOUT, capture_output=True)
     if not last or found.returncode != 0:
         pytest.skip("there is no history of the schema here: it takes a whole clone")
