@@ -210,7 +210,7 @@ def test_what_a_dead_cell_had_started_is_killed_with_it(run: Callable[..., tuple
     """Even a process that left its session and its parent."""
     file = tmp_path / "number"
     code, said = run("grandchild", b'{"file": "%s"}' % str(file).encode())
-    assert (code, "SIGKILL" in said) == ("h", True)
+    assert (code, "SIGKILL" in said) == ("h", True), said
     wait_for(lambda: not Path(f"/proc/{file.read_text()}").exists(), 5)
 
 
