@@ -44,8 +44,8 @@ def row(payload: bytes = b"{}") -> Row:
     return Row(os.urandom(16), b"test", b"one", b"", b"", b"\0" * 8, payload, b"{}", 1, 5, 1, b"\0" * 6, b"\0" * 8)
 
 
-def grandchild(event: dict[str, Any]) -> HandlerResult:
-    """Start a process that leaves the session and its parent; its number goes to a file."""
+def start_grandchild(file: str) -> None:
+    """Start a process that leaves the session and its parent; its number goes to the file."""
     script = (
         "import os, sys, time\n"
         "if os.fork(): os._exit(0)\n"
@@ -54,10 +54,29 @@ def grandchild(event: dict[str, Any]) -> HandlerResult:
         "os.rename(sys.argv[1] + '.new', sys.argv[1])\n"
         "time.sleep(60)\n"
     )
-    subprocess.run([sys.executable, "-S", "-c", script, event["payload"]["file"]], check=True)
-    wait_for(lambda: Path(event["payload"]["file"]).exists(), 10)
+    subprocess.run([sys.executable, "-S", "-c", script, file], check=True)
+    wait_for(lambda: Path(file).exists(), 8)
+
+
+def grandchild(event: dict[str, Any]) -> HandlerResult:
+    start_grandchild(event["payload"]["file"])
     os.kill(os.getpid(), signal.SIGKILL)
     return HandlerResult(True, "")
+
+
+def patient_grandchild(event: dict[str, Any]) -> HandlerResult:
+    """Wait for another file, and say whether it is still there."""
+    file = event["payload"]["file"]
+    start_grandchild(file)
+    wait_for(lambda: Path(file + ".go").exists(), 8)
+    return HandlerResult(True, str(Path(f"/proc/{Path(file).read_text()}").exists()))
+
+
+def leave_zombies(event: dict[str, Any]) -> HandlerResult:
+    """Start many processes that nobody waits for."""
+    script = "for number in $(seq 100); do (setsid sleep 0.01 >/dev/null 2>&1 &); done"
+    subprocess.run(["sh", "-c", script], check=True)
+    return HandlerResult(True, str(os.getpid()))
 
 
 def hoard(_: dict[str, Any]) -> HandlerResult:
@@ -108,7 +127,19 @@ def limits(_: dict[str, Any]) -> HandlerResult:
 
 HANDLERS: dict[str, Callable[[dict[str, Any]], HandlerResult]] = {
     handler.__name__: handler
-    for handler in (grandchild, hoard, look_on, sleep, talk_nonsense, leave, fork, limits, well)
+    for handler in (
+        grandchild,
+        patient_grandchild,
+        leave_zombies,
+        hoard,
+        look_on,
+        sleep,
+        talk_nonsense,
+        leave,
+        fork,
+        limits,
+        well,
+    )
 }
 
 
@@ -212,6 +243,31 @@ def test_what_a_dead_cell_had_started_is_killed_with_it(run: Callable[..., tuple
     code, said = run("grandchild", b'{"file": "%s"}' % str(file).encode())
     assert (code, "SIGKILL" in said) == ("h", True), said
     wait_for(lambda: not Path(f"/proc/{file.read_text()}").exists(), 5)
+
+
+def test_what_a_living_cell_has_started_outlives_another_cell(
+    keeper: Keeper, run: Callable[..., tuple[str, str]], tmp_path: Path
+) -> None:
+    """Even a process that left its session and its parent, and until its own cell ends."""
+    file, said = tmp_path / "number", []
+    payload = b'{"file": "%s"}' % str(file).encode()
+    first = threading.Thread(target=lambda: said.append(runs(keeper, tmp_path)("patient_grandchild", payload)))
+    first.start()
+    wait_for(file.exists, 5)
+    assert run("leave")[0] == "h"
+    (tmp_path / "number.go").touch()
+    first.join()
+    assert said == [("a", "True")]
+    wait_for(lambda: not Path(f"/proc/{file.read_text()}").exists(), 5)
+
+
+def test_a_cell_whose_runs_leave_many_ended_processes_makes_room_for_another(
+    run: Callable[..., tuple[str, str]],
+) -> None:
+    code, number = run("leave_zombies")
+    assert code == "a"
+    wait_for(lambda: not Path(f"/proc/{number}").exists(), 5)
+    assert run("well")[0] == "a"
 
 
 def test_a_cell_may_start_so_many_processes_and_is_the_first_to_go(run: Callable[..., tuple[str, str]]) -> None:

@@ -17,12 +17,16 @@ from hook_event_processor.lua.door import Library, Services
 from hook_event_processor.lua.memory import MemoryBudget
 from hook_event_processor.processor.hooks import HookRunner
 from hook_event_processor.processor.quarantine import wire
+from hook_event_processor.processor.quarantine.departure import children
 from hook_event_processor.processor.quarantine.wire import Request
 from hook_event_processor.registry import Hook
 from hook_event_processor.run import ChunkResult
 from hook_event_processor.settings import Settings
 from hook_event_processor.store.claim import Row
 from hook_event_processor.store.database import Database
+
+# What runs leave behind is not waited for, as a Python handler may do that yet, and counts against the cell's limit.
+_MOST_CHILDREN = 64
 
 
 def prepare() -> None:
@@ -41,11 +45,11 @@ class Cell:
         self._handlers = handlers
 
     def serve(self, stream: socket.socket) -> None:
-        """Run what is asked for until the processor hangs up."""
+        """Run what is asked for until the processor hangs up, or until runs have left too many processes behind."""
         library = Library(Services(self._settings, self._database))
         memory = self._settings.hook_memory
         run = HookRunner(memory, self._settings.max_payload_size, MemoryBudget(2 * memory, memory), library)
-        while (message := wire.receive(stream)) is not None:
+        while len(children()) <= _MOST_CHILDREN and (message := wire.receive(stream)) is not None:
             request = wire.unpack_request(message)
             library.policy = request.policy
             stream.sendall(wire.BEGUN)

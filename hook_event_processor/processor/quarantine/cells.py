@@ -10,13 +10,14 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from hook_event_processor.processor.quarantine.departure import (
+    PR_SET_CHILD_SUBREAPER,
     PR_SET_NAME,
     PR_SET_PDEATHSIG,
     be_alone,
     be_first_to_go,
+    children,
     limit_processes,
     prctl,
 )
@@ -89,6 +90,7 @@ class Cells:
         be_alone([stream, *self._descriptors])
         prctl(PR_SET_NAME, b"hep-cell")
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody else would end it
+        prctl(PR_SET_CHILD_SUBREAPER, 1)  # what it starts becomes the keeper's when it ends, and not before
         be_first_to_go()
         limit_processes()
         self._serve(socket.socket(fileno=stream))
@@ -103,7 +105,7 @@ class Cells:
             if number == 0:
                 return
             if number in self._tells:
-                # Its session and its descendants; what left both is an orphan, and ours.
+                # Its session; what left that is an orphan, and ours.
                 kill_strays(number, b"\0")
                 self._end_orphans()
                 self._tell(number, status)
@@ -116,7 +118,7 @@ class Cells:
 
     def _end_orphans(self) -> None:
         for _ in range(_ROUNDS):
-            orphans = [number for number in _children() if number not in self._tells]
+            orphans = [number for number in children() if number not in self._tells]
             if not orphans:
                 return
             for number in orphans:
@@ -126,13 +128,6 @@ class Cells:
             for number in orphans:
                 with suppress(ChildProcessError):
                     os.waitpid(number, os.WNOHANG)
-
-
-def _children() -> list[int]:
-    try:
-        return [int(number) for number in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
-    except OSError:
-        return []
 
 
 def _kill(number: int) -> None:

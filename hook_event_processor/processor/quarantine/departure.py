@@ -37,6 +37,14 @@ def be_alone(kept: Sequence[int]) -> None:
                 os.dup2(nothing, descriptor, inheritable=False)
 
 
+def children() -> list[int]:
+    """The numbers of this process's children, of those that have ended and that nobody has waited for, too."""
+    try:
+        return [int(number) for number in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+    except OSError:
+        return []
+
+
 def be_first_to_go() -> None:
     """Have the kernel take this process, and what it starts, before others when memory is short."""
     with suppress(OSError):
