@@ -1,41 +1,13 @@
-"""Text from anywhere on a terminal; durations and times as users write them."""
+"""Tables and JSON; durations and times as users write them."""
 
 from __future__ import annotations
 
 import argparse
-import unicodedata
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from hook_event_processor.cli import output, spans
-
-PRINTABLE = "Straße 東京 🚀 a\\b [bold] {x} %s \xa0 e\u0301"
-
-
-def test_nothing_that_a_terminal_obeys_is_left() -> None:
-    for code in range(0x11_0000):
-        character = chr(code)
-        if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or unicodedata.bidirectional(character) in (
-            *("LRE", "RLE", "LRO", "RLO", "PDF"),
-            *("LRI", "RLI", "FSI", "PDI"),
-        ):
-            escaped = output.escape(character)
-            assert escaped.isascii(), hex(code)
-            assert escaped.isprintable(), hex(code)
-
-
-def test_escapes_are_those_of_python() -> None:
-    assert output.escape("a\nb\r\t\x1b[0m\x9b\u202e") == r"a\nb\r\t\x1b[0m\x9b\u202e"
-
-
-def test_printable_text_stays_as_it_is() -> None:
-    assert output.escape(PRINTABLE) == PRINTABLE
-    assert output.escape_block(PRINTABLE) == PRINTABLE
-
-
-def test_a_block_keeps_its_lines_alone() -> None:
-    assert output.escape_block("one\r\n\ttwo\x1b[1m\rthree\n") == "one\n    two\\x1b[1m\\rthree\n"
 
 
 def test_wide_characters_count_twice(capsys: pytest.CaptureFixture[str]) -> None:

@@ -166,7 +166,8 @@ def _show_finding(finding: Finding, explained: set[str]) -> None:
 
 def _say(indent: str, state: str, text: str) -> None:
     """A line behind a coloured sign where a terminal shows it, else behind a word."""
-    from hook_event_processor.cli.output import escape, sign, write
+    from hook_event_processor.cli.output import sign, write
+    from hook_event_processor.cli.visible import escape
 
     write(f"{indent}{sign(_SIGNS[state], _COLOURS[state], f'{state:<7}')} {escape(text)}\n")
 

@@ -121,7 +121,8 @@ class _Session:
         publish_dispatched(evaluated.dispatched, uuid4(), b"{}", NAME, self._database)
 
     def _refuse(self, reason: str) -> None:
-        from hook_event_processor.cli.output import escape_block, flush
+        from hook_event_processor.cli.output import flush
+        from hook_event_processor.cli.visible import escape_block
 
         self._failed = True
         flush()

@@ -129,7 +129,8 @@ def diff(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def show_diff(lines: Iterable[str]) -> None:
     """Print a unified diff, in colours on a terminal."""
-    from hook_event_processor.cli.output import reveal, styled_line
+    from hook_event_processor.cli.output import styled_line
+    from hook_event_processor.cli.visible import reveal
 
     for text in lines:
         styled_line(reveal(text), _STYLES.get(text[:1], "") if not _HEADING.match(text) else "bold")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hook_event_processor.cli.output import escape, escape_block, sign, write
+from hook_event_processor.cli.output import sign, write
+from hook_event_processor.cli.visible import escape, escape_block
 
 
 def marked_line(indent: str, ended_well: bool, text: str) -> None:

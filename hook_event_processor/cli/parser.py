@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any, NoReturn, Protocol
 
 from hook_event_processor.cli import output
+from hook_event_processor.cli.visible import escape
 
 # In the order in which --help lists them.
 _GROUPS = (
@@ -83,7 +84,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{output.escape(f'{self.prog}: {message}')} (see '{self.prog} --help')\n")
+        self.exit(2, f"{escape(f'{self.prog}: {message}')} (see '{self.prog} --help')\n")
 
     def print_help(self, file: Any = None) -> None:
         if file is None:
