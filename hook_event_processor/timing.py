@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
-from itertools import islice
+from itertools import chain, islice
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -30,8 +30,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Timing:
     """Either `cron`, read in `timezone`, or `every` so many seconds since 1970 in UTC.
 
-    Around a change of the clocks a cron expression with a fixed hour fires
-    once, as in Debian's cron.
+    Around a change of the clocks a cron expression with a fixed minute and
+    hour fires once, as in Debian's cron.
     """
 
     cron: str | None = None
@@ -82,7 +82,9 @@ class Timing:
             )
         zone = self._zone()
         try:
-            times = CronSim(fields, moment.astimezone(zone))
+            # Of an hour that comes twice CronSim knows the first only, which may be over.
+            local = CronSim(fields, moment.astimezone(zone))
+            times = (time for each in local if (time := each.astimezone(UTC)) > moment)
             first = next(times, None)
         except CronSimError as fault:
             raise ScheduleRefused(f"{refused}: {str(fault)[:1].lower()}{str(fault)[1:]}") from None
@@ -90,7 +92,7 @@ class Timing:
             raise ScheduleRefused(refused) from None
         if first is None:
             raise ScheduleRefused(f"{refused}: it never comes")
-        return (time.astimezone(UTC) for time in _chained(first, times))
+        return chain((first,), times)
 
     def _after_by_interval(self, moment: datetime, every: float) -> Iterator[datetime]:
         number = (moment - _EPOCH).total_seconds() // every
@@ -99,11 +101,6 @@ class Timing:
             if time > moment:
                 yield time
             number += 1
-
-
-def _chained(first: datetime, rest: Iterator[datetime]) -> Iterator[datetime]:
-    yield first
-    yield from rest
 
 
 def _span(seconds: float) -> str:

@@ -19,6 +19,7 @@ from hook_event_processor import settings
 from hook_event_processor.processor.firing import Firing
 from hook_event_processor.store import own_events, schedules
 from hook_event_processor.store.database import Database
+from hook_event_processor.timing import Timing
 
 pytestmark = pytest.mark.store
 
@@ -116,6 +117,99 @@ def test_who_is_elsewhere_fires_it(connection: Connection, database: Database, h
     firing.news()
     firing.step(connection)
     assert len(fired(connection)) == 1
+
+
+def test_more_than_one_batch_is_fired_without_a_pause(connection: Connection) -> None:
+    connection.execute(
+        "INSERT INTO hook_schedules (name, every_seconds) SELECT 's' || n, 3600 FROM generate_series(1, 250) n"
+    )
+    firing = stepping()
+    firing.step(connection)
+    connection.execute("UPDATE hook_schedule_times SET next_at = now() - interval '1 second'")
+    firing.news()
+    for count in (100, 200, 250):
+        assert firing.due_in(60) == 0 or count == 100
+        firing.step(connection)
+        assert len(fired(connection)) == count
+    assert firing.due_in(60) > 0
+
+
+def test_a_time_that_was_missed_is_kept_when_something_else_is_changed(connection: Connection, hep: Hep) -> None:
+    hep("schedule", "set", "nightly", "--every", "1h")
+    due(connection, "nightly", timedelta(minutes=10))
+    assert "changed" in hep("schedule", "set", "nightly", "--priority", "3")
+    connection.execute("UPDATE hook_schedules SET enabled = TRUE, cron = NULL")
+    own_events.attach(connection, settings.load(), "processor")
+    stepping().step(connection)
+    assert (len(fired(connection)), len(fired(connection, "schedule.missed"))) == (1, 1)
+    due(connection, "nightly", timedelta(minutes=10))
+    assert "changed" in hep("schedule", "set", "nightly", "--every", "2h")
+    assert next_at(hep, "nightly") > datetime.now(UTC)
+
+
+def test_a_change_that_waited_plans_from_when_it_is_made(connection: Connection) -> None:
+    """Not from when its transaction began: what was due meanwhile has been fired."""
+    with connection.transaction():
+        connection.execute("SELECT pg_sleep(1.2)")
+        begun = datetime.now(UTC)
+        _, schedule = schedules.put(connection, schedules.NewSchedule("s", Timing(every=1.0)), 1_000)
+    assert schedule.next_at is not None
+    assert schedule.next_at > begun
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "years"),
+    [("UPDATE hook_schedule_times SET next_at = '2100-01-01'", [(2100,)]), ("DELETE FROM hook_schedules", [])],
+)
+def test_what_was_planned_or_removed_meanwhile_is_left_so(
+    connection: Connection,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    meanwhile: str,
+    years: list[tuple[int]],
+) -> None:
+    connection.execute("INSERT INTO hook_schedules (name, every_seconds) VALUES ('s', 60)")
+    connection.execute("INSERT INTO hook_schedule_times (schedule_id) SELECT id FROM hook_schedules")
+
+    def late(_: Connection) -> datetime:
+        with database.session("other") as other:
+            other.execute(meanwhile)
+        return datetime.now(UTC)
+
+    monkeypatch.setattr(schedules, "server_time", late)
+    assert schedules.plan(connection) == []
+    assert connection.execute("SELECT extract(year FROM next_at)::int FROM hook_schedule_times").fetchall() == years
+
+
+@pytest.mark.parametrize(
+    "payload", ["1' || repeat('0', 5000) || '", "' || repeat('[', 3000) || repeat(']', 3000) || '"]
+)
+def test_a_payload_that_no_event_can_carry_stops_no_other_schedule(
+    connection: Connection, hep: Hep, payload: str
+) -> None:
+    connection.execute(
+        "INSERT INTO hook_schedules (name, every_seconds, payload)"
+        f" VALUES ('odd', 3600, ('{{\"n\": {payload}}}')::jsonb), ('even', 3600, '{{}}')"
+    )
+    firing = stepping()
+    firing.step(connection)
+    for name in ("odd", "even"):
+        due(connection, name, timedelta(seconds=1))
+    firing.news()
+    firing.step(connection)
+    assert [each["schedule_name"] for each in fired(connection)] == ["even"]
+    assert "the payload holds a number of more than 64 bits, or is nested too deeply" in hep("schedule", "show", "odd")
+    listed = {each["name"]: each["payload"] for each in hep.document("schedule", "list", "--format", "json")}
+    assert listed == {"odd": None, "even": {}}
+    assert "give it another" in hep.fault("schedule", "set", "odd", "--priority", "2")
+    assert "changed" in hep("schedule", "set", "odd", "schedule.triggered", '{"n": 1}')
+    assert hep.document("schedule", "show", "odd", "--format", "json")["error"] is None
+
+
+def test_true_is_another_payload_than_one(hep: Hep) -> None:
+    hep("schedule", "set", "s", "a.b", '{"on": 1}', "--every", "1h")
+    assert "changed" in hep("schedule", "set", "s", "a.b", '{"on": true}')
+    assert hep.document("schedule", "show", "s", "--format", "json")["payload"] == {"on": True}
 
 
 def test_nothing_is_asked_of_the_database_while_nothing_is_due(

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hook_event_processor.errors import ScheduleRefused
@@ -47,6 +47,18 @@ def test_a_fixed_hour_fires_once_when_clocks_are_changed() -> None:
         "10-25 00:30:00",
         "10-26 01:30:00",
     ]
+
+
+@given(
+    st.sampled_from(["30 2 * * *", "0 2 * * *", "30 1 * * *", "*/10 2 * * *", "15 * * * *", "59 23 * * *"]),
+    st.sampled_from(["Europe/Berlin", "America/New_York", "Australia/Lord_Howe"]),
+    st.datetimes(min_value=datetime(2026, 10, 20), max_value=datetime(2026, 11, 5), timezones=st.just(UTC)),
+)
+@example("30 2 * * *", "Europe/Berlin", datetime(2026, 10, 25, 1, 10, tzinfo=UTC))
+@example("30 1 * * *", "America/New_York", datetime(2026, 11, 1, 6, 10, tzinfo=UTC))
+def test_times_lie_ahead_when_an_hour_comes_twice(cron: str, zone: str, moment: datetime) -> None:
+    ahead = list(islice(Timing(cron, timezone=zone).after(moment), 3))
+    assert [moment, *ahead] == sorted({moment, *ahead})
 
 
 @pytest.mark.parametrize(

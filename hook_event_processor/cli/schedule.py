@@ -107,6 +107,8 @@ def _wanted(arguments: argparse.Namespace, before: Schedule | None) -> NewSchedu
     if before is not None:
         given = {name: getattr(before, name) if value is None else value for name, value in given.items()}
         given["payload"] = before.payload
+        if before.payload is None and arguments.json is None:
+            raise UsageError(f"the payload of the schedule {before.name} cannot be published: give it another")
     try:
         if arguments.json is not None:
             text = sys.stdin.buffer.read() if arguments.json == "-" else arguments.json
@@ -244,10 +246,10 @@ def _next(schedule: Schedule) -> str:
     return local_time(schedule.next_at if schedule.enabled else None)
 
 
-def _payload(schedule: Schedule) -> str:
-    import orjson
+def _payload(schedule: Schedule) -> str | None:
+    from hook_event_processor.store.insert import encoded
 
-    return orjson.dumps(schedule.payload).decode()
+    return None if schedule.payload is None else encoded("payload", schedule.payload).decode()
 
 
 def _iso(moment: Any) -> str | None:
@@ -257,13 +259,16 @@ def _iso(moment: Any) -> str | None:
 
 
 def _document(schedule: Schedule) -> dict[str, Any]:
+    from hook_event_processor.cli.output import json_text
+
+    payload = _payload(schedule)
     return {
         "name": schedule.name,
         "cron": schedule.cron,
         "every_seconds": schedule.every_seconds,
         "timezone": schedule.timezone if schedule.cron else None,
         "type": schedule.event_type,
-        "payload": schedule.payload,
+        "payload": None if payload is None else json_text(payload),
         "stack": schedule.stack,
         "priority": schedule.priority,
         "if_missed": schedule.if_missed,

@@ -17,7 +17,7 @@ logger = logging.getLogger("HookEventProcessor")
 
 # While there is a schedule: the database's clock may be set, and another processor may have died.
 _LOOK_SECONDS = 60.0
-_AGAIN_SECONDS = 0.5  # somebody else has just fired it, or there are more
+_AGAIN_SECONDS = 0.5  # somebody else has just fired it
 
 
 class Firing:
@@ -49,13 +49,15 @@ class Firing:
             if are_news:
                 self._say(store.plan(connection))
             publisher = Publisher(connection, component="processor", max_payload_size=self._max_payload_size)
-            self._say(store.fire(connection, publisher))
+            fired = store.fire(connection, publisher)
+            self._say(fired)
         except errors.InsufficientPrivilege as refusal:
             self._due_at = math.inf
             said = refusal.diag.message_primary
             logger.error("schedules do not fire: %s; after an upgrade, the owner runs 'hep db roles' again", said)
             return
-        self._due_at = monotonic() + _until(store.due_in(connection))
+        if len(fired) < store.FIRED_AT_A_TIME:  # else there may be more
+            self._due_at = monotonic() + _until(store.due_in(connection))
 
     def _say(self, fired: list[Fired]) -> None:
         for one in fired:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
 from psycopg import Connection, DataError, IntegrityError, ProgrammingError
+from psycopg.errors import ForeignKeyViolation
 from psycopg.rows import class_row
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Jsonb, set_json_loads
 
-from hook_event_processor.errors import HookEventProcessorError, NotFound, ScheduleRefused
+from hook_event_processor.errors import EventRefused, HookEventProcessorError, NotFound, ScheduleRefused
 from hook_event_processor.event import MAX_NAME, NewEvent, split_type
 from hook_event_processor.store import own_events
-from hook_event_processor.store.insert import Published, Publisher, stored_text
+from hook_event_processor.store.events import server_time
+from hook_event_processor.store.insert import Published, Publisher, encoded, stored_text
 from hook_event_processor.store.own_events import OwnEvent
 from hook_event_processor.timestamp import rfc3339
 from hook_event_processor.timing import Timing
@@ -25,7 +29,7 @@ MAX_SCHEDULES = 10_000
 # One that fires later than this has missed its time: no processor was there.
 MISSED_SECONDS = 60.0
 _MAX_COUNTED = 1_000  # times that were missed
-_FIRED_AT_A_TIME = 100
+FIRED_AT_A_TIME = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,11 @@ class NewSchedule:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A schedule as it is stored. `next_at` None: it is disabled, or no processor has worked it out yet."""
+    """A schedule as it is stored.
+
+    `next_at` None: it is disabled, or no processor has worked it out yet.
+    `payload` None: the database holds one that no event can carry.
+    """
 
     id: int
     name: str
@@ -59,7 +67,7 @@ class Schedule:
     every_seconds: float | None
     timezone: str
     event_type: str
-    payload: Mapping[str, Any]
+    payload: Mapping[str, Any] | None
     stack: str | None
     priority: int
     if_missed: str
@@ -99,6 +107,10 @@ class Schedule:
     def event(self, at: datetime, next_at: datetime | None = None) -> NewEvent:
         """What it publishes for a time, with the next one that is known now. Raises EventRefused."""
         source, action = split_type(self.event_type)
+        if self.payload is None:
+            raise EventRefused(
+                "the payload holds a number of more than 64 bits, or is nested too deeply: give the schedule another"
+            )
         payload = {
             **self.payload,
             "schedule_name": self.name,
@@ -135,17 +147,23 @@ ON CONFLICT (name) DO UPDATE SET cron = excluded.cron, every_seconds = excluded.
     timezone = excluded.timezone, event_type = excluded.event_type, payload = excluded.payload, stack = excluded.stack,
     priority = excluded.priority, if_missed = excluded.if_missed, updated_at = now()
 """
+# Unless it was planned, or changed, by somebody else meanwhile.
 _KEEP_NEXT = """
-INSERT INTO hook_schedule_times (schedule_id, next_at, error) VALUES (%s, %s, %s)
+INSERT INTO hook_schedule_times (schedule_id, next_at, error)
+SELECT id, %(next_at)s, %(error)s FROM hook_schedules
+WHERE id = %(id)s AND enabled AND (cron, every_seconds, timezone)
+    IS NOT DISTINCT FROM (%(cron)s::text, %(every_seconds)s::double precision, %(timezone)s::text)
 ON CONFLICT (schedule_id) DO UPDATE SET next_at = excluded.next_at, error = excluded.error
+WHERE hook_schedule_times.next_at IS NULL
 """
+_TRY_AGAIN = "UPDATE hook_schedule_times SET error = NULL WHERE schedule_id = %s AND error IS NOT NULL"
 _KEEP_FIRED = """
 UPDATE hook_schedule_times SET next_at = %(next_at)s, last_at = coalesce(%(last_at)s, last_at), error = %(error)s
 WHERE schedule_id = %(id)s
 """
 DUE = f"""
 SELECT {_COLUMNS} FROM hook_schedule_times t JOIN hook_schedules s ON s.id = t.schedule_id
-WHERE t.next_at <= now() AND s.enabled ORDER BY t.next_at LIMIT {_FIRED_AT_A_TIME} FOR UPDATE OF t SKIP LOCKED
+WHERE t.next_at <= now() AND s.enabled ORDER BY t.next_at LIMIT {FIRED_AT_A_TIME} FOR UPDATE OF t SKIP LOCKED
 """
 _DUE_IN = """
 SELECT extract(epoch FROM min(t.next_at) - clock_timestamp())::float8
@@ -191,6 +209,8 @@ def put(connection: Connection, new: NewSchedule, max_payload_size: int) -> tupl
         if before is None and len(known(connection)) >= MAX_SCHEDULES:
             raise ScheduleRefused(f"there are {MAX_SCHEDULES:,} schedules, as many as there may be: remove some")
         connection.execute(_PUT, {**wanted, "name": new.name, "payload": Jsonb(new.payload)})
+        if before is not None:
+            connection.execute(_TRY_AGAIN, (before.id,))
         after = _planned(connection, get(connection, new.name))
         stored_text("payload", after.event(after.updated_at).payload, max_payload_size)  # with the fields of its own
         if before is None:
@@ -204,7 +224,12 @@ def put(connection: Connection, new: NewSchedule, max_payload_size: int) -> tupl
 def _changes(before: Schedule, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """What is different, before and after."""
     pairs = {name: [getattr(before, name), wanted[name]] for name in _DEFINITION}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    return {name: pair for name, pair in pairs.items() if _text(pair[0]) != _text(pair[1])}
+
+
+def _text(value: Any) -> str:
+    """As JSON, in which true is not 1."""
+    return json.dumps(value, sort_keys=True)
 
 
 def set_enabled(connection: Connection, name: str, enabled: bool) -> bool:
@@ -243,12 +268,16 @@ def run(connection: Connection, name: str, publisher: Publisher) -> tuple[str, P
 
 
 def _planned(connection: Connection, schedule: Schedule) -> Schedule:
-    """The schedule with the time of its next event. Raises ScheduleRefused."""
-    if not schedule.enabled:
+    """The schedule with the time of its next event; one that is known stays. Raises ScheduleRefused."""
+    if not schedule.enabled or schedule.next_at is not None:
         return schedule
-    next_at = next(schedule.timing.after(_now(connection)))
-    connection.execute(_KEEP_NEXT, (schedule.id, next_at, None))
+    _keep_next(connection, schedule, next(schedule.timing.after(server_time(connection))), None)
     return get(connection, schedule.name)
+
+
+def _keep_next(connection: Connection, schedule: Schedule, next_at: datetime | None, error: str | None) -> None:
+    times = {name: getattr(schedule, name) for name in ("id", "cron", "every_seconds", "timezone")}
+    connection.execute(_KEEP_NEXT, {**times, "next_at": next_at, "error": error})
 
 
 def _tell(connection: Connection, word: str, schedule: Schedule, payload: Mapping[str, Any]) -> None:
@@ -307,11 +336,12 @@ def plan(connection: Connection) -> list[Fired]:
 def _plan(connection: Connection, schedule: Schedule) -> Fired:
     next_at, error = None, None
     try:
-        next_at = next(schedule.timing.after(_now(connection)))
+        next_at = next(schedule.timing.after(server_time(connection)))
     except ScheduleRefused as fault:
         error = str(fault)
     if next_at is not None or error != schedule.error:
-        connection.execute(_KEEP_NEXT, (schedule.id, next_at, error))
+        with suppress(ForeignKeyViolation):  # it was removed meanwhile
+            _keep_next(connection, schedule, next_at, error)
     return Fired(schedule, error=error)
 
 
@@ -330,4 +360,15 @@ def _now(connection: Connection) -> datetime:
 
 def _read(connection: Connection, statement: str, values: Iterable[object] = ()) -> list[Schedule]:
     with connection.cursor(row_factory=class_row(Schedule)) as cursor:
+        set_json_loads(_payload, cursor)
         return cursor.execute(statement, tuple(values)).fetchall()
+
+
+def _payload(text: str | bytes) -> Any:
+    """What JSON says; None where it is more than an event can carry."""
+    try:
+        value = json.loads(text)
+        encoded("payload", value)
+    except (ValueError, RecursionError, EventRefused):
+        return None
+    return value
