@@ -196,29 +196,30 @@ def test_what_stands_still_is_unhealthy_and_restarted_by_the_watchdog(box: Box, 
     query = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE '%lane _' AND state = 'idle'"
     wait_for(lambda: len(box.psql(query).split()) == 3, 30, "all lanes are there")
     sessions = box.psql(query).split()
-    box.run("systemctl", "start", *instances.values())
-    for name in instances.values():
-        await_running(box, name)
-    pids = {how: box.properties("MainPID", unit=name)[0] for how, name in instances.items()}
     frozen = time.time()
-    box.run("kill", "-STOP", *sessions, pids["stopped"])
-    freezer = [str(REPOSITORY / "tests/freeze.py")]
-    freezers = [box.popen("/usr/bin/python3", *freezer, pids[threads], threads) for threads in ("main", "others")]
-    for started in freezers:
-        assert started.stdout
-        assert started.stdout.readline() == "frozen\n"
+    box.run("kill", "-STOP", *sessions)
+    insert(box)  # while nobody else could take it: one of these lanes begins to
     still = re.compile(r"lane \d has stood still")
 
     def stood() -> list[float]:
-        """When the journal says that those lanes stood still; what is inserted before lets one begin to claim."""
-        insert(box)
+        """When the journal says that those lanes stood still."""
         entries = box.journal(f"_SYSTEMD_UNIT={lanes}.service", "LOGGER=Health")
         return [int(entry["__REALTIME_TIMESTAMP"]) / 1e6 for entry in entries if still.search(entry["MESSAGE"])]
 
     wait_for(stood, 20, "the journal tells of lanes")
     assert stood()[0] - frozen < 15
-    wait_for(lambda: still.search(box.properties("StatusText", unit=lanes)[0]), 20, "the status tells of lanes")
-    wait_for(lambda: still.search(unhealthy(box, "lanes")), 20, "the command tells of lanes")
+    wait_for(lambda: still.search(box.properties("StatusText", unit=lanes)[0]), 5, "the status tells of lanes")
+    wait_for(lambda: still.search(unhealthy(box, "lanes")), 5, "the command tells of lanes")
+    box.run("systemctl", "start", *instances.values())
+    for name in instances.values():
+        await_running(box, name)
+    pids = {how: box.properties("MainPID", unit=name)[0] for how, name in instances.items()}
+    box.run("kill", "-STOP", pids["stopped"])
+    freezer = [str(REPOSITORY / "tests/freeze.py")]
+    freezers = [box.popen("/usr/bin/python3", *freezer, pids[threads], threads) for threads in ("main", "others")]
+    for started in freezers:
+        assert started.stdout
+        assert started.stdout.readline() == "frozen\n"
     wait_for(lambda: still.search(unhealthy(box, "others")), 20, "the command tells of the others")
     for how, name in instances.items():
         if name != lanes:
