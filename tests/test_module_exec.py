@@ -485,3 +485,24 @@ def test_a_dry_run_shows_the_command_and_runs_nothing(tmp_path: Path) -> None:
     assert shown == [f"exec.run: touch '{tmp_path}/a b' (in {tmp_path})"]
     assert list(tmp_path.iterdir()) == []
     assert "may not use the program rm" in error(execute(f"{_EXEC}exec.run('rm x')", within=lua))
+
+
+@pytest.mark.parametrize(
+    ("secret", "command", "shown"),
+    [
+        ("ab'cdefgh12", "{'touch', s, '--key=' .. s}", "touch '***' '--key=***'"),
+        ("ab'cdefgh12", """'touch "' .. s .. '"'""", "touch '***'"),
+        ("abcdefgh12", "{'touch', ('x'):rep(1989) .. s}", f"touch '{'x' * 1989}***'"),
+        ("abcdefgh12 ijkl", "'touch ' .. ('x'):rep(1985) .. ' ' .. s", f"touch {'x' * 1985} ***"),
+    ],
+    ids=["with a quote", "with a quote, in a line", "where it is cut", "of two words, where it is cut"],
+)
+def test_a_dry_run_shows_no_part_of_a_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secret: str, command: str, shown: str
+) -> None:
+    (tmp_path / "token").write_text(secret)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    told: list[str] = []
+    lua = runtime(library=library(show=told.append, exec=("touch",), secrets=("token",)))
+    execute(f"{_EXEC}local s = require('secret').get('token')\nassert(exec.run({command}))", within=lua)
+    assert told == [f"exec.run: {shown}"]

@@ -13,6 +13,7 @@ from hook_event_processor.lua.door import Call, Failed, Function, Misused, Servi
 from hook_event_processor.lua.host import command_line
 from hook_event_processor.lua.host.privacy import shut_to_programs
 from hook_event_processor.lua.host.programs import find_program, is_granted, loads_code, search_path
+from hook_event_processor.lua.masking import mask
 from hook_event_processor.store.own_events import CAUSE, cause_of_row, cause_text
 
 _MAX_LINE = 64 * 1024  # bytes; splitting takes time that nothing interrupts
@@ -59,7 +60,9 @@ def pretend(
 ) -> Value:
     """Show the command, once it is clear that policy would let it run, as if it had succeeded without a word."""
     command = _command(call, line, listed, directory, environment, stdin)
-    shown = shlex.join(_shown(argument) for argument in command.arguments)
+    # Masked before it is quoted and cut: then a secret with a quote in it, or half of one, is not recognized.
+    joined = shlex.join(_shown(mask(argument, call.secrets)) for argument in command.arguments)
+    shown = _shown(mask(joined.encode(), call.secrets))  # one of several words is in several arguments
     call.show(f"exec.run: {shown[:_MAX_SHOWN]}" + (f" (in {_shown(directory)})" if directory else ""))
     return _values(Ended(0, b"", b"", 0, timed_out=False))
 
