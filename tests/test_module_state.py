@@ -130,6 +130,20 @@ def test_a_counter_counts_from_nothing_and_keeps_its_time(hooks: Hooks, connecti
     assert left == (True,)
 
 
+def test_a_counter_never_begins_beyond_its_range(database: Database, connection: Connection) -> None:
+    """Neither as a new key, nor as one whose time is over, nor in a dry run."""
+    for hooks in (Hooks(library(database)), Hooks(library(database, lambda _: None))):
+        state.put(connection, OWN, "expired", "1", 60)
+        connection.execute("UPDATE hook_state SET expires_at = now()")
+        for key in ("new", "expired"):
+            for by in ("1e300", "-1e300", "2.0 ^ 63 + 2048"):
+                said = error(hooks.run(f'state.incr("{key}", {by})'))
+                assert f"the key '{key}' would go beyond what a 64-bit integer holds" in said
+        least = "-9223372036854775808\t-9223372036854775807"
+        assert hooks.said('print(state.incr("new", math.mininteger), state.incr("new", 1))') == least
+        connection.execute("DELETE FROM hook_state")
+
+
 def test_compare_and_swap_changes_only_what_is_as_expected(hooks: Hooks) -> None:
     body = (
         'local swap = state.compare_and_swap\nprint(swap("k", nil, {a = 1, b = {2}}), swap("k", nil, 2))\n'

@@ -8,7 +8,7 @@ import orjson
 
 from hook_event_processor.lua.door import Call, Misused, Value
 from hook_event_processor.lua.state_arguments import checked_key, checked_ttl, checked_value, namespace_of, seconds_of
-from hook_event_processor.store.state import GREATEST, LEAST
+from hook_event_processor.store.state import beyond, is_countable
 from hook_event_processor.store.state_locks import MAX_TTL
 
 
@@ -70,8 +70,8 @@ class Pretended:
         if isinstance(held, bool) or not isinstance(held, int | float):
             raise Misused(f"the key {key.decode()!r} does not hold a number")
         number = held + orjson.loads(by)
-        if not LEAST <= number <= GREATEST:
-            raise Misused(f"the key {key.decode()!r} would go beyond what a 64-bit integer holds")
+        if not (is_countable(by.decode()) and is_countable(str(number))):
+            raise Misused(beyond(key.decode()))
         value = orjson.dumps(number)
         _check(call, shared, key, value)
         _written(call, shared)[key] = value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 
 from psycopg import Connection
 from psycopg.rows import class_row
@@ -16,7 +17,7 @@ MAX_SHARED = 100  # namespaces that the hooks of a stack share
 MAX_VALUE_BYTES = 64 * 1024  # of JSON text
 MAX_KEY_BYTES = 255
 MAX_NAME_BYTES = 200
-LEAST, GREATEST = -(2**63), 2**63 - 1  # that a counter may reach
+_LEAST, _GREATEST = -(2**63), 2**63 - 1  # that a counter may reach
 _EXPIRED_AT_A_TIME = 1_000
 
 
@@ -128,7 +129,7 @@ SET value = CASE WHEN {_ALIVE} THEN to_jsonb((hook_state.value #>> '{{}}')::nume
     updated_at = now()
 WHERE CASE WHEN NOT {_ALIVE} THEN TRUE
            WHEN jsonb_typeof(hook_state.value) = 'number'
-           THEN (hook_state.value #>> '{{}}')::numeric + %(value)s::numeric BETWEEN {LEAST} AND {GREATEST}
+           THEN (hook_state.value #>> '{{}}')::numeric + %(value)s::numeric BETWEEN {_LEAST} AND {_GREATEST}
            ELSE FALSE END
 RETURNING value::text
 """
@@ -138,8 +139,10 @@ def increase(connection: Connection, namespace: Namespace, key: str, by: str, tt
     """Add to the number that the key holds, 0 if there is none; returns the sum. Numbers are JSON text.
 
     `ttl` counts for a key that is new. Raises StateRefused when the key holds
-    something else, the sum is out of range, or there is no room.
+    something else, the sum or what is added is out of range, or there is no room.
     """
+    if not is_countable(by):
+        raise StateRefused(beyond(key))
     values = namespace.with_values(key=key, value=by, ttl=ttl)
     for _ in range(2):
         row = connection.execute(_INCREASE, values).fetchone()
@@ -153,9 +156,19 @@ def increase(connection: Connection, namespace: Namespace, key: str, by: str, tt
     raise _full(connection, namespace)
 
 
+def is_countable(number: str) -> bool:
+    """Whether a counter may be at this number, or be changed by it at once."""
+    return _LEAST <= Decimal(number) <= _GREATEST
+
+
+def beyond(key: str) -> str:
+    """Why a key is not increased when a number is not countable."""
+    return f"the key {key!r} would go beyond what a 64-bit integer holds"
+
+
 def _not_increased(key: str, held: bytes) -> str:
     if held[:1] in b"-0123456789":
-        return f"the key {key!r} would go beyond what a 64-bit integer holds"
+        return beyond(key)
     return f"the key {key!r} does not hold a number"
 
 
