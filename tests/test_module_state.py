@@ -298,6 +298,61 @@ def test_a_lock_that_ended_is_somebody_elses(hooks: Hooks, connection: Connectio
     assert hooks.said(body) == f"{lost}\ntrue\n{lost}"
 
 
+_LOCKS = "SELECT expires_at - now() > '3000 s' FROM hook_state_locks"
+
+
+def test_a_lock_that_the_run_holds_already_stays_held(hooks: Hooks, connection: Connection) -> None:
+    """Whichever of the two is for longer; what took it first releases it."""
+    for before, within in ((3600, 1), (1, 3600)):
+        hooks.said(f'state.lock("l", {before}) assert(state.with_lock("l", {within}, function() return true end))')
+        assert connection.execute(_LOCKS).fetchall() == [(True,)]
+        assert hooks.said('print(state.with_lock("l", 60, print))') == "nil\tthe lock 'l' is held by another run"
+        connection.execute("DELETE FROM hook_state_locks")
+    nested = (
+        'print(state.with_lock("l", 60, function()\n'
+        '  print(state.with_lock("l", 1, function() return "inner" end), pcall(state.with_lock, "l", 1, error))\n'
+        '  state.shared("team").with_lock("l", 1, function() end)\n  return {0}\nend))'
+    )
+    assert hooks.said(nested.format('state.unlock("l")')) == "inner\tfalse\tnil\ntrue"
+    assert hooks.said(nested.format('"outer"')) == "inner\tfalse\tnil\nouter"
+    assert connection.execute(_LOCKS).fetchall() == []
+
+
+def test_a_lock_that_an_attempt_left_is_not_held_by_the_next_one(hooks: Hooks, connection: Connection) -> None:
+    """Though the event is the same."""
+    endless = 'state.with_lock("l", 60, function() while true do end end)'
+    assert outcomes(hooks.run(endless, timeout=0.3)) == [Outcome.TIMEOUT]
+    again = 'print(state.with_lock("l", 60, function() return "done" end))'
+    assert hooks.said(again) == "nil\tthe lock 'l' is held by another run"
+    connection.execute("UPDATE hook_state_locks SET expires_at = now()")
+    assert hooks.said(again) == "done"
+    assert connection.execute(_LOCKS).fetchall() == []
+
+
+def test_with_lock_releases_what_the_run_held_no_longer(
+    hooks: Hooks, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what it never heard of having, or of being rid of: that would last until its time is over."""
+    once = 'print(state.with_lock("l", 60, function() return "done" end))'
+    assert hooks.said(f'state.lock("l", 0.01) require("time").sleep(0.1) {once}') == "done"
+    assert connection.execute(_LOCKS).fetchall() == []
+
+    def lost(*_: Any) -> bool:
+        monkeypatch.undo()
+        raise StoreUnavailable("the database did not answer in time")
+
+    def taken_and_lost(*arguments: Any) -> bool:
+        monkeypatch.undo()
+        return state_locks.take(*arguments) and lost()
+
+    monkeypatch.setattr(state_locks, "take", taken_and_lost)
+    assert hooks.said(f"{once} {once}") == "nil\tthe database did not answer in time\ndone"
+    assert connection.execute(_LOCKS).fetchall() == []
+    monkeypatch.setattr(state_locks, "release", lost)
+    assert hooks.said(f"{once} {once}") == "done\ndone"
+    assert connection.execute(_LOCKS).fetchall() == []
+
+
 def test_the_number_of_locks_is_bounded(hooks: Hooks, connection: Connection) -> None:
     connection.execute(
         "INSERT INTO hook_state_locks (scope, name, lock, owner, expires_at)"
@@ -442,6 +497,17 @@ def test_a_dry_run_shows_what_it_would_write_and_reads_it_back(database: Databas
     rows = connection.execute("SELECT key, value FROM hook_state ORDER BY key").fetchall()
     assert rows == [("kept", 1), ("n", 5)]
     assert connection.execute("SELECT FROM hook_state_locks").fetchall() == []
+
+
+def test_a_dry_run_of_a_lock_that_is_held_already_leaves_it_held() -> None:
+    shown: list[str] = []
+    hooks = Hooks(library(None, shown.append))
+    nested = (
+        'print(state.with_lock("l", 60, function()\n  state.with_lock("l", 1, function() print("inner") end)\n'
+        '  return state.unlock("l")\nend))'
+    )
+    assert hooks.said(nested) == "inner\ntrue"
+    assert shown == ["state.lock: 'l', ttl 60", "state.lock: 'l', ttl 1, held already", "state.unlock: 'l'"]
 
 
 def test_a_dry_run_refuses_what_a_real_one_would(database: Database) -> None:

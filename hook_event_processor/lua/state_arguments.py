@@ -1,4 +1,4 @@
-"""What a hook gives to state, checked: namespaces, keys, values, times."""
+"""What a hook gives to state, checked: namespaces, keys, values, times; and which locks its run was given."""
 
 from __future__ import annotations
 
@@ -59,6 +59,15 @@ def checked_value(call: Call, value: object) -> str:
 def checked_ttl(ttl: object) -> float | None:
     """Seconds; None stands for good."""
     return None if ttl is None else seconds_of("ttl", ttl, least=0.001)
+
+
+def given_locks(call: Call) -> set[tuple[object, object]]:
+    """The locks that the run was given and has not given back, each with its shared namespace or None.
+
+    Some of them may have ended since.
+    """
+    locks: set[tuple[object, object]] = call.scratch.setdefault("state.locks", set())
+    return locks
 
 
 def seconds_of(what: str, given: object, least: float, most: float = _LONGEST_TTL) -> float:

@@ -7,7 +7,14 @@ from typing import Protocol
 import orjson
 
 from hook_event_processor.lua.door import Call, Misused, Value
-from hook_event_processor.lua.state_arguments import checked_key, checked_ttl, checked_value, namespace_of, seconds_of
+from hook_event_processor.lua.state_arguments import (
+    checked_key,
+    checked_ttl,
+    checked_value,
+    given_locks,
+    namespace_of,
+    seconds_of,
+)
 from hook_event_processor.store.state import beyond, is_countable
 from hook_event_processor.store.state_locks import MAX_TTL
 
@@ -94,15 +101,16 @@ class Pretended:
         _check(call, shared, lock, what="lock")
         seconds_of("ttl", ttl, least=0.001, most=MAX_TTL)
         seconds_of("wait", wait, least=0.0)
-        _locks(call).add((shared, lock))
-        _show(call, "lock", shared, lock, None, f"ttl {ttl}")
-        return True
+        held = (shared, lock) in given_locks(call)
+        given_locks(call).add((shared, lock))
+        _show(call, "lock", shared, lock, None, f"ttl {ttl}" + (", held already" if held else ""))
+        return True, None, held
 
     def unlock(self, call: Call, shared: object, lock: bytes) -> Value:
         _check(call, shared, lock, what="lock")
-        if (shared, lock) not in _locks(call):
+        if (shared, lock) not in given_locks(call):
             return False, f"this run does not hold the lock {lock.decode()!r}".encode()
-        _locks(call).discard((shared, lock))
+        given_locks(call).discard((shared, lock))
         _show(call, "unlock", shared, lock)
         return True
 
@@ -111,11 +119,6 @@ def _written(call: Call, shared: object) -> dict[bytes, bytes | None]:
     """What the run has written to the namespace; None stands for a key that it deleted."""
     written: dict[bytes, bytes | None] = call.scratch.setdefault(("state.written", shared), {})
     return written
-
-
-def _locks(call: Call) -> set[tuple[object, bytes]]:
-    locks: set[tuple[object, bytes]] = call.scratch.setdefault("state.locks", set())
-    return locks
 
 
 def _check(call: Call, shared: object, key: bytes, value: bytes | None = None, what: str = "key") -> None:

@@ -22,7 +22,7 @@ INSERT INTO hook_state_locks (stack, scope, name, lock, owner, expires_at)
 SELECT %(stack)s, %(scope)s, %(name)s, %(lock)s, %(owner)s, now() + make_interval(secs => %(ttl)s)
 WHERE {_MAY_BE}
 ON CONFLICT (stack, scope, name, lock) DO UPDATE
-SET owner = EXCLUDED.owner, expires_at = EXCLUDED.expires_at,
+SET owner = EXCLUDED.owner, expires_at = greatest(hook_state_locks.expires_at, EXCLUDED.expires_at),
     taken_at = CASE WHEN hook_state_locks.owner = EXCLUDED.owner THEN hook_state_locks.taken_at ELSE now() END
 WHERE hook_state_locks.expires_at <= now() OR hook_state_locks.owner = EXCLUDED.owner
 """
@@ -31,8 +31,8 @@ WHERE hook_state_locks.expires_at <= now() OR hook_state_locks.owner = EXCLUDED.
 def take(connection: Connection, namespace: Namespace, lock: str, owner: UUID, ttl: float) -> bool:
     """Take the lock for `ttl` seconds from now on; False when another owner holds it.
 
-    The owner that holds it already holds it anew. Raises StateRefused when
-    there are too many locks.
+    The owner that holds it already holds it for so long at least. Raises
+    StateRefused when there are too many locks.
     """
     values = namespace.with_values(lock=lock, owner=owner, ttl=ttl)
     for _ in range(2):
@@ -43,6 +43,15 @@ def take(connection: Connection, namespace: Namespace, lock: str, owner: UUID, t
         connection.execute(f"DELETE FROM hook_state_locks WHERE {_COUNTED} AND expires_at <= now()", values)
     counted = namespace if namespace.scope == "hook" else "what the hooks of the stack share"
     raise StateRefused(f"{counted} has {MAX_LOCKS:,} locks, as many as it may")
+
+
+def is_held(connection: Connection, namespace: Namespace, lock: str, owner: UUID) -> bool:
+    """Whether the owner holds the lock."""
+    held = connection.execute(
+        f"SELECT FROM hook_state_locks WHERE {HERE} AND lock = %(lock)s AND owner = %(owner)s AND expires_at > now()",
+        namespace.with_values(lock=lock, owner=owner),
+    )
+    return held.rowcount > 0
 
 
 def release(connection: Connection, namespace: Namespace, lock: str, owner: UUID) -> bool:

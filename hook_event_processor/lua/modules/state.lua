@@ -3,6 +3,7 @@
 --   incr(key [, by [, ttl]]) -> number, compare_and_swap(key, expected, new [, ttl]) -> boolean,
 --   lock(name, ttl [, {wait}]) -> true | false, reason, unlock(name), with_lock(name, ttl, function [, {wait}])
 --   shared(name) -> the same over keys that the hooks of a stack share
+--   A lock that the run holds already is taken again for ttl seconds at least; with_lock then leaves it to the run.
 -- A ttl is a number of seconds, or {ttl = seconds}. Without the database: nil, reason.
 local parts = ...
 local call, json = parts.call, parts.json
@@ -85,6 +86,7 @@ local function over(shared)
     return call("state.compare_and_swap", shared, key, text_of(expected), text_of(new), seconds)
   end
 
+  -- True, nil, and whether the run held it before; or nil or false, and a reason.
   local function lock(name, lock_name, ttl, options)
     if type(lock_name) ~= "string" then error("state." .. name .. " takes a lock's name, not a " .. type(lock_name), 3) end
     if not math_type(ttl) then error("state." .. name .. " takes a ttl in seconds, not a " .. type(ttl), 3) end
@@ -107,18 +109,18 @@ local function over(shared)
     return call("state.unlock", shared, name)
   end
 
-  local function release(name, ok, ...)
+  local function release(name, held, ok, ...)
     -- Not even this returns once the run is over: the lock then ends by itself.
-    call("state.unlock", shared, name)
+    if not held then call("state.unlock", shared, name) end
     if not ok then error((...), 0) end
     return ...
   end
 
   function state.with_lock(name, ttl, f, options)
     if type(f) ~= "function" then error("state.with_lock takes a function, not a " .. type(f), 2) end
-    local had, reason = lock("with_lock", name, ttl, options)
+    local had, reason, held = lock("with_lock", name, ttl, options)
     if not had then return nil, reason end
-    return release(name, pcall(f))
+    return release(name, held, pcall(f))
   end
 
   return state

@@ -17,6 +17,7 @@ from hook_event_processor.lua.state_arguments import (
     checked_key,
     checked_ttl,
     checked_value,
+    given_locks,
     namespace_of,
     seconds_of,
 )
@@ -95,15 +96,18 @@ class _State:
             return state.compare_and_swap(session, namespace, name, before, after, seconds)
 
     def lock(self, call: Call, shared: object, lock: object, ttl: object, wait: object) -> Value:
-        """Whether the lock was had, within `wait` seconds; False and a reason otherwise."""
+        """True, None and whether the run held the lock before; False and a reason if it is not had within `wait`."""
         namespace, name = namespace_of(call, shared), checked_key(call, lock, "lock")
         seconds = seconds_of("ttl", ttl, least=0.001, most=state_locks.MAX_TTL)
         ends_at = perf_counter() + min(seconds_of("wait", wait, least=0.0), call.left)
-        pause = _FIRST_PAUSE
+        owner, given, pause = _owner(call), given_locks(call), _FIRST_PAUSE
         while True:
             with self._session(call) as session:
-                if state_locks.take(session, namespace, name, _owner(call), seconds):
-                    return True
+                # One whose taking was never confirmed is the run's, too, but nothing in the run would release it.
+                held = (shared, lock) in given and state_locks.is_held(session, namespace, name, owner)
+                if state_locks.take(session, namespace, name, owner, seconds):
+                    given.add((shared, lock))
+                    return True, None, held
             left = ends_at - perf_counter()
             if left <= 0 or call.cancelled.wait(min(pause, left)):
                 return False, f"the lock {name!r} is held by another run".encode()
@@ -111,6 +115,7 @@ class _State:
 
     def unlock(self, call: Call, shared: object, lock: object) -> Value:
         namespace, name = namespace_of(call, shared), checked_key(call, lock, "lock")
+        given_locks(call).discard((shared, lock))
         with self._session(call) as session:
             if state_locks.release(session, namespace, name, _owner(call)):
                 return True

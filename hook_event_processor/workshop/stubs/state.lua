@@ -48,6 +48,7 @@ function state.incr(key, by, ttl) end
 ---@return string? reason
 function state.compare_and_swap(key, expected, new, ttl) end
 
+---Takes the lock; one that the run holds already lasts `ttl` seconds at least from now on.
 ---@param name string
 ---@param ttl number after which it ends by itself
 ---@param options? { wait?: number } seconds to wait for it
@@ -60,6 +61,7 @@ function state.lock(name, ttl, options) end
 ---@return string? reason
 function state.unlock(name) end
 
+---Runs `f` with the lock and releases it; a lock that the run holds already stays held.
 ---@generic T
 ---@param name string
 ---@param ttl number
