@@ -198,6 +198,24 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     assert [(path.name, path.read_text()) for path in rooms.inside.iterdir()] == [("x", "old")]
 
 
+def test_an_append_that_fails_in_the_middle_takes_nothing_away(rooms: _Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its beginning stays: what stands behind it by then may be another's."""
+    (rooms.inside / "x").write_text("old")
+    write = os.write
+
+    def filling(descriptor: int, content: bytes) -> int:
+        if not (rooms.inside / "x").read_text().endswith("others'"):
+            write(descriptor, content[:3])
+            with (rooms.inside / "x").open("a") as other:
+                other.write("others'")
+            return 3
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", filling)
+    assert rooms.returns("file.append('x', 'newer')") == [None, "x: no space left on device"]
+    assert (rooms.inside / "x").read_text() == "oldnewothers'"
+
+
 def test_sizes_are_limited(rooms: _Rooms) -> None:
     with (rooms.inside / "large").open("wb") as large:
         large.truncate(3 * 2**20)

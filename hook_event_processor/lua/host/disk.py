@@ -67,10 +67,11 @@ class Disk:
         return stat.S_IMODE(mode) & 0o777
 
     def append(self, path: bytes, content: bytes) -> bool:
-        """Add the content to the file's end, in one piece."""
+        """Add the content to the file's end; on a disk that gets full the beginning of it stays."""
         _check_size(path, len(content), MAX_BYTES)
         with self._at(path) as place, _opened(place, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as descriptor:
             _check_size(path, os.fstat(descriptor).st_size + len(content), MAX_BYTES)
+            # Nothing is cut off again after a failure: behind it others may have appended meanwhile.
             _write_all(descriptor, content)
         return True
 

@@ -24,6 +24,7 @@ function file.read(path, options) end
 ---@return string? reason
 function file.write(path, content) end
 
+---Of what a full disk has no room for, the beginning may stay.
 ---@param path string
 ---@param content string|number
 ---@return true?
