@@ -648,6 +648,16 @@ def test_each_request_of_a_run_has_its_own_key(site: Site) -> None:
     assert _keys(site)[4:] == [keys[3], keys[2]], "whatever else an attempt leaves out"
 
 
+def test_a_key_counts_requests_whatever_their_bodies(site: Site) -> None:
+    """The next one to a URL has the key of what an attempt leaves out: such hooks give keys of their own."""
+    first, second = (f'http.post("{site.url}", {{body = "{body}"}})' for body in ("first", "second"))
+    _run(f"{first} {second}")
+    _run(second)
+    keys = _keys(site)
+    assert keys[0] != keys[1]
+    assert keys[2] == keys[0]
+
+
 def test_another_event_or_hook_has_another_key(site: Site) -> None:
     text = f'http.post("{site.url}")'
     _run(text)
