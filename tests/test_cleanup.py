@@ -13,6 +13,8 @@ from commands import Hep
 from factories import ago, insert_event, insert_execution
 from psycopg import Connection
 
+from hook_event_processor.store.database import Database
+
 UNFINISHED = ("pending", "scheduled", "retrying", "processing")
 TABLES = ("hook_events", "event_hook_executions")
 ODD = {
@@ -280,6 +282,59 @@ def test_an_event_that_is_there_gets_no_executions_of_its_former_life(
     hep("events", "restore", str(file))
     assert connection.execute("SELECT count(*) FROM hook_events WHERE NOT processed").fetchone() == (1,)
     assert connection.execute("SELECT count(*) FROM event_hook_executions").fetchone() == (0,)
+
+
+def archived_elsewhere(hep: Hep, connection: Connection, folder: Path, **columns: Any) -> None:
+    """An archive of three events, with an execution each, and a database that has counted neither."""
+    for _ in range(3):
+        completed(connection, "task.done", 40, **columns)
+    hep("events", "cleanup", "--archive", str(folder))
+    connection.execute("TRUNCATE hook_events, event_hook_executions RESTART IDENTITY")
+
+
+def numbers(connection: Connection) -> list[tuple[int, int]]:
+    """The highest number and how many there are, of events and of executions."""
+    found = connection.execute(
+        "SELECT max(seq), count(*) FROM hook_events UNION ALL SELECT max(id), count(*) FROM event_hook_executions"
+    )
+    return found.fetchall()
+
+
+def test_new_rows_are_numbered_behind_what_came_back(hep: Hep, connection: Connection, tmp_path: Path) -> None:
+    archived_elsewhere(hep, connection, tmp_path / "archive")
+    assert hep("events", "restore", str(tmp_path / "archive")) == "restored: 3 events and 3 executions\n"
+    for number in (4, 5):
+        insert_execution(connection, insert_event(connection))
+        assert numbers(connection) == [(number, number)] * 2
+
+
+def test_numbers_that_are_further_stay_there(hep: Hep, connection: Connection, tmp_path: Path) -> None:
+    archived_elsewhere(hep, connection, tmp_path / "archive")
+    for _ in range(7):
+        insert_execution(connection, insert_event(connection), "other")
+    hep("events", "restore", str(tmp_path / "archive"))
+    insert_execution(connection, insert_event(connection))
+    assert numbers(connection) == [(8, 11), (8, 11)]
+
+
+def test_nobody_takes_a_number_while_it_is_raised(
+    hep: Hep, connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    archived_elsewhere(hep, connection, tmp_path / "archive")
+    with database.connect("tests") as other:
+        insert_execution(other, uuid4(), "other")
+        refusal = hep.fault("events", "restore", str(tmp_path / "archive"))
+        assert "inserted rows into event_hook_executions, and not committed for 2 seconds: restore again" in refusal
+        assert left(connection) == set()
+        other.commit()
+    assert hep("events", "restore", str(tmp_path / "archive")) == "restored: 3 events and 3 executions\n"
+
+
+def test_a_number_of_a_writers_choice_at_the_end_leaves_room(hep: Hep, connection: Connection, tmp_path: Path) -> None:
+    archived_elsewhere(hep, connection, tmp_path / "archive", seq=2**63 - 1)
+    hep("events", "restore", str(tmp_path / "archive"))
+    event = insert_event(connection)
+    assert connection.execute("SELECT seq FROM hook_events WHERE id = %s", (event,)).fetchone() == (1,)
 
 
 def test_two_ways_to_one_directory_are_two_archives(
