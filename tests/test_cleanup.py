@@ -112,6 +112,48 @@ def test_the_first_rule_that_matches_decides(
     assert left(connection) == stays
 
 
+def test_failed_events_go_by_the_age_of_their_rule_when_asked_to(
+    hep: Hep, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy(
+        monkeypatch,
+        tmp_path,
+        """
+        [events]
+        age = "20d"
+        [[rule]]
+        types = ["health.*"]
+        events = { age = "2d" }
+        [[rule]]
+        types = ["payment.*"]
+        events = { age = "2d", failed_age = "off" }
+        """,
+    )
+    ages = {"health": (1, 3), "payment": (1, 3, 300), "task": (3, 19, 21)}
+    dead = {
+        (source, days): insert_event(connection, "failed", source=source, created_at=ago(days=days))
+        for source, each in ages.items()
+        for days in each
+    }
+    assert hep("events", "cleanup") == "removed: 0 events and 0 executions\n"
+    said = "removed: 2 events and 0 executions (default: 1 event, rule 1: 1 event)\n"
+    assert hep("events", "cleanup", "--failed") == said
+    assert left(connection) == {event for key, event in dead.items() if key not in {("health", 3), ("task", 21)}}
+
+
+def test_failed_events_without_any_age_are_no_quiet_nothing(
+    hep: Hep, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETENTION", "off")
+    insert_event(connection, "failed", created_at=ago(days=900))
+    for text in ("", '[events]\ncount = 5\n[executions]\nage = "1d"\n'):
+        policy(monkeypatch, tmp_path, text)
+        refused = hep.run("events", "cleanup", "--failed")
+        assert refused.status == 2
+        assert "neither RETENTION nor a rule has an age for failed events: give --older-than" in refused.errors
+    assert hep("events", "cleanup", "--failed", "--older-than", "1d") == "removed: 1 event and 0 executions\n"
+
+
 def test_a_count_keeps_the_newest(
     hep: Hep, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,7 +34,11 @@ def add_cleanup_commands(group: argparse._SubParsersAction[Any]) -> None:
     command.add_argument(
         "--older-than", type=duration, metavar="DURATION", help="30s, 10m, 720h, 7d and so on (default: RETENTION)"
     )
-    command.add_argument("--failed", action="store_true", help="remove failed events of that age, too")
+    command.add_argument(
+        "--failed",
+        action="store_true",
+        help="remove failed events of that age, too; of a rule's age where it has no failed_age",
+    )
     command.add_argument(
         "--archive",
         type=_archive,
@@ -96,12 +100,12 @@ def _policy(arguments: argparse.Namespace, settings: Settings) -> RetentionPolic
 
     archive = settings.retention_archive if arguments.archive is None else arguments.archive
     if arguments.older_than is not None:
-        age = arguments.older_than
-        return default_policy(age, archive, failed_age=age if arguments.failed else None)
-    failed_age = settings.retention if arguments.failed else None
-    policy = default_policy(settings.retention, archive, failed_age)
+        return default_policy(arguments.older_than, archive, failed=arguments.failed)
+    policy = default_policy(settings.retention, archive, failed=arguments.failed)
     if settings.retention_policy is not None:
-        policy = read_retention(settings.retention_policy, policy)
+        policy = read_retention(settings.retention_policy, policy, failed=arguments.failed)
+    if arguments.failed and all(keep.failed_age is None for keep in policy.events):
+        raise UsageError("--failed: neither RETENTION nor a rule has an age for failed events: give --older-than")
     return policy
 
 
