@@ -166,6 +166,33 @@ def test_a_count_keeps_the_newest(
     assert left(connection) == {*others, *files[-3:], waiting}
 
 
+def test_a_count_is_exact_however_much_was_published_before(
+    hep: Hep, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection.execute("ALTER TABLE hook_events ALTER seq RESTART WITH 10_000_000_000")
+    events = [completed(connection, "task.done", 100 - number) for number in range(8)]
+    policy(monkeypatch, tmp_path, '[events]\nage = "off"\ncount = 3\n')
+    assert hep("events", "cleanup") == "removed: 5 events and 5 executions\n"
+    assert left(connection) == set(events[-3:])
+
+
+def test_of_many_events_a_part_more_stays_than_the_count(
+    hep: Hep, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hook_event_processor.store.cleanup.counted._PARTS", 100)
+    monkeypatch.setattr("hook_event_processor.store.cleanup.pace._MOST", 4)
+    connection.execute(
+        "INSERT INTO hook_events (source, action, seq, processed, processed_at, created_at)"
+        " SELECT 'task', 'done', 100 * n, TRUE, now(), now() - interval '1 day' FROM generate_series(-500, 2499) AS n"
+    )
+    policy(monkeypatch, tmp_path, '[events]\nage = "off"\ncount = 2700\n')
+    hep("events", "cleanup")
+    rest = connection.execute("SELECT count(*), min(seq), max(seq) FROM hook_events").fetchone()
+    assert rest is not None
+    assert 2_700 <= rest[0] < 2_700 + 3_000 / 100
+    assert rest[1:] == (249_900 - 100 * (rest[0] - 1), 249_900), "the newest"
+
+
 def test_executions_go_by_age_and_by_each_hooks_count(
     hep: Hep, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
