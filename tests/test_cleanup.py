@@ -489,6 +489,18 @@ def test_a_row_that_somebody_holds_is_left_for_the_next_time(hep: Hep, connectio
     assert free not in left(connection)
 
 
+@pytest.mark.parametrize("arguments", [("cleanup", "--older-than", "1d", "--archive", ""), ("restore", "")])
+def test_an_empty_path_is_not_the_directory_one_is_in(
+    hep: Hep, connection: Connection, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    completed(connection, "task.done", 40)
+    before = sorted(Path.cwd().iterdir())
+    refused = hep.run("events", *arguments)
+    assert refused.status == 2
+    assert "an empty name is none" in refused.errors
+    assert (len(left(connection)), sorted(Path.cwd().iterdir())) == (1, before)
+
+
 def test_a_broken_file_puts_nothing_back(hep: Hep, connection: Connection, tmp_path: Path) -> None:
     folder = tmp_path / "archive"
     for _ in range(2):

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hook_event_processor.cli.names import some_name
 from hook_event_processor.cli.parser import add_command, add_format
 from hook_event_processor.cli.spans import duration
 from hook_event_processor.errors import SettingsError, UsageError
@@ -62,7 +63,7 @@ def add_cleanup_commands(group: argparse._SubParsersAction[Any]) -> None:
         "are: it can be repeated. All files are read first: one that was cut or altered is refused, with the line,\n"
         "and nothing is put back. The next cleanup takes them away again.",
     )
-    command.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a file of an archive, or its directory")
+    command.add_argument("files", nargs="+", type=_file, metavar="FILE", help="a file of an archive, or its directory")
     command.add_argument("--check", action="store_true", help="only read them through")
     command.add_argument(
         "--run-again", action="store_true", help="put them back as new events, without their executions: hooks run"
@@ -75,7 +76,11 @@ def _archive(text: str) -> str:
 
     if text.lower() in ("off", "table"):
         return setting_values.archive(text)
-    return str(Path(text).expanduser().absolute())
+    return str(Path(some_name(text)).expanduser().absolute())
+
+
+def _file(text: str) -> Path:
+    return Path(some_name(text))
 
 
 def cleanup(arguments: argparse.Namespace, settings: Settings) -> int:
