@@ -63,15 +63,16 @@ class RetentionPolicy:
         return any(keep.removes for part in (self.events, self.executions, self.versions) for keep in part)
 
 
-def default_policy(age: timedelta | None, archive: str, failed_age: timedelta | None = None) -> RetentionPolicy:
-    """Events of every type by one age."""
-    return RetentionPolicy(events=(Keep(age=age, failed_age=failed_age, archive=archive),))
+def default_policy(age: timedelta | None, archive: str, *, failed: bool = False) -> RetentionPolicy:
+    """Events of every type by one age; `failed`: that of failed ones, too."""
+    return RetentionPolicy(events=(Keep(age=age, failed_age=age if failed else None, archive=archive),))
 
 
-def read_retention(path: Path, default: RetentionPolicy) -> RetentionPolicy:
+def read_retention(path: Path, default: RetentionPolicy, *, failed: bool = False) -> RetentionPolicy:
     """Read the tables [events], [executions], [versions] and the list of [[rule]] of a TOML file.
 
-    Raises SettingsError naming the table and key that is wrong and what it accepts.
+    `failed`: what names no failed_age takes its age for it. Raises
+    SettingsError naming the table and key that is wrong and what it accepts.
     """
     content = read_toml(path, "RETENTION_POLICY")
     rules = content.pop("rule", [])
@@ -81,14 +82,14 @@ def read_retention(path: Path, default: RetentionPolicy) -> RetentionPolicy:
     read = {}
     for part in _PARTS:
         last = getattr(default, part)[-1]
-        last = _keep(f"{path}: [{part}]", part, content.get(part, {}), last)
+        last = _keep(f"{path}: [{part}]", part, content.get(part, {}), last, failed=failed)
         numbered = ((f"{path}: [[rule]] {n}", f"rule {n}", rule) for n, rule in enumerate(rules, 1))
-        found = [_rule(where, name, part, rule, last) for where, name, rule in numbered]
+        found = [_rule(where, name, part, rule, last, failed=failed) for where, name, rule in numbered]
         read[part] = (*(keep for keep in found if keep is not None), last)
     return RetentionPolicy(**read)
 
 
-def _rule(where: str, name: str, part: str, rule: object, default: Keep) -> Keep | None:
+def _rule(where: str, name: str, part: str, rule: object, default: Keep, *, failed: bool) -> Keep | None:
     """What a rule says of a part; None when it says nothing."""
     if not isinstance(rule, dict):
         raise _refused(where, "it is no table", "types, stacks or hooks, and PART")
@@ -105,10 +106,10 @@ def _rule(where: str, name: str, part: str, rule: object, default: Keep) -> Keep
         raise _refused(where, f"{part} cannot go by {wrong[0]}", f"for {part}: {' or '.join(_PARTS[part])}")
     # What a rule does not say of age and number is not limited; where it is archived, the default says.
     base = replace(Keep(name, archive=default.archive), **selectors)
-    return _keep(f"{where}: {part}", part, rule[part], base)
+    return _keep(f"{where}: {part}", part, rule[part], base, failed=failed)
 
 
-def _keep(where: str, part: str, table: object, base: Keep) -> Keep:
+def _keep(where: str, part: str, table: object, base: Keep, *, failed: bool) -> Keep:
     known: dict[str, Any] = {"age": _age, "count": _count}
     if part == "events":
         known |= {"failed_age": _age, "archive": _archive}
@@ -117,7 +118,8 @@ def _keep(where: str, part: str, table: object, base: Keep) -> Keep:
     for key in table:
         if key not in known:
             raise _refused(where, f"unknown key {key!r}", ", ".join(known))
-    return replace(base, **{key: known[key](f"{where}: {key}", value) for key, value in table.items()})
+    keep = replace(base, **{key: known[key](f"{where}: {key}", value) for key, value in table.items()})
+    return replace(keep, failed_age=keep.age) if failed and part == "events" and "failed_age" not in table else keep
 
 
 def _age(where: str, value: object) -> timedelta | None:

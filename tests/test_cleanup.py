@@ -13,6 +13,8 @@ from commands import Hep
 from factories import ago, insert_event, insert_execution
 from psycopg import Connection
 
+from hook_event_processor.store.database import Database
+
 UNFINISHED = ("pending", "scheduled", "retrying", "processing")
 TABLES = ("hook_events", "event_hook_executions")
 ODD = {
@@ -110,6 +112,48 @@ def test_the_first_rule_that_matches_decides(
     assert left(connection) == stays
 
 
+def test_failed_events_go_by_the_age_of_their_rule_when_asked_to(
+    hep: Hep, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy(
+        monkeypatch,
+        tmp_path,
+        """
+        [events]
+        age = "20d"
+        [[rule]]
+        types = ["health.*"]
+        events = { age = "2d" }
+        [[rule]]
+        types = ["payment.*"]
+        events = { age = "2d", failed_age = "off" }
+        """,
+    )
+    ages = {"health": (1, 3), "payment": (1, 3, 300), "task": (3, 19, 21)}
+    dead = {
+        (source, days): insert_event(connection, "failed", source=source, created_at=ago(days=days))
+        for source, each in ages.items()
+        for days in each
+    }
+    assert hep("events", "cleanup") == "removed: 0 events and 0 executions\n"
+    said = "removed: 2 events and 0 executions (default: 1 event, rule 1: 1 event)\n"
+    assert hep("events", "cleanup", "--failed") == said
+    assert left(connection) == {event for key, event in dead.items() if key not in {("health", 3), ("task", 21)}}
+
+
+def test_failed_events_without_any_age_are_no_quiet_nothing(
+    hep: Hep, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETENTION", "off")
+    insert_event(connection, "failed", created_at=ago(days=900))
+    for text in ("", '[events]\ncount = 5\n[executions]\nage = "1d"\n'):
+        policy(monkeypatch, tmp_path, text)
+        refused = hep.run("events", "cleanup", "--failed")
+        assert refused.status == 2
+        assert "neither RETENTION nor a rule has an age for failed events: give --older-than" in refused.errors
+    assert hep("events", "cleanup", "--failed", "--older-than", "1d") == "removed: 1 event and 0 executions\n"
+
+
 def test_a_count_keeps_the_newest(
     hep: Hep, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +164,33 @@ def test_a_count_keeps_the_newest(
     done = hep.document("events", "cleanup", "--format", "json")
     assert (done["events"], done["executions"], done["rules"]) == (5, 5, {"rule 1": 5})
     assert left(connection) == {*others, *files[-3:], waiting}
+
+
+def test_a_count_is_exact_however_much_was_published_before(
+    hep: Hep, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection.execute("ALTER TABLE hook_events ALTER seq RESTART WITH 10_000_000_000")
+    events = [completed(connection, "task.done", 100 - number) for number in range(8)]
+    policy(monkeypatch, tmp_path, '[events]\nage = "off"\ncount = 3\n')
+    assert hep("events", "cleanup") == "removed: 5 events and 5 executions\n"
+    assert left(connection) == set(events[-3:])
+
+
+def test_of_many_events_a_part_more_stays_than_the_count(
+    hep: Hep, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hook_event_processor.store.cleanup.counted._PARTS", 100)
+    monkeypatch.setattr("hook_event_processor.store.cleanup.pace._MOST", 4)
+    connection.execute(
+        "INSERT INTO hook_events (source, action, seq, processed, processed_at, created_at)"
+        " SELECT 'task', 'done', 100 * n, TRUE, now(), now() - interval '1 day' FROM generate_series(-500, 2499) AS n"
+    )
+    policy(monkeypatch, tmp_path, '[events]\nage = "off"\ncount = 2700\n')
+    hep("events", "cleanup")
+    rest = connection.execute("SELECT count(*), min(seq), max(seq) FROM hook_events").fetchone()
+    assert rest is not None
+    assert 2_700 <= rest[0] < 2_700 + 3_000 / 100
+    assert rest[1:] == (249_900 - 100 * (rest[0] - 1), 249_900), "the newest"
 
 
 def test_executions_go_by_age_and_by_each_hooks_count(
@@ -282,6 +353,59 @@ def test_an_event_that_is_there_gets_no_executions_of_its_former_life(
     assert connection.execute("SELECT count(*) FROM event_hook_executions").fetchone() == (0,)
 
 
+def archived_elsewhere(hep: Hep, connection: Connection, folder: Path, **columns: Any) -> None:
+    """An archive of three events, with an execution each, and a database that has counted neither."""
+    for _ in range(3):
+        completed(connection, "task.done", 40, **columns)
+    hep("events", "cleanup", "--archive", str(folder))
+    connection.execute("TRUNCATE hook_events, event_hook_executions RESTART IDENTITY")
+
+
+def numbers(connection: Connection) -> list[tuple[int, int]]:
+    """The highest number and how many there are, of events and of executions."""
+    found = connection.execute(
+        "SELECT max(seq), count(*) FROM hook_events UNION ALL SELECT max(id), count(*) FROM event_hook_executions"
+    )
+    return found.fetchall()
+
+
+def test_new_rows_are_numbered_behind_what_came_back(hep: Hep, connection: Connection, tmp_path: Path) -> None:
+    archived_elsewhere(hep, connection, tmp_path / "archive")
+    assert hep("events", "restore", str(tmp_path / "archive")) == "restored: 3 events and 3 executions\n"
+    for number in (4, 5):
+        insert_execution(connection, insert_event(connection))
+        assert numbers(connection) == [(number, number)] * 2
+
+
+def test_numbers_that_are_further_stay_there(hep: Hep, connection: Connection, tmp_path: Path) -> None:
+    archived_elsewhere(hep, connection, tmp_path / "archive")
+    for _ in range(7):
+        insert_execution(connection, insert_event(connection), "other")
+    hep("events", "restore", str(tmp_path / "archive"))
+    insert_execution(connection, insert_event(connection))
+    assert numbers(connection) == [(8, 11), (8, 11)]
+
+
+def test_nobody_takes_a_number_while_it_is_raised(
+    hep: Hep, connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    archived_elsewhere(hep, connection, tmp_path / "archive")
+    with database.connect("tests") as other:
+        insert_execution(other, uuid4(), "other")
+        refusal = hep.fault("events", "restore", str(tmp_path / "archive"))
+        assert "inserted rows into event_hook_executions, and not committed for 2 seconds: restore again" in refusal
+        assert left(connection) == set()
+        other.commit()
+    assert hep("events", "restore", str(tmp_path / "archive")) == "restored: 3 events and 3 executions\n"
+
+
+def test_a_number_of_a_writers_choice_at_the_end_leaves_room(hep: Hep, connection: Connection, tmp_path: Path) -> None:
+    archived_elsewhere(hep, connection, tmp_path / "archive", seq=2**63 - 1)
+    hep("events", "restore", str(tmp_path / "archive"))
+    event = insert_event(connection)
+    assert connection.execute("SELECT seq FROM hook_events WHERE id = %s", (event,)).fetchone() == (1,)
+
+
 def test_two_ways_to_one_directory_are_two_archives(
     hep: Hep, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,6 +487,18 @@ def test_a_row_that_somebody_holds_is_left_for_the_next_time(hep: Hep, connectio
         assert hep("events", "cleanup") == "removed: 1 event and 1 execution\n"
     assert left(connection) == {held}
     assert free not in left(connection)
+
+
+@pytest.mark.parametrize("arguments", [("cleanup", "--older-than", "1d", "--archive", ""), ("restore", "")])
+def test_an_empty_path_is_not_the_directory_one_is_in(
+    hep: Hep, connection: Connection, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    completed(connection, "task.done", 40)
+    before = sorted(Path.cwd().iterdir())
+    refused = hep.run("events", *arguments)
+    assert refused.status == 2
+    assert "an empty name is none" in refused.errors
+    assert (len(left(connection)), sorted(Path.cwd().iterdir())) == (1, before)
 
 
 def test_a_broken_file_puts_nothing_back(hep: Hep, connection: Connection, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from factories import ago, insert_event
 from psycopg import Connection, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
@@ -245,3 +246,12 @@ def test_a_publisher_wakes_a_sleeper(publisher: Connection, database: Database) 
         sleeper.execute("SELECT pg_try_advisory_lock(hashtext('public.hook_events'), 2)")
         _publish(publisher, "'a.b'")
         assert [n.payload for n in sleeper.notifies(timeout=10, stop_after=1)] == ["insert"]
+
+
+def test_an_archive_made_by_hand_loses_no_event_that_comes_of_age_meanwhile(connection: Connection) -> None:
+    events = set()
+    for statement in _from_the_page("CREATE TABLE hook_events_archive").strip().split(";\n"):
+        events.add(insert_event(connection, "completed", created_at=ago(days=40)))
+        connection.execute(statement)
+    assert len(events) > 1
+    assert {row[0] for row in connection.execute("SELECT id FROM hook_events")} == events

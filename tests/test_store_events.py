@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
-from factories import ago, insert_event
+from factories import ago, insert_event, insert_execution
 from psycopg import Connection
+from waiting import wait_for
 
+from hook_event_processor.store import retention
 from hook_event_processor.store.database import Database
 from hook_event_processor.store.event_ids import short_ids
 from hook_event_processor.store.events import Filter, kinds, newest
@@ -93,3 +96,19 @@ def test_a_join_with_the_view_looks_each_event_up_by_its_id(connection: Connecti
         "EXPLAIN SELECT v.type FROM event_hook_executions x LEFT JOIN events v ON v.id = x.event_id WHERE x.hook_id = 1"
     ).fetchall()
     assert "Index Cond: (id = x.event_id)" in " ".join(row[0].replace("e.id", "id") for row in plan)
+
+
+def test_what_is_recorded_while_a_deletion_waits_goes_with_its_event(
+    database: Database, connection: Connection
+) -> None:
+    event = insert_event(connection)
+    waits = "SELECT FROM pg_stat_activity WHERE application_name LIKE '%deletion' AND wait_event_type = 'Lock'"
+    with database.connect("claim") as claim, database.session("deletion") as session, ThreadPoolExecutor(1) as other:
+        claim.execute("SELECT FROM hook_events WHERE id = %s FOR UPDATE", (event,))
+        deletion = other.submit(retention.delete, session, event)
+        wait_for(lambda: connection.execute(waits).fetchone() is not None, 5)
+        insert_execution(claim, event)
+        claim.execute("UPDATE hook_events SET processed = TRUE, processed_at = now() WHERE id = %s", (event,))
+        claim.commit()
+        assert deletion.result(5) == (1, 1)
+    assert connection.execute("SELECT count(*) FROM event_hook_executions").fetchone() == (0,)

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hook_event_processor.cli.names import some_name
 from hook_event_processor.cli.parser import add_command, add_format
 from hook_event_processor.cli.spans import duration
 from hook_event_processor.errors import SettingsError, UsageError
@@ -34,7 +35,11 @@ def add_cleanup_commands(group: argparse._SubParsersAction[Any]) -> None:
     command.add_argument(
         "--older-than", type=duration, metavar="DURATION", help="30s, 10m, 720h, 7d and so on (default: RETENTION)"
     )
-    command.add_argument("--failed", action="store_true", help="remove failed events of that age, too")
+    command.add_argument(
+        "--failed",
+        action="store_true",
+        help="remove failed events of that age, too; of a rule's age where it has no failed_age",
+    )
     command.add_argument(
         "--archive",
         type=_archive,
@@ -58,7 +63,7 @@ def add_cleanup_commands(group: argparse._SubParsersAction[Any]) -> None:
         "are: it can be repeated. All files are read first: one that was cut or altered is refused, with the line,\n"
         "and nothing is put back. The next cleanup takes them away again.",
     )
-    command.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a file of an archive, or its directory")
+    command.add_argument("files", nargs="+", type=_file, metavar="FILE", help="a file of an archive, or its directory")
     command.add_argument("--check", action="store_true", help="only read them through")
     command.add_argument(
         "--run-again", action="store_true", help="put them back as new events, without their executions: hooks run"
@@ -71,7 +76,11 @@ def _archive(text: str) -> str:
 
     if text.lower() in ("off", "table"):
         return setting_values.archive(text)
-    return str(Path(text).expanduser().absolute())
+    return str(Path(some_name(text)).expanduser().absolute())
+
+
+def _file(text: str) -> Path:
+    return Path(some_name(text))
 
 
 def cleanup(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -96,12 +105,12 @@ def _policy(arguments: argparse.Namespace, settings: Settings) -> RetentionPolic
 
     archive = settings.retention_archive if arguments.archive is None else arguments.archive
     if arguments.older_than is not None:
-        age = arguments.older_than
-        return default_policy(age, archive, failed_age=age if arguments.failed else None)
-    failed_age = settings.retention if arguments.failed else None
-    policy = default_policy(settings.retention, archive, failed_age)
+        return default_policy(arguments.older_than, archive, failed=arguments.failed)
+    policy = default_policy(settings.retention, archive, failed=arguments.failed)
     if settings.retention_policy is not None:
-        policy = read_retention(settings.retention_policy, policy)
+        policy = read_retention(settings.retention_policy, policy, failed=arguments.failed)
+    if arguments.failed and all(keep.failed_age is None for keep in policy.events):
+        raise UsageError("--failed: neither RETENTION nor a rule has an age for failed events: give --older-than")
     return policy
 
 

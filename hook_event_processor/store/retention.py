@@ -9,17 +9,16 @@ from psycopg import Connection
 
 def delete(connection: Connection, event_id: UUID) -> tuple[int, int]:
     """Remove an event with its executions, unless it is being processed; returns how many of each."""
-    row = connection.execute(
-        """
-        WITH gone AS (
+    with connection.transaction():
+        gone = connection.execute(
+            """
             DELETE FROM hook_events
             WHERE id = %s AND (processed OR (lease_token IS NOT NULL AND available_at > now()) IS NOT TRUE)
-            RETURNING id
-        ), runs AS (
-            DELETE FROM event_hook_executions WHERE event_id IN (SELECT id FROM gone) RETURNING 1
-        )
-        SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM runs)
-        """,
-        (event_id,),
-    ).fetchone()
-    return (row[0], row[1]) if row else (0, 0)
+            """,
+            (event_id,),
+        ).rowcount
+        if not gone:
+            return 0, 0
+        # A statement of its own sees what a claim has recorded while the first one waited for it.
+        runs = connection.execute("DELETE FROM event_hook_executions WHERE event_id = %s", (event_id,)).rowcount
+    return gone, runs

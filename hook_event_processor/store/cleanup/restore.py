@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from psycopg import Connection, DataError, IntegrityError, sql
 from hook_event_processor import archive_file
 from hook_event_processor.archive_file import Totals
 from hook_event_processor.errors import ArchiveRefused
+from hook_event_processor.store.cleanup import sequences
 from hook_event_processor.store.cleanup.to_table import ARCHIVES, columns_of
 
 _BATCH_EVENTS = 500
@@ -32,10 +34,23 @@ _STATE = frozenset(
         "dequeued",
     )
 )
+# What a sequence gives of each table, and the highest of it in a batch.
+_NUMBERED = (("hook_events", "seq"), ("event_hook_executions", "id"))
+_HIGHEST = f"""
+WITH given AS MATERIALIZED (
+    SELECT line::json AS line FROM string_to_table(%s, E'\\n') AS line
+), numbers AS (
+    SELECT (line -> 'event' ->> 'seq')::bigint AS seq, NULL::bigint AS id FROM given
+    UNION ALL
+    SELECT NULL, (run ->> 'id')::bigint FROM given, LATERAL json_array_elements(line -> 'executions') AS run
+)
+SELECT coalesce(max(seq) FILTER (WHERE seq < {sequences.REACHED}), 0),
+       coalesce(max(id) FILTER (WHERE id < {sequences.REACHED}), 0) FROM numbers
+"""
 # A statement for a batch: what is there already stays as it is.
 _INSERT = """
 WITH given AS MATERIALIZED (
-    SELECT line::json AS line FROM unnest({lines}::text[]) AS line
+    SELECT line::json AS line FROM string_to_table({lines}, E'\\n') AS line
 ), events AS (
     INSERT INTO hook_events ({events})
     SELECT {events} FROM given, LATERAL json_populate_record(NULL::hook_events, given.line -> 'event')
@@ -71,6 +86,8 @@ def restore(
     where one is not whole, and nothing is put back then.
     """
     check(paths)
+    if not run_again:
+        _pass_by_numbers(connection, paths)
     restored = Restored()
     for number, path in enumerate(paths):
         statement: sql.Composed | None = None
@@ -84,6 +101,32 @@ def restore(
 def check(paths: Sequence[Path]) -> list[Totals]:
     """Read files through; returns what each holds. Raises ArchiveRefused with the place where one is not whole."""
     return [_read(path) for path in paths]
+
+
+def _pass_by_numbers(connection: Connection, paths: Sequence[Path]) -> None:
+    """Before the rows come: no new one is to have a number of theirs, which for executions is their key."""
+    highest = [0] * len(_NUMBERED)
+    for path in paths:
+        for _, batch in _batches(path):
+            with _refusing(path):
+                found = connection.execute(_HIGHEST, (_one_text(batch),)).fetchone()
+            highest = list(map(max, highest, found or highest))
+    for (table, column), number in zip(_NUMBERED, highest, strict=True):
+        sequences.pass_by(connection, table, column, number)
+
+
+def _one_text(batch: Sequence[str]) -> str:
+    # A list costs as much to send as to insert: each of its quotes is escaped.
+    return "\n".join(batch)
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """What the database says to what a file holds is the file's fault."""
+    try:
+        yield
+    except (DataError, IntegrityError) as refusal:
+        raise ArchiveRefused(f"{path}: the database refuses an event of it: {refusal.diag.message_primary}") from None
 
 
 def _read(path: Path) -> Totals:
@@ -129,10 +172,8 @@ def _statement(connection: Connection, path: Path, head: dict[str, Any], *, run_
 def _insert(
     connection: Connection, path: Path, statement: sql.Composed, batch: Sequence[str], restored: Restored
 ) -> None:
-    try:
-        row = connection.execute(statement, (list(batch),)).fetchone()
-    except (DataError, IntegrityError) as refusal:
-        raise ArchiveRefused(f"{path}: the database refuses an event of it: {refusal.diag.message_primary}") from None
+    with _refusing(path):
+        row = connection.execute(statement, (_one_text(batch),)).fetchone()
     if row is not None:
         restored.events += row[0]
         restored.present += len(batch) - row[0]
