@@ -103,7 +103,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON hook_processors, hook_state, hook_state_
     TO hook_processor;
 -- Pauses that end, and the events that waited for it.
 GRANT SELECT, UPDATE (resumed_at), DELETE ON hook_pauses TO hook_processor;
-GRANT SELECT, INSERT, DELETE ON hook_paused_events TO hook_processor;
+GRANT SELECT, INSERT, UPDATE (seq), DELETE ON hook_paused_events TO hook_processor; -- UPDATE to lock rows
 -- Which proposals wait, for hep doctor.
 GRANT SELECT (id, hook_name, state, proposed_at, proposed_by) ON hook_proposals TO hook_processor;
 -- Schedules that are due.

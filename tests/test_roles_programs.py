@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from running import add_hook, insert, running
 from waiting import wait_for
 
 from hook_event_processor.event import NewEvent
-from hook_event_processor.store import roles
+from hook_event_processor.store import pauses, roles
 from hook_event_processor.store.database import Database
 from hook_event_processor.store.embedded import EmbeddedServer
 from hook_event_processor.store.insert import Publisher
@@ -72,10 +73,38 @@ def test_a_processor_does_all_its_work(
         connection.execute("UPDATE hook_events SET retry_count = 0 WHERE id = %s", (wrong,))
         wait_for(lambda: _states(connection, [wrong]) == {"failed"}, 20)
         assert connection.execute("SELECT value::text FROM hook_state").fetchall() == [("23",)]
+        pauses.pause(connection, "source", "task", reason="", paused_by="", lasts=timedelta(seconds=3))
+        held: list[object] = []
+
+        def is_paused() -> bool:
+            held.extend(insert(connection, "task.quiet"))
+            return "paused" in _states(connection, held)
+
+        wait_for(is_paused, 3)
+        wait_for(lambda: _states(connection, held) == {"completed"}, 10)
+        wait_for(lambda: pauses.stored(connection) == [], 10)
+        connection.execute("INSERT INTO hook_schedules (name, every_seconds) VALUES ('each', 1)")
+        wait_for(lambda: connection.execute(_HAS_FIRED).fetchone() == (True,), 10)
         assert connection.execute("SELECT count(*) FROM hook_events WHERE action = 'after'").fetchone() == (23,)
     assert connection.execute("SELECT state FROM hook_processors").fetchall() == [("stopped",)]
     assert connection.execute("SELECT run_count FROM hooks WHERE name = 'pure'").fetchone() == (23,)
     assert [line for line in processor.log if "denied" in line or "policy" in line] == []
+
+
+_HAS_FIRED = "SELECT count(*) > 1 FROM hook_events WHERE source = 'schedule' AND action = 'triggered'"
+
+
+@pytest.mark.usefixtures("administration")
+def test_a_right_that_is_lacking_keeps_a_processor_from_that_alone(
+    database: Database, connection: Connection, tmp_path: Path
+) -> None:
+    connection.execute("REVOKE ALL ON hook_paused_events FROM hook_processor")
+    connection.execute("INSERT INTO hook_schedules (name, every_seconds) VALUES ('each', 1)")
+    with running(as_login(database, "processor"), tmp_path) as processor:
+        wait_for(lambda: connection.execute(_HAS_FIRED).fetchone() == (True,), 10)
+        said = [line for line in processor.log if "denied" in line]
+    assert len(said) == 1
+    assert "pauses do not end, trying again: permission denied for table hook_paused_events" in said[0]
 
 
 def _states(connection: Connection, ids: list[object]) -> set[str]:

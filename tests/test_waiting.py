@@ -130,9 +130,12 @@ def test_the_floor_never_falls(connection: Connection) -> None:
         ("failed", "failed_at = NULL"),
     ],
 )
-def test_what_is_made_pending_by_hand_is_due_at_once(connection: Connection, state: str, assignment: str) -> None:
-    """Its seq may lie below the floor: among the fresh rows nobody would look for it."""
-    event_id = insert_event(connection, state)
+@pytest.mark.parametrize("priority", [5, 3])
+def test_what_is_made_pending_by_hand_is_due_at_once(
+    connection: Connection, state: str, assignment: str, priority: int
+) -> None:
+    """Its seq may lie below the floor, and some of its hooks may have succeeded: of fresh rows nobody would ask."""
+    event_id = insert_event(connection, state, priority=priority)
     _set(connection, event_id, assignment)
     assert _found(connection, f"{waiting.DUE} AND available_at <= clock_timestamp()")
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from psycopg import Connection
+from psycopg import Connection, errors
 
 from hook_event_processor.processor import fleet
 from hook_event_processor.processor.degraded import Degraded
@@ -73,12 +73,7 @@ class Housekeeping:
                 connection = self._own.connected()
                 rises = self._raise_floor(connection, progress)
                 self.write(counted=not self._ascent.is_far)
-                self.resumption.step(connection)
-                self._see_to_patrol(connection)
-                self._see_to_hosts(connection)
-                self.adopt(connection)
-                self._sweep(connection)
-                self.firing.step(connection)
+                self._see_to_the_rest(connection)
                 self._own.worked()
                 # It is there, though it may refuse another thread's session.
                 self._outage.end(began_at)
@@ -140,6 +135,21 @@ class Housekeeping:
             if time.monotonic() >= ends:
                 return True
         return False
+
+    def _see_to_the_rest(self, connection: Connection) -> None:
+        """What a role that lacks a right for one of them must not keep from the others."""
+        for step, failed in (
+            (self.resumption.step, "pauses do not end"),
+            (self._see_to_patrol, "the history is not looked through"),
+            (self._see_to_hosts, "silent hosts are not told"),
+            (self.adopt, "what died processors were running is not known"),
+            (self._sweep, "expired state is not removed"),
+            (self.firing.step, "schedules do not fire"),
+        ):
+            try:
+                step(connection)
+            except errors.InsufficientPrivilege as refusal:
+                self._own.notice(refusal, failed)
 
     def _see_to_patrol(self, connection: Connection) -> None:
         now = time.monotonic()

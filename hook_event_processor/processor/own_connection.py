@@ -47,10 +47,14 @@ class OwnConnection:
 
     def lost(self, fault: Exception, what: str) -> float:
         """Close it, and say what failed as Outage.notice does; returns seconds until the next attempt."""
-        self._outage.notice(fault, what, self.connection, self._outages)
+        self.notice(fault, what)
         self.close()
         self._failures += 1
         return reconnect_delay(self._failures)
+
+    def notice(self, fault: Exception, what: str) -> None:
+        """Say what failed as Outage.notice does, and keep the session."""
+        self._outage.notice(fault, what, self.connection, self._outages)
 
     def cut(self) -> None:
         """From another thread: end a wait for a server that no longer answers."""
