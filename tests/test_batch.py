@@ -10,7 +10,7 @@ from hook_event_processor.registry import Hook, Registry, parse_pattern
 from hook_event_processor.store.claim import Claim, Row
 
 
-def _row(source: str, priority: int) -> Row:
+def _row(source: str, priority: int = 5) -> Row:
     return Row(os.urandom(16), source.encode(), b"now", b"", b"", b"", b"{}", b"{}", 1, priority, 1, b"", b"")
 
 
@@ -33,3 +33,11 @@ def test_urgent_events_run_before_all_others_whatever_their_hooks() -> None:
         ("last", due),
     ]
     assert batch.pure_rows == [*urgent, *usual, *due]
+
+
+def test_handlers_of_one_name_run_for_their_own_events() -> None:
+    """They share a row of hooks, and so its id."""
+    hooks = [Hook(1, "handle", code, (parse_pattern(f"{code}.*"),)) for code in ("one", "two")]
+    rows = {source: _row(source) for source in ("one", "two")}
+    batch = Sorter(Registry(hooks), Paces(), 10).sort(Claim([*rows.values()], [], [], False, False), set(), 10)
+    assert [(hook.code, ran) for hook, ran in batch.pure] == [("one", [rows["one"]]), ("two", [rows["two"]])]

@@ -68,14 +68,15 @@ class Sorter:
 
     def _sort_part(self, batch: Batch, part: list[Row], succeeded: set[tuple[bytes, int]], free_slots: int) -> int:
         """Add what is to run before the next part; returns the slots that are left."""
-        groups: dict[int, tuple[Hook, list[Row]]] = {}
+        # Python handlers of one name share a row of hooks, and are not the same.
+        groups: dict[tuple[int, int], tuple[Hook, list[Row]]] = {}
         for route, rows in self.by_route(part, succeeded):
             if self._needs_lease(route):
                 free_slots = self._lease(batch, route, rows, free_slots)
             else:
                 self._run_or_hold(batch, route, rows)
                 for hook in route.hooks:
-                    groups.setdefault(hook.id, (hook, []))[1].extend(rows)
+                    groups.setdefault((hook.id, id(hook.code)), (hook, []))[1].extend(rows)
         batch.pure += sorted(groups.values(), key=lambda group: (group[0].priority, group[0].name))
         return free_slots
 
