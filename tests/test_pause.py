@@ -386,3 +386,12 @@ def test_lists_of_hooks_say_which_are_paused(hep: Hep, connection: Connection) -
             assert (document["paused"], document["paused_until"]) == (paused, paused_until)
         [row] = [line for line in hep("hook", "list").splitlines() if line.startswith(f"{name} ")]
         assert f" {word}" in row
+
+
+@pytest.mark.parametrize("ends_at", ["infinity", "-infinity"])
+def test_an_end_that_never_comes_keeps_no_hooks_from_being_read(connection: Connection, ends_at: str) -> None:
+    connection.execute(
+        "INSERT INTO hook_pauses (scope, name, paused_by, ends_at) VALUES ('source', 'task', '', %s)", (ends_at,)
+    )
+    [pause] = pauses.stored(connection)
+    assert (pause.in_force, pause.ends_in) == (ends_at == "infinity", None)

@@ -102,7 +102,8 @@ def stored(connection: Connection) -> list[StoredPause]:
     with connection.cursor(row_factory=class_row(StoredPause)) as cursor:
         return cursor.execute(
             f"SELECT id, scope, name, reason, {IN_FORCE} AS in_force,"
-            " extract(epoch FROM ends_at - now())::float8 AS ends_in FROM hook_pauses ORDER BY paused_at, id"
+            " CASE WHEN isfinite(ends_at) THEN extract(epoch FROM ends_at - now())::float8 END AS ends_in"
+            " FROM hook_pauses ORDER BY paused_at, id"
         ).fetchall()
 
 
