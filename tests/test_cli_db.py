@@ -24,6 +24,7 @@ from hook_event_processor.store.migrate import check, migrations
 
 EXAMPLE = Path(__file__).parents[1] / ".env.example"
 PASSWORD = "s3cret&word"
+FOR_PSQL = "\\set ON_ERROR_STOP on\n"
 
 
 @pytest.fixture
@@ -47,9 +48,21 @@ def test_migrate_applies_what_is_missing(fresh: Hep, empty_database: Database) -
 def test_what_sql_prints_migrates_as_well(fresh: Hep, empty_database: Database) -> None:
     script = fresh("db", "migrate", "--sql")
     with empty_database.session("tests") as connection:
-        connection.execute(script.encode())
+        connection.execute(script.removeprefix(FOR_PSQL).encode())
         check(connection)
     assert fresh("db", "migrate", "--sql") == ""
+
+
+def test_what_sql_prints_ends_at_the_first_error(fresh: Hep, empty_database: Database) -> None:
+    """psql by itself would go on with what comes after, and say that all is well."""
+    with empty_database.session("tests") as connection:
+        connection.execute("CREATE VIEW event_hook_executions AS SELECT 1")
+        command = [str(psql_program()), "-X", "-q", "-d", empty_database.conninfo]
+        script = fresh("db", "migrate", "--sql")
+        finished = subprocess.run(command, input=script, capture_output=True, text=True, timeout=60, check=False)
+        assert finished.returncode == 3
+        assert "event_hook_executions" in finished.stderr
+        assert connection.execute("SELECT to_regclass('watchers')").fetchone() == (None,)
 
 
 def test_a_schema_of_its_own(fresh: Hep, empty_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +74,7 @@ def test_a_schema_of_its_own(fresh: Hep, empty_database: Database, monkeypatch: 
     monkeypatch.setenv("DB_SCHEMA", "other")
     script = fresh("db", "migrate", "--sql")
     with empty_database.session("tests") as connection:
-        connection.execute(script.encode())
+        connection.execute(script.removeprefix(FOR_PSQL).encode())
         assert connection.execute("SELECT count(*) FROM other.hook_events").fetchone() == (0,)
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from commands import Hep
-from psycopg import Connection
+from psycopg import Connection, errors
 from running import all_processed, insert, running
 from waiting import wait_for
 
-from hook_event_processor.store import hooks
+from hook_event_processor.store import hook_changes, hooks
 from hook_event_processor.store.database import Database
 
 ALERT = """\
@@ -37,6 +37,25 @@ def alert(tmp_path: Path) -> Path:
 def _set(hep: Hep, *options: str) -> Any:
     arguments = [part for option in options for part in ("--set", option)]
     return hep.document("hook", "add", "alert.lua", *arguments, "--format", "json")
+
+
+def test_a_value_that_lua_tells_apart_is_another(hep: Hep, alert: Path) -> None:
+    changes = [_set(hep, f"threshold={value}")["change"] for value in ("1", "1.0", "1.0", "1")]
+    assert changes == ["added", "replaced", "unchanged", "replaced"]
+
+
+def test_who_stores_hooks_anew_is_waited_for(hep: Hep, alert: Path, database: Database, connection: Connection) -> None:
+    """Else a hook that it has read, and that is removed meanwhile, would be back."""
+    hep("hook", "add", "alert.lua")
+    connection.execute("SET lock_timeout = '100ms'")
+    with database.session("other") as other, other.transaction():
+        hook_changes.lock(other)
+        for change in (
+            lambda: hook_changes.remove(connection, "alert"),
+            lambda: hook_changes.set_enabled(connection, "alert", enabled=False),
+        ):
+            with pytest.raises(errors.LockNotAvailable):
+                change()
 
 
 def test_several_hooks_are_made_from_one_text(

@@ -90,6 +90,15 @@ def _at_a_terminal(database: Database, home: Path, *typed: str) -> tuple[int, st
     return status, screen.decode()
 
 
+def test_an_end_at_a_terminal_stores_nothing_and_says_so(
+    hep: Hep, home: Path, database: Database, connection: Connection
+) -> None:
+    home.mkdir()
+    status, screen = _at_a_terminal(database, home, "\x04")
+    assert (status, "no value was given: nothing was stored" in screen) == (2, True), screen
+    assert secrets.get(connection, "slack_token") is None
+
+
 def test_set_asks_at_a_terminal_without_showing(
     hep: Hep, home: Path, database: Database, connection: Connection
 ) -> None:

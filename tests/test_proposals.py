@@ -319,6 +319,9 @@ def test_a_hook_whose_settings_have_changed_since_keeps_them(
     )
     assert "have changed since proposal 1" in alice("hook", "proposal", "1")
     assert connection.execute("SELECT event_types, version FROM hooks").fetchall() == [(["task.lost"], 1)]
+    for _ in range(2):
+        assert "proposal 2" in become("agent")("hook", "propose", _file(tmp_path, "two"))
+    become("alice")("hook", "approve", "2")
 
 
 def test_a_hook_that_one_does_not_see_is_no_base(

@@ -135,7 +135,7 @@ def test_more_than_one_batch_is_fired_without_a_pause(connection: Connection) ->
 
 
 def test_a_time_that_was_missed_is_kept_when_something_else_is_changed(connection: Connection, hep: Hep) -> None:
-    hep("schedule", "set", "nightly", "--every", "1h")
+    hep("schedule", "set", "nightly", "--every", "1m")
     due(connection, "nightly", timedelta(minutes=10))
     assert "changed" in hep("schedule", "set", "nightly", "--priority", "3")
     connection.execute("UPDATE hook_schedules SET enabled = TRUE, cron = NULL")

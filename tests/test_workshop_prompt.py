@@ -76,6 +76,13 @@ def test_a_failure_is_told_and_the_next_input_goes_on(
         assert offline_hep.run("hook", "repl", stdin=f"{typed}\n'after'\n").output == '"after"\n'
 
 
+def test_what_is_no_text_is_refused(offline_hep: Hep) -> None:
+    command = [sys.executable, "-m", "hook_event_processor", "hook", "repl"]
+    finished = subprocess.run(command, input=b"'caf\xe9'\n", capture_output=True, timeout=20, check=False)
+    said = b"hep: standard input is not a Lua source file: byte 5 is not UTF-8\n"
+    assert (finished.returncode, finished.stderr) == (1, said)
+
+
 def test_what_reaches_outside_is_shown(offline_hep: Hep) -> None:
     printed = offline_hep(
         "hook", "repl", stdin='state.set("k", { a = 1 })\nstate.get("k")\nevent.dispatch("a.b", { x = 1 })\n'

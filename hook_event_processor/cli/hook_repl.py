@@ -44,7 +44,7 @@ def repl(arguments: argparse.Namespace, settings: Settings) -> int:
     database = usable_database(settings)
     session = _Session(Prompt(settings, database, live=arguments.live), database, live=arguments.live)
     if not sys.stdin.isatty():
-        return session.read_all(sys.stdin)
+        return session.read_all(sys.stdin.buffer)
     dry = "" if arguments.live else " Dry: what reaches outside is shown, not done."
     line(f"Lua 5.4 with the library of hooks.{dry} Ctrl-D leaves.")
     with _remembered_lines(settings.home / "repl_history"):
@@ -62,9 +62,11 @@ class _Session:
 
     def read_all(self, lines: Any) -> int:
         """Evaluate what is piped in, input by input."""
+        from hook_event_processor.workshop.texts import decoded
+
         text = ""
         for line in lines:
-            text = self._taken(text + line)
+            text = self._taken(text + decoded(line, "standard input"))
         if text.strip():
             self._refuse("the last input is not complete")
         return int(self._failed)

@@ -92,8 +92,12 @@ def _value(arguments: argparse.Namespace) -> bytes:
 def _asked(name: str) -> bytes:
     from getpass import getpass
 
-    value = getpass(f"Value of {name}: ")
-    if getpass("Again: ") != value:
+    try:
+        value = getpass(f"Value of {name}: ")
+        again = getpass("Again: ")
+    except EOFError:
+        raise UsageError("no value was given: nothing was stored") from None
+    if again != value:
         raise UsageError("the two values differ: nothing was stored")
     return value.encode()
 

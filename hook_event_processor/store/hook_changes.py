@@ -13,6 +13,7 @@ from psycopg import Connection, errors
 from psycopg.types.json import Jsonb
 
 from hook_event_processor.errors import HookRefused
+from hook_event_processor.same_json import is_same
 from hook_event_processor.store import own_events
 from hook_event_processor.store.hooks import KNOWN, KnownHook, find, get, is_current, known_row
 from hook_event_processor.store.own_events import OwnEvent
@@ -205,7 +206,11 @@ def differing(known: KnownHook, hook: NewHook) -> dict[str, tuple[Any, Any]]:
     """What is stored of a hook beside its text and would become something else: what it is, and what it would be."""
     values = _values_over(known, hook)
     pairs = {name: (getattr(known, name), _python_value(values[name])) for name in _COMPARED}
-    return {name: (old, new) for name, (old, new) in pairs.items() if old != new}
+    return {name: (old, new) for name, (old, new) in pairs.items() if not _is_same(name, old, new)}
+
+
+def _is_same(name: str, old: object, new: object) -> bool:
+    return is_same(old, new) if name in ("params", "param_defaults") else old == new
 
 
 def _values_over(known: KnownHook, hook: NewHook) -> dict[str, Any]:
@@ -223,6 +228,7 @@ def _next_version(connection: Connection, hook_id: int) -> int:
 def set_enabled(connection: Connection, name: str, enabled: bool) -> bool:
     """Enable or disable a hook; False when it is so already. Raises NotFound."""
     with _refused_in_words(connection), connection.transaction():
+        lock(connection)
         hook = get(connection, name)
         if hook.enabled == enabled:
             return False  # an UPDATE, even of no row, would make every processor reload
@@ -234,6 +240,7 @@ def set_enabled(connection: Connection, name: str, enabled: bool) -> bool:
 def remove(connection: Connection, name: str) -> KnownHook:
     """Remove a hook with its versions; its executions stay. Raises NotFound."""
     with _refused_in_words(connection), connection.transaction():
+        lock(connection)  # who stores it anew has read it, and would bring it back
         hook = get(connection, name)
         connection.execute("DELETE FROM hooks WHERE id = %s", (hook.id,))
         _tell(connection, "removed", hook)

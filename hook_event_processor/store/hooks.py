@@ -14,6 +14,7 @@ from psycopg import Connection, Cursor
 from psycopg.rows import RowMaker, class_row, dict_row
 
 from hook_event_processor.errors import HookRefused, NotFound
+from hook_event_processor.same_json import is_same
 from hook_event_processor.store.json_text import bounded
 
 
@@ -245,7 +246,7 @@ def is_current(
         ).fetchone()
     if current is None or current.fault:
         return False
-    return (current.sha256, current.params, current.libraries) == (sha256, params, libraries)
+    return (current.sha256, current.libraries) == (sha256, libraries) and is_same(current.params, params)
 
 
 def find(connection: Connection, name: str) -> KnownHook | None:

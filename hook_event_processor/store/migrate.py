@@ -118,7 +118,7 @@ def migrate(connection: Connection, schema: str = "", report: Callable[[Migratio
 
 
 def script(migrations: Iterable[Migration], schema: str = "") -> str:
-    """What `migrate` would run, as text for psql, the ledger included."""
+    """What `migrate` would run, as text for psql, the ledger included: it ends at the first error."""
     parts = [f'CREATE SCHEMA IF NOT EXISTS "{schema}";\nSET search_path TO "{schema}";\n'] if schema else []
     for migration in migrations:
         record = f"({migration.version}, '{migration.name}', '{migration.sha256}')"
@@ -128,7 +128,7 @@ def script(migrations: Iterable[Migration], schema: str = "") -> str:
             + f"INSERT INTO hook_migrations (version, name, sha256) VALUES {record};\n"
             + ("COMMIT;\n" if migration.transactional else "")
         )
-    return "\n".join(parts)
+    return "\\set ON_ERROR_STOP on\n" + "\n".join(parts) if parts else ""
 
 
 def _create_schema(connection: Connection, schema: str) -> None:

@@ -103,6 +103,7 @@ SELECT min(id) FROM hook_proposals
 WHERE state = 'open' AND proposed_by = session_user AND hook_name = %(hook_name)s AND source_text = %(source_text)s
   AND said = %(said)s
   AND (base_hook, base_version) IS NOT DISTINCT FROM (%(base_hook)s::bigint, %(base_version)s::integer)
+  AND base_settings IS NOT DISTINCT FROM hook_settings(base_hook)
 """
 
 

@@ -17,6 +17,7 @@ from psycopg.types.json import Jsonb, set_json_loads
 
 from hook_event_processor.errors import EventRefused, HookEventProcessorError, NotFound, ScheduleRefused
 from hook_event_processor.event import MAX_NAME, NewEvent, split_type
+from hook_event_processor.same_json import is_same
 from hook_event_processor.store import own_events
 from hook_event_processor.store.events import server_time
 from hook_event_processor.store.insert import Published, Publisher, encoded, stored_text
@@ -224,12 +225,7 @@ def put(connection: Connection, new: NewSchedule, max_payload_size: int) -> tupl
 def _changes(before: Schedule, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """What is different, before and after."""
     pairs = {name: [getattr(before, name), wanted[name]] for name in _DEFINITION}
-    return {name: pair for name, pair in pairs.items() if _text(pair[0]) != _text(pair[1])}
-
-
-def _text(value: Any) -> str:
-    """As JSON, in which true is not 1."""
-    return json.dumps(value, sort_keys=True)
+    return {name: pair for name, pair in pairs.items() if not is_same(*pair)}
 
 
 def set_enabled(connection: Connection, name: str, enabled: bool) -> bool:
