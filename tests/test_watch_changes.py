@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from powers import without_reading_all
 from waiting import wait_for
 
+from hook_event_processor.watchers.host import changes as changes_module
 from hook_event_processor.watchers.host import far
 from hook_event_processor.watchers.host.changes import Changes
 
@@ -154,3 +157,56 @@ def test_a_tree_that_leads_to_a_file_system_that_may_not_answer_is_not_told_of(
     (tmp_path / "linked/a/file").touch()
     await_told(told, "near", (tmp_path / "near/a/file").touch)
     assert "linked" not in told
+
+
+def test_a_name_that_is_not_utf8_ends_nothing_for_good(
+    watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(changes_module, "_BLIND_SECONDS", 0.5)
+    (tmp_path / "tree").mkdir()
+    told = watch(deep=("tree",), tree=tmp_path / "tree", file=tmp_path / "file", marker=tmp_path / "marker")
+    settled(told, tmp_path / "marker")
+    wait_for(lambda: _is_told_of_below(told, tmp_path / "tree"), 10)
+    for folder, name in ((tmp_path, "file"), (tmp_path / "tree", "tree")):
+        for odd in (b"\xff", b"\xfe"):
+            caplog.clear()
+            Path(os.fsdecode(os.fsencode(folder) + b"/" + odd)).touch()
+            wait_for(lambda: "not at once, for 0.5 s each time" in caplog.text, 5)
+            # What changes meanwhile is looked for then.
+            await_told(told, name, (folder / "file").touch)
+            settled(told, tmp_path / "marker")
+
+
+def test_a_link_to_a_name_that_is_not_utf8_keeps_nobody_from_being_told(watch: Watch, tmp_path: Path) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+    Path(odd, "below").mkdir(parents=True)
+    (tmp_path / "near").mkdir()
+    (tmp_path / "near/link").symlink_to(f"{odd}/below")
+    told = watch(link=tmp_path / "near/link", file=tmp_path / "near/file")
+    wait_for(lambda: "file" in told, 5)
+    await_told(told, "file", (tmp_path / "near/file").touch)
+
+
+def test_a_directory_that_cannot_be_watched_is_said_and_tried_again(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(changes_module, "_REFRESH_SECONDS", 0.2)
+    monkeypatch.setattr(changes_module, "_RETRY_SECONDS", 0.2)
+    with without_reading_all(), tempfile.TemporaryDirectory() as name:
+        closed = Path(name, "closed")
+        closed.mkdir(mode=0o300)
+        told = watch(below=closed / "file", marker=Path(name, "marker"))
+        settled(told, Path(name, "marker"))
+        assert caplog.text.count("some changes are seen by the interval only") == 1
+        assert "Permission denied" in caplog.text
+        wait_for(lambda: _is_quiet(told), 10)
+        (closed / "file").touch()
+        assert _is_quiet(told)
+        closed.chmod(0o700)
+
+        def is_told() -> bool:
+            (closed / "file").touch()
+            return "below" in told
+
+        wait_for(is_told, 10)
+        watch()

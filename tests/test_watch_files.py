@@ -413,8 +413,9 @@ def test_what_becomes_unreadable_is_not_gone() -> None:
         (below / "file").touch()
         watchers = [Watched(type_name, path=root, recursive=True) for type_name in ("file", "directory")]
         assert [watched.look() for watched in watchers] == [[], []]
-        below.chmod(0)
-        assert [watched.look() for watched in watchers] == [[], []]
+        for mode in (0, 0o400):  # who may list it alone cannot say what its entries are
+            below.chmod(mode)
+            assert [watched.look() for watched in watchers] == [[], []]
         below.chmod(0o700)
         assert [watched.look() for watched in watchers] == [[], []]
         root.chmod(0)
@@ -422,6 +423,13 @@ def test_what_becomes_unreadable_is_not_gone() -> None:
             with pytest.raises(CheckFailed, match="Permission denied"):
                 watched.look()
         root.chmod(0o700)
+        flat = Watched("file", path=below)
+        assert flat.look() == []
+        below.chmod(0o400)
+        with pytest.raises(CheckFailed, match=f"cannot look at what is in {below}: Permission denied"):
+            flat.look()
+        below.chmod(0o700)
+        assert flat.look() == []
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,26 @@ def test_what_a_watcher_has_open_is_closed_when_it_ends_or_rests(
     wait_for(lambda: len(held(log)) == before, 10, f"still open: {held(log)}")
 
 
+def test_a_path_that_is_written_without_a_pause_is_looked_at_when_it_is_due(
+    looks: Looks, store: LocalStore, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    looks.define([row("watcher-1", "file", 0.1, path=file)])
+    wait_for(lambda: len(store.states()) == 1, 10)
+
+    def write(events: int) -> bool:
+        with file.open("a") as opened:
+            opened.write("more")
+        return len(store.first(events)) == events and watch in looks._settling
+
+    (watch,) = looks._watches.values()
+    wait_for(lambda: write(0), 10)
+    already = len(store.first(100))
+    # Three of the longest bursts; there could be 60.
+    wait_for(lambda: write(already + 10), 6)
+
+
 @pytest.mark.parametrize("leave", [end, Looks.rest, end_and_stop])
 def test_a_program_whose_watcher_ends_or_rests_during_a_look_ends_too_and_what_it_has_printed_is_told(
     looks: Looks, store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leave: Callable[[Looks], None]

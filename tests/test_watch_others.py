@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -146,6 +146,22 @@ def test_a_database_that_cannot_be_read_hides_nothing_of_another(
         watched.events()
     edit(status, "1.22-1", "1.24-1")
     assert watched.types() == ["package.upgraded"]
+
+
+def test_a_list_of_packages_that_is_cut_off_is_not_taken_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rpmdb.sqlite").write_text("some")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(package_databases, "DATABASES", (Rpm([str(tmp_path)]),))
+    rpm = tmp_path / "rpm"
+    watched = Watched("package")
+    for number, fault in ((10_000, None), (30_000, "rpm lists more than the 1048576 bytes"), (10_000, None)):
+        rpm.write_text(f"#!/bin/sh\nseq -f 'package-%06.0f:x86_64\t1.0-1.example.release' {number}\n")
+        rpm.chmod(0o755)
+        with pytest.raises(CheckFailed, match=fault) if fault else nullcontext():
+            assert watched.events() == []
+        (tmp_path / "rpmdb.sqlite").write_text(f"some more than {number}")
 
 
 @pytest.mark.skipif(not STATUS.exists(), reason="there is no dpkg here")

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from waiting import wait_for
@@ -139,6 +140,24 @@ def test_where_nobody_tells_how_it_ended_that_is_said(
     assert stopped.data["crash"] == "unknown"
     assert not {"exit_code", "signal", "told_by"} & stopped.data.keys()
     assert f"how {Path(program).name} (process {process.pid}) ended, nobody tells" in caplog.text
+
+
+@_CAN_TELL
+@pytest.mark.parametrize(
+    ("release", "crash"), [("6.14.11-1-generic", "unknown"), ("6.15.0", "yes"), ("7.0-rc1", "yes")]
+)
+def test_a_kernel_is_asked_how_a_process_ended_since_it_can_tell(
+    program: str, start: Start, monkeypatch: pytest.MonkeyPatch, release: str, crash: str
+) -> None:
+    # Before that it takes the question and has no answer, when it is too late to ask systemd for the run.
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(release=release))
+    monkeypatch.setattr(ending, "_unit", lambda _: None)
+    monkeypatch.setattr(ending, "_kernel_tells", ending._kernel_tells.__wrapped__)  # it knows already
+    process = start()
+    watched = named(program)
+    watched.look()
+    end(process, signal.SIGSEGV)
+    assert {each.data["crash"] for each in watched.look()} == {crash}
 
 
 def test_a_restart_between_two_looks_is_a_stop_and_a_start(program: str, start: Start) -> None:

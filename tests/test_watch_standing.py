@@ -13,8 +13,10 @@ from watching import HOST, add, end, reached, start, watching, write_number
 from hook_event_processor.store import hosts, watcher_locks
 from hook_event_processor.store.database import Database
 from hook_event_processor.watchers import kinds
+from hook_event_processor.watchers.daemon import agent
 from hook_event_processor.watchers.daemon.local_store import LocalStore
 from hook_event_processor.watchers.daemon.spool import Limits
+from hook_event_processor.watchers.daemon.standing import Standing
 
 pytestmark = [pytest.mark.store, pytest.mark.usefixtures("counting_kinds")]
 
@@ -114,4 +116,32 @@ def test_a_session_that_the_server_has_not_missed_yet_is_ended(
             wait_for(lambda: has_looked(homes[0]), 10)
             await_reached(connection, numbers, 1)
             assert process.said("waiting until it ends") == []
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("same_boot", "from_here", "ours"),
+    [
+        pytest.param(True, False, True, id="the address is another one now"),
+        pytest.param(False, True, True, id="the machine was started again"),
+        pytest.param(False, False, False, id="a clone of the machine"),
+    ],
+)
+def test_a_clone_of_a_machine_does_not_end_the_session_of_its_original(
+    database: Database, homes: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch,
+    *, same_boot: bool, from_here: bool, ours: bool,
+) -> None:  # fmt: skip
+    store = LocalStore(homes[0] / "watchers" / f"{HOST}.db", kinds.NAMES, Limits())
+    with database.session("tests") as original, database.session("tests") as connection:
+        assert Standing(store, HOST, kinds.NAMES).is_ours(original)
+        refused = watcher_locks.take(connection, HOST, kinds.NAMES)
+        assert refused is not None
+        assert refused.from_here  # as sockets of one host are
+        monkeypatch.setattr(watcher_locks, "take", lambda *_: refused._replace(from_here=from_here))
+        if not same_boot:
+            monkeypatch.setattr(agent, "boot_id", lambda: "another")
+        ended = []
+        monkeypatch.setattr(watcher_locks, "end", lambda _, session: ended.append(session))
+        assert Standing(store, HOST, kinds.NAMES).is_ours(connection) == ours
+        assert ended == ([watcher_locks.own_session(original)] if ours else [])
     store.close()

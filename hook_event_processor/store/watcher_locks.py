@@ -16,10 +16,14 @@ class Session(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """Another session has the lock of a type; `holder` is None when it let go at that moment."""
+    """Another session has the lock of a type; `holder` is None when it let go at that moment.
+
+    `from_here` says that it comes from the same address as this one.
+    """
 
     type: str
     holder: Session | None
+    from_here: bool
 
 
 # 64 bits: two hosts whose names came to the same key would wait for each other.
@@ -36,7 +40,7 @@ def take(connection: Connection, host: str, types: Sequence[str]) -> Refused | N
         if row != (True,):
             for other in taken:
                 connection.execute(f"SELECT pg_advisory_unlock({_KEY})", {"host": host, "type": other})
-            return Refused(name, _holder(connection, host, name))
+            return Refused(name, *_holder(connection, host, name))
         taken.append(name)
     return None
 
@@ -58,10 +62,10 @@ def end(connection: Connection, session: Session) -> None:
     )
 
 
-def _holder(connection: Connection, host: str, name: str) -> Session | None:
+def _holder(connection: Connection, host: str, name: str) -> tuple[Session | None, bool]:
     row = connection.execute(
         f"""
-        SELECT a.pid, a.backend_start::text
+        SELECT a.pid, a.backend_start::text, a.client_addr IS NOT DISTINCT FROM inet_client_addr()
         FROM pg_locks l JOIN pg_stat_activity a USING (pid)
         WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
           AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -69,4 +73,4 @@ def _holder(connection: Connection, host: str, name: str) -> Session | None:
         """,
         {"host": host, "type": name},
     ).fetchone()
-    return None if row is None else Session(*row)
+    return (None, False) if row is None else (Session(*row[:2]), row[2])

@@ -21,7 +21,7 @@ from hook_event_processor.watchers.daemon.ledger import RETRY_SECONDS, Ledger
 from hook_event_processor.watchers.daemon.local_store import LocalStore, subject
 from hook_event_processor.watchers.daemon.reports import Reports
 from hook_event_processor.watchers.daemon.schedule import Schedule
-from hook_event_processor.watchers.daemon.settling import Settling
+from hook_event_processor.watchers.daemon.settling import LONGEST_SECONDS, Settling
 from hook_event_processor.watchers.daemon.watch import Outcome, Watch
 from hook_event_processor.watchers.faults import FaultLog
 from hook_event_processor.watchers.host import far
@@ -141,10 +141,12 @@ class Looks:
         moment = Moment(datetime.now(UTC), now)
         due = self._settling.take(now)
         for turn in self._schedule.take(now):
-            settles = turn.item in self._settling  # it looks in a moment
+            # It looks in a moment, or else a burst that goes on would make its looks fewer.
+            settles = turn.item in self._settling and turn.interval >= LONGEST_SECONDS
             if settles or not turn.item.aside:
                 self._schedule.again(turn, now)
             if not settles:
+                self._settling.forget(turn.item)
                 due.append(turn.item)
         for number, watch in enumerate(due, 1):
             self._start(watch, moment)

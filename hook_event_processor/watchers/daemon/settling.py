@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 Who = TypeVar("Who")
 # Twice the time in which changes are told: less is no quiet, but the wait for what is told next.
 _QUIET_SECONDS = 0.4
-_LONGEST_SECONDS = 2.0
+LONGEST_SECONDS = 2.0
 
 
 class Settling(Generic[Who]):
@@ -41,4 +41,4 @@ class Settling(Generic[Who]):
 
 def _due(times: tuple[float, float]) -> float:
     first, last = times
-    return min(last + _QUIET_SECONDS, first + _LONGEST_SECONDS)
+    return min(last + _QUIET_SECONDS, first + LONGEST_SECONDS)

@@ -11,11 +11,13 @@ from psycopg import Connection, errors
 
 from hook_event_processor.store import watcher_locks
 from hook_event_processor.store.watcher_locks import Refused, Session
+from hook_event_processor.watchers.daemon import agent
 from hook_event_processor.watchers.daemon.local_store import LocalStore
 
 logger = logging.getLogger("Watchers")
 
 _AGAIN_SECONDS = 1.0
+_IN_BOOT = " in boot "
 
 
 class Standing:
@@ -26,6 +28,7 @@ class Standing:
         self._host = host
         self._types = types
         self._note = f"session of {min(types)}"  # no other daemon of this store has that type
+        self._boot = agent.boot_id()
         self._holds: Connection | None = None
         self._inherits: Connection | None = None
         self._again_at = 0.0
@@ -40,23 +43,29 @@ class Standing:
             # Our last session's connection broke, and the server has not missed it, or that session
             # hangs: nobody else has the locks as long as it does.
             with suppress(errors.InsufficientPrivilege):
-                watcher_locks.end(connection, self._last_session())
+                watcher_locks.end(connection, self._last_session()[0])
             self._inherits, self._again_at = connection, monotonic() + _AGAIN_SECONDS
             self._say(None)
             return True
         self._say(refused)
         if refused is not None:
             return False
-        self._store.keep_note(self._note, " ".join(map(str, watcher_locks.own_session(connection))))
+        session = " ".join(map(str, watcher_locks.own_session(connection)))
+        self._store.keep_note(self._note, f"{session}{_IN_BOOT}{self._boot}")
         self._holds = connection
         return True
 
     def _is_left_by_us(self, refused: Refused) -> bool:
-        return refused.holder is not None and refused.holder == self._last_session()
+        session, boot = self._last_session()
+        # The note is copied with the disk: a clone of this machine has it, and the session may be its original's.
+        # A machine that lost its power has another boot, too, but not another address.
+        return refused.holder == session and (boot == self._boot or refused.from_here)
 
-    def _last_session(self) -> Session:
-        pid, _, started = (self._store.note(self._note) or "0 ").partition(" ")
-        return Session(int(pid), started)
+    def _last_session(self) -> tuple[Session, str]:
+        """The session that last had our locks, and which start of the machine that was in."""
+        session, _, boot = (self._store.note(self._note) or "0 ").partition(_IN_BOOT)
+        pid, _, started = session.partition(" ")
+        return Session(int(pid), started), boot
 
     def _say(self, refused: Refused | None) -> None:
         now = refused.type if refused else None

@@ -11,18 +11,20 @@ from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from hook_event_processor.watchers.faults import FaultLog
 from hook_event_processor.watchers.host import far
+from hook_event_processor.watchers.host.tree import shown
 
 if TYPE_CHECKING:
     from watchfiles._rust_notify import RustNotify
-
-logger = logging.getLogger("Watchers")
 
 Who = TypeVar("Who")
 _STEP_MS = 200  # between two looks at what inotify has said; whoever is told waits for the end of a burst by itself
 _LOOK_MS = 1000
 _REFRESH_SECONDS = 20.0  # directories that came or were replaced without a word are found again
 _RETRY_SECONDS = 60.0
+_BLIND_SECONDS = 5.0  # after a name that watchfiles cannot read: somebody may go on making such
+_FREED_SECONDS = 0.2  # in which the kernel has back what was watched
 _MODIFIED = 2  # as watchfiles counts: neither added nor deleted
 
 # A directory with its device and inode: another one may come to be at its place.
@@ -93,6 +95,7 @@ class Changes(Generic[Who]):
         self._tree: _Tree[Who] = _Tree(())
         self._eyes: dict[bool, _Eyes[Who]] = {}
         self.stopping = threading.Event()
+        self.faults = FaultLog("changes that are not seen at once")
 
     def watch(self, wanted: Mapping[Who, tuple[Sequence[str], bool]]) -> None:
         """From now on, tell of these paths: of each with all below it, where that is asked for."""
@@ -144,19 +147,35 @@ class _Eyes(threading.Thread, Generic[Who]):
         self._notify: RustNotify | None = None
         self._seen: frozenset[_Seen] = frozenset()
         self._replaced: SimpleQueue[str] = SimpleQueue()
-        self._refresh_at = self._retry_at = 0.0
-        self._fault = ""
+        self._refresh_at = self._blind_until = 0.0
+        self._retry_at = float("inf")
+        self._fault = self._blinded_by = ""
 
     def run(self) -> None:
         while not self._changes.stopping.is_set():
-            if monotonic() >= self._refresh_at:
-                self._refresh_at = monotonic() + _REFRESH_SECONDS
-                self._refresh()
-            if self._notify is None:
-                self._changes.stopping.wait(_LOOK_MS / 1000)
-            else:
-                self._look(self._notify, _LOOK_MS)
+            try:
+                self._step()
+            except Exception as fault:  # a name that is not UTF-8, say: nobody would start this thread again
+                self._rest(str(fault))
         self._close()
+
+    def _step(self) -> None:
+        if monotonic() >= max(self._refresh_at, self._blind_until):
+            self._refresh_at = monotonic() + _REFRESH_SECONDS
+            self._refresh()
+        if self._notify is None:
+            self._changes.stopping.wait(_LOOK_MS / 1000)
+        else:
+            self._look(self._notify, _LOOK_MS)
+
+    def _rest(self, fault: str) -> None:
+        if fault != self._blinded_by or monotonic() - self._blind_until > _RETRY_SECONDS:
+            text = "changes are seen by the interval only, not at once, for %g s each time: %s"
+            self._changes.faults.say(logging.WARNING, text, _BLIND_SECONDS, fault)
+        self._blinded_by, self._blind_until = fault, monotonic() + _BLIND_SECONDS
+        self._refresh_at = 0.0
+        self._close()
+        self._seen = frozenset()  # what changes until then is looked for
 
     def refresh_soon(self, replaced: Collection[str]) -> None:
         """Find out what there is to watch before the next look; `replaced` may have the inodes of what was there."""
@@ -175,10 +194,7 @@ class _Eyes(threading.Thread, Generic[Who]):
         seen = frozenset(_seen(self._changes.directories(self._recursive)))
         if seen == self._seen and monotonic() < self._retry_at:
             return
-        self._retry_at = monotonic() + _RETRY_SECONDS if self._fault else float("inf")
         new = self._opened(sorted(path for path, _, _ in seen)) if seen else None
-        if new is None and seen:
-            return
         came = {path for path, _, _ in seen - self._seen}
         # The new one is at work before the old one is closed: nothing falls between them.
         if self._notify is not None:
@@ -191,32 +207,40 @@ class _Eyes(threading.Thread, Generic[Who]):
         replaced = {self._replaced.get_nowait() for _ in range(self._replaced.qsize())}
         self._seen = frozenset(one for one in self._seen if one[0] not in replaced)
 
-    def _opened(self, paths: Sequence[str]) -> RustNotify | None:
+    def _opened(self, paths: Sequence[str]) -> RustNotify:
+        """At work on all of them, else on those that can be watched, and to be tried again."""
         # Memory that only those take who have files to watch. The class itself, for its paths cannot be changed.
         from watchfiles._rust_notify import RustNotify
 
+        near = self._near(paths)
         try:
-            # It watches nothing, rather than what there is, when one path is not there.
-            opened = RustNotify(self._near(paths), False, False, 0, self._recursive, True)
+            opened = RustNotify(near, False, False, 0, self._recursive, False)
         except FileNotFoundError:
-            self._refresh_at = 0.0  # it has just gone
+            self._retry_at = 0.0  # it has just gone: all of them by the next refresh
         except OSError as fault:
             if str(fault) != self._fault:
-                logger.warning("changes are seen by the interval only, not at once: %s", fault)
+                text = "some changes are seen by the interval only, not at once: %s"
+                self._changes.faults.say(logging.WARNING, text, fault)
             self._fault = str(fault)
             self._retry_at = monotonic() + _RETRY_SECONDS
-            self._seen = frozenset()
-            self._close()
+            if not isinstance(fault, PermissionError):
+                # Of watches there may be too many, and those of before are among them.
+                self._close()
+                self._changes.stopping.wait(_FREED_SECONDS)
         else:
             self._fault = ""
+            self._retry_at = float("inf")
             return opened
-        return None
+        return RustNotify(near, False, False, 0, self._recursive, True)
 
     def _near(self, paths: Sequence[str]) -> list[str]:
-        """Those where it does not come to file systems that may not answer: all threads stand still while it waits."""
+        """Those that can be named to it, and where it does not come to file systems that may not answer.
+
+        All threads stand still while it waits.
+        """
         leads_there = far.is_below if self._recursive else far.is_far
         points = far.points()
-        return [path for path in paths if not leads_there(path, points)]
+        return [path for path in paths if shown(path) == path and not leads_there(path, points)]
 
     def _close(self) -> None:
         if self._notify is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import resource
 import signal
 import struct
@@ -17,6 +18,7 @@ from hook_event_processor.watchers.host.processes import Process, read_process
 _INFO = struct.Struct("=QQ11Ii")
 _INFO_EXIT = 1 << 3
 _GET_INFO = (3 << 30) | (_INFO.size << 16) | (0xFF << 8) | 11
+_TELLS_SINCE = (6, 15)  # Linux 6.13 and 6.14 answer as well, but tell nothing of one that has ended
 
 _CODES = {"1": "exited", "2": "killed", "3": "dumped"}  # CLD_EXITED and so on, as systemd writes ExecMainCode
 # Ends that somebody asked for: the signals that systemd calls clean, and how shells and virtual machines say them.
@@ -127,6 +129,9 @@ def _opened(process: Process) -> int | None:
 
 @cache
 def _kernel_tells() -> bool:
+    release = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    if release is None or (int(release[1]), int(release[2])) < _TELLS_SINCE:
+        return False
     try:
         descriptor = os.pidfd_open(os.getpid())
     except OSError:

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from hook_event_processor import child
 from hook_event_processor.watchers.check import CheckFailed
 from hook_event_processor.watchers.host import programs, stamps
 from hook_event_processor.watchers.host.stamps import Stamp
@@ -111,6 +112,8 @@ class Rpm(_Kept):
         if ended.timed_out or ended.exit_code:
             said = "nothing in time" if ended.timed_out else programs.first_line(ended.stderr)
             raise CheckFailed(f"rpm failed: {said}")
+        if ended.stdout.endswith(child.CUT):
+            raise CheckFailed(f"rpm lists more than the {child.MAX_OUTPUT} bytes that are read of it")
         versions: dict[str, list[str]] = {}
         for line in programs.text(ended.stdout).splitlines():
             key, _, version = line.partition("\t")

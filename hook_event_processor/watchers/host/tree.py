@@ -121,23 +121,33 @@ def files_at(path: str, bounds: Bounds) -> Tree:
     except OSError as fault:
         raise CheckFailed(f"cannot look at {path}: {fault.strerror}") from fault
     tree.is_directory = True
+    root = path.rstrip("/")
     for directory, listed in walk(path, bounds, tree.unreadable):
-        for entry in listed:
-            if not entry.is_dir(follow_symlinks=False) and (bounds.matches is None or bounds.matches(entry.name)):
-                _add(tree, directory, entry)
+        try:
+            _add(tree, directory, [entry for entry in listed if bounds.matches is None or bounds.matches(entry.name)])
+        except OSError as fault:  # who may list it may not look at what is in it, say
+            _leave_out(directory, None if directory == root else tree.unreadable, "look at what is in", fault)
     return tree
 
 
-def _add(tree: Tree, directory: str, entry: os.DirEntry[str]) -> None:
-    try:
-        status = entry.stat(follow_symlinks=False)
-    except OSError:
-        return  # gone since
-    path = f"{directory}/{entry.name}"
-    text = shown(path)
-    if text is not path:
-        tree.odd[text] = path
-    tree.records[text] = _record(status, _target(entry) if stat.S_ISLNK(status.st_mode) else status)
+def _add(tree: Tree, directory: str, entries: Sequence[os.DirEntry[str]]) -> None:
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            continue
+        try:
+            record = _record_of(entry)
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # gone since
+        path = f"{directory}/{entry.name}"
+        text = shown(path)
+        if text is not path:
+            tree.odd[text] = path
+        tree.records[text] = record
+
+
+def _record_of(entry: os.DirEntry[str]) -> Record:
+    status = entry.stat(follow_symlinks=False)
+    return _record(status, _target(entry) if stat.S_ISLNK(status.st_mode) else status)
 
 
 def _target(entry: os.DirEntry[str]) -> os.stat_result:
@@ -194,10 +204,14 @@ def entries(directory: str, unreadable: list[str] | None) -> list[os.DirEntry[st
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as fault:
-        if unreadable is None:
-            raise CheckFailed(f"cannot list {shown(directory) or '/'}: {fault.strerror}") from fault
-        unreadable.append(shown(directory))
+        _leave_out(directory, unreadable, "list", fault)
         return []
+
+
+def _leave_out(directory: str, unreadable: list[str] | None, cannot: str, fault: OSError) -> None:
+    if unreadable is None:
+        raise CheckFailed(f"cannot {cannot} {shown(directory) or '/'}: {fault.strerror}") from fault
+    unreadable.append(shown(directory))
 
 
 def told_changes(conditions: Sequence[str]) -> Callable[[int, int], bool]:

@@ -19,7 +19,7 @@ def shown(output: bytes) -> str:
 
 
 def digest(output: bytes) -> str:
-    """Tells an output from another one, all of it."""
+    """Tells an output from another one: all of it that is kept, and whether there was more."""
     return hashlib.sha256(output).hexdigest()
 
 
