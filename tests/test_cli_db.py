@@ -230,6 +230,12 @@ def test_config_names_a_credential(hep: Hep, monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     (tmp_path / "db_password").write_text(PASSWORD)
     assert _config(hep)["DATABASE_URL"][1] == "systemd credential"
+    monkeypatch.setenv("PGHOST", "elsewhere")
+    assert _config(hep)["DATABASE_URL"][1] == "environment: PGHOST"
+    (tmp_path / "database_url").write_text("postgresql://here/d")
+    assert _config(hep)["DATABASE_URL"] == ("dbname=d host=here", "systemd credential")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://given/d")
+    assert _config(hep)["DATABASE_URL"] == ("dbname=d host=given", "environment")
 
 
 def test_the_example_has_every_setting_at_its_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -19,11 +19,8 @@ _DOTENV = Path(".env")
 _MASK = "***"
 _SECRETS = ("password", "sslpassword")  # of a connection string
 _MEGABYTE = 1024 * 1024
-# Each leads to a server by itself; in the order of settings.load.
-_DATABASE_VARIABLES = (
-    *("DATABASE_URL", "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE"),
-    "DB_PASSWORD",
-)
+# Each leads to a server by itself where no connection string is given; in the order of settings.load.
+_BESIDE_A_URL = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE", "DB_PASSWORD")
 _BESIDE_A_PASSWORD = ("DB_HOST", "DB_PORT", "DB_USER", "DB_NAME")
 _NEAR = 0.8  # how much of two names must be the same, as difflib counts it
 _PATHS = ("HOOK_FILE_ROOTS",)  # separated by colons
@@ -63,7 +60,7 @@ def _note_misspelled() -> None:
     from hook_event_processor.cli.output import note
     from hook_event_processor.settings import LIBPQ_VARIABLES, VARIABLES, read_dotenv
 
-    known = {*VARIABLES, *LIBPQ_VARIABLES, *_DATABASE_VARIABLES, *_BESIDE_A_PASSWORD, "HEP_HOME"}
+    known = {*VARIABLES, *LIBPQ_VARIABLES, "DATABASE_URL", *_BESIDE_A_URL, *_BESIDE_A_PASSWORD, "HEP_HOME"}
     for name in read_dotenv(_DOTENV):
         near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=_NEAR)
         if near and name not in known:
@@ -104,9 +101,14 @@ def _database(settings: Settings) -> tuple[str, str, str]:
 
 def _origin_of_database() -> str:
     """What leads to the server, as settings.load decides."""
-    for name in _DATABASE_VARIABLES:
-        if given := _given(name):
-            return given if name == "DATABASE_URL" else f"{given}: {name}"
+    from hook_event_processor.settings import credential, merged
+
+    if given := _given("DATABASE_URL"):
+        return given
+    if not credential(merged(os.environ, _DOTENV), "database_url"):
+        for name in _BESIDE_A_URL:
+            if given := _given(name):
+                return f"{given}: {name}"
     return "systemd credential"
 
 
