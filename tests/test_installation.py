@@ -11,11 +11,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from hook_event_processor.installation import install as installation
 from hook_event_processor.installation.install import instances
 from hook_event_processor.installation.places import PATTERNS, for_machine, for_user
-from hook_event_processor.installation.settings_file import other_database
+from hook_event_processor.installation.settings_file import other_database, template, unquoted
 from hook_event_processor.installation.steps import Link, Write
 
 OURS = (
@@ -75,6 +76,29 @@ def test_a_database_that_is_not_taken_over_is_told_by_the_file_that_stays(tmp_pa
     places.environment.write_text('DATABASE_URL="dbname=hep host=/run/postgresql"\n')
     assert other_database(places, here) is None
     assert other_database(places, elsewhere) == places.environment
+
+
+@pytest.mark.parametrize("password", ["pa$s", "pa`s", 'pa"s', r"pa\\s", r"pa\'s", "p a'"])
+def test_a_connection_string_in_the_settings_is_read_as_systemd_reads_it(tmp_path: Path, password: str) -> None:
+    places = replace(for_machine(), settings=tmp_path, credentials=tmp_path)
+    given = make_conninfo(host="db.example", dbname="hep", password=password)
+    places.environment.write_text(template({"DATABASE_URL": given}, (), of_user=False))
+    assert other_database(places, given) is None
+    assert other_database(places, "dbname=hep host=db.example") == places.environment
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("host=a dbname=b ", "host=a dbname=b"),
+        (r"pa\$s\\", "pa$s\\"),
+        (r"'pa\$s'", r"pa\$s"),
+        (r'"pa\$s\a\\"', r"pa$s\a" + "\\"),
+        ("", ""),
+    ],
+)
+def test_a_value_is_read_as_systemd_reads_it(written: str, value: str) -> None:
+    assert unquoted(written) == value
 
 
 @pytest.mark.parametrize(
