@@ -14,6 +14,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from hook_event_processor.installation import install as installation
+from hook_event_processor.installation import refusals
 from hook_event_processor.installation.install import instances
 from hook_event_processor.installation.places import PATTERNS, for_machine, for_user
 from hook_event_processor.installation.settings_file import other_database, template, unquoted
@@ -76,6 +77,20 @@ def test_a_database_that_is_not_taken_over_is_told_by_the_file_that_stays(tmp_pa
     places.environment.write_text('DATABASE_URL="dbname=hep host=/run/postgresql"\n')
     assert other_database(places, here) is None
     assert other_database(places, elsewhere) == places.environment
+
+
+@pytest.mark.parametrize("name", ["my data", "100%", "a\\b", 'a"b'])
+def test_a_users_state_that_a_unit_cannot_name_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(refusals, "_check_systemd", lambda: None)
+    monkeypatch.setattr(refusals, "_check_right", lambda _: None)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    refusals.check(for_user(), database_is_given=True)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / name))
+    with pytest.raises(refusals.InstallationRefused, match="cannot stand in a unit: set XDG_DATA_HOME to"):
+        refusals.check(for_user(), database_is_given=True)
+    refusals.check(for_user(), database_is_given=None)
 
 
 @pytest.mark.parametrize("password", ["pa$s", "pa`s", 'pa"s', r"pa\\s", r"pa\'s", "p a'"])
