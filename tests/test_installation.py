@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
+from commands import Hep
 from psycopg.conninfo import make_conninfo
 
 from hook_event_processor.installation import install as installation
@@ -158,6 +159,20 @@ def test_a_link_that_leads_nowhere_is_put_right_and_any_other_stays(tmp_path: Pa
     path.unlink()
     path.symlink_to(another)
     assert not link.needed
+
+
+@pytest.mark.parametrize(
+    ("types", "said"),
+    [
+        ("all,file", "all stands alone: write it, or the types to watch"),
+        ("file, none", "none stands alone: write it, or the types to watch"),
+        ("flie,all", "'flie' is no type: there are all, none, "),
+    ],
+)
+def test_the_words_for_all_and_no_watchers_stand_alone(offline_hep: Hep, types: str, said: str) -> None:
+    finished = offline_hep.run("install", "--watchers", types)
+    assert finished.status == 2
+    assert said in finished.errors
 
 
 # `hep` where a systemd seems to run, and the processor to start.
