@@ -12,6 +12,7 @@ from hook_event_processor.errors import SettingsError
 from hook_event_processor.toml_file import read_toml
 
 _PERMISSIONS = ("exec", "http_allow", "http_deny", "file_roots", "env", "secrets")
+_KEYS = {"stack": _PERMISSIONS, "hook": ("stack", *_PERMISSIONS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +34,21 @@ class Grants:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The grants of every hook: `default`, then what the stack's and last what the hook's own entry says otherwise."""
+    """The grants of every hook: `default`, then what the stack's and last what the hook's own entry says otherwise.
+
+    `hooks_of` has the stack that a hook must have for its own entry to hold ('' for none), where the entry names one.
+    """
 
     default: Grants = field(default_factory=Grants)
     stacks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     hooks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    hooks_of: Mapping[str, str] = field(default_factory=dict)
 
     def grants(self, hook: str, stack: str | None) -> Grants:
         """What the hook of that name and stack may use."""
-        changes = {**self.stacks.get(stack or "", {}), **self.hooks.get(hook, {})}
+        stack = stack or ""
+        own = self.hooks.get(hook, {}) if self.hooks_of.get(hook, stack) == stack else {}
+        changes = {**self.stacks.get(stack, {}), **own}
         return replace(self.default, **changes) if changes else self.default
 
 
@@ -52,23 +59,37 @@ def read_policy(path: Path, default: Grants) -> Policy:
     """
     content = read_toml(path, "HOOK_POLICY")
     refined: dict[str, dict[str, Mapping[str, Any]]] = {"stack": {}, "hook": {}}
+    hooks_of = {}
     for kind, tables in content.items():
         if kind not in refined or not isinstance(tables, dict):
             raise SettingsError(f"HOOK_POLICY: {path}: unknown entry {kind!r}; known are [stack.NAME] and [hook.NAME]")
         for name, table in tables.items():
-            refined[kind][name] = _refinement(f"{path}: [{kind}.{name}]", table)
-    return Policy(default, refined["stack"], refined["hook"])
+            where = f"{path}: [{kind}.{name}]"
+            permissions = _refinement(where, table, _KEYS[kind])
+            if (stack := permissions.pop("stack", None)) is not None:
+                hooks_of[name] = stack
+            refined[kind][name] = permissions
+    return Policy(default, refined["stack"], refined["hook"], hooks_of)
 
 
-def _refinement(where: str, table: object) -> Mapping[str, Any]:
+def _refinement(where: str, table: object, known: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(table, dict):
-        raise SettingsError(f"HOOK_POLICY: {where} takes a table of {', '.join(_PERMISSIONS)}")
-    return {key: _permission(where, key, value) for key, value in table.items()}
+        raise SettingsError(f"HOOK_POLICY: {where} takes a table of {', '.join(known)}")
+    for key in table:
+        if key not in known:
+            raise SettingsError(f"HOOK_POLICY: {where}: unknown key {key!r}; known are {', '.join(known)}")
+    return {
+        key: _stack(where, value) if key == "stack" else _permission(where, key, value) for key, value in table.items()
+    }
+
+
+def _stack(where: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise SettingsError(f"HOOK_POLICY: {where}: stack is {value!r}: it takes a stack's name, or '' for none")
+    return value
 
 
 def _permission(where: str, key: str, value: object) -> object:
-    if key not in _PERMISSIONS:
-        raise SettingsError(f"HOOK_POLICY: {where}: unknown key {key!r}; known are {', '.join(_PERMISSIONS)}")
     if key == "exec" and isinstance(value, bool):
         return value
     if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):

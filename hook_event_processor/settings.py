@@ -151,7 +151,7 @@ def load(environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -
     The environment wins over the file, with an empty value, too: one that is empty counts as not given.
     Raises SettingsError naming every variable that is wrong and what it accepts.
     """
-    values = _merged(os.environ if environ is None else environ, Path(".env") if dotenv is None else dotenv)
+    values = merged(os.environ if environ is None else environ, Path(".env") if dotenv is None else dotenv)
     faults: list[str] = []
     parsed: dict[str, Any] = {}
     for name, (attribute, parse) in VARIABLES.items():
@@ -212,7 +212,8 @@ def _disagreements(settings: Settings) -> list[str]:
     return faults
 
 
-def _merged(environ: Mapping[str, str], dotenv: Path) -> dict[str, str]:
+def merged(environ: Mapping[str, str], dotenv: Path) -> dict[str, str]:
+    """What both say that is not empty; the environment wins."""
     both = {**read_dotenv(dotenv), **environ}
     return {name: value.strip() for name, value in both.items() if value.strip()}
 
@@ -240,7 +241,7 @@ def _line(binding: Binding) -> int:
     return binding.original.line + text[: -len(text.lstrip())].count("\n")
 
 
-def _credential(values: Mapping[str, str], name: str) -> str | None:
+def credential(values: Mapping[str, str], name: str) -> str | None:
     """A secret that systemd hands over as a file (systemd.exec, LoadCredential=)."""
     directory = values.get("CREDENTIALS_DIRECTORY")
     path = Path(directory, name) if directory else None
@@ -253,9 +254,9 @@ def _credential(values: Mapping[str, str], name: str) -> str | None:
 
 
 def _conninfo(values: Mapping[str, str]) -> str | None:
-    # PG* fills what the others leave open, as libpq itself does.
+    # PG* fills what the others leave open, the credential, too, as libpq itself does.
     filled = {parameter: values[name] for name, parameter in LIBPQ_VARIABLES.items() if name in values}
-    url = values.get("DATABASE_URL") or _credential(values, "database_url")
+    url = values.get("DATABASE_URL") or credential(values, "database_url")
     variables: dict[str, str | None] = {parameter: name for name, parameter in LIBPQ_VARIABLES.items()}
     if url:
         try:
@@ -266,7 +267,7 @@ def _conninfo(values: Mapping[str, str]) -> str | None:
         variables |= dict.fromkeys(given)
     elif any(name in values for name in _NAMES_A_SERVER):
         given = {}
-    elif password := values.get("DB_PASSWORD") or _credential(values, "db_password"):
+    elif password := values.get("DB_PASSWORD") or credential(values, "db_password"):
         given = {
             "host": values.get("DB_HOST", "localhost"),
             "port": values.get("DB_PORT", "5436"),

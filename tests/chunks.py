@@ -54,14 +54,19 @@ def runtime(memory: int = MEMORY, library: Library | None = None) -> Runtime:
 
 
 def run(
-    text: str, *events: Sequence[Any], timeout: float = 5.0, within: Runtime | None = None, name: str = "hook"
+    text: str,
+    *events: Sequence[Any],
+    timeout: float = 5.0,
+    within: Runtime | None = None,
+    name: str = "hook",
+    stack: str | None = None,
 ) -> ChunkResult:
     """Run the hook for the events (one, if none is given). Fails the test when the run does not end."""
     results: list[ChunkResult] = []
     lua = within or runtime()
 
     def work() -> None:
-        results.append(lua.run(program(text, name), timeout, events or [event()], threading.Event()))
+        results.append(lua.run(program(text, name, stack), timeout, events or [event()], threading.Event()))
 
     # A thread of its own: what no check interrupts must not hold up the tests.
     thread = threading.Thread(target=work, daemon=True)

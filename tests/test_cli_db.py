@@ -183,14 +183,16 @@ def _config(hep: Hep, *arguments: str) -> dict[str, tuple[str, str]]:
 def test_config_names_every_setting_and_where_it_comes_from(
     hep: Hep, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / ".env").write_text("BATCH_SIZE=50\nWORKERS=7\nPOLL_INTERVAL=\n")
+    (tmp_path / ".env").write_text("BATCH_SIZE=50\nWORKERS=7\nPOLL_INTERVAL=\nRETRY_DELAY=5\n")
     monkeypatch.setenv("WORKERS", "8")
+    monkeypatch.setenv("RETRY_DELAY", " ")
     monkeypatch.setenv("HEP_HOME", str(tmp_path))
     shown = _config(hep)
     assert set(shown) == {"DATABASE_URL", "HEP_HOME", *VARIABLES}
     assert shown["BATCH_SIZE"] == ("50", ".env")
     assert shown["WORKERS"] == ("8", "environment")
     assert shown["POLL_INTERVAL"] == ("1", "default")
+    assert shown["RETRY_DELAY"] == ("1", "default")
     assert shown["HOOK_MEMORY_MB"] == ("32", "default")
     assert shown["LISTEN"] == ("on", "default")
     assert shown["HEP_HOME"] == (str(tmp_path), "environment")
@@ -241,6 +243,12 @@ def test_config_names_a_credential(hep: Hep, monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     (tmp_path / "db_password").write_text(PASSWORD)
     assert _config(hep)["DATABASE_URL"][1] == "systemd credential"
+    monkeypatch.setenv("PGHOST", "elsewhere")
+    assert _config(hep)["DATABASE_URL"][1] == "environment: PGHOST"
+    (tmp_path / "database_url").write_text("postgresql://here/d")
+    assert _config(hep)["DATABASE_URL"] == ("dbname=d host=here", "systemd credential")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://given/d")
+    assert _config(hep)["DATABASE_URL"] == ("dbname=d host=given", "environment")
 
 
 def test_the_example_has_every_setting_at_its_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -54,6 +54,29 @@ def test_an_empty_name_is_refused(
     assert connection.execute("SELECT FROM hooks WHERE kind = 'lua'").rowcount == 0
 
 
+@pytest.mark.parametrize(
+    ("command", "argument"),
+    [
+        ("hook apply", "DIR"),
+        ("hook stubs", "DIR"),
+        ("hook new mine --dir", "--dir"),
+        ("hook add --watch", "FILE"),
+        ("hook add", "FILE"),
+        ("hook propose", "FILE"),
+        ("hook lib add", "FILE"),
+        ("hook check", "FILE"),
+        ("hook spec", "FILE"),
+    ],
+)
+def test_an_empty_path_is_not_the_directory_that_one_is_in(
+    offline_hep: Hep, folder: Path, command: str, argument: str
+) -> None:
+    before = sorted(folder.rglob("*"))
+    finished = offline_hep.run(*command.split(), "")
+    assert (finished.status, f"argument {argument}: an empty name is none" in finished.fault) == (2, True)
+    assert sorted(folder.rglob("*")) == before
+
+
 def test_a_watcher_for_an_empty_condition_or_a_daemon_of_an_empty_type_is_refused(hep: Hep) -> None:
     for command in ("watcher create --type cpu --when", "watcher run --type"):
         for empty in ("", " , "):

@@ -178,6 +178,7 @@ def test_the_policy_of_the_page_is_one(tmp_path: Path) -> None:
     (tmp_path / "policy.toml").write_text(toml.text)
     policy = read_policy(tmp_path / "policy.toml", Grants())
     assert policy.grants("deploy", "production").exec == ("make", "/usr/local/bin/release")
+    assert policy.grants("deploy", "web") == policy.default
     assert policy.grants("other", "production").http_allow == ("hooks.slack.com", "10.0.0.0/8")
 
 

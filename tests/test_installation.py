@@ -11,11 +11,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
+from commands import Hep
+from psycopg.conninfo import make_conninfo
 
 from hook_event_processor.installation import install as installation
+from hook_event_processor.installation import refusals
 from hook_event_processor.installation.install import instances
 from hook_event_processor.installation.places import PATTERNS, for_machine, for_user
-from hook_event_processor.installation.settings_file import other_database
+from hook_event_processor.installation.settings_file import other_database, template, unquoted
 from hook_event_processor.installation.steps import Link, Write
 
 OURS = (
@@ -77,6 +80,43 @@ def test_a_database_that_is_not_taken_over_is_told_by_the_file_that_stays(tmp_pa
     assert other_database(places, elsewhere) == places.environment
 
 
+@pytest.mark.parametrize("name", ["my data", "100%", "a\\b", 'a"b'])
+def test_a_users_state_that_a_unit_cannot_name_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(refusals, "_check_systemd", lambda: None)
+    monkeypatch.setattr(refusals, "_check_right", lambda _: None)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    refusals.check(for_user(), database_is_given=True)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / name))
+    with pytest.raises(refusals.InstallationRefused, match="cannot stand in a unit: set XDG_DATA_HOME to"):
+        refusals.check(for_user(), database_is_given=True)
+    refusals.check(for_user(), database_is_given=None)
+
+
+@pytest.mark.parametrize("password", ["pa$s", "pa`s", 'pa"s', r"pa\\s", r"pa\'s", "p a'"])
+def test_a_connection_string_in_the_settings_is_read_as_systemd_reads_it(tmp_path: Path, password: str) -> None:
+    places = replace(for_machine(), settings=tmp_path, credentials=tmp_path)
+    given = make_conninfo(host="db.example", dbname="hep", password=password)
+    places.environment.write_text(template({"DATABASE_URL": given}, (), of_user=False))
+    assert other_database(places, given) is None
+    assert other_database(places, "dbname=hep host=db.example") == places.environment
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("host=a dbname=b ", "host=a dbname=b"),
+        (r"pa\$s\\", "pa$s\\"),
+        (r"'pa\$s'", r"pa\$s"),
+        (r'"pa\$s\a\\"', r"pa$s\a" + "\\"),
+        ("", ""),
+    ],
+)
+def test_a_value_is_read_as_systemd_reads_it(written: str, value: str) -> None:
+    assert unquoted(written) == value
+
+
 @pytest.mark.parametrize(
     ("started", "is_behind"),
     [
@@ -119,6 +159,20 @@ def test_a_link_that_leads_nowhere_is_put_right_and_any_other_stays(tmp_path: Pa
     path.unlink()
     path.symlink_to(another)
     assert not link.needed
+
+
+@pytest.mark.parametrize(
+    ("types", "said"),
+    [
+        ("all,file", "all stands alone: write it, or the types to watch"),
+        ("file, none", "none stands alone: write it, or the types to watch"),
+        ("flie,all", "'flie' is no type: there are all, none, "),
+    ],
+)
+def test_the_words_for_all_and_no_watchers_stand_alone(offline_hep: Hep, types: str, said: str) -> None:
+    finished = offline_hep.run("install", "--watchers", types)
+    assert finished.status == 2
+    assert said in finished.errors
 
 
 # `hep` where a systemd seems to run, and the processor to start.

@@ -83,6 +83,38 @@ def test_what_the_runner_itself_fails_with_tells_no_secret(
     assert raised.value.__suppress_context__
 
 
+CUT_OFF = {
+    "a method": 'http.request({method = X:rep(32) .. token, url = "http://a"})',
+    "the name of a header": 'http.get("http://a", {headers = {[" " .. X:rep(51) .. token] = "1"}})',
+    "an address": 'notify.email({smtp_host = "a", from = X:rep(72) .. token, to = "b@c.d", subject = "", body = ""})',
+    "an algorithm": 'crypto.hmac(X:rep(32) .. token, "", "")',
+    "a zone": 'raise(time.format(0, "%H", X:rep(56) .. token))',
+    "a pattern": 'regex.find("", "(" .. X:rep(71) .. token)',
+    "a key": 'local key = X:rep(32) .. token raise(yaml.decode(key .. ": 1\\n" .. key .. ": 1"))',
+    "a value": 'raise(yaml.decode("!!int " .. X:rep(32) .. token))',
+    "a tag": 'raise(yaml.decode("!" .. X:rep(31) .. token .. " 1"))',
+    "a test": 'raise(template.render("{{ a|select(b)|list }}", {a = {1}, b = X:rep(32) .. token}))',
+    "a filter": 'raise(template.render("{{ 1|" .. X:rep(34) .. token:sub(1, 7) .. " }}"))',
+}
+HEAD = """
+local X, token = "x", secret.get("slack_token")
+local crypto, http, notify, regex = require("crypto"), require("http"), require("notify"), require("regex")
+local template, time, yaml = require("template"), require("time"), require("yaml")
+local function raise(_, reason) error(reason) end
+"""
+
+
+@pytest.mark.parametrize("kind", CUT_OFF)
+def test_the_beginning_of_a_secret_is_hidden_where_an_error_cuts_what_it_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "slack_token").write_bytes(TOKEN)
+    said = error(Hooks(None, tmp_path).run(HEAD + CUT_OFF[kind]))
+    assert "***[cut]" in said
+    assert TOKEN[:2].decode() not in said
+
+
 def test_a_secret_that_is_not_there_is_nil_and_a_reason(hooks: Hooks) -> None:
     assert output(hooks.run('print(secret.get("slack_none")) return true')) == (
         "nil\tthere is no secret 'slack_none': 'hep secret set slack_none' adds it"

@@ -59,6 +59,20 @@ def test_a_file_refines_by_stack_and_then_by_hook(tmp_path: Path) -> None:
     assert (policy.grants("quiet", None).exec, policy.grants("quiet", None).file_roots) == (False, ())
 
 
+def test_an_entry_of_a_hook_may_name_the_stack_that_it_must_have(tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text(
+        FILE + "\n[hook.release]\nstack = 'production'\nexec = true\n[hook.tidy]\nstack = ''\nexec = true\n"
+    )
+    policy = _load(tmp_path, HOOK_POLICY=str(file)).policy
+    assert policy.grants("release", "production") == Grants(True, file_roots=(tmp_path / "files",), env=("APP_*",))
+    assert policy.grants("tidy", None).exec is True
+    for other in ("web", "", None):
+        assert policy.grants("release", other) == policy.default
+    for other in ("web", "production"):
+        assert policy.grants("tidy", other) == policy.grants("other", other)
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -66,8 +80,10 @@ def test_a_file_refines_by_stack_and_then_by_hook(tmp_path: Path) -> None:
         ("hook = 5", "unknown entry 'hook'"),
         ("[user.a]\nexec = true", "unknown entry 'user'"),
         ("[stack]\na = 5", "[stack.a] takes a table of exec, http_allow"),
-        ("[hook.a]\nexce = true", "[hook.a]: unknown key 'exce'; known are exec, http_allow"),
+        ("[hook.a]\nexce = true", "[hook.a]: unknown key 'exce'; known are stack, exec, http_allow"),
         ("[hook.a]\nexec = 'ls'", "exec is 'ls': it takes true, false or a list of programs"),
+        ("[hook.a]\nstack = ['b']", "[hook.a]: stack is ['b']: it takes a stack's name, or '' for none"),
+        ("[stack.a]\nstack = 'b'", "[stack.a]: unknown key 'stack'; known are exec, http_allow"),
         ("[stack.a]\nenv = [1]", "env is [1]: it takes a list of strings"),
         ("[stack.a]\nfile_roots = ['files']", "file_roots has 'files': it takes absolute paths"),
         ("[hook.a]\nhttp_allow = ['10.0.0.0/8:99999']", "it takes 1 to 65535"),

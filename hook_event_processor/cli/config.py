@@ -19,11 +19,8 @@ _DOTENV = Path(".env")
 _MASK = "***"
 _SECRETS = ("password", "sslpassword")  # of a connection string
 _MEGABYTE = 1024 * 1024
-# Each leads to a server by itself; in the order of settings.load.
-_DATABASE_VARIABLES = (
-    *("DATABASE_URL", "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE"),
-    "DB_PASSWORD",
-)
+# Each leads to a server by itself where no connection string is given; in the order of settings.load.
+_BESIDE_A_URL = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE", "DB_PASSWORD")
 _BESIDE_A_PASSWORD = ("DB_HOST", "DB_PORT", "DB_USER", "DB_NAME")
 _NEAR = 0.8  # how much of two names must be the same, as difflib counts it
 _PATHS = ("HOOK_FILE_ROOTS",)  # separated by colons
@@ -44,7 +41,7 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
 def config(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.output import document, table
 
-    rows = [_database(settings), ("HEP_HOME", str(settings.home), _origin(("HEP_HOME",))), *_settings(settings)]
+    rows = [_database(settings), ("HEP_HOME", str(settings.home), _origin("HEP_HOME")), *_settings(settings)]
     if arguments.log_level:
         rows = [
             ("LOG_LEVEL", value, "--log-level") if name == "LOG_LEVEL" else (name, value, origin)
@@ -63,7 +60,7 @@ def _note_misspelled() -> None:
     from hook_event_processor.cli.output import note
     from hook_event_processor.settings import LIBPQ_VARIABLES, VARIABLES, read_dotenv
 
-    known = {*VARIABLES, *LIBPQ_VARIABLES, *_DATABASE_VARIABLES, *_BESIDE_A_PASSWORD, "HEP_HOME"}
+    known = {*VARIABLES, *LIBPQ_VARIABLES, "DATABASE_URL", *_BESIDE_A_URL, *_BESIDE_A_PASSWORD, "HEP_HOME"}
     for name in read_dotenv(_DOTENV):
         near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=_NEAR)
         if near and name not in known:
@@ -74,7 +71,7 @@ def _settings(settings: Settings) -> list[tuple[str, str, str]]:
     from hook_event_processor.settings import VARIABLES
 
     return [
-        (variable, shown(variable, getattr(settings, attribute)), _origin((variable,)))
+        (variable, shown(variable, getattr(settings, attribute)), _origin(variable))
         for variable, (attribute, _) in VARIABLES.items()
     ]
 
@@ -99,16 +96,32 @@ def _database(settings: Settings) -> tuple[str, str, str]:
         return "DATABASE_URL", f"the embedded PostgreSQL in {settings.home}", "default"
     given = conninfo_to_dict(settings.conninfo)
     shown = " ".join(f"{name}={_MASK if name in _SECRETS else value}" for name, value in given.items())
-    return "DATABASE_URL", shown, _origin(_DATABASE_VARIABLES)
+    return "DATABASE_URL", shown, _origin_of_database()
 
 
-def _origin(names: tuple[str, ...]) -> str:
-    """Where the first of these variables that is given comes from, as settings.load decides."""
-    for name in names:
-        for origin, values in _sources():
-            if values.get(name, "").strip():
-                return origin if name == names[0] else f"{origin}: {name}"
-    return "default" if len(names) == 1 else "systemd credential"
+def _origin_of_database() -> str:
+    """What leads to the server, as settings.load decides."""
+    from hook_event_processor.settings import credential, merged
+
+    if given := _given("DATABASE_URL"):
+        return given
+    if not credential(merged(os.environ, _DOTENV), "database_url"):
+        for name in _BESIDE_A_URL:
+            if given := _given(name):
+                return f"{given}: {name}"
+    return "systemd credential"
+
+
+def _origin(name: str) -> str:
+    return _given(name) or "default"
+
+
+def _given(name: str) -> str | None:
+    """Where this variable comes from; None if nowhere: one that is empty hides what a later source has."""
+    for origin, values in _sources():
+        if name in values:
+            return origin if values[name].strip() else None
+    return None
 
 
 def _sources() -> tuple[tuple[str, Mapping[str, str]], ...]:

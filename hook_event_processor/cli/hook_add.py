@@ -43,7 +43,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     """The file of a hook, and what may be said over it."""
     assert isinstance(command, Parser)  # noqa: S101 - all commands are
     command.several = "; it takes one file: 'hep hook apply DIR' adds a directory's"
-    command.add_argument("file", metavar="FILE", help="the Lua file; - reads standard input")
+    command.add_argument("file", type=some_name, metavar="FILE", help="the Lua file; - reads standard input")
     command.add_argument("--name", type=some_name, help="the hook's name (default: the file's, else the file name)")
     command.add_argument(
         "--event",

@@ -53,7 +53,7 @@ def add_apply(group: argparse._SubParsersAction[Any]) -> None:
         "What DIR no longer holds stays, unless --prune is given: it removes what an earlier apply of the same\n"
         "source added, and nothing else. A hook that was disabled stays disabled.",
     )
-    command.add_argument("directory", metavar="DIR", help="the directory")
+    command.add_argument("directory", type=some_name, metavar="DIR", help="the directory")
     command.add_argument("--prune", action="store_true", help="remove what came from here and is here no longer")
     command.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
     command.add_argument("--stack", type=some_name, help="let all of its hooks run for events of this stack only")

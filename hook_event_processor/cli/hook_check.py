@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from hook_event_processor.cli.names import some_name
 from hook_event_processor.cli.parser import add_command, add_format
 from hook_event_processor.errors import HookRefused
 
@@ -33,7 +34,9 @@ def add_check_command(group: argparse._SubParsersAction[Any]) -> None:
         "spelled almost like a known one. A name that begins with _ may be unused. No database is needed.\n\n"
         "Exit status: 0 nothing to complain of, 1 errors (with --strict also warnings), 2 misused.",
     )
-    command.add_argument("files", nargs="+", metavar="FILE", help="a Lua file, a directory of them, or - (input)")
+    command.add_argument(
+        "files", nargs="+", type=some_name, metavar="FILE", help="a Lua file, a directory of them, or - (input)"
+    )
     command.add_argument("--as", dest="name", metavar="FILE", help="the name of the file that standard input is")
     command.add_argument("--strict", action="store_true", help="fail on warnings, too")
     add_format(command)

@@ -33,7 +33,7 @@ def add_lib_commands(hook_group: argparse._SubParsersAction[Any]) -> None:
         "hep hook lib add slack.lua",
         'Hooks that name it with require("lib.NAME") get a new version each and run with the new text at once.',
     )
-    command.add_argument("file", metavar="FILE", help="the Lua file; - reads standard input")
+    command.add_argument("file", type=some_name, metavar="FILE", help="the Lua file; - reads standard input")
     command.add_argument("--name", type=some_name, help="the library's name, without lib. (default: the file name)")
     add_format(command)
     add_library_reports(group)

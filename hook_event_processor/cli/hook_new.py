@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hook_event_processor.cli.names import some_name
 from hook_event_processor.cli.parser import add_command, add_format, suggest
 from hook_event_processor.errors import UsageError
 
@@ -39,7 +40,9 @@ def add_new_command(group: argparse._SubParsersAction[Any]) -> None:
         "--template", default="hello", metavar="TEMPLATE", help="what to begin with; 'hep hook templates' lists them"
     )
     suggest(template, _names)
-    command.add_argument("--dir", default=".", metavar="DIR", help="where to write (default: this directory)")
+    command.add_argument(
+        "--dir", type=some_name, default=".", metavar="DIR", help="where to write (default: this directory)"
+    )
     add_format(command)
     add_format(add_command(group, "templates", templates, "list what new hooks can begin with", "hep hook templates"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from hook_event_processor.cli.names import some_name
 from hook_event_processor.cli.parser import add_command, add_format
 from hook_event_processor.cli.spans import duration
 from hook_event_processor.errors import HookRefused
@@ -50,7 +51,11 @@ def add_spec_command(group: argparse._SubParsersAction[Any]) -> None:
         _MORE,
     )
     command.add_argument(
-        "paths", nargs="*", metavar="FILE", help="a spec, a hook with one beside it, or a directory (default: this one)"
+        "paths",
+        nargs="*",
+        type=some_name,
+        metavar="FILE",
+        help="a spec, a hook with one beside it, or a directory (default: this one)",
     )
     command.add_argument("--only", metavar="TEXT", help="run only tests whose name holds this text")
     command.add_argument(

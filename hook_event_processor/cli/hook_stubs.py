@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hook_event_processor.cli.names import some_name
 from hook_event_processor.cli.parser import add_command, add_format
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ def add_stubs_command(group: argparse._SubParsersAction[Any]) -> None:
         "which names them; a .luarc.json that is there already is left alone. Write\n"
         "---@type hep.Hook above a hook's table to have its fields checked, too.",
     )
-    command.add_argument("directory", nargs="?", default=".", metavar="DIR", help="where the hooks are (default: here)")
+    command.add_argument(
+        "directory", nargs="?", type=some_name, default=".", metavar="DIR", help="where the hooks are (default: here)"
+    )
     add_format(command)
 
 

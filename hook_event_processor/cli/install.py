@@ -67,12 +67,14 @@ def _add_whose(command: argparse.ArgumentParser) -> None:
 def _types(text: str) -> tuple[str, ...]:
     from hook_event_processor.watchers.kinds import NAMES
 
-    if text == "none":
-        return ()
     types = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    if types == ("none",):
+        return ()
     if types == ("all",):
         return types
     unknown = [name for name in types if name not in NAMES]
+    if unknown and unknown[0] in ("all", "none"):
+        raise argparse.ArgumentTypeError(f"{unknown[0]} stands alone: write it, or the types to watch")
     if unknown:
         raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no type: there are all, none, {', '.join(NAMES)}")
     return types

@@ -79,6 +79,11 @@ def _check_program(places: Places) -> None:
 
 
 def _check_state(places: Places) -> None:
+    if places.of_user and not _PLAIN_PATH.fullmatch(str(places.state)):
+        raise InstallationRefused(
+            f"{places.state} cannot stand in a unit: set XDG_DATA_HOME to a directory whose path has letters, digits"
+            " and . / + @ - _ alone"
+        )
     # StateDirectory= gives all that is there to the service's account, and PostgreSQL refuses what is not its own.
     database = places.state / "postgresql"
     if not places.of_user and database.is_dir():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -20,6 +20,7 @@ _NAMES_A_DATABASE = (
     "PGSERVICE",
 )
 CREDENTIALS = ("database_url", "db_password")
+_ESCAPED = r'[\\"`$]'  # in double quotes; a backslash before any other stays there
 _HEAD = f"""\
 # Settings of the hook event processor, NAME=value; a value with spaces, quotes or backslashes stands in
 # double quotes, with a backslash before " and \\ (systemd.exec(5), EnvironmentFile=). After a change:
@@ -47,10 +48,19 @@ def template(given: Mapping[str, str], defaults: Iterable[tuple[str, str, str]],
 
 def quoted(value: str) -> str:
     """A value as EnvironmentFile= reads it back."""
-    escaped = value
-    for character in '\\"`$':
-        escaped = escaped.replace(character, f"\\{character}")
-    return f'"{escaped}"'
+    return '"' + re.sub(_ESCAPED, r"\\\g<0>", value) + '"'
+
+
+def unquoted(text: str) -> str:
+    """The value that EnvironmentFile= reads from what stands behind the = of one line."""
+    text = text.strip()
+    match text[:1], text[-1:]:
+        case "'", "'":
+            return text[1:-1]
+        case '"', '"':
+            return re.sub(rf"\\({_ESCAPED})", r"\1", text[1:-1])
+        case _:
+            return re.sub(r"\\(.)", r"\1", text)
 
 
 def credential(places: Places, name: str) -> Path | None:
@@ -90,7 +100,7 @@ def other_database(places: Places, given: str) -> Path | None:
     try:
         settings = places.environment.read_text(encoding="utf-8", errors="replace").splitlines()
         named = [line.partition("=")[2] for line in settings if line.startswith("DATABASE_URL=")]
-        value = "".join(shlex.split(named[-1])) if named else ""
+        value = unquoted(named[-1]) if named else ""
         path = places.environment if value else credential_file
         if not value and credential_file is not None:
             value = credential_file.read_text(encoding="utf-8").strip()

@@ -69,6 +69,13 @@ def mask(text: bytes, secrets: Collection[bytes]) -> bytes:
     return b"".join(pieces).decode(errors="replace").encode()
 
 
+def shortened(text: str | bytes, characters: int) -> str:
+    """The text, or its beginning and the mark that has `mask` hide what is left of a secret before it."""
+    if isinstance(text, bytes):
+        text = text[: 4 * (characters + 1)].decode(errors="replace")  # one has four bytes at most
+    return text if len(text) <= characters else f"{text[:characters]}[cut]"
+
+
 def holds_secret(text: bytes, secrets: Collection[bytes]) -> bool:
     """Whether one of the secrets stands in the text in any form."""
     return next(_parts(text, secrets), None) is not None

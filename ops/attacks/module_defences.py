@@ -34,7 +34,7 @@ DEFENCES = (
         "attributes of Python's in a template",
         "templates/fields.py:_method",
         f"{_TEMPLATE}::test_no_attribute_of_python_is_within_reach[{{{{ ''.__class__ }}}}]",
-        "        return Undefined(str(name)[:40])\n",
+        "        return Undefined(shortened(str(name), 40))\n",
         "        return str(getattr(value, str(name), None))\n",
     ),
     row(

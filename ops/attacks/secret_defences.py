@@ -73,6 +73,13 @@ DEFENCES = (
         "if False:",
     ),
     row(
+        "a granted name, taken by another stack",
+        "../policy.py:Policy.grants",
+        f"{_GRANTS}::test_a_hook_of_another_stack_under_a_granted_name_is_refused",
+        "if self.hooks_of.get(hook, stack) == stack else {}",
+        "",
+    ),
+    row(
         "a secret's name that is a path",
         "../store/secrets.py:check_name",
         f"{_GRANTS}::test_a_name_that_leads_out_of_the_credentials_is_none",

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from uuid import UUID, uuid4
 
 from hook_event_processor.lua.door import Call, Failed, Function, Misused, Services
+from hook_event_processor.lua.masking import shortened
 
 _ALGORITHMS = (b"md5", b"sha1", b"sha256", b"sha512")
 _MAX_BYTES = 4 * 1024 * 1024
@@ -62,7 +63,8 @@ def authenticate(_: Call, algorithm: bytes, key: bytes, data: bytes) -> bytes:
     _check_size("hmac", key, data)
     if algorithm not in _ALGORITHMS:
         known = ", ".join(name.decode() for name in _ALGORITHMS)
-        raise Misused(f"crypto.hmac: unknown algorithm {algorithm[:40].decode(errors='replace')!r}; there are {known}")
+        given = shortened(algorithm, 40)
+        raise Misused(f"crypto.hmac: unknown algorithm {given!r}; there are {known}")
     return hmac.digest(key, data, algorithm.decode()).hex().encode()
 
 

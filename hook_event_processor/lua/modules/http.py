@@ -19,7 +19,7 @@ from tenacity import RetryCallState, Retrying, retry_if_result, wait_exponential
 
 from hook_event_processor.egress import Egress, Forbidden, egress
 from hook_event_processor.lua.door import Call, Failed, Function, Misused, Services
-from hook_event_processor.lua.masking import mask
+from hook_event_processor.lua.masking import mask, shortened
 from hook_event_processor.lua.web.dial import Lost, Patience, TimedOut, Unreachable
 from hook_event_processor.lua.web.exchange import Malformed, Request, Response, TooLarge, exchange
 from hook_event_processor.lua.web.redirects import follow, is_web_address
@@ -231,7 +231,8 @@ def _plan(method: bytes, url: bytes, body: bytes, options: Mapping[str, Any]) ->
     name = options["name"]
     verb = method.decode("latin-1").upper()
     if not _METHOD.fullmatch(verb) or verb in {"CONNECT", "TRACE"}:
-        raise Misused(f"{name}: the method is {verb[:40]!r}: it takes GET, POST, PUT, PATCH, DELETE, HEAD or OPTIONS")
+        given = shortened(method, 40)
+        raise Misused(f"{name}: the method is {given!r}: it takes GET, POST, PUT, PATCH, DELETE, HEAD or OPTIONS")
     if len(body) > _MAX_SENT:
         raise Misused(f"{name}: the body has {len(body)} bytes: at most {_MAX_SENT}")
     target, credentials = parse_url(name, url)
@@ -273,7 +274,7 @@ def _headers(name: str, options: Mapping[str, Any], credentials: bytes) -> tuple
 
 def _check_header(name: str, header: str, value: bytes) -> None:
     if not _TOKEN.fullmatch(header):
-        raise Misused(f"{name}: {header[:60]!r} is no name of a header")
+        raise Misused(f"{name}: {shortened(header, 60)!r} is no name of a header")
     if _CONTROL.search(value):
         raise Misused(f"{name}: the header {header} holds a line break or another control character")
     if header.lower() in _RESERVED or header.lower().startswith("proxy-"):

@@ -14,7 +14,7 @@ import orjson
 
 from hook_event_processor.egress import Forbidden
 from hook_event_processor.lua.door import Call, Failed, Function, Misused, Services
-from hook_event_processor.lua.masking import mask
+from hook_event_processor.lua.masking import mask, shortened
 from hook_event_processor.lua.modules.http import idempotency_key, rules_of
 from hook_event_processor.lua.web.authorities import tls_context
 from hook_event_processor.lua.web.dial import Lost, Patience, TimedOut, Unreachable
@@ -136,7 +136,8 @@ def _addresses(field: str, texts: list[str]) -> list[Address]:
     for name, address in getaddresses([text for text in texts if text.strip()]):
         local, at, domain = address.rpartition("@")
         if not at or not _LOCAL_PART.fullmatch(local) or not _DOMAIN.fullmatch(domain):
-            raise Misused(f"notify.email: {field} takes addresses like name@example.com, not {address[:80]!r}")
+            shown = shortened(address, 80)
+            raise Misused(f"notify.email: {field} takes addresses like name@example.com, not {shown!r}")
         if len(name) > _MAX_NAME:
             raise Misused(f"notify.email: {field} has a name of {len(name)} characters: at most {_MAX_NAME}")
         found.append(Address(name, local, domain))

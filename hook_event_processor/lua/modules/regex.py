@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import re2
 
 from hook_event_processor.lua.door import Call, Failed, Function, Misused, Services
+from hook_event_processor.lua.masking import shortened
 
 _MAX_PATTERN_BYTES = 4096
 _MAX_TEXT_BYTES = 1024 * 1024
@@ -158,7 +159,7 @@ def _compiled(pattern: bytes) -> _Pattern | str:
     try:
         found = re2.compile(pattern, options)
     except re2.error as fault:
-        return f"the pattern {_shown(pattern)} is not valid: {_reason(fault)}"
+        return f"the pattern {shortened(pattern, 80)!r} is not valid: {_reason(fault)}"
     if found.groups > _MAX_GROUPS:
         return f"the pattern has {found.groups} groups: at most {_MAX_GROUPS}"
     names = b";".join(b"%d=%b" % (index, name) for name, index in found.groupindex.items())
@@ -176,11 +177,6 @@ def _searching(compiled: Any) -> Callable[[bytes, int], list[_Span]]:
 def _reason(fault: Exception) -> str:
     reason = fault.args[0]
     return reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
-
-
-def _shown(pattern: bytes) -> str:
-    text = pattern[:80].decode(errors="replace")
-    return repr(text + "…" if len(pattern) > len(text) else text)
 
 
 @lru_cache(maxsize=_CACHED)

@@ -8,6 +8,7 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from hook_event_processor.lua.door import Call, Failed, Function, Services
+from hook_event_processor.lua.masking import shortened
 
 _MAX_NAME_BYTES = 64
 _CACHED = 64  # zones
@@ -21,7 +22,8 @@ def zone(_: Call, name: bytes, seconds: int) -> tuple[int, bytes]:
     """How many seconds the zone is ahead of UTC at that time, and what it is called then."""
     rules = _rules(name)
     if rules is None:
-        raise Failed(f"time.format: there is no zone {name[:_MAX_NAME_BYTES].decode(errors='replace')!r} on this host")
+        given = shortened(name, _MAX_NAME_BYTES)
+        raise Failed(f"time.format: there is no zone {given!r} on this host")
     at = datetime.fromtimestamp(seconds, UTC).astimezone(rules)
     ahead = at.utcoffset()
     return (int(ahead.total_seconds()) if ahead else 0), (at.tzname() or "").encode()

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from hook_event_processor.lua.door import Call, Failed, Function, Services
+from hook_event_processor.lua.masking import shortened
 
 _MAX_TEXT_BYTES = 128 * 1024
 _MAX_NODES = 10_000  # with what aliases repeat
@@ -149,7 +150,8 @@ class _Documents(Iterator[Any]):
             return event.value
         value = _plain(event.value)
         if event.tag.removeprefix(_TAG) not in _tags_of(value):
-            raise self._at(event, f"{_short(event.tag)} {event.value[:40]!r}: no such value, or an unknown tag")
+            given = f"{_short(event.tag)} {shortened(event.value, 40)!r}"
+            raise self._at(event, f"{given}: no such value, or an unknown tag")
         return float(value) if event.tag == _TAG + "float" else value
 
     def _check_tag(self, event: Any, kind: str) -> None:
@@ -176,7 +178,7 @@ class _Documents(Iterator[Any]):
             nodes, size = nodes + node.nodes, size + node.size + len(key)
             merges = key == _MERGE and self._is_plain(event)
             if key in values or (merges and merged is not None):
-                raise self._at(event, f"the key {key[:40]!r} stands there twice")
+                raise self._at(event, f"the key {shortened(key, 40)!r} stands there twice")
             if merges:
                 merged = self._merged(event, node.value)
             else:
@@ -236,7 +238,7 @@ def _tags_of(value: Any) -> tuple[str, ...]:
 
 
 def _short(tag: str) -> str:
-    return "!!" + tag[len(_TAG) :][:40] if tag.startswith(_TAG) else tag[:40]
+    return shortened("!!" + tag.removeprefix(_TAG) if tag.startswith(_TAG) else tag, 40)
 
 
 def _reason(fault: Exception) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from jinja2 import nodes
 
+from hook_event_processor.lua.masking import shortened
 from hook_event_processor.lua.templates.budget import Fault
 from hook_event_processor.lua.templates.fields import field, part
 from hook_event_processor.lua.templates.filters import FILTERS
@@ -230,7 +231,7 @@ def filtered(node: Any) -> Callable[[Scope, Any], Any]:
     name, arguments = node.name, arguments_of(node)
     change = FILTERS.get(name)
     if change is None:
-        raise Fault(f"line {node.lineno}: there is no filter {name[:40]!r}")
+        raise Fault(f"line {node.lineno}: there is no filter {shortened(name, 40)!r}")
 
     def call(run: Run, given: list[Any], named: dict[str, Any]) -> Any:
         return change(run, *given, **named)
@@ -254,7 +255,7 @@ def _test(node: Any) -> Expression:
     value, name, arguments = expression(node.node), node.name, arguments_of(node)
     check = PREDICATES.get(name)
     if check is None:
-        raise Fault(f"line {node.lineno}: there is no test {name[:40]!r}")
+        raise Fault(f"line {node.lineno}: there is no test {shortened(name, 40)!r}")
 
     def call(run: Run, given: list[Any], named: dict[str, Any]) -> bool:
         return bool(check(run, *given, **named))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from hook_event_processor.lua.masking import shortened
 from hook_event_processor.lua.templates.budget import Fault
 from hook_event_processor.lua.templates.operators import equal, joined, search
 from hook_event_processor.lua.templates.values import (
@@ -50,7 +51,7 @@ _MISSING = object()
 def _method(value: Any, name: Any) -> Any:
     method = _METHODS.get(type(value), {}).get(name) if isinstance(name, str) else None
     if method is None:
-        return Undefined(str(name)[:40])
+        return Undefined(shortened(str(name), 40))
     return Callee(name, lambda run, arguments, keywords: method(run, value, *arguments, **keywords))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from hook_event_processor.lua.masking import shortened
 from hook_event_processor.lua.templates.budget import Fault
 from hook_event_processor.lua.templates.fields import field, pairs
 from hook_event_processor.lua.templates.operators import joined
@@ -140,7 +141,7 @@ def _chosen(wanted: bool, by_attribute: bool) -> Filter:
 def _predicate(name: Any) -> Predicate:
     found = PREDICATES.get(name) if isinstance(name, str) else None
     if found is None:
-        raise Fault(f"there is no test {repr(name[:40]) if isinstance(name, str) else kind_of(name)}")
+        raise Fault(f"there is no test {repr(shortened(name, 40)) if isinstance(name, str) else kind_of(name)}")
     return found
 
 
