@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 
-from psycopg import Connection
+from psycopg import Connection, DataError
 
+from hook_event_processor.amount import counted
 from hook_event_processor.store import watchers
+from hook_event_processor.store.database import one_line
 from hook_event_processor.store.watchers import Looked, Watcher
 from hook_event_processor.watchers import kinds
 from hook_event_processor.watchers.check import WatcherRefused
 from hook_event_processor.watchers.daemon.looks import Looks
+
+logger = logging.getLogger("Watchers")
 
 _LOOKED_SECONDS = 5.0  # between two writings of when watchers have looked
 _FAULT_SECONDS = 0.5
@@ -79,7 +84,12 @@ class Definitions:
         self._looked_at = monotonic() + _LOOKED_SECONDS
         self._unsaid.update((looked.id, looked) for looked in self._looks.take_looked())
         if self._unsaid:
-            watchers.say_looked(connection, list(self._unsaid.values()))
+            try:
+                watchers.say_looked(connection, list(self._unsaid.values()))
+            except DataError as fault:
+                # Said again it would be refused again, and nothing else would be sent any more.
+                what = counted(len(self._unsaid), "watcher")
+                logger.error("how %s looked is lost, the database refuses it: %s", what, one_line(fault))
             self._unsaid = {}
 
 
