@@ -407,6 +407,29 @@ def test_a_watcher_that_makes_no_sense_says_so_and_harms_no_other(
         wait_for(lambda: process.said("watchers at work: 1"), 10)
 
 
+@pytest.mark.parametrize(
+    "config",
+    ['{"options": [1]}', '{"conditions": 5}', f'{{"interval": 1{"0" * 400}}}', f'{{"interval": 1{"0" * 5000}}}'],
+)
+def test_a_watcher_whose_configuration_nobody_can_read_says_so_and_harms_no_other(
+    connection: Connection, database: Database, tmp_path: Path, numbers: Path, config: str
+) -> None:
+    add(connection, numbers)
+    odd = add(connection, numbers)
+    with watching(database, tmp_path) as process:
+        wait_for(lambda: process.said("watchers at work: 2"), 10)
+        connection.execute("UPDATE watchers SET config = %s WHERE id = %s", (config, odd.id))
+        wait_for(lambda: process.said("watchers at work: 1"), 10)
+        wait_for(lambda: str(looked(connection, odd).last_error).startswith("its config h"), 10)
+        end(process)
+    with watching(database, tmp_path) as process:
+        wait_for(lambda: process.said("watchers at work: 1"), 10)
+        write_number(numbers, 1)
+        wait_for(lambda: reached(connection) == [1], 10)
+        assert str(looked(connection, odd).last_error).startswith("its config h")
+        assert not process.said("failed, and goes on")
+
+
 def test_what_no_text_of_a_database_can_hold_keeps_nothing_from_being_sent(
     connection: Connection, database: Database, tmp_path: Path, numbers: Path
 ) -> None:

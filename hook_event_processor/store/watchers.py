@@ -11,9 +11,11 @@ from typing import Any
 import orjson
 from psycopg import Connection, errors, sql
 from psycopg.rows import class_row
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Jsonb, set_json_loads
 
 from hook_event_processor.errors import Ambiguous, HookEventProcessorError, NotFound
+from hook_event_processor.store import watcher_config
+from hook_event_processor.store.watcher_config import WatcherConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,28 +41,13 @@ class Watcher:
     type: str
     name: str
     stack: str | None
-    config: Mapping[str, Any]
+    config: WatcherConfig
     enabled: bool
     created_at: datetime
     updated_at: datetime
     last_check: datetime | None
     last_event: datetime | None
     last_error: str | None
-
-    @property
-    def conditions(self) -> list[str]:
-        return [str(condition) for condition in self.config.get("conditions") or ()]
-
-    @property
-    def options(self) -> dict[str, str]:
-        """Texts, by name; a flag's is 'true'."""
-        return {name: _text(value) for name, value in (self.config.get("options") or {}).items()}
-
-    @property
-    def interval(self) -> float | None:
-        """Seconds; None for the type's own."""
-        interval = self.config.get("interval")
-        return float(interval) if isinstance(interval, int | float) else None
 
 
 @dataclass(slots=True)  # not frozen, which costs more than all else: a hundred are made a second
@@ -234,10 +221,7 @@ def insert_events(connection: Connection, ids: Sequence[str], bodies: Sequence[s
     return connection.execute(_INSERT_EVENTS, (list(ids), list(bodies))).rowcount
 
 
-def _text(value: object) -> str:
-    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
-
-
 def _read(connection: Connection, statement: str, values: Mapping[str, Any] | Sequence[Any]) -> list[Watcher]:
     with connection.cursor(row_factory=class_row(Watcher)) as cursor:
+        set_json_loads(watcher_config.read, cursor)
         return cursor.execute(statement, values).fetchall()
