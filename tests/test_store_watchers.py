@@ -143,6 +143,16 @@ def test_what_is_said_of_looks_leaves_the_event_before_standing(connection: Conn
     assert said.last_check > event_at
 
 
+def test_what_is_said_late_of_a_watcher_that_was_disabled_since_changes_nothing(connection: Connection) -> None:
+    watcher = watchers.add(connection, NewWatcher("web-1", "cpu"))
+    watchers.say_looked(connection, [Looked(watcher.id, ago(seconds=10), "no")])
+    watchers.set_enabled(connection, watcher, enabled=False)
+    before = watchers.get(connection, watcher.id)
+    watchers.say_looked(connection, [Looked(watcher.id, ago(), "no")])
+    assert watchers.get(connection, watcher.id) == before
+    assert before.last_error is None
+
+
 def test_a_watchers_last_event_is_kept_with_the_event_itself(connection: Connection) -> None:
     of_cpu, of_load = (watchers.add(connection, NewWatcher("web-1", name)) for name in ("cpu", "load"))
     early, late = ago(seconds=20), ago(seconds=10)

@@ -183,7 +183,10 @@ def listen(connection: Connection) -> None:
 
 
 def say_looked(connection: Connection, looks: Sequence[Looked]) -> None:
-    """Write when watchers last looked, and what keeps them from looking, in one statement."""
+    """Write when watchers last looked, and what keeps them from looking, in one statement.
+
+    What was disabled since is left as it is: nobody would take its fault back.
+    """
     # One text: arrays of the columns cost five times as much to write.
     connection.execute(_SAY_LOOKED, (orjson.dumps(looks).decode(),))
 
@@ -192,7 +195,7 @@ _SAY_LOOKED = """
 UPDATE watchers w
 SET last_check = looked.checked_at, last_error = looked.error
 FROM json_to_recordset(%s::json) AS looked(id text, checked_at timestamptz, error text)
-WHERE w.id = looked.id
+WHERE w.id = looked.id AND w.enabled
 """
 
 # Theirs are the ids: what was sent before and not acknowledged changes nothing.

@@ -42,8 +42,10 @@ class Reports:
             self._faulty()
 
     def forget(self, watcher_id: str) -> None:
-        """It is no more."""
+        """It is no more, and what was to be said of it is about nothing."""
         self._errors.pop(watcher_id, None)
+        with self._lock:
+            self._looked.pop(watcher_id, None)
 
     def forget_all(self) -> None:
         """None is at work."""
