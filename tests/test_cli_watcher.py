@@ -224,6 +224,27 @@ def test_a_row_that_makes_no_sense_is_listed_with_its_fault(hep: Hep, connection
     assert hep.document("watcher", "list", "--format", "json")[0]["status"] == "failing"
 
 
+@pytest.mark.parametrize(
+    "config",
+    ['{"options": [1]}', '{"conditions": 5}', f'{{"interval": 1{"0" * 400}}}', f'{{"interval": 1{"0" * 5000}}}'],
+)
+def test_a_row_that_nobody_can_read_is_listed_shown_disabled_and_deleted(
+    hep: Hep, connection: Connection, config: str
+) -> None:
+    connection.execute(
+        "INSERT INTO watchers (id, type, host, config) VALUES ('watcher-9', 'cpu', 'web-1', %s)", (config,)
+    )
+    assert "its config h" in " ".join(hep("watcher", "list").split())
+    [listed] = hep.document("watcher", "list", "--format", "json")
+    assert (listed["id"], listed["status"], listed["last_error"][:12]) == ("watcher-9", "failing", "its config h")
+    assert listed["last_error"] in hep("watcher", "get", "watcher-9")
+    assert hep.document("watcher", "get", "watcher-9", "--format", "json") == listed
+    assert listed["last_error"] in hep.fault("watcher", "test", "watcher-9")
+    hep("watcher", "disable", "watcher-9")
+    hep("watcher", "delete", "watcher-9")
+    assert hep.document("watcher", "list", "--format", "json") == []
+
+
 def test_every_option_of_every_type_is_an_option_of_create() -> None:
     [create_command] = [command for command in commands_of(whole_parser()) if command.prog == "hep watcher create"]
     flags = {flag for action in create_command._actions for flag in action.option_strings}

@@ -325,3 +325,5 @@ def test_a_watcher_whose_row_makes_no_sense_is_found(clinic: Clinic, connection:
     hosts.register(connection, Host("web-1", "10.0.0.5", (), "1.0", {}))
     connection.execute("INSERT INTO watchers (id, type, host, name) VALUES ('w', 'clairvoyance', 'web-1', 'odd')")
     assert "odd (clairvoyance) on web-1 cannot look: " in clinic.mends("watchers", "watcher-failing", 1)["what"]
+    connection.execute("UPDATE watchers SET type = 'cpu', config = '{\"options\": [1]}', enabled = TRUE")
+    assert "odd (cpu) on web-1 cannot look: its config has a list" in clinic.only("watchers", "watcher-failing")["what"]

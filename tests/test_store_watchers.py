@@ -13,10 +13,13 @@ from psycopg import Connection
 from hook_event_processor.errors import Ambiguous, HookEventProcessorError, NotFound
 from hook_event_processor.store import hosts, watchers
 from hook_event_processor.store.hosts import Host
+from hook_event_processor.store.watcher_config import WatcherConfig
 from hook_event_processor.store.watchers import Looked, NewWatcher
 from hook_event_processor.timestamp import rfc3339
 
 pytestmark = pytest.mark.store
+
+UNREADABLE = "its config holds a number of thousands of digits, or is nested too deeply"
 
 WEB = Host("web-1", "10.0.0.1", ("web", "prod"), "1.0", {"os": "linux", "arch": "x86_64"})
 
@@ -26,7 +29,7 @@ def test_a_watcher_comes_back_as_it_was_stored(connection: Connection) -> None:
     added = watchers.add(connection, new)
     assert added.id.startswith("watcher-")
     assert watchers.known(connection) == [added]
-    assert (added.conditions, added.options, added.interval) == (["changed"], {"path": "/etc/motd"}, 10.0)
+    assert added.config == WatcherConfig(["changed"], {"path": "/etc/motd"}, 10.0)
     assert (added.name, added.stack, added.enabled, added.last_check) == ("motd", "prod", True, None)
     assert watchers.known(connection, type="cpu") == watchers.known(connection, "db-1") == []
 
@@ -37,7 +40,43 @@ def test_a_configuration_written_by_hand_is_read_as_texts(connection: Connection
         """ ('watcher-1', 'port', 'web-1', '{"options": {"port": 80, "per_core": true}}')"""
     )
     watcher = watchers.get(connection, "watcher-1")
-    assert (watcher.options, watcher.conditions, watcher.interval) == ({"port": "80", "per_core": "true"}, [], None)
+    assert watcher.config == WatcherConfig([], {"port": "80", "per_core": "true"}, None)
+
+
+@pytest.mark.parametrize(
+    ("config", "read"),
+    [
+        ('{"conditions": 5}', WatcherConfig(fault="its config has a number for its conditions: write a list of texts")),
+        (
+            '{"conditions": ["changed", ["x"]], "options": {"path": "/"}}',
+            WatcherConfig([], {"path": "/"}, None, "its config has a list among its conditions: write a text"),
+        ),
+        (
+            '{"conditions": ["changed"], "options": [1]}',
+            WatcherConfig(["changed"], fault="its config has a list for its options: write an object of texts by name"),
+        ),
+        (
+            '{"options": {"path": null}, "interval": "10s"}',
+            WatcherConfig(
+                fault="its config has null for its option path: write a text;"
+                " its config has a text for its interval: write seconds, a number"
+            ),
+        ),
+        (
+            f'{{"interval": 1{"0" * 400}}}',
+            WatcherConfig(fault="its config has a number of hundreds of digits for its interval: write seconds"),
+        ),
+        (f'{{"interval": 1{"0" * 5000}}}', WatcherConfig(fault=UNREADABLE)),
+        (f'{{"options": {"[" * 3000}{"]" * 3000}}}', WatcherConfig(fault=UNREADABLE)),
+        ('{"conditions": null, "options": {}, "interval": null}', WatcherConfig()),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)
+def test_a_configuration_that_makes_no_sense_is_read_as_far_as_it_does(
+    connection: Connection, config: str, read: WatcherConfig
+) -> None:
+    connection.execute("INSERT INTO watchers (id, type, host, config) VALUES ('watcher-1', 'cpu', 'h', %s)", (config,))
+    assert watchers.get(connection, "watcher-1").config == read
 
 
 def test_a_name_is_given_once_a_host(connection: Connection) -> None:
@@ -102,6 +141,16 @@ def test_what_is_said_of_looks_leaves_the_event_before_standing(connection: Conn
     assert (said.last_event, said.last_error) == (event_at, "no")
     assert said.last_check is not None
     assert said.last_check > event_at
+
+
+def test_what_is_said_late_of_a_watcher_that_was_disabled_since_changes_nothing(connection: Connection) -> None:
+    watcher = watchers.add(connection, NewWatcher("web-1", "cpu"))
+    watchers.say_looked(connection, [Looked(watcher.id, ago(seconds=10), "no")])
+    watchers.set_enabled(connection, watcher, enabled=False)
+    before = watchers.get(connection, watcher.id)
+    watchers.say_looked(connection, [Looked(watcher.id, ago(), "no")])
+    assert watchers.get(connection, watcher.id) == before
+    assert before.last_error is None
 
 
 def test_a_watchers_last_event_is_kept_with_the_event_itself(connection: Connection) -> None:

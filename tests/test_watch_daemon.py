@@ -11,8 +11,9 @@ import sqlite3
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from interfaces import needs_ip
@@ -23,12 +24,14 @@ from watching import HOST, add, end, looked, reached, start, watching, write_num
 from hook_event_processor.store import embedded, hosts, watchers
 from hook_event_processor.store.database import Database
 from hook_event_processor.store.migrate import migrate
-from hook_event_processor.store.watchers import NewWatcher
+from hook_event_processor.store.watchers import Looked, NewWatcher
 from hook_event_processor.telemetry.watchdog import Watchdog
 from hook_event_processor.watchers.check import Definition, Noticed
 from hook_event_processor.watchers.daemon import agent, aside, daemon, health, ledger
+from hook_event_processor.watchers.daemon.definitions import Definitions
 from hook_event_processor.watchers.daemon.event_log import EventLog
 from hook_event_processor.watchers.daemon.local_store import LocalStore
+from hook_event_processor.watchers.daemon.looks import Looks
 from hook_event_processor.watchers.daemon.spool import Total
 from hook_event_processor.watchers.faults import FaultLog
 
@@ -402,6 +405,63 @@ def test_a_watcher_that_makes_no_sense_says_so_and_harms_no_other(
         wait_for(lambda: looked(connection, lost).last_error == "a counter watcher needs --path", 10)
         wait_for(lambda: "there is no watcher type 'telepathy'" in str(looked(connection, odd).last_error), 10)
         wait_for(lambda: process.said("watchers at work: 1"), 10)
+
+
+@pytest.mark.parametrize(
+    "config",
+    ['{"options": [1]}', '{"conditions": 5}', f'{{"interval": 1{"0" * 400}}}', f'{{"interval": 1{"0" * 5000}}}'],
+)
+def test_a_watcher_whose_configuration_nobody_can_read_says_so_and_harms_no_other(
+    connection: Connection, database: Database, tmp_path: Path, numbers: Path, config: str
+) -> None:
+    add(connection, numbers)
+    odd = add(connection, numbers)
+    with watching(database, tmp_path) as process:
+        wait_for(lambda: process.said("watchers at work: 2"), 10)
+        connection.execute("UPDATE watchers SET config = %s WHERE id = %s", (config, odd.id))
+        wait_for(lambda: process.said("watchers at work: 1"), 10)
+        wait_for(lambda: str(looked(connection, odd).last_error).startswith("its config h"), 10)
+        end(process)
+    with watching(database, tmp_path) as process:
+        wait_for(lambda: process.said("watchers at work: 1"), 10)
+        write_number(numbers, 1)
+        wait_for(lambda: reached(connection) == [1], 10)
+        assert str(looked(connection, odd).last_error).startswith("its config h")
+        assert not process.said("failed, and goes on")
+
+
+def test_what_no_text_of_a_database_can_hold_keeps_nothing_from_being_sent(
+    connection: Connection, database: Database, tmp_path: Path, numbers: Path
+) -> None:
+    add(connection, numbers)
+    program = tmp_path / "program"
+    program.write_text(r"while printf '\0abc\n'; do sleep 0.05; done")
+    options = {"command": f"sh {program}"}
+    odd = watchers.add(connection, NewWatcher(HOST, "custom", options=options, interval=0.1))
+    with watching(database, tmp_path, watch_exec=True):
+        wait_for(lambda: str(looked(connection, odd).last_error).endswith(r": \x00abc"), 10)
+        write_number(numbers, 1)
+        wait_for(lambda: reached(connection) == [1], 5)
+
+
+def test_what_is_said_of_looks_and_refused_is_given_up(
+    connection: Connection, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    watcher = watchers.add(connection, NewWatcher(HOST, "counter"))
+
+    class Odd:
+        def __init__(self) -> None:
+            self.errors = ["\0", "odd"]
+
+        def take_looked(self) -> list[Looked]:
+            return [Looked(watcher.id, datetime.now(UTC), self.errors.pop(0))]
+
+    definitions = Definitions(HOST, ("counter",), cast(Looks, Odd()))
+    definitions.tell_now(connection)
+    assert "how 1 watcher looked is lost, the database refuses it: " in caplog.text
+    assert looked(connection, watcher).last_error is None
+    definitions.tell_now(connection)
+    assert looked(connection, watcher).last_error == "odd"
 
 
 def test_a_change_of_a_file_is_looked_at_at_once_and_a_burst_as_one(

@@ -177,6 +177,15 @@ def test_a_watcher_that_could_not_look_is_not_said_to_look_again_as_it_ends(
     assert "looks again" not in caplog.text
 
 
+def test_nothing_is_said_any_more_of_a_watcher_that_has_ended(looks: Looks) -> None:
+    programs.grant(False)
+    looks.define([row("watcher-1", "custom", command="sleep 9")])
+    wait_for(lambda: looks.failing == 1, 10)
+    looks.define([])
+    wait_for(lambda: looks.count == 0, 10)
+    assert looks.take_looked() == []
+
+
 @pytest.mark.parametrize("leave", [end, Looks.rest, Looks.stop])
 def test_a_watcher_that_ends_before_its_first_look_starts_no_program(
     looks: Looks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leave: Callable[[Looks], None]

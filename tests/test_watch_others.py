@@ -698,6 +698,23 @@ def test_only_what_the_host_grants_is_run(tmp_path: Path, type_name: str, option
     watched.events()
 
 
+def test_a_program_that_is_no_longer_granted_ends_with_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "_GRACE_SECONDS", 10.0)
+    watched = Watched("custom", command=script(tmp_path / "run", f"trap 'echo 0; exit' TERM; echo $$; {_PATIENT}"))
+    [(_, first)] = await_events(watched, bool)
+    programs.grant(False)
+    assert [data["value"] for _, data in watched.events()] == [0]
+    assert not is_alive(first["value"])
+    for _ in range(2):
+        with pytest.raises(CheckFailed, match="sh is not granted to watchers"):
+            watched.look()
+    programs.grant(("sh",))
+    [(_, second)] = await_events(watched, bool)
+    assert is_alive(second["value"])
+
+
 @pytest.mark.parametrize("options", [{}, {"once": True}])
 def test_programs_inherit_no_capability(tmp_path: Path, options: dict[str, object]) -> None:
     """The shipped unit gives the daemon some, to read what is others': they are not for the programs of watchers."""

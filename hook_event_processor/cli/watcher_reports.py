@@ -199,7 +199,7 @@ def watcher_document(watcher: Watcher) -> dict[str, Any]:
         "target": target_of(watcher),
         "conditions": conditions_of(watcher),
         "event_types": event_types_of(watcher),
-        "options": watcher.options,
+        "options": watcher.config.options,
         "interval_seconds": _interval(watcher),
         "stack": watcher.stack,
         "enabled": watcher.enabled,
@@ -217,13 +217,13 @@ def target_of(watcher: Watcher) -> str:
 
     definition = _definition(watcher)
     if isinstance(definition, str):
-        return ", ".join(f"{name}: {text}" for name, text in watcher.options.items()) or "-"
+        return ", ".join(f"{name}: {text}" for name, text in watcher.config.options.items()) or "-"
     return kinds.kind(watcher.type).target(definition) or "-"
 
 
 def conditions_of(watcher: Watcher) -> list[str]:
     definition = _definition(watcher)
-    return list(watcher.conditions if isinstance(definition, str) else definition.conditions)
+    return list(watcher.config.conditions if isinstance(definition, str) else definition.conditions)
 
 
 def event_types_of(watcher: Watcher) -> list[str]:
@@ -244,7 +244,7 @@ def _written(watcher: Watcher) -> str:
     if watcher.type in kinds.NAMES:
         flags = {name for name, option in kinds.kind(watcher.type).options.items() if option.flag}
     written = []
-    for name, text in watcher.options.items():
+    for name, text in watcher.config.options.items():
         option = f"--{name.replace('_', '-')}"
         written.append(option if name in flags and text == "true" else f"{option} {shlex.quote(text)}")
     return " ".join(written)
@@ -268,7 +268,7 @@ def interval_of(watcher: Watcher) -> str:
 
 def _interval(watcher: Watcher) -> float | None:
     definition = _definition(watcher)
-    return watcher.interval if isinstance(definition, str) else definition.interval
+    return watcher.config.interval if isinstance(definition, str) else definition.interval
 
 
 def status_of(watcher: Watcher) -> str:
@@ -283,26 +283,12 @@ def error_of(watcher: Watcher) -> str | None:
     return definition if isinstance(definition, str) else watcher.last_error
 
 
-def definition_of_row(watcher: Watcher) -> Definition:
-    """The definition of a stored watcher. Raises WatcherRefused: whoever writes rows by hand can write nonsense."""
-    from hook_event_processor.watchers import kinds
-
-    return kinds.read(
-        watcher.id,
-        watcher.type,
-        watcher.conditions,
-        watcher.options,
-        watcher.interval,
-        name=watcher.name,
-        stack=watcher.stack,
-    )
-
-
 def _definition(watcher: Watcher) -> Definition | str:
     """The definition, or why there is none."""
+    from hook_event_processor.watchers import kinds
     from hook_event_processor.watchers.check import WatcherRefused
 
     try:
-        return definition_of_row(watcher)
+        return kinds.read_row(watcher)
     except WatcherRefused as fault:
         return str(fault)

@@ -74,13 +74,14 @@ def _stored(arguments: argparse.Namespace, settings: Settings) -> Definition:
     """The definition of the watcher that is meant, with another interval if one is given."""
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.watcher_options import definition_options
-    from hook_event_processor.cli.watcher_reports import definition_of_row, found
+    from hook_event_processor.cli.watcher_reports import found
+    from hook_event_processor.watchers import kinds
 
     if given := definition_options(arguments):
         raise UsageError(f"{given[0]} goes with --type: of a watcher that is stored, --interval alone can be changed")
     with session(settings) as connection:
         watcher = found(connection, arguments.id, arguments.host)
-    definition = definition_of_row(watcher)
+    definition = kinds.read_row(watcher)
     if arguments.interval is None:
         return definition
     return dataclasses.replace(definition, interval=arguments.interval)

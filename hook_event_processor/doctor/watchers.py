@@ -77,9 +77,7 @@ def _watcher(watcher: Watcher, host: KnownHost) -> Iterator[Finding]:
 def _interval(watcher: Watcher) -> float | str:
     """Seconds between two looks, or why there are none."""
     try:
-        return kinds.read(
-            watcher.id, watcher.type, watcher.conditions, watcher.options, watcher.interval, name=watcher.name
-        ).interval
+        return kinds.read_row(watcher).interval
     except WatcherRefused as fault:
         return str(fault)
 

@@ -11,9 +11,11 @@ from typing import Any
 import orjson
 from psycopg import Connection, errors, sql
 from psycopg.rows import class_row
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Jsonb, set_json_loads
 
 from hook_event_processor.errors import Ambiguous, HookEventProcessorError, NotFound
+from hook_event_processor.store import watcher_config
+from hook_event_processor.store.watcher_config import WatcherConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,28 +41,13 @@ class Watcher:
     type: str
     name: str
     stack: str | None
-    config: Mapping[str, Any]
+    config: WatcherConfig
     enabled: bool
     created_at: datetime
     updated_at: datetime
     last_check: datetime | None
     last_event: datetime | None
     last_error: str | None
-
-    @property
-    def conditions(self) -> list[str]:
-        return [str(condition) for condition in self.config.get("conditions") or ()]
-
-    @property
-    def options(self) -> dict[str, str]:
-        """Texts, by name; a flag's is 'true'."""
-        return {name: _text(value) for name, value in (self.config.get("options") or {}).items()}
-
-    @property
-    def interval(self) -> float | None:
-        """Seconds; None for the type's own."""
-        interval = self.config.get("interval")
-        return float(interval) if isinstance(interval, int | float) else None
 
 
 @dataclass(slots=True)  # not frozen, which costs more than all else: a hundred are made a second
@@ -196,7 +183,10 @@ def listen(connection: Connection) -> None:
 
 
 def say_looked(connection: Connection, looks: Sequence[Looked]) -> None:
-    """Write when watchers last looked, and what keeps them from looking, in one statement."""
+    """Write when watchers last looked, and what keeps them from looking, in one statement.
+
+    What was disabled since is left as it is: nobody would take its fault back.
+    """
     # One text: arrays of the columns cost five times as much to write.
     connection.execute(_SAY_LOOKED, (orjson.dumps(looks).decode(),))
 
@@ -205,7 +195,7 @@ _SAY_LOOKED = """
 UPDATE watchers w
 SET last_check = looked.checked_at, last_error = looked.error
 FROM json_to_recordset(%s::json) AS looked(id text, checked_at timestamptz, error text)
-WHERE w.id = looked.id
+WHERE w.id = looked.id AND w.enabled
 """
 
 # Theirs are the ids: what was sent before and not acknowledged changes nothing.
@@ -234,10 +224,7 @@ def insert_events(connection: Connection, ids: Sequence[str], bodies: Sequence[s
     return connection.execute(_INSERT_EVENTS, (list(ids), list(bodies))).rowcount
 
 
-def _text(value: object) -> str:
-    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
-
-
 def _read(connection: Connection, statement: str, values: Mapping[str, Any] | Sequence[Any]) -> list[Watcher]:
     with connection.cursor(row_factory=class_row(Watcher)) as cursor:
+        set_json_loads(watcher_config.read, cursor)
         return cursor.execute(statement, values).fetchall()

@@ -45,7 +45,8 @@ class Moment:
     """When a check looks: by the wall clock, and in monotonic seconds.
 
     `late`: the check looks for the first time since the daemon started, at a
-    state that it kept from before: what changed meanwhile is seen late.
+    state that it kept from before: what changed meanwhile is seen late. What
+    is more than one look tells later ones tell, which cannot know.
     """
 
     time: datetime

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 
-from psycopg import Connection
+from psycopg import Connection, DataError
 
+from hook_event_processor.amount import counted
 from hook_event_processor.store import watchers
+from hook_event_processor.store.database import one_line
 from hook_event_processor.store.watchers import Looked, Watcher
 from hook_event_processor.watchers import kinds
 from hook_event_processor.watchers.check import WatcherRefused
 from hook_event_processor.watchers.daemon.looks import Looks
+
+logger = logging.getLogger("Watchers")
 
 _LOOKED_SECONDS = 5.0  # between two writings of when watchers have looked
 _FAULT_SECONDS = 0.5
@@ -30,6 +35,7 @@ class Definitions:
         self._revision: int | None = None
         self._revision_at = self._looked_at = 0.0
         self._unsaid: dict[str, Looked] = {}
+        self._refused: dict[str, Looked] = {}
 
     @property
     def next_at(self) -> float:
@@ -58,17 +64,12 @@ class Definitions:
         if revision != self._revision:
             is_all = set(self._types) >= set(kinds.NAMES)
             rows = watchers.to_watch(connection, self._host, None if is_all else self._types)
-            self._looks.define([_row(watcher) for watcher in rows if watcher.type in self._types])
-            self._refuse([watcher for watcher in rows if watcher.type not in self._types])
+            at = datetime.now(UTC)
+            self._refused = {row.id: Looked(row.id, at, fault) for row in rows if (fault := _fault(row))}
+            self._unsaid.update(self._refused)
+            ours = [watcher for watcher in rows if watcher.type in self._types and watcher.id not in self._refused]
+            self._looks.define([_row(watcher) for watcher in ours])
             self._revision = revision
-
-    def _refuse(self, unknown: Sequence[Watcher]) -> None:
-        """Watchers of types that there are not, written past the command line, say so."""
-        for watcher in unknown:
-            try:
-                kinds.kind(watcher.type)
-            except WatcherRefused as fault:
-                self._unsaid[watcher.id] = Looked(watcher.id, datetime.now(UTC), str(fault))
 
     def tell(self, connection: Connection, now: float) -> None:
         """Say which watchers have looked, when it is time."""
@@ -77,20 +78,37 @@ class Definitions:
 
     def tell_now(self, connection: Connection) -> None:
         self._looked_at = monotonic() + _LOOKED_SECONDS
-        self._unsaid.update((looked.id, looked) for looked in self._looks.take_looked())
+        # Those that are refused may have looked before they were.
+        taken = [looked for looked in self._looks.take_looked() if looked.id not in self._refused]
+        self._unsaid.update((looked.id, looked) for looked in taken)
         if self._unsaid:
-            watchers.say_looked(connection, list(self._unsaid.values()))
+            try:
+                watchers.say_looked(connection, list(self._unsaid.values()))
+            except DataError as fault:
+                # Said again it would be refused again, and nothing else would be sent any more.
+                what = counted(len(self._unsaid), "watcher")
+                logger.error("how %s looked is lost, the database refuses it: %s", what, one_line(fault))
             self._unsaid = {}
+
+
+def _fault(watcher: Watcher) -> str | None:
+    """Why a row, written past the command line, is none of a watcher of any type; None for no reason."""
+    try:
+        kinds.kind(watcher.type)
+    except WatcherRefused as fault:
+        return str(fault)
+    return watcher.config.fault
 
 
 def _row(watcher: Watcher) -> Mapping[str, Any]:
     """A definition as the local store keeps it."""
+    config = watcher.config
     return {
         "id": watcher.id,
         "type": watcher.type,
-        "conditions": watcher.conditions,
-        "options": watcher.options,
-        "interval": watcher.interval,
+        "conditions": config.conditions,
+        "options": config.options,
+        "interval": config.interval,
         "name": watcher.name,
         "stack": watcher.stack,
     }

@@ -75,7 +75,7 @@ class Envelopes:
             event_id = next(self._ids)
         source, action = split_type(event_type)
         # It knows what an event's names may be.
-        event = NewEvent(source, action, resource=_storable(resource)[:MAX_NAME], id=UUID(event_id))
+        event = NewEvent(source, action, resource=storable(resource)[:MAX_NAME], id=UUID(event_id))
         metadata: dict[str, Any] = {
             "origin": {"component": component, "host": self._host, "version": self._version},
             "correlation_id": event_id,
@@ -119,17 +119,17 @@ def _plain(value: Any, depth: int) -> Any:
     if depth > _MAX_DEPTH:
         return "..."
     if isinstance(value, Mapping):
-        return {_storable(str(key)): _plain(item, depth + 1) for key, item in value.items()}
+        return {storable(str(key)): _plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item, depth + 1) for item in value]
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
         return str(value)
     if value is None or isinstance(value, bool | int | float):
         return value
-    return _storable(str(value))
+    return storable(str(value))
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """A text without NUL and halves of surrogate pairs: paths that are no UTF-8 have those."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 

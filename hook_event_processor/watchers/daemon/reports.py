@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from hook_event_processor.store.watchers import Looked
+from hook_event_processor.watchers.daemon.envelope import storable
 from hook_event_processor.watchers.daemon.watch import Watch
 
 
@@ -31,6 +32,7 @@ class Reports:
 
     def note(self, watcher_id: str, checked_at: datetime | None = None, error: str | None = None) -> None:
         """It was at work, if ever, at that time; None for no fault."""
+        error = error and storable(error)  # it may hold what a program has printed
         with self._lock:
             self._looked[watcher_id] = Looked(watcher_id, checked_at or datetime.now(UTC), error)
         if error != self._errors.get(watcher_id):
@@ -40,8 +42,10 @@ class Reports:
             self._faulty()
 
     def forget(self, watcher_id: str) -> None:
-        """It is no more."""
+        """It is no more, and what was to be said of it is about nothing."""
         self._errors.pop(watcher_id, None)
+        with self._lock:
+            self._looked.pop(watcher_id, None)
 
     def forget_all(self) -> None:
         """None is at work."""

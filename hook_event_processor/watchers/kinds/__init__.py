@@ -6,9 +6,12 @@ import difflib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hook_event_processor.watchers.check import Definition, Kind, WatcherRefused
+
+if TYPE_CHECKING:
+    from hook_event_processor.store.watchers import Watcher
 
 # One module each, with a constant KIND; loaded when a watcher of the type is first met.
 NAMES = (
@@ -27,6 +30,22 @@ def kind(name: str) -> Kind:
         raise WatcherRefused(f"there is no watcher type {name!r}; {hint}types are {', '.join(NAMES)}")
     found: Kind = import_module(f"hook_event_processor.watchers.kinds.{name}").KIND
     return found
+
+
+def read_row(watcher: Watcher) -> Definition:
+    """The definition of a stored watcher. Raises WatcherRefused: whoever writes rows by hand can write nonsense."""
+    config = watcher.config
+    if config.fault:
+        raise WatcherRefused(config.fault)
+    return read(
+        watcher.id,
+        watcher.type,
+        config.conditions,
+        config.options,
+        config.interval,
+        name=watcher.name,
+        stack=watcher.stack,
+    )
 
 
 def read(

@@ -118,6 +118,12 @@ class _Kept:
     def look(self, moment: Moment) -> list[Noticed]:
         if self._is_leaving:
             return self._look_last(moment)
+        try:
+            programs.check_granted(self._words[0])
+        except CheckFailed:
+            if noticed := self._stop(moment):
+                return noticed  # the next look says why
+            raise
         if self._stream is None:
             if moment.monotonic < self._start_at:
                 return []
@@ -130,12 +136,21 @@ class _Kept:
             self._lines.raise_fault()
         return noticed
 
+    def _stop(self, moment: Moment) -> list[Noticed]:
+        """End a program that a reload has taken the grant of; what it has printed until then is told."""
+        if self._stream is not None:
+            self._stream.ask_to_end()
+        return self._take_last(moment)
+
     def _look_last(self, moment: Moment) -> list[Noticed]:
-        stream, self._stream = self._stream, None
-        noticed = [] if stream is None else self._lines.events(stream.take_last(_MAX_LAST_LINES), moment)
+        noticed = self._take_last(moment)
         if not noticed:
             self._lines.raise_fault()
         return noticed
+
+    def _take_last(self, moment: Moment) -> list[Noticed]:
+        stream, self._stream = self._stream, None
+        return [] if stream is None else self._lines.events(stream.take_last(_MAX_LAST_LINES), moment)
 
     def _settle(self, stream: Stream, moment: Moment) -> list[Noticed]:
         """What follows from its end, or from its having run for long."""
