@@ -132,7 +132,9 @@ def test_a_library_that_another_hook_names_is_not_pruned(hep: Hep, folder: Path,
     hep("hook", "add", "mine.lua")
     (folder / "two.lua").unlink()
     (folder / "lib/x.lua").unlink()
-    assert "is named by the hook mine" in hep.fault("hook", "apply", "hooks", "--prune")
+    assert hep.fault("hook", "apply", "hooks", "--prune") == (
+        "hep: the library 'x' is named by the hook mine: put lib/x.lua back, or change what names it"
+    )
     assert _names(connection) == ["mine", "one", "two"]
 
 
