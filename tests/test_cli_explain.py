@@ -229,6 +229,18 @@ def test_hooks_that_were_added_or_removed_since_are_told_as_such(hep: Hep, conne
     assert found["gone"][1].endswith("failed: it failed; the hook was removed since")
 
 
+def test_a_completed_event_names_the_hooks_that_never_succeeded_for_it(hep: Hep, connection: Connection) -> None:
+    """A retry by force goes without hooks that are disabled or removed."""
+    event_id = insert_event(connection, "completed")
+    insert_execution(connection, event_id, "mended", success=False, executed_at=ago(minutes=3))
+    insert_execution(connection, event_id, "mended", executed_at=ago(minutes=2))
+    assert _explained(hep, event_id)["why"].startswith("every hook that ran for it ended well; acknowledged at ")
+    for name in ("gone", "off", "gone"):
+        insert_execution(connection, event_id, name, success=False)
+    why = _explained(hep, event_id)["why"]
+    assert why.startswith("it was completed without gone, off, which failed; acknowledged at ")
+
+
 def test_an_event_of_the_future_does_not_exist(hep: Hep, connection: Connection) -> None:
     event_id = uuid4()
     assert hep.fault("events", "explain", str(event_id)) == f"hep: no event has the id {event_id}"

@@ -132,7 +132,9 @@ def test_a_library_that_another_hook_names_is_not_pruned(hep: Hep, folder: Path,
     hep("hook", "add", "mine.lua")
     (folder / "two.lua").unlink()
     (folder / "lib/x.lua").unlink()
-    assert "is named by the hook mine" in hep.fault("hook", "apply", "hooks", "--prune")
+    assert hep.fault("hook", "apply", "hooks", "--prune") == (
+        "hep: the library 'x' is named by the hook mine: put lib/x.lua back, or change what names it"
+    )
     assert _names(connection) == ["mine", "one", "two"]
 
 
@@ -182,6 +184,7 @@ def test_a_table_file_makes_several_hooks_from_one_text(hep: Hep, folder: Path) 
         ("[three]", "[three]: there is no three.lua in "),
         ("[one]\nevent_type = 'a['", "[one]: the pattern 'a[' opens a ["),
         ("[one]\nevent_type = ['a.b', 5]", "[one]: event_type is ['a.b', 5]: it takes a pattern or a list of patterns"),
+        ("[one]\nevent_type = []", "hooks.toml: [one]: event_type is an empty list: it takes a pattern at the least"),
         ("[one]\npriority = 99999999999", "it takes a number of 32 bits"),
         ("[two]\nfile = 'one.lua'\n[one]\nfile = 'two.lua'\n[three]\nfile='one.lua'\nparams = []", "params is []"),
     ],

@@ -211,6 +211,24 @@ def test_whoever_says_so_retries_without_the_failed_hook(hep: Hep, connection: C
     assert _failed(connection) == set()
 
 
+def test_events_that_failed_in_a_hook_that_was_removed_are_found_by_its_name(hep: Hep, connection: Connection) -> None:
+    add_hook(connection, "good", "task.*", TEXT)
+    gone, other = _dead(connection, "gone", succeeded="good"), _dead(connection, "elsewhere")
+    command = ("events", "retry", "--failed", "--hook")
+    assert hep(*command, "gone").splitlines() == [
+        "0 failed events will run again",
+        f"left out, since gone (removed) failed and would not run: event {gone}",
+        HINT,
+    ]
+    assert hep(*command, "gone", "--force").splitlines() == [
+        "1 failed event will run again",
+        f"without gone (removed), which failed: event {gone}",
+    ]
+    assert hep(*command, "gone", "--force") == "0 failed events will run again\n"
+    assert "no hook has the name 'goone'" in hep.fault(*command, "goone", "--force")
+    assert _failed(connection) == {other}
+
+
 def test_a_long_list_of_what_is_left_out_is_cut(hep: Hep, connection: Connection) -> None:
     for _ in range(12):
         _dead(connection, "gone")

@@ -105,6 +105,20 @@ def test_a_past_event_is_tried_as_it_was(hep: Hep, effects: Path, connection: Co
     assert connection.execute("SELECT count(*), sum(retry_count) FROM hook_events").fetchone() == (1, 2)
 
 
+def test_an_event_that_has_a_stack_is_tried_in_the_one_that_is_given(
+    hep: Hep, effects: Path, connection: Connection[Any]
+) -> None:
+    event_id = insert_event(connection, metadata=Jsonb({"stack": "blue", "agent_id": "a"}))
+    Path("event.json").write_text('{"type": "a.b", "data": {"stack": "red"}, "metadata": {"agent_id": "a"}}')
+    command = ("hook", "test", "effects.lua", "--stack", "green", "--data", "{}", "--format", "json", "--event")
+    for given in (str(event_id), "event.json"):
+        document = hep.document(*command, given)
+        assert document["event"]["metadata"] == {"stack": "green", "agent_id": "a"}
+        assert document["output"].startswith("attempt 1 of green\n")
+    assert hep.document(*command, "my.own")["event"]["metadata"] == {"stack": "green"}
+    assert "an empty name is none" in hep.fault("hook", "test", "effects.lua", "--stack", "")
+
+
 def test_a_hook_of_the_database_is_tried_as_it_is_there(hep: Hep, effects: Path) -> None:
     hep("hook", "add", "effects.lua", "--name", "stored", "--set", "word=stored", "--stack", "blue")
     Path("effects.lua").unlink()

@@ -58,7 +58,7 @@ def explain(arguments: argparse.Namespace, settings: Settings) -> int:
         suspicion = suspicion_line(of_event(connection, event_id))
         paused = _pauses_of(connection, event)
         paused_hooks = pauses.paused_hooks(connection)
-    why = _why(event, stands, running, before, paused, has_runs=bool(runs))
+    why = _why(event, stands, running, before, paused, runs)
     why = "; ".join(filter(None, (why, suspicion)))
     when = _next_attempt(event, stands, running, paused)
     judged = verdicts(event, known, found, runs, when, paused_hooks, settings.policy)
@@ -86,15 +86,13 @@ def _why(
     running: Sequence[Processor],
     before: int,
     paused: Sequence[Pause],
-    *,
-    has_runs: bool,
+    runs: Sequence[Execution],
 ) -> str:
     """Why the event is in its state, in a sentence."""
     from hook_event_processor.cli.output import local_time
 
     if event.state == "completed":
-        ended = f"acknowledged at {local_time(event.processed_at)}"
-        return f"every hook that ran for it ended well; {ended}" if has_runs else f"no hook ran for it; {ended}"
+        return f"{_why_completed(runs)}; acknowledged at {local_time(event.processed_at)}"
     if event.state == "failed":
         return (
             f"its attempts were used up at {local_time(event.failed_at)}, after {event.retry_count};"
@@ -104,6 +102,17 @@ def _why(
         return _why_leased(event, running)
     waits = _why_paused(paused) if paused or event.state == "paused" else _why_waiting(event, stands, before)
     return "; ".join(filter(None, (waits, _nobody_runs(running))))
+
+
+def _why_completed(runs: Sequence[Execution]) -> str:
+    if not runs:
+        return "no hook ran for it"
+    # By name, as a retry takes them: one that was removed and added again is the same.
+    ended_well = {run.hook_name for run in runs if run.success}
+    failed = list(dict.fromkeys(run.hook_name for run in runs if run.hook_name not in ended_well))
+    if failed:
+        return f"it was completed without {', '.join(failed)}, which failed"
+    return "every hook that ran for it ended well"
 
 
 def _why_leased(event: StoredEvent, running: Sequence[Processor]) -> str:

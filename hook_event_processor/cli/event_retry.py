@@ -44,7 +44,7 @@ def add_retry_command(group: argparse._SubParsersAction[Any]) -> None:
     )
     add_filter(command)
     add_since(command)
-    command.add_argument("--hook", type=some_name, metavar="NAME", help="failed in this hook")
+    command.add_argument("--hook", type=some_name, metavar="NAME", help="failed in this hook, be it removed since")
     command.add_argument("--force", action="store_true", help="also those whose failed hooks are disabled or removed")
     command.add_argument("--dry-run", action="store_true", help="only say what would run again")
     add_reason(command)
@@ -75,11 +75,12 @@ def retry(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _wanted(arguments: argparse.Namespace, connection: Connection) -> Wanted:
     """Which events the arguments ask for. Raises HookEventProcessorError when one of those named has not failed."""
-    from hook_event_processor.store import event_ids, events, hooks
+    from hook_event_processor.store import event_ids, events, executions, hooks
     from hook_event_processor.store.dead_letters import Wanted
 
     if arguments.failed:
-        if arguments.hook is not None:
+        # One that was removed is known by its runs.
+        if arguments.hook is not None and arguments.hook not in executions.hook_names(connection).values():
             hooks.get(connection, arguments.hook)
         return Wanted(read_filter(arguments, connection), hook=arguments.hook)
     ids = list(dict.fromkeys(event_ids.resolve(connection, text) for text in arguments.ids))

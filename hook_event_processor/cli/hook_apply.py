@@ -213,7 +213,7 @@ class _Application:
         gone = [library.name for library in known if library.source == self._source and library.name not in here]
         for name in gone:
             if prune:
-                refuse_in_use(connection, name, gone)
+                refuse_in_use(connection, name, f"put lib/{name}.lua back, or change what names it", gone)
                 libraries.remove(connection, name)
             yield Step("remove" if prune else "keep", "library", name)
 

@@ -121,6 +121,8 @@ def check_key(where: str, key: str, value: object) -> None:
 def _check_patterns(where: str, value: object, takes: str) -> None:
     patterns = value if isinstance(value, list) else [value]
     try:
+        if not patterns:
+            raise HookRefused("event_type is an empty list: it takes a pattern at the least; left out, the file's hold")
         for pattern in patterns:
             if not isinstance(pattern, str):
                 raise HookRefused(f"event_type is {value!r}: it takes {takes}")

@@ -103,14 +103,17 @@ def remove(arguments: argparse.Namespace, settings: Settings) -> int:
         hook_changes.lock(connection)
         libraries.get(connection, arguments.name)
         if not arguments.force:
-            refuse_in_use(connection, arguments.name)
+            refuse_in_use(connection, arguments.name, "--force removes it all the same")
         libraries.remove(connection, arguments.name)
     result(arguments.format, f"removed: library {arguments.name}", {"removed": arguments.name})
     return 0
 
 
-def refuse_in_use(connection: Connection, name: str, leaving: Collection[str] = ()) -> None:
-    """Raise HookRefused when a hook, or another library that is not leaving with it, names this library."""
+def refuse_in_use(connection: Connection, name: str, way_out: str, leaving: Collection[str] = ()) -> None:
+    """Raise HookRefused when a hook, or another library that is not leaving with it, names this library.
+
+    `way_out` says what to do then.
+    """
     from hook_event_processor.lua.names import libraries_in
     from hook_event_processor.store import hooks, libraries
 
@@ -120,4 +123,4 @@ def refuse_in_use(connection: Connection, name: str, leaving: Collection[str] = 
         f"lib.{other}" for other in known if other not in leaving and name in libraries_in(known[other].source_text)
     ]
     if users:
-        raise HookRefused(f"the library {name!r} is named by {', '.join(users)}: --force removes it all the same")
+        raise HookRefused(f"the library {name!r} is named by {', '.join(users)}: {way_out}")

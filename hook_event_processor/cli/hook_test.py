@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from hook_event_processor.cli.names import some_name
 from hook_event_processor.cli.parser import add_command, add_format
 from hook_event_processor.cli.spans import duration
 from hook_event_processor.errors import EventRefused, UsageError
@@ -40,7 +41,7 @@ def add_test_command(group: argparse._SubParsersAction[Any]) -> None:
     command.add_argument("hook", metavar="FILE|NAME", help="a Lua file, or the name of a hook in the database")
     command.add_argument("--event", metavar="FILE|ID|TYPE", help="the event (default: one of a type that it runs for)")
     command.add_argument("--data", metavar="JSON", help="the event's data, a JSON object; - reads standard input")
-    command.add_argument("--stack", help="the event's stack")
+    command.add_argument("--stack", type=some_name, help="the event's stack, in place of its own or the hook's")
     command.add_argument(
         "--set", action="append", metavar="NAME=VALUE", help="set a parameter; may be given several times"
     )
@@ -74,14 +75,15 @@ def _reads_database(hook: OnTrial) -> bool:
 
 def _event(arguments: argparse.Namespace, hook: OnTrial, settings: Settings) -> TrialEvent:
     from hook_event_processor.cli.event_lines import json_object
-    from hook_event_processor.cli.trial_events import given_event
+    from hook_event_processor.cli.trial_events import given_event, of_stack
 
     try:
         data = None
         if arguments.data is not None:
             text = sys.stdin.buffer.read() if arguments.data == "-" else arguments.data
             data = json_object("--data", text)
-        return given_event(arguments.event, data, arguments.stack or hook.stack, hook.event_types, settings)
+        event = given_event(arguments.event, data, hook.stack, hook.event_types, settings)
+        return event if arguments.stack is None else of_stack(event, arguments.stack)
     except EventRefused as refusal:
         raise UsageError(str(refusal)) from None
 

@@ -50,6 +50,15 @@ def given_event(
     return event if data is None else replace(event, data=encoded("payload", data))
 
 
+def of_stack(event: TrialEvent, stack: str) -> TrialEvent:
+    """The event as one of this stack. Raises EventRefused for metadata that cannot take it."""
+    from hook_event_processor.cli.event_lines import json_object
+    from hook_event_processor.store.insert import encoded
+
+    metadata = json_object("the event's metadata", event.metadata)
+    return replace(event, metadata=encoded("metadata", {**metadata, "stack": stack}))
+
+
 def _from_file(file: str, stack: str | None, patterns: Sequence[str]) -> TrialEvent:
     from hook_event_processor.cli.event_lines import json_object, new_event
     from hook_event_processor.store.insert import encoded

@@ -64,6 +64,23 @@ def of_event(connection: Connection, event_id: UUID) -> list[Execution]:
         ).fetchall()
 
 
+# By steps through the key: as many as there are hooks, not runs.
+_HOOK_NAMES = """
+WITH RECURSIVE each AS (
+    (SELECT hook_id, hook_name FROM event_hook_executions ORDER BY hook_id, id LIMIT 1)
+    UNION ALL
+    SELECT following.* FROM each, LATERAL (
+        SELECT hook_id, hook_name FROM event_hook_executions WHERE hook_id > each.hook_id ORDER BY hook_id, id LIMIT 1
+    ) AS following
+) SELECT hook_id, hook_name FROM each
+"""
+
+
+def hook_names(connection: Connection) -> dict[int, str]:
+    """What the hooks that have runs are called, or were before they were removed, by their ids."""
+    return dict(connection.execute(_HOOK_NAMES).fetchall())
+
+
 def of_hook(connection: Connection, hook_id: int, limit: int, *, only_failed: bool = False) -> list[Execution]:
     """The latest runs of a hook, newest first; `only_failed`: the latest that failed."""
     with connection.cursor(row_factory=class_row(Execution)) as cursor:

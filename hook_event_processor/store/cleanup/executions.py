@@ -11,6 +11,7 @@ from typing import Protocol
 from psycopg import Connection
 
 from hook_event_processor.retention_policy import Keep
+from hook_event_processor.store import executions
 from hook_event_processor.store.cleanup.pace import Pace
 from hook_event_processor.store.cleanup.pages import ranges
 
@@ -29,16 +30,6 @@ FROM event_hook_executions x LEFT JOIN LATERAL (
 WHERE x.ctid >= %(first)s::tid AND x.ctid < %(last)s::tid AND x.executed_at < %(before)s AND e.processed IS NOT FALSE
 """
 _REMOVE = "DELETE FROM event_hook_executions WHERE ctid = ANY(%s::tid[]) AND executed_at < %s"
-# The hooks that have runs, by steps through the key.
-_HOOKS = """
-WITH RECURSIVE each AS (
-    (SELECT hook_id, hook_name FROM event_hook_executions ORDER BY hook_id, id LIMIT 1)
-    UNION ALL
-    SELECT following.* FROM each, LATERAL (
-        SELECT hook_id, hook_name FROM event_hook_executions WHERE hook_id > each.hook_id ORDER BY hook_id, id LIMIT 1
-    ) AS following
-) SELECT hook_id, hook_name FROM each
-"""
 # A hook's runs, the newest first, each with what is known of its event.
 RUNS = """
 SELECT x.id, e.processed IS NOT FALSE, e.source, e.action, e.stack FROM (
@@ -98,7 +89,7 @@ def remove_beyond(
     `stack` is an expression for the event's.
     """
     statement, count = RUNS.format(stack=stack), 0
-    for hook_id, name in connection.execute(_HOOKS).fetchall():
+    for hook_id, name in executions.hook_names(connection).items():
         if counted(name):
             rule = partial(rule_of, hook=name)
             count += _remove_beyond_of(connection, hook_id, statement, rule, pace, dry_run=dry_run)
