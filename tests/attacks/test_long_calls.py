@@ -34,6 +34,15 @@ TIMEOUTS = {
         " local s = {} for i = 1, 200000 do s[i] = i end while true do table.move(s, 1, 200000, 1, t) end"
     ),
     "gsub through a chain": f"{_CHAIN} ('x'):rep(4000000):gsub('x', t)",
+    # Empty matches, and escapes that stand for nothing: the result does not grow.
+    "a long replacement, again and again": (
+        "local s, r = ('a'):rep(2400), ('%0'):rep(200000); ('x'):gsub('b*', '')"
+        " coroutine.wrap(function() while true do s:gsub('b*', r) end end)()"
+    ),
+    "a long replacement in a number, again and again": (
+        "local r = ('%0'):rep(7000000); ('x'):gsub('b*', '')"
+        " coroutine.wrap(function() while true do string.gsub(1 / 3, 'b*', r) end end)()"
+    ),
     "string.packsize of megabytes": (
         "local f = 'b' while #f < 8000000 do f = f .. f end while true do string.packsize(f) end"
     ),
@@ -96,6 +105,14 @@ REFUSED = {
         "string.find: the pattern could take long",
     ),
     "a large frontier": ("('a'):rep(1900000):find('%f[' .. ('b'):rep(60000) .. ']')", "the pattern could take long"),
+    "a replacement of megabytes": (
+        "(('a'):rep(12e6)):gsub('b*', ('%0'):rep(4e6))",
+        "hook.lua:3: string.gsub: a replacement of 8000000 bytes with % could take long on 12000000 bytes",
+    ),
+    "a replacement of megabytes, so many times": (
+        "(('a'):rep(12e6)):gsub('()b*', ('%0'):rep(4e6), 1e6)",
+        "string.gsub: a replacement of 8000000 bytes",
+    ),
     "json of a table in itself": (
         "local t = {} t.t = t require('json').encode(t)",
         "json.encode: nested deeper than 1024, or in itself",
@@ -126,6 +143,11 @@ def test_it_is_refused(name: str) -> None:
         "local t = table.move({ 1, 2 }, 1, 2, 2, setmetatable({}, {})) assert(t[2] == 1 and t[3] == 2)",
         "assert(not pcall(table.move, setmetatable({}, {}), 1, 'x', 1))",
         "assert(('xy'):gsub('%a', setmetatable({}, { __index = function(_, k) return k .. k end })) == 'xxyy')",
+        "assert(('x'):rep(1000000):gsub('x', '%0%%') == ('x%'):rep(1000000))",
+        "assert(('x'):rep(100000):gsub('^x', ('%%'):rep(50000)) == ('%'):rep(50000) .. ('x'):rep(99999))",
+        "assert(#('x'):rep(2000000):gsub('x', ('%%'):rep(50000), 2) == 2099998)",
+        "assert(#('x'):rep(2000000):gsub('x', ('y'):rep(500), '3') == 2001497)",
+        "assert(string.gsub(5, '^5', '%06') == '56' and not pcall(string.gsub, 'x', 'x', 'y', {}))",
         "local n = 0 for w in ('word '):rep(8000):gmatch('(%a+)%s') do n = n + #w end assert(n == 32000)",
         "assert(tonumber('10') == 10 and tonumber('ff', 16) == 255 and tonumber('x') == nil)",
         "assert(utf8.len('äö') == 2 and utf8.offset('äö', 2) == 3 and utf8.codepoint('ä') == 228)",

@@ -6,6 +6,8 @@ local gmatch, gsub, pack, rep = string.gmatch, string.gsub, string.pack, string.
 local look, made, by_size = deadline.look, deadline.made, deadline.by_size
 local MAX_STRING <const> = 16 * 1024 * 1024
 local MAX_COMPARED <const> = 2e10 -- bytes that a plain search may compare: about a second
+local MAX_REPLACED <const> = 1e9 -- bytes of a replacement that may be read, in all matches: some seconds
+local FEW_REPLACED <const> = 3e5
 local MAX_FORMATTED <const> = 64 * 1024 * 1024 -- bytes of arguments
 local FEW_ARGUMENTS <const> = 20
 local LONG <const> = 16 * 1024
@@ -15,7 +17,7 @@ local function refuse(name, size, level)
   error(("string.%s: the pattern could take long on %d bytes: make it simpler, or the text shorter"):format(name, size), level)
 end
 
--- Whether matching can take long enough to be worth a look at the clock, which it was given then.
+-- Whether matching can take long enough to be worth a look at the clock, which it was given then; and the subject's size.
 local function bound(name, subject, pattern)
   if type(subject) == "number" then subject = tostring(subject) end
   if type(subject) ~= "string" or type(pattern) ~= "string" then return false end
@@ -24,7 +26,7 @@ local function bound(name, subject, pattern)
   if #subject > limits.longest then refuse(name, #subject, 4) end
   local slow = #subject > limits.slow or #subject > LONG
   if slow then look() end
-  return slow
+  return slow, #subject
 end
 
 local safe_string = {}
@@ -50,10 +52,25 @@ function safe_string.gmatch(subject, pattern, ...)
   end
 end
 
+-- For each match C reads the whole replacement, which adds nothing to the result where its escapes stand for nothing.
+local function bound_replacement(size, pattern, by, most)
+  local matches = (sub(pattern, 1, 1) == "^" and 0 or size) + 1
+  most = tonumber(most)
+  if most and most < matches then matches = most end
+  if #by * matches > MAX_REPLACED and string_find(by, "%", 1, true) then
+    local long = "string.gsub: a replacement of %d bytes with %% could take long on %d bytes: make it shorter, or the text"
+    error(long:format(#by, size), 3)
+  end
+  look()
+end
+
 function safe_string.gsub(subject, pattern, by, ...)
-  bound("gsub", subject, pattern)
-  -- What a metatable leads through is followed where the check is.
-  if type(by) == "table" and getmetatable(by) ~= nil then
+  local _, size = bound("gsub", subject, pattern)
+  local kind = type(by)
+  if kind == "string" then
+    if size and #by * (size + 1) > FEW_REPLACED then bound_replacement(size, pattern, by, ...) end
+  elseif kind == "table" and getmetatable(by) ~= nil then
+    -- What a metatable leads through is followed where the check is.
     local items = by
     by = function(key) return items[key] end
   end
