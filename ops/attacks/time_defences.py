@@ -65,6 +65,13 @@ DEFENCES = (
         "do return table.sort(t, before) end\n  return table.sort(t, function(a, b)",
     ),
     row(
+        "fields of a log line are sorted by C alone",
+        "modules/log.lua:with_fields",
+        f"{_LONG}::{_ENDS}[fields of a log line, sorted by C alone]",
+        "sort(parts, before)",
+        "sort(parts)",
+    ),
+    row(
         "megabytes in every instruction",
         "deadline.lua:check",
         f"{_LONG}::{_ENDS}[comparisons of NULs]",

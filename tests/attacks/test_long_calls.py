@@ -66,6 +66,12 @@ TIMEOUTS = {
         "local t = {} for i = 1, 20000 do t[i] = ('\\0'):rep(200) .. i * 7919 % 20000 end"
         " while true do table.sort(t) end"
     ),
+    # Behind the sort there is no memory left, if it comes to an end.
+    "fields of a log line, sorted by C alone": (
+        "local p, i = ('\\0'):rep(300), 0"
+        " local function each() i = i + 1 if i <= 60000 then return p, i * 7919 % 60000 end end"
+        " require('log').info('x', setmetatable({}, { __pairs = function() return each end }))"
+    ),
     "utf8.len of megabytes": "local s = ('x'):rep(16000000) while true do utf8.len(s) end",
     "utf8.offset in megabytes": "local s = ('x'):rep(16000000) while true do utf8.offset(s, 16000000) end",
     "tonumber of megabytes": "local s = ('1'):rep(16000000) while true do tonumber(s, 10) end",
