@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from chunks import error, event, runtime
+from chunks import error, event, outcomes, runtime
 from commands import Hep
 from psycopg import Connection
 from running import all_processed, insert, running
@@ -14,6 +14,7 @@ from waiting import wait_for
 
 from hook_event_processor.cli.hook_lib import checked_name
 from hook_event_processor.errors import HookRefused
+from hook_event_processor.event import Outcome
 from hook_event_processor.lua.loader import check_library, program
 from hook_event_processor.lua.names import closure, cycle_through
 from hook_event_processor.store import hooks, libraries
@@ -184,6 +185,40 @@ def test_what_a_library_keeps_ends_with_the_run() -> None:
     kept = "local n = 0 return function() n = n + 1 return n end"
     lua = program(text, "hook", libraries={"kept": kept})
     assert runtime().run(lua, 5, [event(), event()], threading.Event()).outputs == [b"3", b"3"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        ("error('boom')", "x.lua:1: boom"),
+        ("error(setmetatable({}, { __tostring = function() return 'why' end }))", "why"),
+        ("return require('lib.y')", "y.lua:1: deep"),
+        ("local x = require('lib.x') return x", "x.lua:1: a library cannot require itself: lib.x"),
+    ],
+)
+def test_a_library_that_failed_fails_for_the_same_reason_again(broken: str, reason: str) -> None:
+    twice = "for _ = 1, 2 do local _, reason = pcall(function() require('lib.x') end) print(reason) end"
+    text = f"return {{ execute = function() {twice} end }}"
+    lua = program(text, "hook", libraries={"x": broken, "y": "error('deep')"})
+    results = runtime().run(lua, 5, [event(), event()], threading.Event())
+    assert results.outputs == [f"{reason}\n{reason}".encode()] * 2
+
+
+def test_a_library_that_failed_says_how_it_got_there() -> None:
+    lua = program("return { execute = function() require('lib.x') end }", "hook", libraries={"x": "error('boom')"})
+    assert error(runtime().run(lua, 5, [event()], threading.Event())) == (
+        "x.lua:1: boom\nstack traceback:\n\tx.lua:1: in local 'main'\n\thook.lua:1: in function <hook.lua:1>"
+    )
+
+
+def test_a_library_keeps_to_the_deadline_and_the_memory() -> None:
+    text = "return { execute = function() for _ = 1, 2 do pcall(function() require('lib.x') end) end return true end }"
+    for broken, outcome in (
+        ("while true do end", Outcome.TIMEOUT),
+        ("local t = {} while true do t[#t + 1] = {} end", Outcome.CONTINUE),
+    ):
+        lua = program(text, "hook", libraries={"x": broken})
+        assert outcomes(runtime().run(lua, 2, [event()], threading.Event())) == [outcome]
 
 
 def test_a_library_that_is_not_there_fails_the_run_and_says_so() -> None:

@@ -1,17 +1,20 @@
 -- require: the modules that a hook's text names, and the shared Lua code that
 -- was added as lib.NAME, which runs once in each run, in its environment.
 local sandbox, modules, load_module, run = ...
-local error, next, tostring, setupvalue = error, next, tostring, debug.setupvalue
+local error, next, setmetatable, tostring, setupvalue = error, next, setmetatable, tostring, debug.setupvalue
 local match, sort, concat = string.match, table.sort, table.concat
 
-local LOADING = {}
+-- What is closed as a library's text ends: unlike pcall it leaves an error its traceback, and the deadline its way.
+local ATTEMPT = { __close = function(attempt, reason)
+  attempt.is_over, attempt.reason = true, reason
+end }
 local library = {}
-local loaded, any_loaded = {}, false
+local loaded, attempts, any_loaded = {}, {}, false
 
 -- Before each run.
 function library.begin()
   if any_loaded then
-    loaded, any_loaded = {}, false
+    loaded, attempts, any_loaded = {}, {}, false
   end
 end
 
@@ -21,7 +24,7 @@ function library.forget()
     for _, main in next, run.libraries do
       setupvalue(main, 1, nil)
     end
-    loaded, any_loaded = {}, false
+    loaded, attempts, any_loaded = {}, {}, false
   end
 end
 
@@ -38,14 +41,16 @@ local function shared(name)
   local main = run.libraries[name]
   if not main then error("there is no library " .. name .. " for this hook: its text does not name it, or it was removed", 2) end
   local made = loaded[name]
-  if made == LOADING then error("a library cannot require itself: lib." .. name, 2) end
-  if made == nil then
-    loaded[name], any_loaded = LOADING, true
-    setupvalue(main, 1, sandbox.latest())
-    made = main()
-    if made == nil then made = true end
-    loaded[name] = made
-  end
+  if made ~= nil then return made end
+  local earlier = attempts[name]
+  if earlier and earlier.is_over then error(earlier.reason, 0) end
+  if earlier then error("a library cannot require itself: lib." .. name, 2) end
+  local attempt <close> = setmetatable({}, ATTEMPT)
+  attempts[name], any_loaded = attempt, true
+  setupvalue(main, 1, sandbox.latest())
+  made = main()
+  if made == nil then made = true end
+  loaded[name] = made
   return made
 end
 
