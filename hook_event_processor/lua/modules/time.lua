@@ -5,7 +5,7 @@ local parts = ...
 local bridge, call, deadline, run = parts.bridge, parts.call, parts.deadline, parts.run
 local date, floor, math_type = os.date, math.floor, math.type
 local concat, error, ipairs, pcall, tonumber, tostring, type = table.concat, error, ipairs, pcall, tonumber, tostring, type
-local format, gsub, gmatch, match, sub = string.format, string.gsub, string.gmatch, string.match, string.sub
+local find, format, gsub, gmatch, match, sub = string.find, string.format, string.gsub, string.gmatch, string.match, string.sub
 
 local DAY <const> = 86400
 local FIRST <const>, LAST <const> = -62135596800, 253402300799 -- 0001-01-01 to the end of 9999
@@ -106,6 +106,9 @@ function time.format(seconds, layout, zone)
   if seconds < FIRST + DAY or seconds > LAST - DAY then error("time.format takes seconds of the years 1 to 9999, not " .. seconds, 2) end
   if layout ~= nil and (type(layout) ~= "string" or #layout > MAX_LAYOUT) then
     error("time.format takes a layout of at most " .. MAX_LAYOUT .. " bytes", 2)
+  end
+  if layout ~= nil and find(layout, "^!?%*t") then
+    error("time.format makes a text: a layout is strftime's, like %Y-%m-%d, and not os.date's " .. layout, 2)
   end
   if zone ~= nil and type(zone) ~= "string" then error("time.format takes a string as its zone, not a " .. type(zone), 2) end
   local whole = floor(seconds)
