@@ -17,6 +17,7 @@ from hook_event_processor.lua.runtime import Runtime
 from hook_event_processor.policy import Grants, Policy
 from hook_event_processor.run import ChunkResult
 from hook_event_processor.settings import Settings
+from hook_event_processor.store.claim import Row
 from hook_event_processor.store.database import Database
 
 MEMORY = 32 * 1024 * 1024
@@ -41,6 +42,12 @@ def event(payload: str = "{}", metadata: str = "{}", **columns: Any) -> list[Any
     at = values["microseconds"].to_bytes(8, "big", signed=True)
     texts = [payload.encode(), metadata.encode()]
     return [bytes(range(16)), *names, at, *texts, values["attempt"], values["priority"]]
+
+
+def row(values: Sequence[Any] | None = None) -> Row:
+    """A claimed row with these values of an event; what hooks do not see of it is None."""
+    names = Row._fields
+    return Row(**(dict.fromkeys(names) | dict(zip(names, values or event(), strict=False))))
 
 
 def library(database: Database | None = None, show: Callable[[str], None] | None = None, **grants: Any) -> Library:

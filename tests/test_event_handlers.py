@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from chunks import event, library
+from chunks import event, library, row
 from psycopg import Connection
 
 from hook_event_processor import EventHandlerRegistry, HandlerResult, event_handlers, register_custom_handler
@@ -17,7 +17,6 @@ from hook_event_processor.processor import routing
 from hook_event_processor.processor.hooks import HookRunner
 from hook_event_processor.registry import Hook
 from hook_event_processor.run import ChunkResult
-from hook_event_processor.store.claim import Row
 
 # From the original's page, "Extending Handlers"; only the module that it imports from has another path.
 
@@ -174,12 +173,7 @@ def _custom(event: dict[str, Any]) -> HandlerResult:
 
 def _run(code: Callable[..., object], *rows: list[Any]) -> ChunkResult:
     run = HookRunner(2**25, 100_000, MemoryBudget(2**26, 2**25), library())
-    return run(Hook(1, "handler", code), [_row(*row) for row in rows or [event()]], threading.Event())
-
-
-def _row(*values: Any) -> Row:
-    names = Row._fields
-    return Row(**(dict.fromkeys(names) | dict(zip(names, values, strict=False))))
+    return run(Hook(1, "handler", code), [row(values) for values in rows or [event()]], threading.Event())
 
 
 def _raises(event: dict[str, Any]) -> HandlerResult:

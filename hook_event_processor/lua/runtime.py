@@ -28,6 +28,8 @@ from hook_event_processor.run import ChunkResult, Dispatched, storable
 MAX_DISPATCHED = 1000  # events that one run may dispatch
 _MAX_COMPILED_BYTES = 128 * 1024  # of hooks' text that a runtime keeps compiled
 _GARBAGE_BYTES = 2 * 1024 * 1024
+_LEFT_BYTES = 4 * 1024 * 1024  # that runs may leave behind
+_COMPILED_SIZE = 10  # bytes that a byte of text may take when it is compiled
 FIELDS = 10  # values of an event that hooks see
 _PAYLOAD, _METADATA = 6, 7  # their places among these
 
@@ -65,6 +67,8 @@ class Runtime:
         self._run = self._runner[b"run"]
         self._compiled: OrderedDict[Program, Any] = OrderedDict()
         self._compiled_bytes = 0
+        # Whether runs have left so much behind that a new runtime is better: Lua never makes a table smaller.
+        self.is_spent = False
 
     def _load(self, max_payload: int) -> Any:
         self._bridge.memory_used = _memory_of(weakref.ref(self))
@@ -116,6 +120,7 @@ class Runtime:
         """Bytes held after a run; its garbage is collected first when there may be much of it."""
         if self.memory_used > _GARBAGE_BYTES:
             self._lua.gccollect()
+            self.is_spent = self.memory_used > _LEFT_BYTES + _COMPILED_SIZE * self._compiled_bytes
         return self.memory_used
 
     def _run_chunk(self, program: Program, timeout: float, events: Sequence[Sequence[Any]]) -> ChunkResult:

@@ -62,7 +62,7 @@ class HookRunner:
                 self._runtime = Runtime(self._memory, self._max_payload, self._budget, self._library)
             runtime, self._runtime = self._runtime, None  # one that failed by itself is used no more
             result = runtime.run(lua, timeout, rows[count:], cancelled)
-            if not result.out_of_memory:
+            if not (result.out_of_memory or runtime.is_spent):
                 self._runtime = runtime
             results.append(result)
             count += len(result.codes)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
-from chunks import error, event, execute, outcomes, output, run, runtime
+from chunks import MAX_PAYLOAD, MEMORY, error, event, execute, library, outcomes, output, row, run, runtime
 
 from hook_event_processor.event import Outcome
+from hook_event_processor.lua.loader import program
+from hook_event_processor.lua.memory import MemoryBudget
+from hook_event_processor.processor.hooks import HookRunner
+from hook_event_processor.registry import Hook
 
 _WORTHLESS = [
     *("load", "loadstring", "loadfile", "dofile", "package", "io", "python", "jit", "newproxy", "setfenv", "getfenv"),
@@ -360,6 +366,34 @@ def test_a_full_heap_is_no_trouble_for_the_next_run(name: str) -> None:
     result = execute(body, event('{"n": 1}'), event(), event('{"n": 1}'), within=lua, timeout=30)
     assert result.outputs == [b"full", b"xxx", b"full"], result.errors
     assert lua.memory_used < 4 * 1024 * 1024
+
+
+_LISTS = "local json = require('json') local t = {} for i = 1, 200000 do t[i] = json.array({}) end"
+
+
+def test_what_a_run_left_behind_is_no_trouble_for_the_hooks_after_it() -> None:
+    """Tables that outlive the run stay as large as it made them."""
+    runs = HookRunner(MEMORY, MAX_PAYLOAD, MemoryBudget(2 * MEMORY, MEMORY), library())
+    for body in (f"{_LISTS} return true", "return true, tostring(collectgarbage('count') < 1024)"):
+        code = program(f"return {{ execute = function() {body} end }}", "hook")
+        result = runs(Hook(1, "hook", code), [row()], threading.Event())
+        assert outcomes(result) == [Outcome.CONTINUE], result.errors
+    assert result.outputs == [b"true"]
+
+
+def test_a_runtime_is_spent_by_what_stays_only() -> None:
+    """Neither by garbage nor by what is compiled, which would be compiled again."""
+    lua = runtime()
+    execute("local t = {} for i = 1, 100000 do t[i] = {} end", within=lua)
+    assert not lua.is_spent
+    libraries = {name: f"return {{ {''.join(f'{name}{i}={i}.5,' for i in range(18000))} }}" for name in ("a", "b", "c")}
+    named = "".join(f"local function {name}() return require('lib.{name}') end " for name in libraries)
+    large = program(f"{named} return {{ execute = function() end }}", "hook", libraries=libraries)
+    assert outcomes(lua.run(large, 5, [event()], threading.Event())) == [Outcome.CONTINUE]
+    assert lua.memory_used > 4 * 1024 * 1024
+    assert not lua.is_spent
+    execute(_LISTS, within=lua)
+    assert lua.is_spent
 
 
 @pytest.mark.parametrize("name", HOARDS)
