@@ -74,7 +74,7 @@ DEFENCES = (
     ),
     row(
         "a granted name, taken by another stack",
-        "../policy.py:Policy.grants",
+        "../policy.py:grants",
         f"{_GRANTS}::test_a_hook_of_another_stack_under_a_granted_name_is_refused",
         "if self.hooks_of.get(hook, stack) == stack else {}",
         "",
