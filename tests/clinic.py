@@ -13,7 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 import psycopg
-from commands import Hep
+from commands import Finished, Hep
 from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -41,11 +41,15 @@ class Clinic:
 
     def document(self, *arguments: str) -> Any:
         """What `hep doctor` says as JSON; its exit status must agree."""
-        finished = self._hep.run("doctor", *arguments, "--format", "json")
+        finished = self.run(*arguments)
         assert finished.errors == ""
         document = json.loads(finished.output)
         assert finished.status == (0 if document["ok"] else 1)
         return document
+
+    def run(self, *arguments: str) -> Finished:
+        """What `hep doctor` prints as JSON, and on standard error."""
+        return self._hep.run("doctor", *arguments, "--format", "json")
 
     def findings(self, area: str, kind: str = "") -> list[Finding]:
         """What is found in an area, of one kind or of all."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 
 import psycopg
@@ -12,14 +13,18 @@ import seed
 from clinic import Clinic
 from commands import Hep
 from psycopg import Connection
+from waiting import wait_for
 
 from hook_event_processor.doctor.schema import DESCRIPTION, expected
+from hook_event_processor.store.checkup import tables
 from hook_event_processor.store.checkup.objects import Object, objects
 from hook_event_processor.store.database import Database
 from hook_event_processor.store.embedded import EmbeddedServer
 from hook_event_processor.store.migrate import migrate
 
 pytestmark = pytest.mark.store
+
+_HALF_BUILT = "UPDATE pg_index SET indisvalid = FALSE WHERE indexrelid = 'hook_events_due'::regclass"
 
 
 @pytest.fixture
@@ -176,12 +181,64 @@ def test_an_index_that_was_left_half_built_is_built(clinic: Clinic, connection: 
     failed = clinic.document("schema", "--fix")  # while two have one name
     assert [one["done"] for one in failed["fixed"]] == [False]
     connection.execute("DELETE FROM watchers WHERE id = 'b'")
-    for index in connection.execute("SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid").fetchall():
-        if index[0] != "watchers_name":  # what the failed attempt left
-            connection.execute(f"DROP INDEX {index[0]}")  # type: ignore[call-overload]
+    assert _half_built(connection) == ["watchers_name"]  # nothing is left of the attempt
     connection.execute("DELETE FROM watchers")
     assert "watchers_name is not valid" in clinic.fixes("schema", "object-unsound")["what"]
     assert clinic.findings("schema") == []
+
+
+def _half_built(connection: Connection) -> list[str]:
+    rows = connection.execute("SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid").fetchall()
+    return [name for (name,) in rows]
+
+
+def test_an_index_that_cannot_be_made_again_leaves_nothing_half_built(clinic: Clinic, connection: Connection) -> None:
+    connection.execute("DROP INDEX watchers_name")
+    connection.execute(
+        "INSERT INTO watchers (id, type, host, name) VALUES ('a', 'cpu', 'h', 'n'), ('b', 'cpu', 'h', 'n')"
+    )
+    failed = clinic.document("schema", "--fix")
+    assert [one["done"] for one in failed["fixed"]] == [False]
+    assert _half_built(connection) == []
+    connection.execute("DELETE FROM watchers")
+    assert "watchers_name is missing" in clinic.fixes("schema", "object-missing")["what"]
+
+
+@pytest.mark.parametrize("harm", ["DROP INDEX hook_events_due", _HALF_BUILT])
+def test_building_an_index_outlasts_a_transaction_that_is_older_than_the_lock_timeout(
+    clinic: Clinic, connection: Connection, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    clinic.administer(harm)
+    monkeypatch.setattr("hook_event_processor.store.database.LOCK_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("hook_event_processor.cli.doctor.SILENT_SECONDS", 0.2)
+    with clinic.as_superuser() as old, ThreadPoolExecutor(1) as pool:
+        old.execute("BEGIN")
+        old.execute("INSERT INTO hook_events (source, action) VALUES ('a', 'b')")
+        ended = pool.submit(_end_when_waited_for, old, connection)
+        finished = clinic.run("schema", "--fix")
+        ended.result()
+    assert (finished.status, _half_built(connection)) == (0, []), finished
+    assert "still mending: an index waits for transactions" in finished.errors
+
+
+def _end_when_waited_for(old: Connection, connection: Connection) -> None:
+    waits = (
+        "SELECT FROM pg_stat_activity WHERE application_name LIKE '%% doctor' AND wait_event_type = 'Lock'"
+        " AND query ~ 'INDEX CONCURRENTLY' AND clock_timestamp() - query_start > '1 s'"
+    )
+    try:
+        wait_for(lambda: connection.execute(waits).rowcount, 10)
+    finally:
+        old.execute("ROLLBACK")
+
+
+def test_a_session_that_has_built_an_index_waits_no_longer_than_before(connection: Connection) -> None:
+    timeouts = "SELECT current_setting('lock_timeout'), current_setting('statement_timeout')"
+    before = connection.execute(timeouts).fetchone()
+    tables.rebuild(connection, "hook_events_due")
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        tables.rebuild(connection, "no_such_index")
+    assert connection.execute(timeouts).fetchone() == before
 
 
 def test_what_somebody_has_added_is_noted(clinic: Clinic, connection: Connection) -> None:

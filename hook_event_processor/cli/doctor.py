@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import shutil
 import textwrap
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hook_event_processor.cli.parser import add_command, add_format, suggest
@@ -26,6 +28,7 @@ _SIGNS = {"ok": "✓", "problem": "✗", "warning": "!", "note": "·", "skipped"
 _COLOURS = {"ok": "32", "problem": "31", "warning": "33", "note": "36", "skipped": "2"}
 _INDENT = "    "
 _WIDEST = 110
+SILENT_SECONDS = 5.0
 
 
 def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
@@ -82,10 +85,28 @@ def _database(settings: Settings) -> tuple[Database | None, str]:
 
 def _fixed(examining: Doctor, results: Sequence[Result]) -> list[Result]:
     """What is left after the fixes: areas without one are as they were."""
-    examining.fix(results)
+    with _told_of_waiting():
+        examining.fix(results)
     mended = [result.area for result in results if any(finding.fix is not None for finding in result.findings)]
     anew = {result.area.name: result for result in examining.look(mended)}
     return [anew.get(result.area.name, result) for result in results]
+
+
+@contextmanager
+def _told_of_waiting() -> Iterator[None]:
+    """Say on standard error when it takes long: to build an index, what is open now must end first."""
+    from hook_event_processor.cli.output import note
+
+    text = (
+        "still mending: an index waits for transactions that began before it was; 'hep doctor sessions' names old ones"
+    )
+    timer = threading.Timer(SILENT_SECONDS, note, (text,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _show_document(results: Sequence[Result], examining: Doctor) -> None:

@@ -13,6 +13,7 @@ from hook_event_processor.doctor.finding import Area, DatabaseCheck, Finding, Ki
 from hook_event_processor.doctor.remedy import Remedy, remedy
 from hook_event_processor.errors import SchemaError
 from hook_event_processor.store import migrate
+from hook_event_processor.store.checkup import tables
 from hook_event_processor.store.checkup.objects import Object, objects, schema_name
 
 DESCRIPTION = "schema.json"  # made by ops/schema
@@ -134,7 +135,10 @@ def _finding(subject: Subject, kind: Kind, what: str, wanted: Object, there: Obj
 
 def _apply(subject: Subject, wanted: Object, found: Remedy, statements: Sequence[str]) -> str:
     for statement in statements:
-        subject.connection.execute(statement)
+        if wanted.kind == "index":
+            tables.build(subject.connection, wanted.name, statement)
+        else:
+            subject.connection.execute(statement)
     return f"{found.done} the {wanted.kind} {wanted.name}"
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+import psycopg
 from psycopg import Connection, sql
 from psycopg.rows import class_row
 
@@ -106,7 +108,53 @@ def vacuum(connection: Connection, table: str) -> None:
 
 def rebuild(connection: Connection, index: str) -> None:
     """Build an index anew beside the one that is read meanwhile; `connection` is in autocommit."""
-    connection.execute(sql.SQL("REINDEX INDEX CONCURRENTLY {}").format(sql.Identifier(index)))
+    statement = sql.SQL("REINDEX INDEX CONCURRENTLY {}").format(sql.Identifier(index))
+    build(connection, index, statement.as_string(connection))
+
+
+def build(connection: Connection, index: str, statement: str) -> None:
+    """Run what builds an index concurrently, however long it takes; `connection` is in autocommit.
+
+    It waits for transactions that began before it. What it leaves when it fails is dropped.
+    """
+    before = _half_built(connection, index)
+    try:
+        with _patient(connection):
+            connection.execute(statement)
+    except BaseException:
+        # Under the session's own timeouts, for whoever has interrupted it. What cannot be dropped is found again.
+        with suppress(psycopg.Error):
+            for left in _half_built(connection, index) - before:
+                connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {left}")
+        raise
+
+
+@contextmanager
+def _patient(connection: Connection) -> Iterator[None]:
+    """Without an end to statements, nor to waiting for locks: that is how an index waits for transactions."""
+    change = "SELECT set_config('lock_timeout', %s, false), set_config('statement_timeout', %s, false)"
+    before = connection.execute(
+        "SELECT current_setting('lock_timeout'), current_setting('statement_timeout')"
+    ).fetchone()
+    connection.execute(change, ("0", "0"))
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.execute(change, before)
+
+
+def _half_built(connection: Connection, index: str) -> set[str]:
+    """Names as SQL has them: the index where it is not valid, what attempts to build it anew have left beside it."""
+    rows = connection.execute(
+        """
+        SELECT i.indexrelid::regclass::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+        WHERE NOT i.indisvalid AND %s::text IN (c.relname, regexp_replace(c.relname, '_cc(new|old)[0-9]*$', ''))
+          AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'hook_events'::regclass)
+        """,
+        (index,),
+    ).fetchall()
+    return {name for (name,) in rows}
 
 
 def reset_autovacuum(connection: Connection, table: str) -> None:
