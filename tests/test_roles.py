@@ -16,7 +16,7 @@ from psycopg import Connection
 from running import add_hook
 from waiting import wait_for
 
-from hook_event_processor.errors import NotFound
+from hook_event_processor.errors import HookEventProcessorError, NotFound
 from hook_event_processor.event import NewEvent
 from hook_event_processor.store import roles
 from hook_event_processor.store.database import Database
@@ -407,6 +407,14 @@ def test_everything_belongs_to_the_owner_and_again_after_a_migration(administrat
 def test_a_grant_to_nobody_is_refused(administration: Connection) -> None:
     with pytest.raises(NotFound, match="the database server has no role 'nobody_there'"):
         roles.grant(administration, [roles.Grant("nobody_there", "stack", "web")])
+
+
+def test_a_source_is_not_granted_to_a_role_that_would_not_be_limited(administration: Connection) -> None:
+    with administration.transaction(force_rollback=True):
+        administration.execute("CREATE ROLE builders; GRANT builders TO login_ci")
+        assert roles.grant(administration, [roles.Grant("builders", "stack", "web")]) == 1
+        with pytest.raises(HookEventProcessorError, match="'builders' does not log in, and a source limits nobody but"):
+            roles.grant(administration, [roles.Grant("builders", "source", "deploy")])
 
 
 def test_what_owned_the_tables_goes_on_as_before(administration: Connection, shared_database: Database) -> None:

@@ -77,10 +77,20 @@ FROM unnest(%s::text[]) WITH ORDINALITY AS wanted (name, place) ORDER BY place
 
 
 def grant(connection: Connection, grants: Sequence[Grant]) -> int:
-    """Allow what is not allowed yet; returns how much that was. Raises NotFound for a role that there is not."""
+    """Allow what is not allowed yet; returns how much that was.
+
+    Raises NotFound for a role that there is not, and HookEventProcessorError for sources of one that does not log in.
+    """
     for role in {wanted.role for wanted in grants}:
-        if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", (role,)).rowcount == 0:
+        found = connection.execute("SELECT rolcanlogin FROM pg_roles WHERE rolname = %s", (role,)).fetchone()
+        if found is None:
             raise NotFound(f"the database server has no role {role!r}")
+        # The trigger goes by session_user: SET ROLE is no way around it, and membership is none into it.
+        if not found[0] and any(wanted.role == role and wanted.kind == "source" for wanted in grants):
+            raise HookEventProcessorError(
+                f"the role {role!r} does not log in, and a source limits nobody but the role that has logged in:"
+                " grant it to the members that do"
+            )
     # In one statement: each makes the trigger anew that limits publishers.
     return connection.execute(
         "INSERT INTO hook_grants (role, kind, value) SELECT * FROM unnest(%s::text[], %s::text[], %s::text[])"
