@@ -324,7 +324,7 @@ def test_inserts_pay_for_limits_only_while_there_are_any(administration: Connect
     limits = "SELECT count(*) FROM pg_trigger WHERE tgname = 'hook_events_limited'"
     with administration.transaction(force_rollback=True):
         assert administration.execute(limits).fetchone() == (1,)
-        assert roles.revoke(administration, "login_ci") == 1
+        assert roles.revoke(administration, "login_ci").count == 1
         assert administration.execute(limits).fetchone() == (0,)
 
 

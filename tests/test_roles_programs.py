@@ -328,3 +328,33 @@ def test_single_grants_are_given_listed_and_taken(administration: Connection, he
     assert "say what: --source, --stack or --host" in hep.fault("db", "grant", "login_ci")
     assert "an empty name" in hep.fault("db", "grant", "login_ci", "--stack", "")
     assert "has no role 'nobody_there'" in hep.fault("db", "grant", "nobody_there", "--stack", "web")
+
+
+def test_a_role_whose_last_limit_is_taken_is_said_to_be_unlimited(administration: Connection, hep: Hep) -> None:
+    make_login(administration, "ci", "hook_publisher")
+    make_login(administration, "far_watcher", "hook_watcher")
+    make_login(administration, "of_none")
+    administration.execute("DROP ROLE IF EXISTS hook_of_hosts")
+    administration.execute("CREATE ROLE hook_of_hosts")
+    hep("db", "grant", "login_ci", "--source", "deploy", "--source", "build", "--stack", "web")
+    hep("db", "grant", "login_far_watcher", "--host", "far", "--host", "near")
+    hep("db", "grant", "login_of_none", "--source", "deploy", "--host", "far")
+    assert hep("db", "revoke", "login_ci", "--source", "build", "--stack", "web") == "2 grants taken from login_ci\n"
+    assert hep("db", "revoke", "login_of_none") == "2 grants taken from login_of_none\n"
+    assert hep("db", "revoke", "login_ci", "--source", "deploy") == (
+        "1 grant taken from login_ci; it is limited to no source any more, and may publish events of any:"
+        " REVOKE hook_publisher FROM login_ci ends that\n"
+    )
+    assert hep("db", "revoke", "login_ci", "--source", "deploy") == "0 grants taken from login_ci\n"
+    administration.execute("GRANT hook_of_hosts TO login_far_watcher")
+    hep("db", "grant", "hook_of_hosts", "--host", "near")
+    assert hep.document("db", "revoke", "login_far_watcher", "--host", "far", "--format", "json")["unlimited"] == {}
+    assert hep.document("db", "revoke", "login_far_watcher", "--format", "json")["unlimited"] == {}
+    hep("db", "revoke", "hook_of_hosts")
+    hep("db", "grant", "login_far_watcher", "--host", "far")
+    assert hep.document("db", "revoke", "login_far_watcher", "--format", "json") == {
+        "role": "login_far_watcher",
+        "removed": 1,
+        "unlimited": {"host": "REVOKE hook_watcher FROM login_far_watcher"},
+    }
+    administration.execute("DROP ROLE hook_of_hosts")

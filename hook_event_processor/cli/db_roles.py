@@ -18,6 +18,8 @@ _KINDS = {
     "stack": "a stack whose hooks it may see, and change as a member of hook_author, propose as one of hook_proposer",
     "host": "a host that it may watch, as a member of hook_watcher; one that has none may watch any",
 }
+# What a role may do that has none of the kind; of stacks that is nothing.
+_UNLIMITED = {"source": "publish events of any", "host": "watch any"}
 
 
 def add_role_commands(group: argparse._SubParsersAction[Any]) -> None:
@@ -42,7 +44,7 @@ def add_role_commands(group: argparse._SubParsersAction[Any]) -> None:
         revoke,
         "take back what a role was granted",
         "hep db revoke ci --source deploy",
-        "Without options, all of it.",
+        "Without options, all of it. A role that has no source left may publish any, one without a host watch any.",
     )
     _add_role(command)
     add_format(add_command(group, "grants", grants, "list what single roles were granted", "hep db grants"))
@@ -104,9 +106,13 @@ def revoke(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.store import roles
 
     with session(settings) as connection:
-        count = roles.revoke(connection, arguments.role, _said(arguments))
-    text = f"{counted(count, 'grant')} taken from {arguments.role}"
-    result(arguments.format, text, {"role": arguments.role, "removed": count})
+        revoked = roles.revoke(connection, arguments.role, _said(arguments))
+    text = f"{counted(revoked.count, 'grant')} taken from {arguments.role}"
+    for kind, end in revoked.unlimited.items():
+        text += f"; it is limited to no {kind} any more, and may {_UNLIMITED[kind]}"
+        text += f": {end} ends that" if end else ""
+    said = {"role": arguments.role, "removed": revoked.count, "unlimited": revoked.unlimited}
+    result(arguments.format, text, said)
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from psycopg import Connection, errors
@@ -33,6 +33,17 @@ class Grant:
     role: str
     kind: str
     value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """How many grants a role had, and the kinds that it is not limited in any more.
+
+    Each with the statement that takes its memberships with that right, None where there are none.
+    """
+
+    count: int
+    unlimited: Mapping[str, str | None]
 
 
 def of_session(connection: Connection) -> list[str]:
@@ -99,15 +110,39 @@ def grant(connection: Connection, grants: Sequence[Grant]) -> int:
     ).rowcount
 
 
-def revoke(connection: Connection, role: str, grants: Sequence[Grant] = ()) -> int:
-    """Take back these grants of a role, or all; returns how many it had."""
-    if not grants:
-        return connection.execute("DELETE FROM hook_grants WHERE role = %s", (role,)).rowcount
-    return connection.execute(
-        "DELETE FROM hook_grants"
-        " WHERE (role, kind, value) IN (SELECT * FROM unnest(%s::text[], %s::text[], %s::text[]))",
-        _columns(grants),
-    ).rowcount
+def revoke(connection: Connection, role: str, grants: Sequence[Grant] = ()) -> Revoked:
+    """Take back these grants of a role, or all."""
+    with connection.transaction():
+        if grants:
+            found = connection.execute(
+                "DELETE FROM hook_grants WHERE (role, kind, value) IN"
+                " (SELECT * FROM unnest(%s::text[], %s::text[], %s::text[])) RETURNING kind",
+                _columns(grants),
+            )
+        else:
+            found = connection.execute("DELETE FROM hook_grants WHERE role = %s RETURNING kind", (role,))
+        kinds = [kind for (kind,) in found]
+        unlimited = connection.execute(_UNLIMITED, {"role": role, "kinds": kinds}).fetchall()
+    return Revoked(len(kinds), dict(unlimited))
+
+
+# As the trigger on hook_events and the policies on watchers and hosts have it: without a grant there is no limit. One
+# without a stack has no hooks at all. Rights that come with a membership can be used with SET ROLE where they are not
+# inherited.
+_UNLIMITED = """
+SELECT kind, 'REVOKE ' || through || ' FROM ' || quote_ident(own.rolname)
+FROM (VALUES ('source', 'hook_events', 'INSERT'), ('host', 'watchers', 'UPDATE')) AS limits (kind, relation, privilege)
+JOIN pg_roles AS own ON own.rolname = %(role)s AND (kind <> 'source' OR own.rolcanlogin)
+CROSS JOIN LATERAL (
+    SELECT string_agg(DISTINCT quote_ident(r.rolname), ', ') FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid
+    WHERE m.member = own.oid AND has_any_column_privilege(r.oid, relation, privilege)) AS _ (through)
+WHERE kind = ANY (%(kinds)s) AND (has_any_column_privilege(own.oid, relation, privilege) OR through IS NOT NULL)
+  AND NOT EXISTS (
+    SELECT FROM hook_grants g JOIN pg_roles r ON r.rolname = g.role
+    WHERE g.kind = limits.kind AND CASE g.kind WHEN 'source' THEN r.oid = own.oid
+                                               ELSE pg_has_role(own.oid, r.oid, 'USAGE') END)
+ORDER BY kind
+"""
 
 
 def _columns(grants: Sequence[Grant]) -> tuple[list[str], list[str], list[str]]:
