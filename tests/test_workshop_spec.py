@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from commands import Hep
 
+from hook_event_processor.workshop import apart
+
 _HOOK = """\
 local log = require("log")
 local hook = { event_type = "task.failed", params = { greeting = "hello" } }
@@ -254,6 +256,21 @@ def test_a_spec_that_cannot_be_read_is_a_failure(spec: Any, whole: str, said: st
     timeout = "200ms" if "longer" in said else "10s"
     report = spec(whole, whole=True, options=("--timeout", timeout))
     assert (report["failed"], report["files"][0]["error"]) == (1, said)
+
+
+def test_a_spec_that_sticks_before_its_tests_holds_up_no_other(
+    offline_hep: Hep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What no longer can be interrupted is played by what is given less patience than it has time."""
+    monkeypatch.setattr(apart, "_PATIENCE_SECONDS", -3.0)
+    for name, body in (("one", "while true do end"), ("two", 'it("works", function() end)')):
+        (tmp_path / f"{name}.lua").write_text(_HOOK)
+        (tmp_path / f"{name}_spec.lua").write_text(body)
+    finished = offline_hep.run("hook", "spec", "--timeout", "5s", "--format", "json")
+    assert finished.status == 1
+    report = json.loads(finished.output)
+    assert (report["passed"], report["failed"]) == (1, 1)
+    assert report["files"][0]["error"] == "one_spec.lua: its top level does not end, and cannot be interrupted"
 
 
 def test_shared_code_beside_the_hook_is_there(spec: Any, tmp_path: Path) -> None:

@@ -103,8 +103,13 @@ class SpecRunner:
         self._seconds = seconds
 
     def tests(self) -> list[SpecTest]:
-        """What the spec declares. Raises HookRefused when its top level fails, or the hook does not compile."""
-        answer = run_apart(lambda cancelled: self._runtime().tests(self._spec, self._seconds, cancelled), self._seconds)
+        """What the spec declares. Raises HookRefused: its top level fails or sticks, or the hook does not compile."""
+        try:
+            answer = run_apart(
+                lambda cancelled: self._runtime().tests(self._spec, self._seconds, cancelled), self._seconds
+            )
+        except TimeoutError:
+            raise HookRefused(f"{self._spec.path}: its top level does not end, and cannot be interrupted") from None
         if isinstance(answer, str):
             reason = answer.split("\nstack traceback:")[0]
             # Lua names the file, not the way to it.
