@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from commands import Hep
 from psycopg import Connection
+from waiting import wait_for
 
 from hook_event_processor.cli.hook_directory import read_directory
 from hook_event_processor.store import hooks, libraries
@@ -272,6 +274,32 @@ def test_what_is_saved_is_added_again_until_it_is_interrupted(
     assert watching.said().startswith(f"hep: {folder}/two.lua is gone; what came from it stays")
     watching.process.send_signal(signal.SIGINT)
     assert watching.process.wait(20) == 0
+
+
+@pytest.mark.parametrize("added", ["linked/one.lua", "hooks/one.lua", "hooks/../linked/one.lua"])
+@pytest.mark.parametrize("watched", ["linked", "hooks"])
+def test_a_hook_is_known_again_by_whatever_link_one_comes_to_it(
+    hep: Hep, folder: Path, connection: Connection, database: Database, added: str, watched: str
+) -> None:
+    (folder / "two.lua").unlink()
+    (folder.parent / "linked").symlink_to(folder)
+    hep("hook", "add", added, "--name", "one-prod", "--stack", "prod")
+    watching = Watching(folder.parent / watched, database)
+    try:
+        said = [watching.said() for _ in range(3)]
+        assert said[1].split(": ")[1] == "hook one-prod, version 1"
+        wait_for(partial(_saved, folder / "one.lua", connection))
+    finally:
+        watching.process.kill()
+        watching.process.wait()
+    assert _names(connection) == ["one-prod"]
+    assert hooks.get(connection, "one-prod").file_path == str(folder.parent / watched / "one.lua")
+
+
+def _saved(path: Path, connection: Connection) -> bool:
+    """Whether another text has reached the hook: written again and again, since the first may come before the watch."""
+    path.write_text(HOOK.replace("a.b", "a.c"))
+    return hooks.get(connection, "one-prod").event_types == ["a.c"]
 
 
 def test_watch_takes_a_directory_and_no_option_of_one_hook(hep: Hep, folder: Path) -> None:

@@ -116,6 +116,18 @@ def test_a_changed_library_is_a_new_version_of_every_hook_that_names_it(hep: Hep
     assert hep("hook", "lib", "add", "greet.lua").startswith("unchanged: library greet, version 2")
 
 
+def test_a_changed_library_leaves_a_hook_the_file_that_it_was_added_from_last(hep: Hep, folder: Path) -> None:
+    hep("hook", "lib", "add", "greet.lua")
+    hep("hook", "add", "hook.lua")
+    (folder / "moved").mkdir()
+    (folder / "hook.lua").rename(folder / "moved/hook.lua")
+    hep("hook", "add", "moved/hook.lua")
+    (folder / "greet.lua").write_text(GREET.replace("hello", "good day"))
+    hep("hook", "lib", "add", "greet.lua")
+    hook = hep.document("hook", "get", "hook")
+    assert (hook["version"], hook["file_path"]) == (2, str(folder / "moved/hook.lua"))
+
+
 def test_a_library_that_a_hook_does_not_load_with_is_refused(hep: Hep, folder: Path) -> None:
     (folder / "hook.lua").write_text(HOOK.replace("return {", "assert(greet.say)\nreturn {"))
     hep("hook", "lib", "add", "greet.lua")

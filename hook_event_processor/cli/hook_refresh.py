@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hook_event_processor.cli.hook_file import LibraryText, LuaFile, Said, hook_of, newest_texts, said_of
@@ -27,7 +28,8 @@ def refresh_users(connection: Connection, library: str, settings: Settings) -> l
     reason = f"lib.{library} version {known[library].version}"
     refreshed = []
     for hook in hooks.using(connection, library):
-        version = hooks.version_of(connection, hook, hook.version)
+        # The same text may have been added from another file since.
+        version = replace(hooks.version_of(connection, hook, hook.version), file_path=hook.file_path)
         try:
             change, stored = store_again(
                 connection, hook, version, said_of(hook, reason), newest_texts(known), settings

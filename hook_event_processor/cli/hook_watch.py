@@ -31,7 +31,7 @@ def watch(arguments: argparse.Namespace, settings: Settings) -> int:
     for option in _OF_ONE_HOOK:
         if getattr(arguments, option):
             raise UsageError(f"--{option} is for one hook: it cannot stand beside --watch")
-    directory = Path(arguments.file).resolve()
+    directory = Path(arguments.file).absolute()  # as 'hep hook add' remembers paths
     if not directory.is_dir():
         raise UsageError(f"--watch takes a directory, and {arguments.file} is none")
     stopped = threading.Event()
@@ -100,7 +100,7 @@ def _added(
         raise HookRefused(f"{path} is gone; what came from it stays: 'hep hook remove' and 'hep hook lib remove'")
     with connection.transaction():
         hook_changes.lock(connection)
-        if path.parent.name == "lib" and path.parent != Path(arguments.file).resolve():
+        if path.parent.name == "lib" and path.parent != Path(arguments.file).absolute():
             return _added_library(connection, path, settings)
         return _added_hooks(connection, path, arguments, settings)
 
@@ -124,7 +124,8 @@ def _added_hooks(
     from hook_event_processor.store import hook_changes, hooks, libraries
 
     file, said = read_file(str(path)), said_by(arguments)
-    made = [hook for hook in hooks.known_hooks(connection) if hook.file_path == file.path and hook.kind == "lua"]
+    place = _place(file.path)
+    made = [hook for hook in hooks.known_hooks(connection) if hook.kind == "lua" and _place(hook.file_path) == place]
     own = [hook for hook in made if "name" not in hook.overrides]
     wanted = [
         replace(said_of(hook), overrides={**hook.overrides, **said.overrides}) for hook in made if hook not in own
@@ -139,3 +140,8 @@ def _added_hooks(
         change, hook = hook_changes.add(connection, hook_of(file, each, shared, settings)[0])
         done.append((str(change), "hook", hook.name, hook.version))
     return done
+
+
+def _place(path: str) -> Path:
+    """The same by whatever links one comes to its directory; a link to a file is a file of its own."""
+    return Path(path).parent.resolve() / Path(path).name
