@@ -466,6 +466,93 @@ def _lose_one_commit(_: EventHandlerRegistry) -> None:
     LeaseRecorder._write = written  # type: ignore[method-assign]
 
 
+def test_a_recording_whose_commit_is_still_under_way_is_not_written_twice(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """The connection is lost while the server commits: what it will come to is not known until it lets the row go."""
+    connection.execute("""
+        CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.hook_name = 'first' THEN PERFORM pg_sleep(2); END IF; RETURN NEW; END $$;
+        CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT ON event_hook_executions DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION dawdle();""")
+    dispatches = 'return {execute = function(e) require("time").sleep(0.05) e.dispatch("child.born", {}) end}'
+    add_hook(connection, "first", "two.*", dispatches)
+    add_hook(connection, "second", "two.*", 'return {execute = function(e) require("time").sleep(3) end}', priority=1)
+    with running(database, tmp_path, register=_cut_one_commit):
+        [event] = insert(connection, "two.now")
+        wait_for(lambda: state(connection, event) == "completed", 15)
+        assert [row[0] for row in executions(connection, event)] == ["first", "second"]
+        assert count(connection, "source = 'child'") == 1
+
+
+def _cut_one_commit(_: EventHandlerRegistry) -> None:
+    """In this process, the leases' connection is cut off in the middle of its first commit."""
+    from hook_event_processor.processor.lease_recording import LeaseRecorder
+    from hook_event_processor.store.database import cut
+
+    write = LeaseRecorder._write
+    cuts: list[threading.Timer] = []
+
+    def written(self: LeaseRecorder, connection: Connection, *arguments: Any, **options: Any) -> None:
+        write(self, connection, *arguments, **options)
+        if not cuts:
+            cuts.append(threading.Timer(0.5, cut, (connection,)))
+            cuts[0].start()
+
+    LeaseRecorder._write = written  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("lost", ["waiting for a lock", "at its commit"])
+def test_a_recording_that_was_rolled_back_is_not_taken_for_an_earlier_one(
+    lost: str, connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """After a retry by hand attempts count from 1 again, and the executions of those before are still there."""
+    add_hook(
+        connection,
+        "acts",
+        "go.*",
+        """return {execute = function(e)
+            require("time").sleep(0.1) assert(e.data.well, "not yet") e.dispatch("child.born", {}) end}""",
+    )
+    again = (
+        """UPDATE hook_events SET retry_count = 0, processing_errors = NULL, payload = '{"well": true}' WHERE id = %s"""
+    )
+    register = _roll_one_commit_back if lost == "at its commit" else lambda _: None
+    with running(database, tmp_path, max_retry_count=1, register=register), database.session("psql") as other:
+        [event] = insert(connection, "go.now")
+        wait_for(lambda: state(connection, event) == "failed", 10)
+        if lost == "waiting for a lock":
+            with other.transaction():
+                other.execute("LOCK TABLE event_hook_executions IN SHARE MODE")
+                connection.execute(again, (event,))
+                ends = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()
+                    AND application_name = 'hook-event-processor leases' AND query LIKE '%INSERT INTO event_hook_exec%'
+                    AND wait_event_type = 'Lock'"""
+                wait_for(lambda: connection.execute(ends).fetchone() == (True,), 4)
+        else:
+            connection.execute(again, (event,))
+        wait_for(lambda: state(connection, event) == "completed", 15)
+        assert [row[1] for row in executions(connection, event)] == [False, True]
+        assert count(connection, "source = 'child'") == 1
+
+
+def _roll_one_commit_back(_: EventHandlerRegistry) -> None:
+    """In this process, the commit of the first success on the leases' connection never arrives, nor an answer to it."""
+    from hook_event_processor.processor.lease_recording import LeaseRecorder
+
+    write = LeaseRecorder._write
+    lost = []
+
+    def written(self: LeaseRecorder, connection: Connection, finished: Any, *arguments: Any, **options: Any) -> None:
+        write(self, connection, finished, *arguments, **options)
+        if not lost and not finished[0].event.failed:
+            lost.append(True)
+            connection.close()
+            raise psycopg.OperationalError("the commit was lost")
+
+    LeaseRecorder._write = written  # type: ignore[method-assign]
+
+
 def test_lanes_look_for_themselves_while_the_lookout_hangs(
     connection: Connection, database: Database, tmp_path: Path
 ) -> None:

@@ -127,12 +127,11 @@ class SuspectRecorder(LeaseRecorder):
         self,
         connection: Connection,
         finished: Sequence[Finished],
-        known: set[tuple[bytes, int]],
         written: Written,
         *,
         tell: bool = True,
     ) -> None:
-        super()._write(connection, finished, known, written, tell=tell)
+        super()._write(connection, finished, written, tell=tell)
         ours = [one for one in finished if one.event.row.id not in written.lost | written.locked]
         died = {one.event.row.id: one for one in ours if is_deadly(one.result.errors[0])}
         deadly = [_suspicion(one) for one in died.values()]
