@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from running import Running, add_hook, all_processed, count, insert, running, st
 from waiting import wait_for
 
 from hook_event_processor.event_handlers import EventHandlerRegistry, HandlerResult
+from hook_event_processor.policy import Grants, Policy
 from hook_event_processor.store.database import Database
 from hook_event_processor.telemetry.watchdog import Progress
 
@@ -428,6 +430,121 @@ def test_a_thawed_process_whose_lease_ran_out_goes_on(
         wait_for(lambda: state(connection, event) == "completed", 15)
         assert len(executions(connection, event)) == 1
         assert not process.said("Traceback"), process.log
+
+
+def _acts(name: str, seconds: float) -> str:
+    """A hook that leaves a line in the file `effects` and waits."""
+    return f"""return {{execute = function(e)
+        require("file").append("effects", "{name}\\n") require("time").sleep({seconds}) end}}"""
+
+
+def _acting(database: Database, folder: Path, **settings: Any) -> AbstractContextManager[Running]:
+    """A processor whose hooks may write that file."""
+    (folder / "files").mkdir(exist_ok=True)
+    return running(database, folder, policy=Policy(Grants(file_roots=(folder / "files",))), **settings)
+
+
+def _effects(folder: Path) -> list[str]:
+    path = folder / "files" / "effects"
+    return path.read_text().split() if path.exists() else []
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("second", [1, 0], ids=["a later stage", "what waits for a thread"])
+def test_no_run_begins_once_another_processor_has_taken_the_lease(
+    second: int, connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """Of a processor that was frozen past its lease only the run that was under way is seen twice."""
+    add_hook(connection, "first", "go.*", _acts("first", 0.5))
+    add_hook(connection, "second", "go.*", _acts("second", 0.5), priority=second)
+    with _acting(database, tmp_path, workers=1) as frozen:
+        [event] = insert(connection, "go.now")
+        wait_for(lambda: _effects(tmp_path) == ["first"], 5)
+        frozen.signal(signal.SIGSTOP)
+        with _acting(database, tmp_path, workers=1):
+            wait_for(lambda: state(connection, event) == "completed", 30)
+            assert sorted(_effects(tmp_path)) == ["first", "first", "second"]
+            frozen.signal(signal.SIGCONT)
+            wait_for(lambda: frozen.said("was lost; second does not run"), 10)
+            [next_one] = insert(connection, "go.now")
+            wait_for(lambda: state(connection, next_one) == "completed", 10)
+    assert sorted(_effects(tmp_path)) == ["first"] * 3 + ["second"] * 2
+    assert sorted(row[:2] for row in executions(connection, event)) == [("first", True), ("second", True)]
+    assert not frozen.said("Traceback"), frozen.log
+
+
+@pytest.mark.timeout(120)
+def test_the_next_stage_waits_until_the_lease_is_surely_held(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """Nobody took the event of a processor that was frozen; its row is locked as it goes on, until it is not."""
+    add_hook(connection, "first", "go.*", _acts("first", 0.5))
+    add_hook(connection, "second", "go.*", _acts("second", 0), priority=1)
+    with _acting(database, tmp_path) as process, database.session("psql") as other:
+        [event] = insert(connection, "go.now")
+        wait_for(lambda: _effects(tmp_path) == ["first"], 5)
+        process.signal(signal.SIGSTOP)
+        time.sleep(9.5)
+        other.execute("SET idle_in_transaction_session_timeout = 0")
+        with other.transaction():
+            other.execute("SELECT FROM hook_events WHERE id = %s FOR UPDATE", (event,))
+            process.signal(signal.SIGCONT)
+            time.sleep(1.5)
+            assert _effects(tmp_path) == ["first"]
+        wait_for(lambda: state(connection, event) == "completed", 2)
+        assert _effects(tmp_path) == ["first", "second"]
+        assert [row[1] for row in executions(connection, event)] == [True, True]
+
+
+def test_a_lease_that_is_taken_away_under_a_run_ends_the_event_with_it(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """The heartbeat finds that the lease is lost; the slot of the event is free again."""
+    add_hook(connection, "first", "go.*", _acts("first", 4))
+    add_hook(connection, "second", "go.*", _acts("second", 0), priority=1)
+    add_hook(connection, "other", "other.*", _acts("other", 0))
+    with _acting(database, tmp_path, max_in_flight=1) as process:
+        [event] = insert(connection, "go.now")
+        wait_for(lambda: _effects(tmp_path) == ["first"], 5)
+        connection.execute("UPDATE hook_events SET lease_token = gen_random_uuid() WHERE id = %s", (event,))
+        wait_for(lambda: process.said("was lost; second does not run"), 10)
+        assert process.said("was lost; first is not recorded")
+        connection.execute("DELETE FROM hook_events WHERE id = %s", (event,))
+        [later] = insert(connection, "other.now")
+        wait_for(lambda: state(connection, later) == "completed", 5)
+        assert _effects(tmp_path) == ["first", "other"]
+
+
+def test_no_run_begins_under_a_lease_that_was_given_too_long_ago(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """The answer to the claim's commit comes late, and another processor has taken the lease meanwhile."""
+
+    def answer_late(_: EventHandlerRegistry) -> None:
+        from hook_event_processor.processor.recording import Recorder
+        from hook_event_processor.store.ack import LEASE_SECONDS
+
+        commit = Recorder.commit
+
+        def committed(self: Recorder, batch: Any, verdict: Any) -> Any:
+            verdict = commit(self, batch, verdict)
+            if batch.to_lease:
+                time.sleep(LEASE_SECONDS)
+            return verdict
+
+        Recorder.commit = committed  # type: ignore[method-assign]
+
+    add_hook(connection, "first", "go.*", _acts("first", 0))
+    with _acting(database, tmp_path, register=answer_late) as process:
+        [event] = insert(connection, "go.now")
+        wait_for(lambda: state(connection, event) == "processing", 5)
+        connection.execute(
+            "UPDATE hook_events SET lease_token = gen_random_uuid(), available_at = now() + interval '1 hour'"
+            " WHERE id = %s",
+            (event,),
+        )
+        wait_for(lambda: process.said("was lost; first does not run"), 15)
+        assert _effects(tmp_path) == []
 
 
 def test_a_recording_whose_commit_was_lost_is_not_written_twice(

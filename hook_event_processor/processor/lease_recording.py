@@ -33,8 +33,10 @@ class LeasedEvent:
     route: Route
     slots: int
     token: UUID
+    sure_until: float  # see ack.is_sure()
     stage: int = 0
     running: list[Chunk] = field(default_factory=list)
+    waiting: list[Chunk] = field(default_factory=list)  # those of them that may not begin before the next heartbeat
     failed: list[tuple[Hook, bytes]] = field(default_factory=list)
 
 

@@ -38,6 +38,7 @@ class Picked:
     items: list[ToLease] = field(default_factory=list)
     deferred: list[Row] = field(default_factory=list)
     token: UUID = field(default_factory=uuid4)
+    sure_until: float = field(default_factory=ack.lease_sure_until)
 
 
 class Quarantine:
@@ -102,7 +103,7 @@ class Quarantine:
         """The transaction is committed."""
         if picked.items:
             self.leases.give_back(-len(picked.items))
-            self.leases.start(Batch(to_lease=picked.items, token=picked.token))
+            self.leases.start(Batch(to_lease=picked.items, token=picked.token, sure_until=picked.sure_until))
 
     def await_verdicts(self, seconds: float, meanwhile: Callable[[], None]) -> None:
         """Wait until all that is in cells has ended, but no longer than this."""
