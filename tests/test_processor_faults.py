@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from running import Running, add_hook, all_processed, count, insert, running, st
 from waiting import wait_for
 
 from hook_event_processor.event_handlers import EventHandlerRegistry, HandlerResult
+from hook_event_processor.policy import Grants, Policy
 from hook_event_processor.store.database import Database
 from hook_event_processor.telemetry.watchdog import Progress
 
@@ -430,6 +432,121 @@ def test_a_thawed_process_whose_lease_ran_out_goes_on(
         assert not process.said("Traceback"), process.log
 
 
+def _acts(name: str, seconds: float) -> str:
+    """A hook that leaves a line in the file `effects` and waits."""
+    return f"""return {{execute = function(e)
+        require("file").append("effects", "{name}\\n") require("time").sleep({seconds}) end}}"""
+
+
+def _acting(database: Database, folder: Path, **settings: Any) -> AbstractContextManager[Running]:
+    """A processor whose hooks may write that file."""
+    (folder / "files").mkdir(exist_ok=True)
+    return running(database, folder, policy=Policy(Grants(file_roots=(folder / "files",))), **settings)
+
+
+def _effects(folder: Path) -> list[str]:
+    path = folder / "files" / "effects"
+    return path.read_text().split() if path.exists() else []
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("second", [1, 0], ids=["a later stage", "what waits for a thread"])
+def test_no_run_begins_once_another_processor_has_taken_the_lease(
+    second: int, connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """Of a processor that was frozen past its lease only the run that was under way is seen twice."""
+    add_hook(connection, "first", "go.*", _acts("first", 0.5))
+    add_hook(connection, "second", "go.*", _acts("second", 0.5), priority=second)
+    with _acting(database, tmp_path, workers=1) as frozen:
+        [event] = insert(connection, "go.now")
+        wait_for(lambda: _effects(tmp_path) == ["first"], 5)
+        frozen.signal(signal.SIGSTOP)
+        with _acting(database, tmp_path, workers=1):
+            wait_for(lambda: state(connection, event) == "completed", 30)
+            assert sorted(_effects(tmp_path)) == ["first", "first", "second"]
+            frozen.signal(signal.SIGCONT)
+            wait_for(lambda: frozen.said("was lost; second does not run"), 10)
+            [next_one] = insert(connection, "go.now")
+            wait_for(lambda: state(connection, next_one) == "completed", 10)
+    assert sorted(_effects(tmp_path)) == ["first"] * 3 + ["second"] * 2
+    assert sorted(row[:2] for row in executions(connection, event)) == [("first", True), ("second", True)]
+    assert not frozen.said("Traceback"), frozen.log
+
+
+@pytest.mark.timeout(120)
+def test_the_next_stage_waits_until_the_lease_is_surely_held(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """Nobody took the event of a processor that was frozen; its row is locked as it goes on, until it is not."""
+    add_hook(connection, "first", "go.*", _acts("first", 0.5))
+    add_hook(connection, "second", "go.*", _acts("second", 0), priority=1)
+    with _acting(database, tmp_path) as process, database.session("psql") as other:
+        [event] = insert(connection, "go.now")
+        wait_for(lambda: _effects(tmp_path) == ["first"], 5)
+        process.signal(signal.SIGSTOP)
+        time.sleep(9.5)
+        other.execute("SET idle_in_transaction_session_timeout = 0")
+        with other.transaction():
+            other.execute("SELECT FROM hook_events WHERE id = %s FOR UPDATE", (event,))
+            process.signal(signal.SIGCONT)
+            time.sleep(1.5)
+            assert _effects(tmp_path) == ["first"]
+        wait_for(lambda: state(connection, event) == "completed", 2)
+        assert _effects(tmp_path) == ["first", "second"]
+        assert [row[1] for row in executions(connection, event)] == [True, True]
+
+
+def test_a_lease_that_is_taken_away_under_a_run_ends_the_event_with_it(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """The heartbeat finds that the lease is lost; the slot of the event is free again."""
+    add_hook(connection, "first", "go.*", _acts("first", 4))
+    add_hook(connection, "second", "go.*", _acts("second", 0), priority=1)
+    add_hook(connection, "other", "other.*", _acts("other", 0))
+    with _acting(database, tmp_path, max_in_flight=1) as process:
+        [event] = insert(connection, "go.now")
+        wait_for(lambda: _effects(tmp_path) == ["first"], 5)
+        connection.execute("UPDATE hook_events SET lease_token = gen_random_uuid() WHERE id = %s", (event,))
+        wait_for(lambda: process.said("was lost; second does not run"), 10)
+        assert process.said("was lost; first is not recorded")
+        connection.execute("DELETE FROM hook_events WHERE id = %s", (event,))
+        [later] = insert(connection, "other.now")
+        wait_for(lambda: state(connection, later) == "completed", 5)
+        assert _effects(tmp_path) == ["first", "other"]
+
+
+def test_no_run_begins_under_a_lease_that_was_given_too_long_ago(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """The answer to the claim's commit comes late, and another processor has taken the lease meanwhile."""
+
+    def answer_late(_: EventHandlerRegistry) -> None:
+        from hook_event_processor.processor.recording import Recorder
+        from hook_event_processor.store.ack import LEASE_SECONDS
+
+        commit = Recorder.commit
+
+        def committed(self: Recorder, batch: Any, verdict: Any) -> Any:
+            verdict = commit(self, batch, verdict)
+            if batch.to_lease:
+                time.sleep(LEASE_SECONDS)
+            return verdict
+
+        Recorder.commit = committed  # type: ignore[method-assign]
+
+    add_hook(connection, "first", "go.*", _acts("first", 0))
+    with _acting(database, tmp_path, register=answer_late) as process:
+        [event] = insert(connection, "go.now")
+        wait_for(lambda: state(connection, event) == "processing", 5)
+        connection.execute(
+            "UPDATE hook_events SET lease_token = gen_random_uuid(), available_at = now() + interval '1 hour'"
+            " WHERE id = %s",
+            (event,),
+        )
+        wait_for(lambda: process.said("was lost; first does not run"), 15)
+        assert _effects(tmp_path) == []
+
+
 def test_a_recording_whose_commit_was_lost_is_not_written_twice(
     connection: Connection, database: Database, tmp_path: Path
 ) -> None:
@@ -462,6 +579,93 @@ def _lose_one_commit(_: EventHandlerRegistry) -> None:
             connection.execute("COMMIT")
             connection.close()
             raise psycopg.OperationalError("the answer was lost")
+
+    LeaseRecorder._write = written  # type: ignore[method-assign]
+
+
+def test_a_recording_whose_commit_is_still_under_way_is_not_written_twice(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """The connection is lost while the server commits: what it will come to is not known until it lets the row go."""
+    connection.execute("""
+        CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.hook_name = 'first' THEN PERFORM pg_sleep(2); END IF; RETURN NEW; END $$;
+        CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT ON event_hook_executions DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION dawdle();""")
+    dispatches = 'return {execute = function(e) require("time").sleep(0.05) e.dispatch("child.born", {}) end}'
+    add_hook(connection, "first", "two.*", dispatches)
+    add_hook(connection, "second", "two.*", 'return {execute = function(e) require("time").sleep(3) end}', priority=1)
+    with running(database, tmp_path, register=_cut_one_commit):
+        [event] = insert(connection, "two.now")
+        wait_for(lambda: state(connection, event) == "completed", 15)
+        assert [row[0] for row in executions(connection, event)] == ["first", "second"]
+        assert count(connection, "source = 'child'") == 1
+
+
+def _cut_one_commit(_: EventHandlerRegistry) -> None:
+    """In this process, the leases' connection is cut off in the middle of its first commit."""
+    from hook_event_processor.processor.lease_recording import LeaseRecorder
+    from hook_event_processor.store.database import cut
+
+    write = LeaseRecorder._write
+    cuts: list[threading.Timer] = []
+
+    def written(self: LeaseRecorder, connection: Connection, *arguments: Any, **options: Any) -> None:
+        write(self, connection, *arguments, **options)
+        if not cuts:
+            cuts.append(threading.Timer(0.5, cut, (connection,)))
+            cuts[0].start()
+
+    LeaseRecorder._write = written  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("lost", ["waiting for a lock", "at its commit"])
+def test_a_recording_that_was_rolled_back_is_not_taken_for_an_earlier_one(
+    lost: str, connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """After a retry by hand attempts count from 1 again, and the executions of those before are still there."""
+    add_hook(
+        connection,
+        "acts",
+        "go.*",
+        """return {execute = function(e)
+            require("time").sleep(0.1) assert(e.data.well, "not yet") e.dispatch("child.born", {}) end}""",
+    )
+    again = (
+        """UPDATE hook_events SET retry_count = 0, processing_errors = NULL, payload = '{"well": true}' WHERE id = %s"""
+    )
+    register = _roll_one_commit_back if lost == "at its commit" else lambda _: None
+    with running(database, tmp_path, max_retry_count=1, register=register), database.session("psql") as other:
+        [event] = insert(connection, "go.now")
+        wait_for(lambda: state(connection, event) == "failed", 10)
+        if lost == "waiting for a lock":
+            with other.transaction():
+                other.execute("LOCK TABLE event_hook_executions IN SHARE MODE")
+                connection.execute(again, (event,))
+                ends = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()
+                    AND application_name = 'hook-event-processor leases' AND query LIKE '%INSERT INTO event_hook_exec%'
+                    AND wait_event_type = 'Lock'"""
+                wait_for(lambda: connection.execute(ends).fetchone() == (True,), 4)
+        else:
+            connection.execute(again, (event,))
+        wait_for(lambda: state(connection, event) == "completed", 15)
+        assert [row[1] for row in executions(connection, event)] == [False, True]
+        assert count(connection, "source = 'child'") == 1
+
+
+def _roll_one_commit_back(_: EventHandlerRegistry) -> None:
+    """In this process, the commit of the first success on the leases' connection never arrives, nor an answer to it."""
+    from hook_event_processor.processor.lease_recording import LeaseRecorder
+
+    write = LeaseRecorder._write
+    lost = []
+
+    def written(self: LeaseRecorder, connection: Connection, finished: Any, *arguments: Any, **options: Any) -> None:
+        write(self, connection, finished, *arguments, **options)
+        if not lost and not finished[0].event.failed:
+            lost.append(True)
+            connection.close()
+            raise psycopg.OperationalError("the commit was lost")
 
     LeaseRecorder._write = written  # type: ignore[method-assign]
 

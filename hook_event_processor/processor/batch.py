@@ -12,7 +12,7 @@ from hook_event_processor.processor.attempt import Attempts, stack_of
 from hook_event_processor.processor.executor import Chunk
 from hook_event_processor.processor.pace import Paces
 from hook_event_processor.registry import Hook, Registry, Route, route_of
-from hook_event_processor.store.ack import Failure
+from hook_event_processor.store.ack import Failure, lease_sure_until
 from hook_event_processor.store.claim import Claim, Row
 from hook_event_processor.store.pauses import Held
 from hook_event_processor.store.record import Child, Runs
@@ -40,6 +40,7 @@ class Batch:
     to_hold: list[Held] = field(default_factory=list)  # only hooks that are paused are left
     held: dict[bytes, Held] = field(default_factory=dict)  # pure rows that wait for paused hooks once the others ran
     token: UUID = field(default_factory=uuid4)
+    sure_until: float = field(default_factory=lease_sure_until)
 
 
 class Sorter:

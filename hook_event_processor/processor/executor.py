@@ -24,11 +24,15 @@ LONG_SECONDS = 0.5
 
 @dataclass(eq=False, slots=True)
 class Chunk:
-    """Events that one hook runs for in one call. `result` is set when `done` is called, on the thread that ran it."""
+    """Events that one hook runs for in one call. `result` is set when `done` is called, on the thread that ran it.
+
+    `may_begin` is asked on that thread; what may not is forgotten there, and is its owner's to submit again.
+    """
 
     hook: Hook
     rows: Sequence[Any]
     done: Callable[[Chunk], None]
+    may_begin: Callable[[Chunk], bool] | None = None
     result: ChunkResult | None = None
     began: float | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
@@ -82,6 +86,8 @@ class Executor:
         place = self._places.take()
 
         def work(chunk: Chunk) -> None:
+            if chunk.may_begin is not None and not chunk.may_begin(chunk):
+                return
             chunk.began = monotonic()
             place.began(chunk.hook.id, chunk.hook.version, chunk.rows)
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
@@ -20,7 +20,7 @@ from hook_event_processor.store import ack, pauses, record
 from hook_event_processor.store.ack import Failure
 from hook_event_processor.store.claim import Row
 from hook_event_processor.store.database import one_line
-from hook_event_processor.store.record import Child
+from hook_event_processor.store.record import Child, Run
 
 logger = logging.getLogger("HookEventProcessor")
 
@@ -33,8 +33,10 @@ class LeasedEvent:
     route: Route
     slots: int
     token: UUID
+    sure_until: float  # see ack.is_sure()
     stage: int = 0
     running: list[Chunk] = field(default_factory=list)
+    waiting: list[Chunk] = field(default_factory=list)  # those of them that may not begin before the next heartbeat
     failed: list[tuple[Hook, bytes]] = field(default_factory=list)
 
 
@@ -63,82 +65,68 @@ class LeaseRecorder:
     def __init__(self, node: str, attempts: Attempts) -> None:
         self._node = node
         self._attempts = attempts
-        # What a transaction held whose end is not known.
-        self._in_doubt: Sequence[Finished] = ()
+        # Of runs in transactions whose end is not known: the ids of their executions.
+        self._in_doubt: dict[Run, int] = {}
 
     def record(self, connection: Connection, finished: Sequence[Finished]) -> Written:
         """Record the runs in one transaction; one by one when the data of one of them is refused.
 
-        Raises as psycopg does when the connection is lost. What that
-        transaction held is looked up before it is written again.
+        Raises as psycopg does when the connection is lost. What a transaction
+        held that was lost at its commit is looked up before it is written again.
         """
-        known = self._known(connection)
-        self._in_doubt = finished
         written = Written()
         try:
             with connection.transaction():
-                self._write(connection, finished, known, written)
+                self._write(connection, finished, written)
         except DATA_ERRORS as fault:
             if connection.closed:
                 raise
             logger.warning("leased runs could not be recorded at once, recording them one by one: %s", one_line(fault))
             written = Written()
             for one in finished:
-                self._record_one(connection, one, known, written)
-        self._in_doubt = ()
+                self._record_one(connection, one, written)
+        for one in finished:
+            if one.event.row.id not in written.locked:
+                self._in_doubt.pop((one.event.row.id, one.hook.id), None)
         return written
 
-    def _known(self, connection: Connection) -> set[tuple[bytes, int]]:
-        """What the transaction whose end is not known has recorded after all, as (event, hook)."""
-        if not self._in_doubt:
-            return set()
-        runs = [(one.event.row.id, one.hook.id, one.event.row.attempt) for one in self._in_doubt]
-        with connection.transaction():
-            return record.recorded(connection, runs, self._node)
-
-    def _record_one(
-        self, connection: Connection, one: Finished, known: set[tuple[bytes, int]], written: Written
-    ) -> None:
+    def _record_one(self, connection: Connection, one: Finished, written: Written) -> None:
         try:
             with connection.transaction():
-                self._write(connection, [one], known, written)
+                self._write(connection, [one], written)
                 return
         except DATA_ERRORS as fault:
             reason = f"the run could not be recorded: {fault.diag.message_primary or fault}"
         failure = (one.hook, reason.encode(errors="replace"))
         one.event.failed.append(failure)
         try:
-            self._write_guilty(
-                connection, replace(one, result=ChunkResult.refused(Outcome.FAILED, reason, 1)), known, written
-            )
+            self._write_guilty(connection, replace(one, result=ChunkResult.refused(Outcome.FAILED, reason, 1)), written)
         except BaseException:
             # It was not the run's data, or that is not known yet: the run is recorded as it ended, later.
             one.event.failed.remove(failure)
             raise
         logger.error("event %s: %s", UUID(bytes=one.event.row.id), reason)
 
-    def _write_guilty(
-        self, connection: Connection, guilty: Finished, known: set[tuple[bytes, int]], written: Written
-    ) -> None:
+    def _write_guilty(self, connection: Connection, guilty: Finished, written: Written) -> None:
         try:
             with connection.transaction():
-                self._write(connection, [guilty], known, written)
+                self._write(connection, [guilty], written)
         except DATA_ERRORS:  # even the dead letter is refused
             with connection.transaction():
-                self._write(connection, [guilty], known, written, tell=False)
+                self._write(connection, [guilty], written, tell=False)
 
     def _write(
         self,
         connection: Connection,
         finished: Sequence[Finished],
-        known: set[tuple[bytes, int]],
         written: Written,
         *,
         tell: bool = True,
     ) -> None:
-        """Write what is guarded by leases that are still ours, but for the runs that are `known`."""
+        """Write what is guarded by leases that are still ours, but for the runs that are recorded after all."""
         leases = list({one.event.row.id: one.event.token for one in finished}.items())
         held, locked = ack.held(connection, leases)
+        known = self._known(connection, finished, locked)
         runs = record.Runs()
         children: list[Child] = []
         for one in finished:
@@ -151,7 +139,7 @@ class LeaseRecorder:
             children += [child for _, child in self._attempts.own_events([row], one.hook, result)]
         over = [one.event for one in finished if one.last and one.event.row.id in held]
         failures = [self._failure(event, children if tell else []) for event in over if event.failed]
-        record.record(connection, runs, self._node, statement=record.BEGAN_EARLIER)
+        self._in_doubt |= record.record_leased(connection, runs, self._node)
         record.dispatch(connection, children)
         done = [event for event in over if not event.failed]
         ack.finished(connection, [event.row.id for event in done if not event.route.pauses])
@@ -163,6 +151,16 @@ class LeaseRecorder:
         written.lost -= held | locked
         written.delays += [failure.delay for failure in failures if failure.delay is not None]
         written.delays += [pauses.HELD_IN_VAIN_SECONDS] if paused else []  # if the pause has ended meanwhile
+
+    def _known(self, connection: Connection, finished: Sequence[Finished], locked: Container[bytes]) -> set[Run]:
+        """Which of the runs in doubt are recorded after all.
+
+        Asked with their events locked: a transaction of ours that the server
+        has still to end has them locked itself, and they stay in doubt.
+        """
+        runs = [(one.event.row.id, one.hook.id) for one in finished if one.event.row.id not in locked]
+        doubtful = {run: self._in_doubt[run] for run in runs if run in self._in_doubt}
+        return record.recorded(connection, doubtful, self._node) if doubtful else set()
 
     def _failure(self, event: LeasedEvent, children: list[Child]) -> Failure:
         failure = self._attempts.failure(event.row, event.failed, needs_slot=True)

@@ -85,22 +85,37 @@ class Leases:
     def start(self, batch: Batch) -> None:
         """Run the events that the batch has leased; their slots are taken already."""
         with self._changed:
-            events = [self._new(item, batch.token) for item in batch.to_lease]
+            events = [self._new(item, batch) for item in batch.to_lease]
         for event in events:
             self._start_stage(event)
 
-    def _new(self, item: ToLease, token: UUID) -> LeasedEvent:
-        event = LeasedEvent(item.row, item.route, item.slots, token)
+    def _new(self, item: ToLease, batch: Batch) -> LeasedEvent:
+        event = LeasedEvent(item.row, item.route, item.slots, batch.token, batch.sure_until)
         self._in_flight[item.row.id] = event
         return event
 
     def _start_stage(self, event: LeasedEvent) -> None:
         event.running = [
-            Chunk(hook, [event.row], lambda chunk: self._ended(event, chunk, chunk.result))
+            Chunk(
+                hook,
+                [event.row],
+                lambda chunk: self._ended(event, chunk, chunk.result),
+                lambda chunk: self._may_begin(event, chunk),
+            )
             for hook in event.route.stages[event.stage]
         ]
         for chunk in list(event.running):
             self._executor.submit(chunk)
+
+    def _may_begin(self, event: LeasedEvent, chunk: Chunk) -> bool:
+        """Whether the lease is surely ours; else the chunk waits for a heartbeat, which may find that it is lost."""
+        if ack.is_sure(event.sure_until):
+            return True
+        with self._changed:
+            event.waiting.append(chunk)
+            self._heartbeat_at = 0.0
+            self._changed.notify()
+        return False
 
     def _ended(self, event: LeasedEvent, chunk: Chunk, result: ChunkResult | None) -> None:
         """A run of this event ended: record it, and begin the next stage when it was the stage's last."""
@@ -166,17 +181,51 @@ class Leases:
             self._ended(event, chunk, ChunkResult.refused(Outcome.STUCK, reason, 1))
 
     def _beat(self) -> None:
-        """Extend the leases of what runs here, in time."""
-        if monotonic() < self._heartbeat_at:
-            return
+        """Extend the leases of what runs here, in time; what waits for that begins, or is given up."""
         with self._changed:
-            leases = [(event.row.id, event.token) for event in self._in_flight.values()]
-        if leases:
-            connection = self._own.connected()
-            connection.prepare_threshold = PREPARE_AFTER if self._may_prepare() else None
-            ack.extended(connection, leases)
-            connection.commit()
-        self._heartbeat_at = monotonic() + ack.HEARTBEAT_SECONDS
+            if monotonic() < self._heartbeat_at:
+                return
+            events = list(self._in_flight.values())
+        sure_until = ack.lease_sure_until()
+        held, locked = self._extended(events)
+        with self._changed:
+            for event in events:
+                if event.row.id in held:
+                    event.sure_until = sure_until
+                elif event.row.id not in locked:
+                    event.sure_until = 0.0
+            waiting = [event for event in events if event.waiting and event.row.id not in locked]
+            begin = [chunk for event in waiting if event.row.id in held for chunk in _taken(event.waiting)]
+            freed = sum([self._give_up(event) for event in waiting if event.row.id not in held])
+            wait = any(event.waiting for event in self._in_flight.values())
+            self._heartbeat_at = monotonic() + (_TICK_SECONDS if wait else ack.HEARTBEAT_SECONDS)
+        for chunk in begin:
+            self._executor.submit(chunk)
+        if freed:
+            self._slots_freed()
+
+    def _extended(self, events: Sequence[LeasedEvent]) -> tuple[set[bytes], set[bytes]]:
+        """As ack.extended()."""
+        if not events:
+            return set(), set()
+        connection = self._own.connected()
+        connection.prepare_threshold = PREPARE_AFTER if self._may_prepare() else None
+        told = ack.extended(connection, [(event.row.id, event.token) for event in events])
+        connection.commit()
+        return told
+
+    def _give_up(self, event: LeasedEvent) -> int:
+        """The lease is lost: what waits does not begin. Returns the slots that are free now."""
+        if any(one.event is event for one in self._finished):
+            return 0  # once the runs before are told
+        for chunk in _taken(event.waiting):
+            event.running.remove(chunk)
+            logger.info("the lease of event %s was lost; %s does not run", UUID(bytes=event.row.id), chunk.hook.name)
+        if event.running:
+            return 0
+        del self._in_flight[event.row.id]
+        self._free += event.slots
+        return event.slots
 
     def _record(self, finished: Sequence[Finished]) -> None:
         if finished:
@@ -192,6 +241,8 @@ class Leases:
             waiting = [one for one in rest if one.event.row.id in written.locked]
             self._finished = [one for one in rest if one.event.row.id not in written.locked] + waiting
             for one in over:
+                if one.event.row.id in written.lost:
+                    one.event.sure_until = 0.0
                 if one.last:
                     self._in_flight.pop(one.event.row.id, None)
             self._free += freed
@@ -259,3 +310,10 @@ class Leases:
             with self._database.session("release") as connection:
                 arrays.register(connection)
                 ack.released(connection, leases)
+
+
+def _taken(chunks: list[Chunk]) -> list[Chunk]:
+    """All of them; none are left."""
+    taken = chunks[:]
+    chunks.clear()
+    return taken

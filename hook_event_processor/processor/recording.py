@@ -77,7 +77,7 @@ class Recorder:
     def _write(self, verdict: Verdict) -> None:
         pipeline = self._pipeline
         ack.processed(pipeline, [row.ctid for row in verdict.done])
-        record.record(pipeline, verdict.runs, self._node, statement=record.BEGAN_WITH_TRANSACTION)
+        record.record(pipeline, verdict.runs, self._node)
         record.dispatch(pipeline, [child for _, child in verdict.children])
         ack.failed(pipeline, verdict.failures)
         pauses.hold(pipeline, verdict.to_hold)

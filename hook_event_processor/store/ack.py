@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import CLOCK_BOOTTIME, clock_gettime
 from uuid import UUID
 
 from psycopg import Connection
@@ -15,6 +16,8 @@ from hook_event_processor.store.pipeline import Executes
 # ten seconds, with what it takes to notice.
 LEASE_SECONDS = 9.0
 HEARTBEAT_SECONDS = 3.0
+# A run begins no later than this after its lease was given or extended: how long it takes to begin is not known.
+_SURE_SECONDS = LEASE_SECONDS - 1.0
 
 # By row address: a locked row stays where it is, and needs no index to be found.
 # Of a fresh row of the default priority no index entry changes either.
@@ -75,6 +78,7 @@ WHERE id IN (
     SELECT id FROM hook_events
     WHERE NOT processed AND (id, lease_token) IN (SELECT * FROM unnest(%b, %s::uuid[]))
     ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)
+RETURNING id
 """
 
 RELEASED = """
@@ -140,7 +144,11 @@ def held(connection: Connection, leases: Sequence[Lease]) -> tuple[set[bytes], s
     Returns the events that are held, and those that somebody else has locked:
     their leases may last, or be lost with the other's commit.
     """
-    held = _event_ids(connection, HELD, leases)
+    return _held(connection, HELD, leases)
+
+
+def _held(connection: Connection, statement: str, leases: Sequence[Lease]) -> tuple[set[bytes], set[bytes]]:
+    held = _event_ids(connection, statement, leases)
     rest = [lease for lease in leases if lease[0] not in held]
     return held, _event_ids(connection, _LEASED_ROWS, rest) if rest else set()
 
@@ -155,10 +163,19 @@ def finished(connection: Connection, event_ids: Sequence[bytes]) -> None:
         connection.execute(FINISHED, (arrays.uuids(event_ids),))
 
 
-def extended(connection: Connection, leases: Sequence[Lease]) -> None:
-    """The leases last LEASE_SECONDS from now; those that are lost, or being recorded, stay as they are."""
-    if leases:
-        connection.execute(EXTENDED, _leases(leases))
+def extended(connection: Connection, leases: Sequence[Lease]) -> tuple[set[bytes], set[bytes]]:
+    """The leases that are held last LEASE_SECONDS from now; the others stay as they are. Returns what held() does."""
+    return _held(connection, EXTENDED, leases)
+
+
+def lease_sure_until() -> float:
+    """Until when a run may begin under a lease that is given, or extended, after this call; see is_sure()."""
+    return clock_gettime(CLOCK_BOOTTIME) + _SURE_SECONDS
+
+
+def is_sure(until: float) -> bool:
+    """Whether such a lease is surely held still, unless the database's clock was set; the host may have slept."""
+    return clock_gettime(CLOCK_BOOTTIME) < until
 
 
 def released(connection: Connection, leases: Sequence[Lease]) -> None:

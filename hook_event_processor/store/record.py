@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -84,21 +84,6 @@ class Runs:
         return part
 
 
-_RECORDED = """
-SELECT event_id, hook_id FROM event_hook_executions
-WHERE node = %s AND (event_id, hook_id, attempt) IN (SELECT * FROM unnest(%b, %s::bigint[], %s::smallint[]))
-"""
-
-
-def recorded(connection: Connection, runs: Iterable[tuple[bytes, int, int]], node: str) -> set[tuple[bytes, int]]:
-    """Which of these runs (event, hook, attempt) this processor has recorded already, as (event, hook)."""
-    event_ids, hook_ids, attempts = zip(*runs, strict=True)
-    rows = connection.cursor(binary=True).execute(
-        _RECORDED, (node, arrays.uuids(event_ids), arrays.integers(hook_ids), arrays.integers(attempts))
-    )
-    return {(row[0], row[1]) for row in rows.fetchall()}
-
-
 @dataclass(frozen=True, slots=True)
 class Child:
     """An event that a run, or the processor itself, dispatches: JSON texts as UTF-8, `delay` in seconds."""
@@ -124,7 +109,10 @@ FROM unnest(%(events)b, %(hooks)s::smallint[], %(codes)s::smallint[], %(outputs)
 """
 # Runs inside the claim began with its transaction; the others say how long ago they began.
 BEGAN_WITH_TRANSACTION = EXECUTIONS.replace("%(begin)s", "now()")
-BEGAN_EARLIER = EXECUTIONS.replace("%(begin)s", "clock_timestamp() - run.micros * interval '1 microsecond'")
+BEGAN_EARLIER = f"""
+{EXECUTIONS.replace("%(begin)s", "clock_timestamp() - run.micros * interval '1 microsecond'")}
+RETURNING event_id, hook_id, id
+"""
 
 CHILDREN = """
 INSERT INTO hook_events (id, source, action, payload, metadata, priority, available_at)
@@ -136,11 +124,42 @@ ON CONFLICT (id) DO NOTHING
 """
 
 
-def record(session: Executes, runs: Runs, node: str, *, statement: str) -> None:
-    """Insert the executions; `statement` is one of the two above."""
+def record(session: Executes, runs: Runs, node: str) -> None:
+    """Insert the executions of runs that this transaction's claim had begun."""
     if not runs:
         return
-    session.execute(statement, parameters(runs, node))
+    session.execute(BEGAN_WITH_TRANSACTION, parameters(runs, node))
+
+
+Run = tuple[bytes, int]  # the event and the hook
+
+
+def record_leased(connection: Connection, runs: Runs, node: str) -> dict[Run, int]:
+    """Insert the executions of runs that have just ended; returns their ids, there for good once this is committed."""
+    if not runs:
+        return {}
+    rows = connection.cursor(binary=True).execute(BEGAN_EARLIER, parameters(runs, node)).fetchall()
+    return {(event_id, hook_id): execution_id for event_id, hook_id, execution_id in rows}
+
+
+_RECORDED = """
+SELECT event_id, hook_id FROM event_hook_executions
+WHERE node = %s AND (event_id, hook_id, id) IN (SELECT * FROM unnest(%b, %s::bigint[], %s::bigint[]))
+"""
+
+
+def recorded(connection: Connection, executions: Mapping[Run, int], node: str) -> set[Run]:
+    """Which runs have their execution, given its id.
+
+    By nothing else is a run told from the others of its event and hook: attempts
+    count from 1 again after a retry by hand, and one is repeated when its lease is lost.
+    """
+    event_ids, hook_ids = zip(*executions, strict=True)
+    rows = connection.cursor(binary=True).execute(
+        _RECORDED,
+        (node, arrays.uuids(event_ids), arrays.integers(hook_ids), arrays.integers(executions.values())),
+    )
+    return {(row[0], row[1]) for row in rows.fetchall()}
 
 
 def parameters(runs: Runs, node: str) -> dict[str, Any]:

@@ -38,6 +38,7 @@ class Picked:
     items: list[ToLease] = field(default_factory=list)
     deferred: list[Row] = field(default_factory=list)
     token: UUID = field(default_factory=uuid4)
+    sure_until: float = field(default_factory=ack.lease_sure_until)
 
 
 class Quarantine:
@@ -102,7 +103,7 @@ class Quarantine:
         """The transaction is committed."""
         if picked.items:
             self.leases.give_back(-len(picked.items))
-            self.leases.start(Batch(to_lease=picked.items, token=picked.token))
+            self.leases.start(Batch(to_lease=picked.items, token=picked.token, sure_until=picked.sure_until))
 
     def await_verdicts(self, seconds: float, meanwhile: Callable[[], None]) -> None:
         """Wait until all that is in cells has ended, but no longer than this."""
@@ -127,12 +128,11 @@ class SuspectRecorder(LeaseRecorder):
         self,
         connection: Connection,
         finished: Sequence[Finished],
-        known: set[tuple[bytes, int]],
         written: Written,
         *,
         tell: bool = True,
     ) -> None:
-        super()._write(connection, finished, known, written, tell=tell)
+        super()._write(connection, finished, written, tell=tell)
         ours = [one for one in finished if one.event.row.id not in written.lost | written.locked]
         died = {one.event.row.id: one for one in ours if is_deadly(one.result.errors[0])}
         deadly = [_suspicion(one) for one in died.values()]
