@@ -2,8 +2,8 @@
 CREATE OR REPLACE TRIGGER hook_schedule_retimed
     AFTER UPDATE OF cron, every_seconds, timezone, enabled ON hook_schedules
     FOR EACH ROW
-    WHEN (OLD.cron IS DISTINCT FROM NEW.cron OR OLD.every_seconds IS DISTINCT FROM NEW.every_seconds
-          OR OLD.timezone IS DISTINCT FROM NEW.timezone OR OLD.enabled IS DISTINCT FROM NEW.enabled)
+    WHEN ((OLD.cron, OLD.every_seconds, OLD.timezone, OLD.enabled)
+          IS DISTINCT FROM (NEW.cron, NEW.every_seconds, NEW.timezone, NEW.enabled))
     EXECUTE FUNCTION hook_schedule_retimed();
 COMMENT ON TRIGGER hook_schedule_retimed ON hook_schedules IS 'Another time: the next one is worked out anew.';
 

@@ -11,3 +11,12 @@ CREATE TRIGGER hook_events_requeue BEFORE UPDATE OF processed, available_at, fai
                  OR NEW.priority = 5 AND (OLD.priority <> 5 OR OLD.seq <> NEW.seq)))
     EXECUTE FUNCTION hook_events_requeue();
 COMMENT ON TRIGGER hook_events_requeue ON hook_events IS 'Keeps rows that were changed by hand where claims look for them.';
+
+-- The condition of 0024, as a dump brings it back.
+CREATE OR REPLACE TRIGGER hook_schedule_retimed
+    AFTER UPDATE OF cron, every_seconds, timezone, enabled ON hook_schedules
+    FOR EACH ROW
+    WHEN (OLD.cron IS DISTINCT FROM NEW.cron OR OLD.every_seconds IS DISTINCT FROM NEW.every_seconds
+          OR OLD.timezone IS DISTINCT FROM NEW.timezone OR OLD.enabled IS DISTINCT FROM NEW.enabled)
+    EXECUTE FUNCTION hook_schedule_retimed();
+COMMENT ON TRIGGER hook_schedule_retimed ON hook_schedules IS 'Another time: the next one is worked out anew.';
