@@ -183,17 +183,17 @@ def shop() -> Iterator[Shop]:
 
 
 @contextmanager
-def swap() -> Iterator[bool]:
-    """Have 32 MB of swap space, unless there is some, or none can be had: in a container, say."""
+def swap() -> Iterator[Path | None]:
+    """Have a file of 32 MB as swap space, unless there is some, or none can be had: in a container, say."""
     if proc.MEMORY.at(time.monotonic()).swap_total:
-        yield False  # nobody knows how much of it others use
+        yield None  # nobody knows how much of it others use
         return
     path = Path(f"/var/lib/hep-swap-{os.getpid()}")
     path.touch(0o600)
     path.write_bytes(bytes(32 << 20))
     try:
         subprocess.run(["mkswap", "--quiet", str(path)], check=True)
-        yield subprocess.run(["swapon", str(path)], check=False).returncode == 0
+        yield path if subprocess.run(["swapon", str(path)], check=False).returncode == 0 else None
     finally:
         subprocess.run(["swapoff", str(path)], check=False)
         path.unlink()
