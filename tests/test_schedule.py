@@ -17,7 +17,7 @@ from waiting import wait_for
 
 from hook_event_processor import settings
 from hook_event_processor.processor.firing import Firing
-from hook_event_processor.store import own_events, schedules
+from hook_event_processor.store import own_events, schedule_changes, schedule_times, schedules
 from hook_event_processor.store.database import Database
 from hook_event_processor.timing import Timing
 
@@ -152,7 +152,7 @@ def test_a_change_that_waited_plans_from_when_it_is_made(connection: Connection)
     with connection.transaction():
         connection.execute("SELECT pg_sleep(1.2)")
         begun = datetime.now(UTC)
-        _, schedule = schedules.put(connection, schedules.NewSchedule("s", Timing(every=1.0)), 1_000)
+        _, schedule = schedule_changes.put(connection, schedules.NewSchedule("s", Timing(every=1.0)), 1_000)
     assert schedule.next_at is not None
     assert schedule.next_at > begun
 
@@ -176,8 +176,8 @@ def test_what_was_planned_or_removed_meanwhile_is_left_so(
             other.execute(meanwhile)
         return datetime.now(UTC)
 
-    monkeypatch.setattr(schedules, "server_time", late)
-    assert schedules.plan(connection) == []
+    monkeypatch.setattr(schedule_times, "server_time", late)
+    assert schedule_times.plan(connection) == []
     assert connection.execute("SELECT extract(year FROM next_at)::int FROM hook_schedule_times").fetchall() == years
 
 
@@ -221,7 +221,7 @@ def test_nothing_is_asked_of_the_database_while_nothing_is_due(
     hep("schedule", "set", "hourly", "--cron", "@hourly")
     firing.news()
     firing.step(connection)
-    monkeypatch.setattr(schedules, "fire", lambda *_: pytest.fail("it asks"))
+    monkeypatch.setattr(schedule_times, "fire", lambda *_: pytest.fail("it asks"))
     for _ in range(3):
         firing.step(connection)
     assert 0 < firing.due_in(3_600) <= 60

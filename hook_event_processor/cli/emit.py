@@ -131,7 +131,7 @@ def _event(fields: dict[str, Any], connection: Connection) -> NewEvent:
 
 def _server_time(connection: Connection) -> datetime:
     """A delay is counted on the clock that processors compare it with."""
-    from hook_event_processor.store.events import server_time
+    from hook_event_processor.store.times import server_time
 
     return server_time(connection)
 

@@ -81,12 +81,12 @@ def set_schedule(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.output import result
     from hook_event_processor.cli.type_note import note_unknown
     from hook_event_processor.event import join_type, split_type
-    from hook_event_processor.store import audit, schedules
+    from hook_event_processor.store import audit, schedule_changes, schedules
 
     with session(settings) as connection:
         wanted = _wanted(arguments, schedules.find(connection, arguments.name))
         with audit.because(connection, arguments.reason):
-            done, schedule = schedules.put(connection, wanted, settings.max_payload_size)
+            done, schedule = schedule_changes.put(connection, wanted, settings.max_payload_size)
         note_unknown(connection, [join_type(*split_type(schedule.event_type))])
     text = f"{done}: schedule {schedule.name}, {schedule.when}, {schedule.event_type}; next {_next(schedule)}"
     result(arguments.format, text, {"done": done, **_document(schedule)})
@@ -159,7 +159,7 @@ def show(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.output import block, document, fields, local_time
     from hook_event_processor.store import schedules
-    from hook_event_processor.store.events import server_time
+    from hook_event_processor.store.times import server_time
 
     with session(settings) as connection:
         schedule = schedules.get(connection, arguments.name)
@@ -199,10 +199,10 @@ def disable(arguments: argparse.Namespace, settings: Settings) -> int:
 def _set_enabled(arguments: argparse.Namespace, settings: Settings, *, enabled: bool) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.output import result
-    from hook_event_processor.store import audit, schedules
+    from hook_event_processor.store import audit, schedule_changes
 
     with session(settings) as connection, audit.because(connection, arguments.reason):
-        changed = schedules.set_enabled(connection, arguments.name, enabled)
+        changed = schedule_changes.set_enabled(connection, arguments.name, enabled)
     word = "enabled" if enabled else "disabled"
     text = f"{word}: schedule {arguments.name}" if changed else f"unchanged: schedule {arguments.name} is {word}"
     result(arguments.format, text, {"schedule": arguments.name, "enabled": enabled, "changed": changed})
@@ -212,10 +212,10 @@ def _set_enabled(arguments: argparse.Namespace, settings: Settings, *, enabled: 
 def remove(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.output import result
-    from hook_event_processor.store import audit, schedules
+    from hook_event_processor.store import audit, schedule_changes
 
     with session(settings) as connection, audit.because(connection, arguments.reason):
-        schedules.remove(connection, arguments.name)
+        schedule_changes.remove(connection, arguments.name)
     result(arguments.format, f"removed: schedule {arguments.name}", {"removed": arguments.name})
     return 0
 
@@ -223,12 +223,12 @@ def remove(arguments: argparse.Namespace, settings: Settings) -> int:
 def run_now(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.output import result
-    from hook_event_processor.store import audit, schedules
+    from hook_event_processor.store import audit, schedule_changes
     from hook_event_processor.store.insert import Publisher
 
     with session(settings) as connection, audit.because(connection, arguments.reason):
         publisher = Publisher(connection, component="hep", max_payload_size=settings.max_payload_size)
-        event_type, published = schedules.run(connection, arguments.name, publisher)
+        event_type, published = schedule_changes.run(connection, arguments.name, publisher)
     text = f"published: {event_type} {published.id}"
     result(arguments.format, text, {"schedule": arguments.name, "type": event_type, "id": published.id})
     return 0

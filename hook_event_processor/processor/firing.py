@@ -9,9 +9,9 @@ from time import monotonic
 
 from psycopg import Connection, errors
 
-from hook_event_processor.store import schedules as store
+from hook_event_processor.store import schedule_times
 from hook_event_processor.store.insert import Publisher
-from hook_event_processor.store.schedules import Fired
+from hook_event_processor.store.schedule_times import Fired
 
 logger = logging.getLogger("HookEventProcessor")
 
@@ -47,17 +47,17 @@ class Firing:
         self._due_at = monotonic()  # what follows may be cut off
         try:
             if are_news:
-                self._say(store.plan(connection))
+                self._say(schedule_times.plan(connection))
             publisher = Publisher(connection, component="processor", max_payload_size=self._max_payload_size)
-            fired = store.fire(connection, publisher)
+            fired = schedule_times.fire(connection, publisher)
             self._say(fired)
         except errors.InsufficientPrivilege as refusal:
             self._due_at = math.inf
             said = refusal.diag.message_primary
             logger.error("schedules do not fire: %s; after an upgrade, the owner runs 'hep db roles' again", said)
             return
-        if len(fired) < store.FIRED_AT_A_TIME:  # else there may be more
-            self._due_at = monotonic() + _until(store.due_in(connection))
+        if len(fired) < schedule_times.FIRED_AT_A_TIME:  # else there may be more
+            self._due_at = monotonic() + _until(schedule_times.due_in(connection))
 
     def _say(self, fired: list[Fired]) -> None:
         for one in fired:

@@ -8,7 +8,8 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from hook_event_processor.store.events import Filter, server_time
+from hook_event_processor.store.events import Filter
+from hook_event_processor.store.times import server_time
 from hook_event_processor.store.waiting import DEAD
 
 _STEP_EVENTS = 1_000

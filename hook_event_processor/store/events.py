@@ -175,14 +175,6 @@ def last_seq(connection: Connection) -> int:
     return int(row[0]) if row and row[0] is not None else 0
 
 
-def server_time(connection: Connection) -> datetime:
-    """What the database's clock says."""
-    row = connection.execute("SELECT clock_timestamp()").fetchone()
-    assert row is not None  # noqa: S101 - a SELECT without FROM
-    moment: datetime = row[0]
-    return moment
-
-
 def kinds(connection: Connection) -> list[tuple[str, str]]:
     """Every (source, action) that has an event; jumps along the index from one to the next."""
     return connection.execute(

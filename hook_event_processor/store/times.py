@@ -1,11 +1,11 @@
-"""Times that PostgreSQL holds and Python cannot: infinity, and those before the year 1 or after 9999."""
+"""The database's times: its clock, and what Python cannot hold: infinity, the years before 1 and after 9999."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
 
-from psycopg import DataError
+from psycopg import Connection, DataError
 from psycopg.types.datetime import TimestamptzLoader
 
 # A day inside of Python's own, so that both are times in every time zone.
@@ -28,3 +28,20 @@ class _Loader(TimestamptzLoader):
 def register(context: Any) -> None:
     """Let a connection read any time."""
     context.adapters.register_loader("timestamptz", _Loader)
+
+
+def server_time(connection: Connection) -> datetime:
+    """What the database's clock says."""
+    return _asked(connection, "SELECT clock_timestamp()")
+
+
+def transaction_time(connection: Connection) -> datetime:
+    """When the transaction began, by the database's clock; what it says now outside of one."""
+    return _asked(connection, "SELECT now()")
+
+
+def _asked(connection: Connection, statement: str) -> datetime:
+    row = connection.execute(statement).fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM
+    moment: datetime = row[0]
+    return moment

@@ -19,6 +19,7 @@ from hook_event_processor.store.cleanup.pages import ranges
 from hook_event_processor.store.cleanup.removal import Gone, Place
 from hook_event_processor.store.cleanup.to_files import FileArchive
 from hook_event_processor.store.cleanup.to_table import TableArchive
+from hook_event_processor.store.times import transaction_time
 
 RuleOf = Callable[[str, str, str | None], Keep]
 
@@ -52,7 +53,7 @@ class EventCleanup:
         self._rules = rules
         self._rule_of = rule_of
         self._pace = pace
-        self._now: datetime = connection.execute("SELECT now()").fetchone()[0]  # type: ignore[index]
+        self._now = transaction_time(connection)
         stacks = any(keep.stacks for keep in rules)
         self._statement = CANDIDATES.format(stack=counted.STACK if stacks else "NULL::text")
         with_count = any(keep.count for keep in rules)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from hook_event_processor.retention_policy import Keep
 from hook_event_processor.store import executions
 from hook_event_processor.store.cleanup.pace import Pace
 from hook_event_processor.store.cleanup.pages import ranges
+from hook_event_processor.store.times import transaction_time
 
 
 class RunRuleOf(Protocol):
@@ -57,7 +58,7 @@ def remove_old(
 
     `stack` is an expression for the event's.
     """
-    now: datetime = connection.execute("SELECT now()").fetchone()[0]  # type: ignore[index]
+    now = transaction_time(connection)
     statement, count = OLD.format(stack=stack), 0
     for pages in ranges(connection, "event_hook_executions", pace):
         with pace.step():
