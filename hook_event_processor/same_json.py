@@ -16,11 +16,13 @@ def is_same(one: object, other: object) -> bool:
 
 
 def _stored(value: Any) -> Any:
-    """As it is read back: 1e16 is stored as an integer, in its digits, and 1.0 is not."""
+    """As it is read back: 1e16 is stored as an integer, in its digits, and 1.0 is not; -0.0 loses its sign."""
     if isinstance(value, Mapping):
         return {name: _stored(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
         return [_stored(part) for part in value]
-    if isinstance(value, float) and "e" in repr(value) and value.is_integer() and abs(value) < _OTHERS_ARE_FLOATS:
+    if not isinstance(value, float):
+        return value
+    if "e" in repr(value) and value.is_integer() and abs(value) < _OTHERS_ARE_FLOATS:
         return int(Decimal(repr(value)))
-    return value
+    return value + 0.0

@@ -42,6 +42,7 @@ def _set(hep: Hep, *options: str) -> Any:
 def test_a_value_that_lua_tells_apart_is_another(hep: Hep, alert: Path) -> None:
     changes = [_set(hep, f"threshold={value}")["change"] for value in ("1", "1.0", "1.0", "1")]
     assert changes == ["added", "replaced", "unchanged", "replaced"]
+    assert hep("hook", "diff", "alert").splitlines()[-2:] == ["-threshold = 1.0", "+threshold = 1"]
 
 
 def test_who_stores_hooks_anew_is_waited_for(hep: Hep, alert: Path, database: Database, connection: Connection) -> None:

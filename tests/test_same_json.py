@@ -24,6 +24,7 @@ from hook_event_processor.same_json import is_same
         ([1e16], [10**16], True),
         ({"a": (1, 2)}, {"a": [1, 2]}, True),
         (1.2345678901234567e19, 12345678901234567000, True),
+        ([-0.0], [0.0], True),
     ],
 )
 def test_what_is_the_same(one: Any, other: Any, same: bool) -> None:

@@ -198,7 +198,7 @@ def test_a_payload_that_no_event_can_carry_stops_no_other_schedule(
     firing.news()
     firing.step(connection)
     assert [each["schedule_name"] for each in fired(connection)] == ["even"]
-    assert "the payload holds a number of more than 64 bits, or is nested too deeply" in hep("schedule", "show", "odd")
+    assert "the payload holds a number that is too large, or is nested too deeply" in hep("schedule", "show", "odd")
     listed = {each["name"]: each["payload"] for each in hep.document("schedule", "list", "--format", "json")}
     assert listed == {"odd": None, "even": {}}
     assert "give it another" in hep.fault("schedule", "set", "odd", "--priority", "2")
@@ -210,6 +210,16 @@ def test_true_is_another_payload_than_one(hep: Hep) -> None:
     hep("schedule", "set", "s", "a.b", '{"on": 1}', "--every", "1h")
     assert "changed" in hep("schedule", "set", "s", "a.b", '{"on": true}')
     assert hep.document("schedule", "show", "s", "--format", "json")["payload"] == {"on": True}
+
+
+def test_a_payload_may_hold_any_number_that_an_event_may(connection: Connection, hep: Hep) -> None:
+    for _ in range(2):
+        said = hep("schedule", "set", "s", "a.b", '{"large": 1e22, "none": -0.0}', "--every", "1h")
+    assert "unchanged" in said
+    hep("schedule", "run", "s")
+    assert connection.execute("SELECT payload ->> 'large' FROM hook_events WHERE source = 'a'").fetchall() == [
+        ("10000000000000000000000",)
+    ]
 
 
 def test_nothing_is_asked_of_the_database_while_nothing_is_due(

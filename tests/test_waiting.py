@@ -85,11 +85,21 @@ def _bring_in(connection: Connection, count: int) -> None:
 
 def test_the_floor_rises_in_steps(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "_STEP_SEQS", 3)
+    monkeypatch.setattr(waiting, "_QUICK_SECONDS", 0.0)
     _bring_in(connection, 7)
     waits = _seq(connection, insert_event(connection))
     ascent = waiting.Ascent()
     steps = [(ascent.step(connection, waits), waiting.floor(connection)) for _ in range(3)]
     assert steps == [(True, waits - 5), (True, waits - 2), (False, waits - 1)]
+
+
+def test_numbers_that_no_row_has_are_passed_in_few_steps(connection: Connection) -> None:
+    """Of a sequence that was set far ahead, for a row that came back with a number of its writer's choice."""
+    connection.execute("SELECT setval('hook_events_seq_seq', 4000000000000000000)")
+    waits = _seq(connection, insert_event(connection))
+    ascent = waiting.Ascent()
+    assert sum(1 for _ in iter(lambda: ascent.step(connection, waits), False)) < 100
+    assert waiting.floor(connection) == waits - 1
 
 
 def test_a_long_history_that_was_brought_in_lies_below_the_floor_though_no_lane_came_to_its_end(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hook_event_processor.cli.parser import add_command, add_format
 from hook_event_processor.cli.spans import count
+from hook_event_processor.same_json import is_same
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -157,7 +158,7 @@ def changes(
     before, text = (_called(old.version), old.source_text) if old else ("", "")
     yield from _unified(f"{name}.lua", before, text, called, new.source_text)
     params, libraries = (old.params, old.libraries) if old else ({}, {})
-    if params != new.params:
+    if not is_same(params, new.params):
         yield from _unified("parameters", before, _lines_of(params), called, _lines_of(new.params))
     for library in sorted({*libraries, *new.libraries}):
         numbers = libraries.get(library, 0), new.libraries.get(library, 0)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
+import orjson
 from psycopg import Connection
 from psycopg.rows import class_row
 from psycopg.types.json import set_json_loads
@@ -100,7 +100,7 @@ class Schedule:
         source, action = split_type(self.event_type)
         if self.payload is None:
             raise EventRefused(
-                "the payload holds a number of more than 64 bits, or is nested too deeply: give the schedule another"
+                "the payload holds a number that is too large, or is nested too deeply: give the schedule another"
             )
         payload = {
             **self.payload,
@@ -164,7 +164,7 @@ def read(connection: Connection, statement: str, values: Iterable[object] = ()) 
 def _payload(text: str | bytes) -> Any:
     """What JSON says; None where it is more than an event can carry."""
     try:
-        value = json.loads(text)
+        value = orjson.loads(text)
         encoded("payload", value)
     except (ValueError, RecursionError, EventRefused):
         return None

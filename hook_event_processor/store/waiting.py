@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import monotonic
 
 from psycopg import Connection
 
@@ -23,7 +24,7 @@ RAISE = f"""
 WITH wanted AS (
     SELECT least(%(upto)s, coalesce({_GIVEN}, %(upto)s))::bigint AS seq
 ), given AS (
-    SELECT least(wanted.seq, {FLOOR} + %(step)s) AS seq FROM wanted
+    SELECT {FLOOR} + least(wanted.seq - {FLOOR}, %(step)s) AS seq FROM wanted
 ), verified AS (
     SELECT coalesce(
         (SELECT seq - 1 FROM hook_events
@@ -34,7 +35,10 @@ WITH wanted AS (
 )
 SELECT verified.seq, verified.seq = given.seq AND given.seq < wanted.seq FROM verified, given, wanted
 """
-_STEP_SEQS = 100_000  # that a statement raises the floor by: what it reads takes no second
+# What a statement raises the floor by, so that it takes no second. Numbers that no row
+# has cost nothing: the steps grow while they are quick, towards a far sequence, say.
+_STEP_SEQS, _MOST_STEPS = 100_000, 2**40
+_QUICK_SECONDS = 0.05
 _FAR = f"SELECT {_GIVEN} FROM hook_events_floor WHERE {_GIVEN} - seq > %s"
 
 PATROL = """
@@ -75,6 +79,7 @@ class Ascent:
 
     reached: int = 0
     _mark: tuple[int, int] | None = None
+    _steps: int = 1
 
     @property
     def is_far(self) -> bool:
@@ -98,8 +103,11 @@ class Ascent:
         upto = max(known, shown)
         more = False
         if upto > self.reached:
-            row = connection.execute(RAISE, {"upto": upto, "step": _STEP_SEQS}).fetchone()
+            began = monotonic()
+            row = connection.execute(RAISE, {"upto": upto, "step": self._steps * _STEP_SEQS}).fetchone()
             self.reached, more = row or (0, False)
+            is_quick = more and monotonic() - began < _QUICK_SECONDS
+            self._steps = min(2 * self._steps, _MOST_STEPS) if is_quick else 1
         if shown and not more:
             self._mark = None
         return bool(more)
