@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ from commands import Hep
 from psycopg import Connection
 
 from hook_event_processor.cli.unit_report import Ending, _fitting, _message, last_lines
+from hook_event_processor.store import database as database_module
+from hook_event_processor.store.database import Database
 
 INVOCATION = "0123456789abcdef0123456789abcdef"
 
@@ -74,6 +78,32 @@ def test_an_event_that_finds_no_database_is_kept_to_be_published_later(
     row = connection.execute("SELECT id, payload->>'result', count(*) OVER () FROM hook_events").fetchone()
     assert row is not None
     assert (str(row[0]), *row[1:]) == (json.loads(line)["id"], "exit-code", 1)
+
+
+@pytest.mark.parametrize("fault", ["lock", "read-only"])
+def test_what_passes_is_waited_for(
+    hep: Hep, connection: Connection, database: Database, monkeypatch: pytest.MonkeyPatch, failed: str, fault: str
+) -> None:
+    begin, end = {
+        "lock": ("BEGIN; LOCK TABLE hook_events", "ROLLBACK"),
+        "read-only": (
+            "ALTER ROLE CURRENT_USER SET default_transaction_read_only = on",
+            "SET default_transaction_read_only = off; ALTER ROLE CURRENT_USER RESET default_transaction_read_only",
+        ),
+    }[fault]
+
+    def mend() -> None:
+        time.sleep(0.6)
+        other.execute(end)
+
+    monkeypatch.setattr(database_module, "LOCK_TIMEOUT_SECONDS", 0.1)
+    with database.session("other") as other:
+        other.execute(begin)
+        with ThreadPoolExecutor(1) as mending:
+            mended = mending.submit(mend)
+            hep("events", "emit-unit", failed, "--for", "20s")
+            mended.result()
+    assert connection.execute("SELECT count(*) FROM hook_events").fetchone() == (1,)
 
 
 @pytest.mark.parametrize("what", ["service.failed", ":backup.service", "service.failed:backup", "a.b:../x.service"])

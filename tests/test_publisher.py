@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,12 +12,13 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from factories import ago
-from psycopg import Connection, sql
+from psycopg import Connection, errors, sql
 from psycopg.conninfo import make_conninfo
 
 from hook_event_processor import Publisher
-from hook_event_processor.errors import EventRefused
+from hook_event_processor.errors import EventRefused, StoreUnavailable
 from hook_event_processor.event import NewEvent
+from hook_event_processor.store import database as database_module
 from hook_event_processor.store.database import Database
 from hook_event_processor.store.embedded import EmbeddedServer
 
@@ -144,6 +146,39 @@ def test_a_session_of_its_own(database: Database, connection: Connection) -> Non
     with Publisher.connect(database.conninfo) as publisher:
         publisher.publish("a.b")
     assert _events(connection) == [("a", "b")]
+
+
+def _slowly(events: Iterable[NewEvent], seconds: float) -> Iterator[NewEvent]:
+    for event in events:
+        time.sleep(seconds)
+        yield event
+
+
+@pytest.mark.parametrize("ids", [(None, None), (None, uuid4()), (uuid4(), None)])
+def test_an_iterable_may_take_its_time(
+    database: Database, connection: Connection, monkeypatch: pytest.MonkeyPatch, ids: tuple[UUID | None, ...]
+) -> None:
+    monkeypatch.setattr(database_module, "IDLE_IN_TRANSACTION_SECONDS", 1)
+    with Publisher.connect(database.conninfo) as publisher:
+        assert publisher.publish_many(_slowly([NewEvent("a", "b", id=each) for each in ids], 1.5)) == 2
+    assert len(_events(connection)) == 2
+
+
+def test_a_session_that_was_ended_is_told_from_an_error_in_it(database: Database) -> None:
+    with pytest.raises(errors.QueryCanceled):
+        _cancel(database)
+    with pytest.raises(StoreUnavailable, match="the database was lost"):
+        _end(database)
+
+
+def _cancel(database: Database) -> None:
+    with database.session("cancelled") as connection:
+        connection.execute("SET statement_timeout = '10ms'; SELECT pg_sleep(5)")
+
+
+def _end(database: Database) -> None:
+    with database.session("ended") as connection:
+        connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
 
 def test_a_writer_needs_insert_alone(server: EmbeddedServer, connection: Connection) -> None:

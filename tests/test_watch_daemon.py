@@ -571,6 +571,28 @@ def test_events_that_the_database_refuses_are_named_in_few_lines(
     assert "more events with the same error (23514), given up: " in lines[1]
 
 
+def test_an_event_of_a_source_that_the_role_may_not_publish_holds_up_no_other(
+    connection: Connection, database: Database, tmp_path: Path, numbers: Path
+) -> None:
+    connection.execute(
+        "INSERT INTO hook_grants (role, kind, value) SELECT session_user, 'source', unnest(ARRAY['agent', 'count'])"
+    )
+    watcher = add(connection, numbers)
+    with watching(database, tmp_path) as process:
+        wait_for(lambda: has_state(tmp_path, b"0"), 5)
+        write_number(numbers, 2)
+        wait_for(lambda: reached(connection) == [1, 2], 5)
+        (said,) = process.said("the database refuses the event")
+        assert "may not publish events of the source 'system'" in said
+        assert "hep db grant" in said
+        connection.execute("REVOKE INSERT ON hook_events FROM CURRENT_USER")
+        write_number(numbers, 3)
+        wait_for(lambda: process.said("permission denied"), 5)
+        connection.execute("GRANT INSERT ON hook_events TO CURRENT_USER")
+        wait_for(lambda: reached(connection) == [1, 2, 3], 10)
+    assert looked(connection, watcher).last_error is None
+
+
 def test_a_schema_of_another_program_ends_the_daemon_with_the_status_for_it(
     empty_database: Database, tmp_path: Path
 ) -> None:

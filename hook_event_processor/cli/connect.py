@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hook_event_processor.errors import HookEventProcessorError, SchemaError, SettingsError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from psycopg import Connection, Error
+    from psycopg import Connection
 
     from hook_event_processor.settings import Settings
     from hook_event_processor.store.database import Database
@@ -50,8 +50,6 @@ def service_database(settings: Settings) -> Database:
 @contextmanager
 def session(settings: Settings) -> Iterator[Connection]:
     """A session on the database for one command, in autocommit."""
-    from psycopg import OperationalError
-
     from hook_event_processor.store import own_events
     from hook_event_processor.store.audit import COMMAND_OF
 
@@ -59,13 +57,7 @@ def session(settings: Settings) -> Iterator[Connection]:
     role = f"{COMMAND_OF}{own_events.actor()}@{socket.gethostname()}"
     with open_database(settings).session(role) as connection:
         own_events.attach(connection, settings, "hep")
-        try:
-            yield connection
-        except OperationalError as fault:
-            if connection.closed:
-                raise
-            # A lock that was not had in time, say; the connection goes on.
-            raise _refused(fault) from None
+        yield connection
 
 
 def database_fault(fault: Exception) -> HookEventProcessorError | None:
@@ -76,10 +68,6 @@ def database_fault(fault: Exception) -> HookEventProcessorError | None:
         return None
     if isinstance(fault, errors.UndefinedTable | errors.UndefinedColumn | errors.UndefinedFunction):
         return SchemaError("the database has not been migrated for this program: run 'hep db migrate'")
-    return _refused(fault)
-
-
-def _refused(fault: Error) -> HookEventProcessorError:
     said = fault.diag.message_primary or " ".join(str(fault).split()) or type(fault).__name__
     if said.startswith("permission denied"):
         # Of a role that lacks it on purpose, and of one that was granted what an older version needs.

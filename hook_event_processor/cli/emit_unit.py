@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hook_event_processor.cli.parser import add_command, add_format
 from hook_event_processor.cli.spans import count, duration
-from hook_event_processor.errors import HookEventProcessorError, StoreUnavailable, UsageError
+from hook_event_processor.errors import HookEventProcessorError, UsageError
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -114,14 +114,15 @@ def _event(event_type: str, unit: str, lines: int) -> NewEvent:
 
 
 def _publish(event: NewEvent, settings: Settings, patience: timedelta) -> None:
-    """Publish it; try again while the database is away. Raises HookEventProcessorError."""
-    from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+    """Publish it; try again while the database is away, or cannot take it. Raises HookEventProcessorError."""
+    from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
     from hook_event_processor.cli.connect import database_fault, session
+    from hook_event_processor.store.database import may_pass
     from hook_event_processor.store.insert import Publisher
 
     tries = Retrying(
-        retry=retry_if_exception_type(StoreUnavailable),
+        retry=retry_if_exception(may_pass),
         stop=stop_after_delay(patience),
         wait=wait_random_exponential(multiplier=0.5, min=0.2, max=_LONGEST_PAUSE_SECONDS),
         reraise=True,

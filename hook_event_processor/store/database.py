@@ -46,6 +46,11 @@ PLANNED_ONCE = {
 PLAN_ONCE = "SELECT " + ", ".join(f"set_config('{name}', '{value}', false)" for name, value in PLANNED_ONCE.items())
 
 
+# SQLSTATEs (PostgreSQL manual, appendix A): lost connections, what others roll back, a full disk and the like, an
+# operator's intervention, a server that is read-only, a lock that was not had in time.
+_PASSING = ("08", "40", "53", "57", "25006", "55P03")
+
+
 @dataclass(frozen=True, slots=True)
 class Database:
     """Where the events are: a libpq connection string, and the schema ('' leaves the search_path alone)."""
@@ -97,12 +102,15 @@ class Database:
     def session(self, role: str) -> Iterator[Connection]:
         """A session for one command; in autocommit, closed at the end.
 
-        A connection that is lost on the way is reported as StoreUnavailable.
+        A connection that is lost on the way is reported as StoreUnavailable;
+        other errors of psycopg's pass through.
         """
         connection = self.connect(role, autocommit=True)
         try:
             yield connection
-        except psycopg.OperationalError as fault:
+        except psycopg.Error as fault:
+            if not connection.closed:
+                raise
             raise StoreUnavailable(f"the database was lost: {one_line(fault)}") from fault
         finally:
             connection.close()
@@ -133,6 +141,13 @@ def answering(connection: Connection) -> Iterator[None]:
     finally:
         guard.cancel()
         guard.join()
+
+
+def may_pass(fault: BaseException) -> bool:
+    """Whether the same statement may succeed later, with nothing about it changed."""
+    if isinstance(fault, psycopg.Error):
+        return (fault.sqlstate or "").startswith(_PASSING)
+    return isinstance(fault, StoreUnavailable)
 
 
 def one_line(fault: BaseException) -> str:

@@ -128,18 +128,22 @@ class Publisher:
     def publish_many(self, events: Iterable[NewEvent]) -> int:
         """Publish all events in their order, or none; returns how many were new.
 
-        Events are taken from the iterable while they are sent. Raises
+        Events are taken from the iterable while they are sent, the first
+        before a transaction begins: it may take its time. Raises
         EventRefused; whatever the iterable raises also leaves nothing behind.
         """
+        remaining = iter(events)
+        first = next(remaining, None)
+        if first is None:
+            return 0
         if not self._connection.autocommit:
             # Begins the caller's transaction, so that the block below is a savepoint in it.
             self._connection.execute("SELECT")
         with self._connection.transaction():
             if self._strict is not None:
                 self._strict.refresh()  # while COPY goes on, nothing can be read
-            remaining = iter(events)
             keyed: list[NewEvent] = []
-            count = self._copy("hook_events", _until_keyed(remaining, keyed))
+            count = self._copy("hook_events", _until_keyed(chain([first], remaining), keyed))
             if keyed:
                 # An id may be there already, and COPY knows no ON CONFLICT.
                 count += self._copy_through_stage(chain(keyed, remaining))
@@ -156,13 +160,14 @@ class Publisher:
         with self._connection.cursor() as cursor:
             # An event is taken once the one before it has been checked: a reader knows which one was refused.
             lines = map(self._line, events, self._ids.many())
-            block = "".join(islice(lines, _BLOCK))
-            if not block:
+            first = next(lines, "")
+            if not first:
                 return 0
+            # As soon as there is one: a server ends a session that pauses in a transaction, and not in a COPY.
             with cursor.copy(f"COPY {table} ({_COLUMNS}) FROM STDIN") as copy:
-                while block:
+                copy.write(first)
+                while block := "".join(islice(lines, _BLOCK)):
                     copy.write(block)
-                    block = "".join(islice(lines, _BLOCK))
             return cursor.rowcount
 
     def _row(self, event: NewEvent, event_id: str) -> _Row:

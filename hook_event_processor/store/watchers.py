@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
+import psycopg
 from psycopg import Connection, errors, sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb, set_json_loads
@@ -222,6 +223,11 @@ def insert_events(connection: Connection, ids: Sequence[str], bodies: Sequence[s
     `bodies` are JSON, as watchers.daemon.envelope makes it.
     """
     return connection.execute(_INSERT_EVENTS, (list(ids), list(bodies))).rowcount
+
+
+def is_limited(fault: psycopg.Error) -> bool:
+    """Whether the role may publish events, but none of this source: 'hep db grant' has limited it to others."""
+    return "hook_events_limited()" in (fault.diag.context or "")
 
 
 def _read(connection: Connection, statement: str, values: Mapping[str, Any] | Sequence[Any]) -> list[Watcher]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from time import monotonic
 
 import psycopg
-from psycopg import Connection
+from psycopg import Connection, errors
 
 from hook_event_processor.settings import Settings
 from hook_event_processor.store import watchers
@@ -59,7 +59,9 @@ class Delivery:
             watchers.insert_events(
                 connection, [row[1] for row in batch], [row[2].decode(errors="replace") for row in batch]
             )
-        except (psycopg.DataError, psycopg.IntegrityError) as fault:
+        except (psycopg.DataError, psycopg.IntegrityError, errors.InsufficientPrivilege) as fault:
+            if isinstance(fault, errors.InsufficientPrivilege) and not watchers.is_limited(fault):
+                raise  # no event goes in: all wait until somebody grants it again
             if len(batch) == 1:
                 self._refusals.say(batch[0][1], fault)
                 return
