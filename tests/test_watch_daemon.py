@@ -593,6 +593,41 @@ def test_an_event_of_a_source_that_the_role_may_not_publish_holds_up_no_other(
     assert looked(connection, watcher).last_error is None
 
 
+def test_each_source_that_the_role_may_not_publish_is_named(
+    connection: Connection, database: Database, tmp_path: Path, numbers: Path
+) -> None:
+    """Here those of the daemon itself, and of its watcher."""
+    connection.execute("INSERT INTO hook_grants (role, kind, value) VALUES (session_user, 'source', 'agent')")
+    add(connection, numbers)
+    with watching(database, tmp_path, watch_flush=1.0) as process:
+        wait_for(lambda: has_state(tmp_path, b"0"), 5)
+        write_number(numbers, 4)
+        wait_for(lambda: process.said("the same error"), 10)
+    said = "\n".join(process.log)
+    for source in ("system", "count"):
+        assert re.search(f"which is given up: .* may not publish events of the source '{source}'.*hep db grant", said)
+    assert re.search("with the same error .* may not publish events of the source 'count'.*, given up: ", said)
+
+
+def test_events_wait_while_nobody_can_tell_what_the_role_may_publish(
+    connection: Connection, database: Database, tmp_path: Path, numbers: Path
+) -> None:
+    """The trigger that looks lacks a right: it has refused no source."""
+    connection.execute(
+        "INSERT INTO hook_grants (role, kind, value)"
+        " SELECT session_user, 'source', unnest(ARRAY['agent', 'count', 'system'])"
+    )
+    add(connection, numbers)
+    with watching(database, tmp_path) as process:
+        wait_for(lambda: has_state(tmp_path, b"0"), 5)
+        connection.execute("REVOKE SELECT ON hook_grants FROM CURRENT_USER")
+        write_number(numbers, 3)
+        wait_for(lambda: process.said("permission denied for table hook_grants"), 5)
+        connection.execute("GRANT SELECT ON hook_grants TO CURRENT_USER")
+        wait_for(lambda: reached(connection) == [1, 2, 3], 10)
+    assert not process.said("given up")
+
+
 def test_a_schema_of_another_program_ends_the_daemon_with_the_status_for_it(
     empty_database: Database, tmp_path: Path
 ) -> None:

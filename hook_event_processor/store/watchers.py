@@ -227,7 +227,9 @@ def insert_events(connection: Connection, ids: Sequence[str], bodies: Sequence[s
 
 def is_limited(fault: psycopg.Error) -> bool:
     """Whether the role may publish events, but none of this source: 'hep db grant' has limited it to others."""
-    return "hook_events_limited()" in (fault.diag.context or "")
+    said = fault.diag
+    # Raised by that trigger, and no right that the trigger itself lacks: then nothing of the role's goes in.
+    return said.source_function == "exec_stmt_raise" and "hook_events_limited()" in (said.context or "")
 
 
 def _read(connection: Connection, statement: str, values: Mapping[str, Any] | Sequence[Any]) -> list[Watcher]:
