@@ -128,6 +128,28 @@ def test_a_watcher_daemon_does_all_its_work(
     assert [line for line in daemon.log if "denied" in line or "policy" in line] == []
 
 
+@pytest.mark.usefixtures("counting_kinds")
+def test_a_watcher_daemon_that_may_publish_one_source_alone_sends_what_is_of_it(
+    administration: Connection, database: Database, connection: Connection, tmp_path: Path, hep: Hep
+) -> None:
+    hep("db", "grant", "login_watcher", "--source", "count")
+    (tmp_path / "number").write_text("0")
+    watcher = watching.add(connection, tmp_path / "number")
+    with watching.watching(as_login(database, "watcher"), tmp_path) as daemon:
+        wait_for(lambda: watching.looked(connection, watcher).last_check is not None, 20)
+        watching.write_number(tmp_path / "number", 3)
+        wait_for(lambda: watching.reached(connection) == [1, 2, 3], 20)
+        administration.execute("REVOKE INSERT ON hook_events FROM hook_watcher")
+        watching.write_number(tmp_path / "number", 4)
+        wait_for(lambda: daemon.said("permission denied for table hook_events"), 20)
+        administration.execute("GRANT INSERT ON hook_events TO hook_watcher")
+        wait_for(lambda: watching.reached(connection) == [1, 2, 3, 4], 20)
+    for source in ("agent", "system"):
+        [said, *_] = daemon.said(f"given up: the role login_watcher may not publish events of the source '{source}'")
+        assert "hep db grant" in said
+    assert connection.execute("SELECT DISTINCT source FROM hook_events").fetchall() == [("count",)]
+
+
 def test_a_publisher_publishes_by_every_way(
     administration: Connection,
     database: Database,

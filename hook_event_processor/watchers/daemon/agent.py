@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -11,12 +12,15 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from psycopg import Connection
+from psycopg import Connection, errors
 
 from hook_event_processor.settings import Settings
-from hook_event_processor.store import hosts
+from hook_event_processor.store import hosts, watchers
+from hook_event_processor.store.database import one_line
 from hook_event_processor.store.hosts import Host
 from hook_event_processor.store.insert import Publisher
+
+logger = logging.getLogger("Watchers")
 
 # What the event catalog's documents call them.
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -73,7 +77,10 @@ def boot_id() -> str:
 
 
 def register(connection: Connection, host: Host) -> None:
-    """Write this host down, and publish what that is to others, together."""
+    """Write this host down, and publish what that is to others, together.
+
+    Where the role may not publish events of hosts, it is written down without them.
+    """
     agent = {
         "name": host.name,
         "address": host.address,
@@ -86,7 +93,13 @@ def register(connection: Connection, host: Host) -> None:
         publisher = Publisher(connection, component="watcher")
 
         def publish(event_type: str, more: Mapping[str, Any]) -> None:
-            publisher.publish(event_type, {"agent": {**agent, **more}, "host": host.name}, resource=host.name)
+            try:
+                with connection.transaction():
+                    publisher.publish(event_type, {"agent": {**agent, **more}, "host": host.name}, resource=host.name)
+            except errors.InsufficientPrivilege as fault:
+                if not watchers.is_limited(fault):
+                    raise
+                logger.error("the database refuses an event %s, which is given up: %s", event_type, one_line(fault))
 
         if before is None:
             publish("agent.registered", {})
