@@ -101,6 +101,22 @@ def test_null_arguments_count_as_not_given(connection: Connection) -> None:
     assert event == plain
 
 
+def test_a_null_of_json_counts_as_not_given(connection: Connection) -> None:
+    for more in ("", ", delay => '1 hour'"):
+        event_id = _publish(connection, f"'a.b', 'null', metadata => 'null', stack => 'production'{more}")
+        event = _event(connection, event_id)
+        assert (event["payload"], event["metadata"]) == ({}, {"stack": "production"})
+    event = _event(connection, _publish(connection, "'a.b', metadata => 'null'"))
+    assert event["metadata"] == {}
+
+
+@pytest.mark.parametrize("metadata", ["[1]", "[]", '"text"', "5", "true"])
+@pytest.mark.parametrize("stack", ["production", None])
+def test_metadata_that_is_no_object_is_refused(connection: Connection, metadata: str, stack: str | None) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match=r"metadata is an object such as \{"):
+        _publish(connection, "'a.b', metadata => %s::jsonb, stack => %s", metadata, stack)
+
+
 def test_an_id_that_the_database_makes_is_a_uuid_of_version_7(connection: Connection) -> None:
     event_id = _publish(connection, "'a.b'")
     made_at = datetime.fromtimestamp((event_id.int >> 80) / 1000, UTC)
@@ -147,6 +163,7 @@ def test_what_a_caller_has_on_its_search_path_takes_the_place_of_nothing(connect
         "hook_uuidv7() RETURNS uuid", "clock_timestamp() RETURNS timestamptz", "strpos(text, text) RETURNS integer",
         "split_part(text, text, integer) RETURNS text", "substr(text, integer) RETURNS text",
         "length(text) RETURNS integer", "jsonb_build_object(text, text) RETURNS jsonb",
+        "jsonb_typeof(jsonb) RETURNS text",
     ):  # fmt: skip
         body = "LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
         connection.execute(f"CREATE FUNCTION theirs.{function} {body}")

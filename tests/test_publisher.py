@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -19,6 +20,7 @@ from hook_event_processor import Publisher
 from hook_event_processor.errors import EventRefused, StoreUnavailable
 from hook_event_processor.event import NewEvent
 from hook_event_processor.store import database as database_module
+from hook_event_processor.store import insert as insert_module
 from hook_event_processor.store.database import Database
 from hook_event_processor.store.embedded import EmbeddedServer
 
@@ -179,6 +181,151 @@ def _cancel(database: Database) -> None:
 def _end(database: Database) -> None:
     with database.session("ended") as connection:
         connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_in_a_pipeline_it_is_known_what_became_of_an_event(
+    database: Database, connection: Connection, autocommit: bool
+) -> None:
+    known = uuid4()
+    with database.connect("tests", autocommit=autocommit) as caller:
+        publisher = Publisher(caller)
+        with caller.pipeline():
+            news = [publisher.publish("a.b", id=event_id).is_new for event_id in (known, known, None)]
+        caller.commit()
+    assert news == [True, False, True]
+    assert len(_events(connection)) == 2
+
+
+def test_a_delay_is_counted_on_the_servers_clock(connection: Connection) -> None:
+    """From now, and not from when the transaction began."""
+    with connection.transaction():
+        connection.execute("SELECT pg_sleep(0.2)")
+        published = Publisher(connection).publish("a.b", delay=timedelta(hours=1))
+        columns = "available_at - now() > '1 hour 0.2 s', available_at <= clock_timestamp() + '1 hour'::interval"
+        assert _events(connection, columns) == [(True, True)]
+    assert published.is_new
+
+
+def test_the_clients_clock_has_no_say_in_a_delay(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fast(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Fast:
+            return cls(2200, 1, 1, tzinfo=tz)
+
+    monkeypatch.setattr(insert_module, "datetime", Fast)
+    Publisher(connection).publish("a.b", delay=timedelta(hours=1))
+    assert _events(connection, "available_at < clock_timestamp() + '61 min'::interval") == [(True,)]
+
+
+def test_no_delay_or_one_that_is_over_is_at_once(connection: Connection) -> None:
+    for delay in (None, timedelta(0), timedelta(hours=-1), timedelta.min):
+        Publisher(connection).publish("a.b", delay=delay)
+    assert _events(connection, "available_at") == [(None,)] * 4
+
+
+@pytest.mark.parametrize(
+    ("delay", "more", "reason"),
+    [
+        (timedelta.max, {}, "delay is 999999999 days.*: at most 36,500 days"),
+        (60, {}, "delay is 60: it takes a timedelta"),
+        (timedelta(1), {"available_at": datetime.now(UTC)}, "delay stands beside available_at"),
+    ],
+)
+def test_a_delay_out_of_range_is_refused(connection: Connection, delay: Any, more: dict[str, Any], reason: str) -> None:
+    with pytest.raises(EventRefused, match=reason):
+        Publisher(connection).publish("a.b", delay=delay, **more)
+    assert _events(connection) == []
+
+
+def test_a_session_of_its_own_takes_its_size_from_its_parameter(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOOK_MAX_PAYLOAD_SIZE", "100000")
+    reason = r"at most 50 are taken .*the max_payload_size of the Publisher"
+    with (
+        Publisher.connect(database.conninfo, max_payload_size=50) as publisher,
+        pytest.raises(EventRefused, match=reason),
+    ):
+        publisher.publish("a.b", {"text": "x" * 50})
+    with Publisher.connect(database.conninfo, max_payload_size=200_000) as publisher:
+        assert publisher.publish("a.b", {"text": "x" * 150_000}).is_new
+
+
+def test_an_error_on_another_connection_is_no_loss_of_this_one(database: Database) -> None:
+    with pytest.raises(errors.QueryCanceled), Publisher.connect(database.conninfo):
+        _cancel(database)
+
+
+WAYS = pytest.mark.parametrize("many", [False, True])
+
+
+def _published(connection: Connection, event: NewEvent, many: bool) -> None:
+    publisher = Publisher(connection)
+    if many:
+        publisher.publish_many([event])
+    else:
+        publisher.publish_event(event)
+
+
+@WAYS
+def test_a_mapping_of_any_kind_is_an_object(connection: Connection, many: bool) -> None:
+    shown = MappingProxyType({"in": MappingProxyType({"n": 1})})
+    _published(connection, NewEvent("a", payload=shown, metadata=MappingProxyType({"agent_id": "x"})), many)
+    assert _events(connection, "payload, metadata ->> 'agent_id'") == [({"in": {"n": 1}}, "x")]
+
+
+@WAYS
+def test_none_counts_as_not_given(connection: Connection, many: bool) -> None:
+    nothing: Any = None
+    _published(connection, NewEvent("a", payload=nothing, metadata=nothing), many)
+    Publisher(connection).publish("b", None, metadata=None, stack="production")
+    assert _events(connection, "payload, metadata ->> 'stack'") == [({}, None), ({}, "production")]
+
+
+@WAYS
+def test_times_are_the_same_whatever_their_offset(connection: Connection, many: bool) -> None:
+    zone = timezone(timedelta(hours=1, seconds=7, microseconds=500_000))
+    at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=zone)
+    _published(connection, NewEvent("a", occurred_at=at, available_at=at), many)
+    assert _events(connection, "occurred_at, available_at") == [(at, at)]
+
+
+@WAYS
+def test_the_text_of_a_uuid_is_an_id(connection: Connection, many: bool) -> None:
+    event_id = uuid4()
+    text: Any = str(event_id).upper()
+    _published(connection, NewEvent("a", id=text), many)
+    assert _events(connection, "id") == [(event_id,)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"source": None}, "source is None: it takes a text"),
+        ({"source": 5, "action": 6, "resource": 7, "resource_id": 8}, "source is 5: it takes a text"),
+        ({"action": b"b"}, "action is b'b': it takes a text"),
+        ({"resource_id": 7}, "resource_id is 7: it takes a text"),
+        ({"payload": [1]}, r"payload is \[1\]: it takes a mapping"),
+        ({"payload": []}, r"payload is \[\]: it takes a mapping"),
+        ({"payload": "x" * 100}, r"payload is 'x{56}\.\.\.: it takes a mapping"),
+        ({"metadata": [1]}, "metadata is .*it takes a mapping"),
+        ({"metadata": ""}, "metadata is '': it takes a mapping"),
+        ({"priority": True}, "priority is True: it takes 1"),
+        ({"priority": 5.0}, r"priority is 5\.0: it takes 1"),
+        ({"priority": "5"}, "priority is '5': it takes 1"),
+        ({"priority": 11}, "priority is 11: it takes 1"),
+        ({"id": "1"}, "id is '1': it takes a UUID"),
+        ({"id": 1}, "id is 1: it takes a UUID"),
+        ({"id": ""}, "id is '': it takes a UUID"),
+        ({"occurred_at": "2026-01-01"}, "occurred_at is '2026-01-01': it takes a datetime"),
+        ({"available_at": datetime(2026, 1, 1)}, "available_at is .*: it takes a datetime with a UTC offset"),
+        ({"occurred_at": datetime.max.replace(tzinfo=timezone(timedelta(hours=-1)))}, "the years 1 to 9999"),
+    ],
+)
+def test_a_field_of_another_kind_is_refused_by_its_name(fields: dict[str, Any], reason: str) -> None:
+    with pytest.raises(EventRefused, match=reason):
+        NewEvent(**{"source": "a", **fields})
 
 
 def test_a_writer_needs_insert_alone(server: EmbeddedServer, connection: Connection) -> None:

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from hook_event_processor.cli.spans import LONGEST, duration, moment
+from hook_event_processor.cli.spans import duration, moment
 from hook_event_processor.errors import EventRefused
-from hook_event_processor.event import NewEvent, split_type
+from hook_event_processor.event import MAX_DELAY, NewEvent, split_type
 
 
 def json_object(name: str, text: str | bytes) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def _delay(name: str, value: Any) -> timedelta:
     """A duration such as 30s, or seconds."""
     if isinstance(value, timedelta):
         return value
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LONGEST.total_seconds():
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_DELAY.total_seconds():
         return timedelta(seconds=value)
     delay: timedelta = _parsed(name, value, duration, "a duration such as 30s, or seconds")
     return delay

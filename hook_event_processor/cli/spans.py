@@ -6,10 +6,11 @@ import argparse
 import re
 from datetime import UTC, datetime, timedelta
 
+from hook_event_processor.event import MAX_DELAY
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
 _DURATION = re.compile(rf"(?:{_PART.pattern})+", re.ASCII)
-LONGEST = timedelta(days=36_500)
 
 
 def duration(text: str) -> timedelta:
@@ -17,7 +18,7 @@ def duration(text: str) -> timedelta:
     if not _DURATION.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a duration: write 30s, 10m, 2m30s, 720h or 7d")
     seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
-    if seconds > LONGEST.total_seconds():
+    if seconds > MAX_DELAY.total_seconds():
         raise argparse.ArgumentTypeError(f"{text!r} is too long a duration: at most a hundred years")
     return timedelta(seconds=seconds)
 

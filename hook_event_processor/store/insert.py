@@ -7,8 +7,8 @@ import re
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -18,7 +18,7 @@ from psycopg import Connection
 
 from hook_event_processor import __version__
 from hook_event_processor.errors import EventRefused
-from hook_event_processor.event import NewEvent, split_type
+from hook_event_processor.event import MAX_DELAY, NewEvent, split_type
 from hook_event_processor.store.database import Database
 from hook_event_processor.store.uuid7 import NewIds
 
@@ -38,7 +38,7 @@ _NAMES = ("source", "action", "resource", "resource_id")
 _NO_TIMES = "\\N\t\\N"
 
 # id, source, action, resource, resource_id, payload, metadata, priority, available_at, occurred_at
-_Row = tuple[str, str, str, str, str, str, str, int, datetime | None, datetime | None]
+_Row = tuple[str, str, str, str, str, str, str, int, datetime | timedelta | None, datetime | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ class Publisher:
     `connection.transaction()`, the events belong to the caller's transaction
     and are there once it commits. Publishing an id again changes nothing.
     Not for several threads at once, as its connection is not for transactions.
+    In psycopg's pipeline mode each publish() waits for its result.
     psycopg's own errors pass through.
     """
 
@@ -67,7 +68,11 @@ class Publisher:
         max_payload_size: int = MAX_PAYLOAD_SIZE,
         strict: bool = False,
     ) -> None:
-        """`component` is who publishes, for metadata.origin; `max_payload_size` is in bytes of JSON.
+        """`component` is who publishes, for metadata.origin.
+
+        `max_payload_size`, in bytes of JSON, is what counts here, and not the
+        variable HOOK_MAX_PAYLOAD_SIZE: give what the processors have in that,
+        since they refuse what is larger.
 
         `strict` refuses types that are not in the catalog, and payloads that
         are not as it says; it reads the table event_types.
@@ -87,14 +92,20 @@ class Publisher:
     @classmethod
     @contextmanager
     def connect(
-        cls, conninfo: str = "", schema: str = "", *, component: str = "publisher", strict: bool = False
+        cls,
+        conninfo: str = "",
+        schema: str = "",
+        *,
+        component: str = "publisher",
+        max_payload_size: int = MAX_PAYLOAD_SIZE,
+        strict: bool = False,
     ) -> Iterator[Publisher]:
         """A publisher with a session of its own, in autocommit. Without `conninfo`, libpq's PG* variables decide.
 
-        Raises StoreUnavailable.
+        The rest is as in Publisher(). Raises StoreUnavailable.
         """
         with Database(conninfo, schema).session("publisher") as connection:
-            yield cls(connection, component=component, strict=strict)
+            yield cls(connection, component=component, max_payload_size=max_payload_size, strict=strict)
 
     def publish(
         self,
@@ -107,22 +118,33 @@ class Publisher:
     ) -> Published:
         """Publish one event by its type, as the SQL function hook_publish does.
 
-        `columns` are those of NewEvent: resource, resource_id, metadata,
-        priority, id. Raises EventRefused.
+        `delay` is counted on the server's clock; one that is over counts as
+        none. `columns` are those of NewEvent: resource, resource_id,
+        metadata, priority, id. Raises EventRefused.
         """
         source, action = split_type(type)
+        event = NewEvent(source, action, {} if payload is None else payload, **columns)
         if stack is not None:
-            columns["metadata"] = {**columns.get("metadata", {}), "stack": stack}
-        if delay is not None and delay > timedelta(0):
-            columns["available_at"] = datetime.now(UTC) + delay
-        return self.publish_event(NewEvent(source, action, payload or {}, **columns))
+            event = replace(event, metadata={**event.metadata, "stack": stack})
+        if delay is not None:
+            _check_delay(delay, event)
+            if delay > timedelta(0):
+                return self._publish(event, _INSERT_LATER, delay)
+        return self.publish_event(event)
 
     def publish_event(self, event: NewEvent) -> Published:
         """Publish one event. Raises EventRefused when it cannot be stored or is too large."""
+        return self._publish(event, _INSERT, event.available_at)
+
+    def _publish(self, event: NewEvent, statement: str, available: datetime | timedelta | None) -> Published:
         if self._strict is not None:
             self._strict.refresh(event)
-        row = self._row(event, str(event.id) if event.id else next(self._ids))
-        inserted = self._connection.execute(_INSERT, row)
+        row = self._row(event, str(event.id) if event.id else next(self._ids), available)
+        inserted = self._connection.execute(statement, row)
+        if inserted.rowcount < 0:
+            # In psycopg's pipeline mode the result is still on its way; the end of a pipeline in it waits for it.
+            with self._connection.pipeline():
+                pass
         return Published(UUID(row[0]), inserted.rowcount == 1)
 
     def publish_many(self, events: Iterable[NewEvent]) -> int:
@@ -131,6 +153,11 @@ class Publisher:
         Events are taken from the iterable while they are sent, the first
         before a transaction begins: it may take its time. Raises
         EventRefused; whatever the iterable raises also leaves nothing behind.
+
+        Where an event brings an id, the role needs TEMPORARY on the database,
+        and the transaction cannot be prepared (PREPARE TRANSACTION): there is
+        a temporary table in it. publish() needs neither. psycopg refuses the
+        COPY in here in its pipeline mode.
         """
         remaining = iter(events)
         first = next(remaining, None)
@@ -170,7 +197,7 @@ class Publisher:
                     copy.write(block)
             return cursor.rowcount
 
-    def _row(self, event: NewEvent, event_id: str) -> _Row:
+    def _row(self, event: NewEvent, event_id: str, available: datetime | timedelta | None) -> _Row:
         if not (event.source + event.action + event.resource + event.resource_id).isascii():
             _refuse_surrogates(event)
         return (
@@ -182,7 +209,7 @@ class Publisher:
             self._payload_of(event),
             self._metadata_of(event, event_id),
             event.priority,
-            event.available_at,
+            available,
             event.occurred_at,
         )
 
@@ -226,6 +253,12 @@ INSERT INTO hook_events ({_COLUMNS})
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT DO NOTHING
 """
+# As hook_publish counts a delay: from now, and not from when the caller's transaction began.
+_INSERT_LATER = f"""
+INSERT INTO hook_events ({_COLUMNS})
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, clock_timestamp() + %s, %s)
+ON CONFLICT DO NOTHING
+"""
 _CREATE_STAGE = """
 CREATE TEMP TABLE hook_publish_stage (
     id uuid, source text, action text, resource text, resource_id text, payload jsonb, metadata jsonb,
@@ -245,6 +278,15 @@ def _strict_check(connection: Connection) -> StrictCheck:
     from hook_event_processor.strict import StrictCheck
 
     return StrictCheck(connection)
+
+
+def _check_delay(delay: timedelta, event: NewEvent) -> None:
+    if event.available_at is not None:
+        raise EventRefused("delay stands beside available_at: one of both says it")
+    if not isinstance(delay, timedelta):
+        raise EventRefused(f"delay is {delay!r}: it takes a timedelta")
+    if delay > MAX_DELAY:
+        raise EventRefused(f"delay is {delay}: at most {MAX_DELAY.days:,} days are taken")
 
 
 def _until_keyed(events: Iterator[NewEvent], keyed: list[NewEvent]) -> Iterator[NewEvent]:
@@ -277,7 +319,8 @@ def stored_text(name: str, value: Mapping[str, Any], max_size: int) -> str:
     text = encoded(name, value)
     if len(text) > max_size:
         raise EventRefused(
-            f"the {name} has {len(text):,} bytes of JSON: at most {max_size:,} are taken (HOOK_MAX_PAYLOAD_SIZE)"
+            f"the {name} has {len(text):,} bytes of JSON: at most {max_size:,} are taken (HOOK_MAX_PAYLOAD_SIZE);"
+            " in Python, it is the max_payload_size of the Publisher"
         )
     if b"\\u0000" in text and _NUL.search(text):
         raise EventRefused(f"the {name} holds a NUL character (\\u0000), which PostgreSQL cannot store")
@@ -291,13 +334,20 @@ def encoded(name: str, value: Mapping[str, Any]) -> bytes:
     """
     try:
         try:
-            return orjson.dumps(value)
+            return orjson.dumps(value, _plain)
         except TypeError as fault:
             if "Recursion" not in str(fault):
                 raise
         # orjson ends at 254 levels. So deep, a float that is not finite is refused.
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain).encode()
     except RecursionError:
         raise EventRefused(f"the {name} is nested too deeply") from None
     except (TypeError, ValueError) as fault:
         raise EventRefused(f"the {name} cannot be written as JSON: {fault}") from None
+
+
+def _plain(value: object) -> dict[str, Any]:
+    """A mapping that is no dict, as one; the encoders know no others."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
