@@ -126,7 +126,10 @@ class NewEvent:
         if value is None:
             object.__setattr__(self, name, {})
         elif not isinstance(value, Mapping):
-            raise EventRefused(f'{name} is {_shown(value)}: it takes a mapping such as {{"key": "value"}}')
+            # Not shown: it may hold a secret.
+            raise EventRefused(
+                f'{name} is of type {type(value).__name__}: it takes a mapping such as {{"key": "value"}}'
+            )
 
     def _check_priority(self) -> None:
         priority: object = self.priority

@@ -254,6 +254,22 @@ def test_a_run_that_ends_while_nothing_can_be_written_is_recorded_as_it_ended(
         assert count(connection, "retry_count > 0") == 0
 
 
+def test_a_processor_that_starts_while_nothing_can_be_written_waits(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    name = sql.Identifier(connection.info.dbname)
+    connection.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
+    process = start(database, tmp_path)
+    try:
+        wait_for(lambda: bool(process.said("the database is away, trying again: cannot execute")), 5)
+        connection.execute(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name))
+        wait_for(lambda: bool(process.said("ready")), 15)
+        [event] = insert(connection, "fast.now")
+        wait_for(lambda: state(connection, event) == "completed", 10)
+    finally:
+        process.kill()
+
+
 def test_what_ends_while_the_last_is_recorded_is_recorded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from hook_event_processor import service
     from hook_event_processor.settings import Settings

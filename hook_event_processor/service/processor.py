@@ -13,7 +13,7 @@ from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from psycopg import OperationalError
+import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from hook_event_processor import settings as settings_module
@@ -30,7 +30,7 @@ from hook_event_processor.service.machinery import Machinery, run_directory
 from hook_event_processor.settings import Settings
 from hook_event_processor.stop import Stop
 from hook_event_processor.store import migrate
-from hook_event_processor.store.database import Database, one_line
+from hook_event_processor.store.database import Database, may_pass, one_line
 from hook_event_processor.store.watch import LANE_ROLE
 from hook_event_processor.telemetry import journal
 from hook_event_processor.telemetry.watchdog import Progress
@@ -108,7 +108,9 @@ class HookEventProcessor:
                     routing.register(connection, self.handler_registry)
                 self._machinery.outage.end(tried_at)
                 return True
-            except (StoreUnavailable, OperationalError) as fault:
+            except (StoreUnavailable, psycopg.Error) as fault:
+                if not may_pass(fault):
+                    raise
                 self._machinery.outage.begin(one_line(fault))
                 self._pause(reconnect_delay(attempt))
         return False

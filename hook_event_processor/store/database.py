@@ -47,8 +47,8 @@ PLAN_ONCE = "SELECT " + ", ".join(f"set_config('{name}', '{value}', false)" for 
 
 
 # SQLSTATEs (PostgreSQL manual, appendix A): lost connections, what others roll back, a full disk and the like, an
-# operator's intervention, a server that is read-only, a lock that was not had in time.
-_PASSING = ("08", "40", "53", "57", "25006", "55P03")
+# operator's intervention, a faulty disk, a server that is read-only, a lock that was not had in time.
+_PASSING = ("08", "40", "53", "57", "58", "25006", "55P03")
 
 
 @dataclass(frozen=True, slots=True)
