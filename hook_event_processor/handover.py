@@ -13,6 +13,7 @@ from hook_event_processor.errors import SettingsError
 from hook_event_processor.settings import VARIABLES, Settings
 
 _FILE = "settings"  # in the unit's runtime directory, for the moment between `hep reload` and the signal
+_NEW = f"{_FILE}.new"
 # What a running processor can take over: its log level, and what hooks may use.
 _AT_ONCE = frozenset(
     {
@@ -42,7 +43,7 @@ class Change:
 
 def hand_over(environ: Mapping[str, str], directory: Path) -> None:
     """Leave the variables of `environ` for the service whose runtime directory this is; it reads them once."""
-    new = directory / f"{_FILE}.new"
+    new = directory / _NEW
     new.unlink(missing_ok=True)
     # They may hold a password.
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -52,10 +53,16 @@ def hand_over(environ: Mapping[str, str], directory: Path) -> None:
 
 
 class Reader:
-    """Reads a service's settings anew: what was handed over last, else this process's environment."""
+    """Reads a service's settings anew: what was handed over last, else this process's environment.
+
+    One is made as the service starts: what lies there by then was for a process before it.
+    """
 
     def __init__(self) -> None:
         self._handed: Mapping[str, str] | None = None
+        if (directory := os.environ.get("RUNTIME_DIRECTORY")) is not None:
+            for name in (_FILE, _NEW):
+                Path(directory, name).unlink(missing_ok=True)
 
     def read(self) -> Settings:
         """The settings as they are now, with .env and the policy. Raises SettingsError."""

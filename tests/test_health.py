@@ -30,7 +30,7 @@ from watching import add, watching, write_number
 from hook_event_processor.processor import health, health_file, hearing, housekeeping
 from hook_event_processor.processor.health import Facts
 from hook_event_processor.service import cutoff
-from hook_event_processor.store import hosts
+from hook_event_processor.store import hosts, processors
 from hook_event_processor.store.database import Database
 from hook_event_processor.watchers.daemon import health as daemons
 
@@ -93,6 +93,11 @@ def _types(connection: Connection) -> list[str]:
     return [row[0] for row in rows]
 
 
+def _has_told(connection: Connection) -> bool:
+    query = "SELECT health ? %s FROM hook_processors"
+    return connection.execute(query, (processors.TOLD,)).fetchall() == [(True,)]
+
+
 @root_only
 def test_a_frozen_thread_is_unhealthy_while_others_work(
     connection: Connection, database: Database, tmp_path: Path, hep: Hep, monkeypatch: pytest.MonkeyPatch
@@ -112,7 +117,9 @@ def test_a_frozen_thread_is_unhealthy_while_others_work(
             manager.close()  # its queue would fill up
             insert(connection, "task.one", count=5)
             wait_for(lambda: all_processed(connection), 5)
+            wait_for(lambda: _has_told(connection), 3)
         wait_for(lambda: _healthy(hep), 3)
+        wait_for(lambda: not _has_told(connection), 3)
         wait_for(lambda: _types(connection) == ["health.degraded", "health.recovered"], 3)
         assert process.said("unhealthy: lane 1 has stood still")
         # It feeds the watchdog, which starves; others write the row, which tells it before.

@@ -12,6 +12,7 @@ import pytest
 from commands import Hep
 from factories import ago
 from psycopg import Connection
+from psycopg.types.json import Jsonb
 from running import add_hook, all_processed, insert, running
 from waiting import wait_for
 
@@ -25,7 +26,7 @@ from hook_event_processor.registry import Hook
 from hook_event_processor.retry import RetryPolicy
 from hook_event_processor.run import ChunkResult
 from hook_event_processor.settings import Settings
-from hook_event_processor.store import hook_changes, key_ring, own_events, secrets
+from hook_event_processor.store import hook_changes, key_ring, own_events, processors, secrets
 from hook_event_processor.store.claim import Row
 from hook_event_processor.store.database import Database
 from hook_event_processor.store.own_events import CAUSE, OwnEvent, cause_of_row, cause_text
@@ -327,6 +328,30 @@ def test_one_that_stopped_in_order_or_was_replaced_at_once_is_healthy(connection
     add_processor(connection, "web-1:2", heard=20)
     add_processor(connection, "web-1:3", heard=1, started=15)
     assert health(connection) == []
+
+
+@pytest.mark.parametrize("state", ["stopped", "draining"])
+def test_one_that_ended_degraded_recovers_by_one_that_is_well_in_its_place(connection: Connection, state: str) -> None:
+    """It was ended for it, by the watchdog or by itself."""
+    own_events.attach(connection, Settings(Path(), None), "processor")
+    degraded = Jsonb({processors.TOLD: True})
+    add_processor(connection, "web-1:1", heard=13, state=state, health=degraded)
+    add_processor(connection, "web-1:2", heard=1, started=12, health=degraded)
+    assert health(connection) == []
+    connection.execute("UPDATE hook_processors SET health = '{}' WHERE node = 'web-1:2'")
+    assert health(connection) == [("recovered", "web-1:1")]
+    assert health(connection) == []
+
+
+def test_one_over_the_row_of_another_that_had_its_name_is_not_that_one(connection: Connection) -> None:
+    """A container's host may have a fixed name, and its process the number 1."""
+    add_processor(connection, "web-1:1", heard=60, state="stopped", lost_at="infinity")
+    row = {"node": "web-1:1", "host": "web-1", "instance": "", "pid": 1, "version": "2", "state": "running"}
+    row |= {"wake": "listen", "workers": 8, "busy": 0, "stuck": 0, "stats": {}}
+    processors.say(connection, row, anew=True)
+    processors.say(connection, row)
+    query = "SELECT version, workers, started_at > now() - interval '5 s', lost_at FROM hook_processors"
+    assert connection.execute(query).fetchall() == [("2", 8, True, None)]
 
 
 def test_health_is_not_told_when_own_events_are_off(connection: Connection) -> None:

@@ -310,6 +310,12 @@ def test_what_is_still_paused_is_told(hep: Hep) -> None:
     assert hep("resume", "--source", "b") == "resumed: the source b; still paused: the source a, the source c\n"
 
 
+def test_a_reason_fits_a_line(hep: Hep) -> None:
+    said = hep.fault("pause", "--all", "--reason", "x" * 501)
+    assert "--reason has 501 characters: it takes 500" in said
+    hep("pause", "--all", "--reason", "x" * 500)
+
+
 def test_pausing_again_changes_reason_and_end(hep: Hep) -> None:
     hep("pause", "--source", "deploy", "--reason", "first")
     before = hep.document("pause", "--format", "json")

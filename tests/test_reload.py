@@ -48,10 +48,25 @@ def test_what_is_handed_over_is_read_once_and_by_nobody_else(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     monkeypatch.setenv("WORKERS", "3")
+    reader, late = Reader(), Reader()
     handover.hand_over({**GIVEN, "WORKERS": "5"}, tmp_path)
     assert (tmp_path / "settings").stat().st_mode & 0o777 == 0o600
-    assert Reader().read().workers == 5
-    assert Reader().read().workers == 3, "its own environment"
+    assert reader.read().workers == 5
+    assert late.read().workers == 3, "its own environment"
+
+
+def test_what_was_handed_to_a_process_that_is_no_more_is_nobodys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory outlives a restart; what was withdrawn since would come back."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    (tmp_path / "settings.new").write_text("half of it")
+    handover.hand_over({**GIVEN, "HOOK_EXEC": "sh"}, tmp_path)
+    (tmp_path / "settings.new").write_text("half of it")
+    reader = Reader()
+    assert list(tmp_path.iterdir()) == []
+    assert reader.read().hook_exec == settings.load(GIVEN).hook_exec
 
 
 def test_a_signal_alone_does_not_give_back_what_a_reload_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,9 +86,9 @@ def test_credentials_are_the_services_own(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "database_url").write_text("postgresql://hep:secret@localhost/hep")
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    before = settings.load()
+    before, reader = settings.load(), Reader()
     handover.hand_over({"HEP_HOME": str(before.home), "LOG_LEVEL": "DEBUG"}, tmp_path)
-    assert change(before, Reader().read()).waiting == ()
+    assert change(before, reader.read()).waiting == ()
 
 
 def test_reload_hands_over_and_signals(offline_hep: Hep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,8 @@ pytestmark = [
     ),
     pytest.mark.timeout(SECONDS + 100),
 ]
-# All of what runs programs for hooks.
-_EXEC = "tests/test_module_exec.py tests/test_poison.py tests/test_seed_hooks.py"
+# All of what runs programs for hooks, and threads that give way.
+_EXEC = "tests/test_module_exec.py tests/test_poison.py tests/test_seed_hooks.py tests/test_pool.py"
 _WATCHERS = " ".join(sorted(str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("tests/test_watch_*.py")))
 _UNREADABLE = (
     "tests/test_watch_changes.py::test_a_directory_that_cannot_be_watched_is_said_and_tried_again",

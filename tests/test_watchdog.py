@@ -47,6 +47,15 @@ def test_the_service_says_that_it_is_ready_how_it_is_and_that_it_stops(manager: 
     assert manager.heard() == ["READY=1", "STATUS=waiting for the database — é", "STOPPING=1"]
 
 
+def test_a_status_always_arrives(manager: Manager) -> None:
+    """systemd ignores a message of more than 4,096 bytes."""
+    watchdog = Watchdog()
+    watchdog.status("the database is away; " + "é" * 5_000)
+    [said] = manager.heard()
+    assert said.startswith("STATUS=the database is away; éé")
+    assert 1_900 < len(said.encode()) < 2_048
+
+
 def test_food_comes_while_every_part_moves(manager: Manager, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     watchdog = Watchdog(clock)
     lane, leases = watchdog.part("lane 1", 15), watchdog.part("leases", 60)

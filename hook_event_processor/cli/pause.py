@@ -81,6 +81,8 @@ def pause(arguments: argparse.Namespace, settings: Settings) -> int:
         raise UsageError("--reason and --for say how --all, --source or --hook is paused: name one of these")
     if arguments.lasts is not None and not arguments.lasts:
         raise UsageError("--for takes how long it is to last: 30s, 10m, 7d")
+    if len(arguments.reason) > pauses.MAX_REASON:
+        raise UsageError(f"--reason has {len(arguments.reason):,} characters: it takes {pauses.MAX_REASON}")
     with session(settings) as connection:
         if scope is None:
             _list(arguments.format, pauses.known(connection))

@@ -20,6 +20,11 @@ class Degraded:
     def __init__(self) -> None:
         self._since: float | None = None
 
+    @property
+    def is_told(self) -> bool:
+        """Whether it was told, and is not over."""
+        return self._since is not None
+
     def tell(self, connection: Connection, row: Mapping[str, Any]) -> None:
         """Tell once of each change; `row` is the processor's, as store.processors.say takes it."""
         facts = health.read(row["health"])

@@ -60,6 +60,7 @@ class Housekeeping:
         self._patrol_at = 0.0
         self._sweep_at = self._fleet_at = 0.0
         self._degraded = Degraded()
+        self._said = False
         self._oldest_at: float | None = None
         self.adopt: Callable[[Connection], None] = lambda _: None  # what processors that died have left
         self.backlog: int | None = None  # of the whole database, as it was a few seconds ago, up to COUNT_LIMIT
@@ -116,7 +117,10 @@ class Housekeeping:
         """
         connection = self._own.connected()
         row = {**self._describe(), **changed}
-        processors.say(connection, row)
+        if self._degraded.is_told:
+            row["health"] = {**row["health"], processors.TOLD: True}
+        processors.say(connection, row, anew=not self._said)
+        self._said = True
         self._degraded.tell(connection, row)
         if counted:
             self.backlog = processors.waiting(connection, self._frontier.lowest)

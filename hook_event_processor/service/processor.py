@@ -180,8 +180,6 @@ class HookEventProcessor:
         started = time.monotonic()
         while not self._stop.wait(self._watchdog.interval_seconds):
             self._tick()
-            if self._stop.take_reload():
-                self._reload_settings()
             now = time.monotonic()
             if now >= metrics_at:
                 logger.info("%s", self._machinery.metrics.line())
@@ -211,6 +209,8 @@ class HookEventProcessor:
         self._watchdog.ready()
 
     def _tick(self) -> None:
+        if self._stop.take_reload():
+            self._reload_settings()
         self._machinery.main.mark()
         self._cutoff.tick()
         self._watchdog.status(self._machinery.condition.look())

@@ -18,6 +18,7 @@ from psycopg.types.json import Jsonb
 from hook_event_processor.store import arrays
 from hook_event_processor.store.pipeline import Executes
 
+MAX_REASON = 500  # characters: it stands in lines of health and status
 _STEP_EVENTS = 5_000
 
 
@@ -54,7 +55,7 @@ class StoredPause:
     @property
     def told(self) -> str:
         """What is paused, and why."""
-        return subject(self.scope, self.name) + (f" ({self.reason})" if self.reason else "")
+        return subject(self.scope, self.name) + (f" ({self.reason[:MAX_REASON]})" if self.reason else "")
 
 
 def subject(scope: str, name: str) -> str:

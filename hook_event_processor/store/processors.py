@@ -18,6 +18,7 @@ COUNT_LIMIT = 10_000
 # Processors write their row every few seconds.
 FRESH_SECONDS = 12
 _FORGOTTEN_HOURS = 1
+TOLD = "degraded"  # in the health of a processor that has told so, until it has recovered
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,22 +150,28 @@ SELECT
 
 
 _SAY = """
-INSERT INTO hook_processors
+INSERT INTO hook_processors AS p
     (node, host, instance, pid, version, state, wake, workers, busy, stuck, stats, health, started_at, heartbeat_at)
 VALUES (%(node)s, %(host)s, %(instance)s, %(pid)s, %(version)s, %(state)s, %(wake)s, %(workers)s, %(busy)s, %(stuck)s,
         %(stats)s, %(health)s, clock_timestamp(), clock_timestamp())
 ON CONFLICT (node) DO UPDATE SET
-    state = excluded.state, wake = excluded.wake, busy = excluded.busy, stuck = excluded.stuck,
-    stats = excluded.stats, health = excluded.health, heartbeat_at = excluded.heartbeat_at
+    host = excluded.host, instance = excluded.instance, pid = excluded.pid, version = excluded.version,
+    state = excluded.state, wake = excluded.wake, workers = excluded.workers, busy = excluded.busy,
+    stuck = excluded.stuck, stats = excluded.stats, health = excluded.health, heartbeat_at = excluded.heartbeat_at,
+    started_at = CASE WHEN %(anew)s THEN excluded.started_at ELSE p.started_at END,
+    lost_at = CASE WHEN %(anew)s THEN nullif(p.lost_at, 'infinity') ELSE p.lost_at END
 """
 _FORGET = "DELETE FROM hook_processors WHERE heartbeat_at < now() - make_interval(hours => %s)"
 
 
-def say(connection: Connection, processor: Mapping[str, Any]) -> None:
-    """Write a processor's own row: the columns of Processor but for the times; `stats` and `health` become JSON."""
-    connection.execute(
-        _SAY, {**processor, "stats": Jsonb(processor["stats"]), "health": Jsonb(processor.get("health", {}))}
-    )
+def say(connection: Connection, processor: Mapping[str, Any], *, anew: bool = False) -> None:
+    """Write a processor's own row: the columns of Processor but for the times; `stats` and `health` become JSON.
+
+    `anew`: for the first time, perhaps over the row of another process of the
+    same name. Of a host with a fixed name, such as a container's, it may be.
+    """
+    stored = {"stats": Jsonb(processor["stats"]), "health": Jsonb(processor.get("health", {}))}
+    connection.execute(_SAY, {**processor, **stored, "anew": anew})
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +194,14 @@ _IS_SILENT = f"""
 (lost_at IS NULL AND state <> 'stopped' AND heartbeat_at < now() - interval '{FRESH_SECONDS} s'
  AND NOT EXISTS ({SUCCESSOR}))
 """
-_IS_BACK = f"(lost_at < 'infinity' AND (heartbeat_at > lost_at OR EXISTS ({SUCCESSOR})))"
+# One that told of health.degraded (TOLD), and was ended for it: it cannot tell that this is over.
+_IS_REPLACED = f"""
+(lost_at IS NULL AND p.health ? '{TOLD}' AND (state = 'stopped' OR heartbeat_at < now() - interval '{FRESH_SECONDS} s')
+ AND EXISTS ({SUCCESSOR} AND NOT q.health ? '{TOLD}'))
+"""
+_IS_BACK = f"""
+(lost_at < 'infinity' AND (heartbeat_at > lost_at OR EXISTS ({SUCCESSOR})) OR {_IS_REPLACED})
+"""
 _SILENT = f"""
 UPDATE hook_processors p SET lost_at = now()
 WHERE {_IS_SILENT}
@@ -201,7 +215,8 @@ WITH back AS (
     FOR UPDATE
 )
 UPDATE hook_processors p SET lost_at = back.new FROM back WHERE p.node = back.node
-RETURNING p.node, p.host, p.instance, extract(epoch FROM now() - back.lost_at)::float8 AS seconds
+RETURNING p.node, p.host, p.instance,
+    extract(epoch FROM now() - coalesce(back.lost_at, heartbeat_at))::float8 AS seconds
 """
 
 
@@ -218,7 +233,7 @@ def find_silent(connection: Connection) -> list[Health]:
 
 
 def find_back(connection: Connection) -> list[Health]:
-    """The processors that were silent and are heard of again, or have a successor; each is returned once."""
+    """The processors that were silent, or degraded as they ended, and are back or replaced; each is returned once."""
     with connection.cursor(row_factory=class_row(Health)) as cursor:
         return cursor.execute(_BACK).fetchall()
 

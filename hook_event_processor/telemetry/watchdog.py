@@ -11,6 +11,7 @@ from sdnotify import SystemdNotifier
 
 log = logging.getLogger("Watchdog")
 _NOTIFY_TIMEOUT_SECONDS = 1.0
+_MAX_STATUS = 2_000  # bytes: systemd ignores a message of more than 4,096, and the line before would stay
 
 
 class Progress:
@@ -89,7 +90,8 @@ class Watchdog:
         text = " ".join(text.split())
         if text != self._status:
             self._status = text
-            self._notify(f"STATUS={text}")
+            shown = text.encode("utf-8", "backslashreplace")[:_MAX_STATUS].decode(errors="ignore")
+            self._notify(f"STATUS={shown}")
 
     def tick(self) -> bool:
         """Feed the watchdog if all parts progress; else stay silent, and log once which part stands still."""
