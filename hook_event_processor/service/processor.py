@@ -249,4 +249,4 @@ def _named_database(settings: Settings) -> Database:
 
 
 def _secrets(database: Database) -> list[str]:
-    return [str(value) for key, value in conninfo_to_dict(database.conninfo).items() if key == "password" and value]
+    return [str(value) for key, value in conninfo_to_dict(database.conninfo).items() if key in ("password", "sslpassword") and value]
