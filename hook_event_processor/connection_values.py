@@ -1,10 +1,20 @@
-"""What parameters of a connection may be, where libpq tells of a wrong one only as of a server that is away."""
+"""Parameters of a connection: which are secrets, and what they may be, where libpq tells of a wrong one too late."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from psycopg.conninfo import conninfo_to_dict
+
 from hook_event_processor.setting_values import one_of
+
+SECRETS = ("password", "sslpassword")
+
+
+def secrets_of(conninfo: str) -> list[str]:
+    """The secrets that stand in a connection string."""
+    given = conninfo_to_dict(conninfo)
+    return [str(given[name]) for name in SECRETS if given.get(name)]
 
 
 def wrong(given: Mapping[str, str]) -> dict[str, str]:

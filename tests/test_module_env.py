@@ -93,13 +93,14 @@ def test_attack_the_processors_own_secrets_by_a_glob(name: str, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("password", "within"), [("s3same", "s3same"), ("s3/s@me", "s3%2Fs%40me"), ("s3 same", "s3+same")]
 )
+@pytest.mark.parametrize("parameter", ["password", "sslpassword"])
 def test_attack_the_databases_password_by_another_name(
-    monkeypatch: pytest.MonkeyPatch, password: str, within: str
+    monkeypatch: pytest.MonkeyPatch, parameter: str, password: str, within: str
 ) -> None:
     monkeypatch.setenv("APP_DSN", f"mysql://app:{within}@db")
     assert _returns("env.get('APP_DSN')", "*", conninfo="host=db password=another") == [f"mysql://app:{within}@db"]
     settings = Settings(
-        home=Path("/nonexistent"), conninfo=f"host=db password='{password}'", policy=Policy(Grants(env=("*",)))
+        home=Path("/nonexistent"), conninfo=f"host=db {parameter}='{password}'", policy=Policy(Grants(env=("*",)))
     )
     lua = runtime(library=Library(Services(settings)))
     result = execute(_ENV + "env.get('APP_DSN')", within=lua)

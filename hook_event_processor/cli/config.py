@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 _DOTENV = Path(".env")
 _MASK = "***"
-_SECRETS = ("password", "sslpassword")  # of a connection string
 _MEGABYTE = 1024 * 1024
 # Each leads to a server by itself where no connection string is given; in the order of settings.load.
 _BESIDE_A_URL = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE", "DB_PASSWORD")
@@ -92,10 +91,12 @@ def shown(variable: str, value: object) -> str:
 def _database(settings: Settings) -> tuple[str, str, str]:
     from psycopg.conninfo import conninfo_to_dict
 
+    from hook_event_processor.connection_values import SECRETS
+
     if settings.conninfo is None:
         return "DATABASE_URL", f"the embedded PostgreSQL in {settings.home}", "default"
     given = conninfo_to_dict(settings.conninfo)
-    shown = " ".join(f"{name}={_MASK if name in _SECRETS else value}" for name, value in given.items())
+    shown = " ".join(f"{name}={_MASK if name in SECRETS else value}" for name, value in given.items())
     return "DATABASE_URL", shown, _origin_of_database()
 
 

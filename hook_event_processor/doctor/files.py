@@ -14,8 +14,8 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
 
+from hook_event_processor.connection_values import secrets_of
 from hook_event_processor.doctor.finding import Area, Finding, Kind, Level, LocalCheck
 from hook_event_processor.doctor.room import DISK_FULL, full_disk
 from hook_event_processor.installation import places
@@ -93,7 +93,7 @@ def _has_secrets(path: Path) -> bool:
 def _is_secret(name: str, value: str) -> bool:
     if name == "DATABASE_URL":
         try:
-            return "password" in conninfo_to_dict(value)
+            return bool(secrets_of(value))
         except ProgrammingError:
             return True
     return name not in _NOT_SECRET and _SECRET_NAME.search(name) is not None

@@ -14,10 +14,10 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
 from hook_event_processor import settings as settings_module
 from hook_event_processor import thread_memory
+from hook_event_processor.connection_values import secrets_of
 from hook_event_processor.errors import SchemaError, SettingsError, StoreUnavailable
 from hook_event_processor.event_handlers import EventHandlerRegistry
 from hook_event_processor.handover import change
@@ -58,7 +58,7 @@ class HookEventProcessor:
         self.settings = settings or settings_module.load()
         self.database = database or _named_database(self.settings)
         journal.set_up(self.settings.log_level)
-        journal.mask(_secrets(self.database))
+        journal.mask(secrets_of(self.database.conninfo))
         self.handler_registry = EventHandlerRegistry()
         for entry_point in entry_points(group=HANDLERS):
             entry_point.load()(self.handler_registry)
@@ -246,7 +246,3 @@ def _named_database(settings: Settings) -> Database:
     if settings.conninfo is None:
         raise StoreUnavailable("no database is named: set DATABASE_URL, PG* or DB_PASSWORD")
     return Database(settings.conninfo, settings.schema)
-
-
-def _secrets(database: Database) -> list[str]:
-    return [str(value) for key, value in conninfo_to_dict(database.conninfo).items() if key in ("password", "sslpassword") and value]

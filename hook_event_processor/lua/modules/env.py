@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from urllib.parse import unquote, unquote_plus
 
-from psycopg.conninfo import conninfo_to_dict
-
+from hook_event_processor.connection_values import secrets_of
 from hook_event_processor.lua.door import Call, Function, Misused, Services, Value
 
 # The product's own secrets, and the ways to them: no glob grants these.
@@ -23,15 +22,15 @@ _MIN_PASSWORD = 4  # characters; a shorter one stands in too many values by chan
 
 def functions(services: Services) -> Mapping[str, Function]:
     """What env.lua calls. A variable that holds the database's password is one of the product's secrets, too."""
-    password = conninfo_to_dict(services.settings.conninfo or "").get("password")
-    hidden = str(password) if password is not None and len(str(password)) >= _MIN_PASSWORD else None
+    secrets = secrets_of(services.settings.conninfo or "")
+    passwords = [secret for secret in secrets if len(secret) >= _MIN_PASSWORD]
 
     def is_own_secret(name: str) -> bool:
         value = os.environ.get(name, "")
         # In a URL it stands with its special characters encoded.
         forms = (value, unquote(value), unquote_plus(value))
         return _OWN_SECRETS.fullmatch(name) is not None or (
-            hidden is not None and any(hidden in form for form in forms)
+            any(password in form for form in forms for password in passwords)
         )
 
     def get(call: Call, name: bytes) -> Value:

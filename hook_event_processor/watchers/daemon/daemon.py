@@ -11,10 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from psycopg.conninfo import conninfo_to_dict
-
 from hook_event_processor import __version__, handover, thread_memory
 from hook_event_processor.amount import counted
+from hook_event_processor.connection_values import secrets_of
 from hook_event_processor.errors import HookEventProcessorError, SettingsError
 from hook_event_processor.settings import Settings
 from hook_event_processor.stop import Stop
@@ -294,8 +293,7 @@ def serve(
     """
     thread_memory.share(1)
     journal.set_up(settings.log_level, _IDENTIFIER)
-    given = conninfo_to_dict(database.conninfo)
-    journal.mask([str(value) for key, value in given.items() if key == "password" and value])
+    journal.mask(secrets_of(database.conninfo))
     return Daemon(settings, database, types, reread).run()
 
 
