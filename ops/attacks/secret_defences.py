@@ -97,7 +97,7 @@ DEFENCES = (
         "the database's password in the environment",
         "modules/env.py:is_own_secret",
         "tests/test_module_env.py::test_attack_the_databases_password_by_another_name",
-        "hidden is not None and any(",
-        "False and any(",
+        "holds_one or _OWN_SECRETS",
+        "_OWN_SECRETS",
     ),
 )

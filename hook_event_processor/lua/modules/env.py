@@ -29,9 +29,8 @@ def functions(services: Services) -> Mapping[str, Function]:
         value = os.environ.get(name, "")
         # In a URL it stands with its special characters encoded.
         forms = (value, unquote(value), unquote_plus(value))
-        return _OWN_SECRETS.fullmatch(name) is not None or (
-            any(password in form for form in forms for password in passwords)
-        )
+        holds_one = any(password in form for form in forms for password in passwords)
+        return holds_one or _OWN_SECRETS.fullmatch(name) is not None
 
     def get(call: Call, name: bytes) -> Value:
         """The variable's value, or None when it is not set."""
