@@ -103,6 +103,21 @@ def test_a_connection_string_in_the_settings_is_read_as_systemd_reads_it(tmp_pat
     assert other_database(places, "dbname=hep host=db.example") == places.environment
 
 
+def test_settings_that_were_written_by_half_are_completed(tmp_path: Path) -> None:
+    """By whoever installs again: before the credential, which says that nothing is left to say."""
+    places = replace(for_machine(), settings=tmp_path / "etc", credentials=tmp_path / "credentials")
+    wanted = installation.Wanted("host=db dbname=hep password=secret", database_has_password=True, schema="events")
+    whole = [step for step in installation._settings(places, wanted) if isinstance(step, Write)]
+    whole[0].take()
+    again = [step for step in installation._settings(places, wanted) if isinstance(step, Write)]
+    assert [step.path for step in again if step.needed] == [whole[1].path]
+    for step in again:
+        step.take()
+    assert places.environment.read_text().count("DB_SCHEMA") == 1
+    assert whole[1].path.read_text() == wanted.database
+    assert not any(step.needed for step in installation._settings(places, wanted))
+
+
 @pytest.mark.parametrize(
     ("written", "value"),
     [

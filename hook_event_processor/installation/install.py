@@ -57,22 +57,29 @@ def prepare(places: Places, wanted: Wanted) -> Iterator[Step]:
 
 def _settings(places: Places, wanted: Wanted) -> Iterator[Step]:
     given = {}
+    secret = None
     if wanted.database and not settings_file.names_a_database(places):
         credential = settings_file.credential(places, "database_url")
         if wanted.database_has_password and credential is not None:
-            yield Write(credential, wanted.database, 0o600, stays=True)
+            secret = Write(credential, wanted.database, 0o600, stays=True)
         else:
             given["DATABASE_URL"] = wanted.database
         if wanted.schema:
             given["DB_SCHEMA"] = wanted.schema
-    text = settings_file.template(given, wanted.defaults, of_user=places.of_user)
-    if given and places.environment.is_file():
-        # It is somebody's, and names no database: what is said there stays.
-        old = places.environment.read_text(encoding="utf-8", errors="replace").rstrip("\n")
-        added = "".join(f"{name}={settings_file.quoted(value)}\n" for name, value in given.items())
-        yield Write(places.environment, f"{old}\n{added}" if old else added, 0o600)
-    else:
-        yield Write(places.environment, text, 0o600, stays=True)
+    yield _environment(places, given, wanted.defaults)
+    if secret is not None:
+        yield secret  # last: whoever comes again after an interruption finds by it that nothing is left to say
+
+
+def _environment(places: Places, given: Mapping[str, str], defaults: Iterable[tuple[str, str, str]]) -> Step:
+    if not (given and places.environment.is_file()):
+        text = settings_file.template(given, defaults, of_user=places.of_user)
+        return Write(places.environment, text, 0o600, stays=True)
+    # It is somebody's, and names no database: what is said there stays.
+    old = places.environment.read_text(encoding="utf-8", errors="replace").rstrip("\n")
+    lines = (f"{name}={settings_file.quoted(value)}" for name, value in given.items())
+    added = [line for line in lines if line not in old.splitlines()]
+    return Write(places.environment, "\n".join(filter(None, [old, *added])) + "\n", 0o600)
 
 
 def is_behind(places: Places, steps: Iterable[Step]) -> bool:

@@ -60,6 +60,8 @@ class Write:
         with open(descriptor, "w", encoding="utf-8") as file:
             os.fchmod(descriptor, self.mode)
             file.write(self.content)
+            file.flush()
+            os.fsync(descriptor)
         new.rename(self.path)
 
 
