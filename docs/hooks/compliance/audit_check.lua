@@ -37,10 +37,15 @@ end
 
 function hook.execute()
   -- Not while a line is being written.
-  local count, reason = trail.with_lock("trail", 30, check, { wait = 20 })
+  local count, fault
+  local had, reason = trail.with_lock("trail", 30, function()
+    count, fault = check()
+    return true
+  end, { wait = 20 })
+  if not had then return false, reason end
   if count then return true, count .. " lines are as they were written" end
   event_module.dispatch("security.breach", { action = "audit trail", resource = hook.params.path, severity = "critical" })
-  return true, "alarm: " .. reason
+  return true, "alarm: " .. fault
 end
 
 return hook

@@ -25,4 +25,12 @@ describe("audit_check", function()
   it("listens to its schedule only", function()
     expect(spec.run("schedule.triggered", { schedule_name = "nightly" }).filtered).to_be_true()
   end)
+
+  it("raises no alarm when it could not look", function()
+    local function with_lock() return nil, "the lock 'trail' is held by another run" end
+    mock("state", { shared = function() return { with_lock = with_lock } end })
+    local result = spec.run("schedule.triggered", { schedule_name = "audit" })
+    expect(result).to_fail("held by another run")
+    expect(result.dispatched).to_have_length(0)
+  end)
 end)
