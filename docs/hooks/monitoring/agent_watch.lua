@@ -13,7 +13,8 @@ local hook = {
 
 local function away(event, name)
   -- Only the first sign of several counts; and again when this very event is tried again.
-  local is_first = state.compare_and_swap("away:" .. name, nil, event.timestamp, 86400)
+  local is_first, reason = state.compare_and_swap("away:" .. name, nil, event.timestamp, 86400)
+  if is_first == nil then return false, reason end -- no database, no answer
   if not is_first and state.get("away:" .. name) ~= event.timestamp then return true, name .. " is away already" end
   event_module.dispatch("custom.agent_check", { name = name, since = event.timestamp }, { delay = hook.params.grace })
   return true, name .. " is away"
