@@ -33,4 +33,12 @@ describe("audit_check", function()
     expect(result).to_fail("held by another run")
     expect(result.dispatched).to_have_length(0)
   end)
+
+  it("raises no alarm when it has no answer of the database", function()
+    local shared = { with_lock = function(_, _, f) return f() end, get = function() return nil, "the database is away" end }
+    mock("state", { shared = function() return shared end })
+    local result = spec.run("schedule.triggered", { schedule_name = "audit" })
+    expect(result).to_fail("the database is away")
+    expect(result.dispatched).to_have_length(0)
+  end)
 end)

@@ -23,7 +23,8 @@ local function wanted(count, event)
 end
 
 function hook.execute(event)
-  local count = state.get("machines", hook.params.least)
+  local count, unread = state.get("machines", hook.params.least)
+  if not count then return false, unread end
   local target = wanted(count, event)
   if target == count then return true, "there are " .. count .. " machines, and it stays so" end
   -- A key with a time to live: while it is there nothing is changed, by no processor.
