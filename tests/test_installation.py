@@ -245,6 +245,20 @@ def test_what_changes_the_host_is_done_though_nobody_reads_it(tmp_path: Path, ho
         assert not [line for line in again.splitlines() if line.startswith(("would write", "would remove"))]
 
 
+def test_a_database_that_is_kept_keeps_the_key_of_its_secrets(tmp_path: Path) -> None:
+    state = tmp_path / ".local/share/hook-event-processor"
+    for folder in ("postgresql/data", "files", "watchers"):
+        (state / folder).mkdir(parents=True)
+    (state / "secret.key").write_text("a key")
+    done = _hep(tmp_path, "hep uninstall --user --purge")
+    assert done.returncode == 0, done
+    assert sorted(os.listdir(state)) == ["postgresql", "secret.key"]
+    wanted = f"{state} stays: an embedded database is in it, and secret.key, without which its secrets are lost"
+    assert wanted in done.stderr
+    (state / "secret.key").unlink()
+    assert f"{state} stays: an embedded database is in it\n" in _hep(tmp_path, "hep uninstall --user --purge").stderr
+
+
 def test_what_fails_is_said_though_nobody_reads_what_is_done(tmp_path: Path) -> None:
     (tmp_path / ".local/share/systemd").mkdir(parents=True)
     (tmp_path / ".local/share/systemd/user").write_text("no directory")

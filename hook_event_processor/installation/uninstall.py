@@ -14,6 +14,8 @@ from hook_event_processor.installation.settings_file import credential_files
 from hook_event_processor.installation.steps import Link, Prune, Remove, Run, Step, Write, output
 
 _CREDENTIALS = ("db_password", "database_url", "hep_secret_key")
+_DATABASE = "postgresql"
+_KEYS = "secret.key"  # of hooks' secrets, which lie encrypted in the database
 _SHELLS = ("bash", "zsh", "fish")
 
 
@@ -75,7 +77,7 @@ def _data(places: Places) -> Iterator[Step]:
             yield Remove(folder, places.fixed | {places.own_units})
     if keeps_database(places):
         for child in sorted(places.state.iterdir()):
-            if child.name != "postgresql":
+            if child.name not in (_DATABASE, _KEYS):
                 yield Remove(child, places.fixed | {places.state})
     else:
         yield Remove(places.state, places.fixed)
@@ -84,8 +86,14 @@ def _data(places: Places) -> Iterator[Step]:
 
 
 def keeps_database(places: Places) -> bool:
-    """Whether an embedded PostgreSQL of `hep up` lies among the state: its events are not ours to remove."""
-    return (places.state / "postgresql").is_dir()
+    """Whether an embedded PostgreSQL of `hep up` lies among the state: events and secrets in it are not ours to remove."""
+    return (places.state / _DATABASE).is_dir()
+
+
+def why_kept(places: Places) -> str:
+    """What is kept of the state though it is purged."""
+    keys = f", and {_KEYS}, without which its secrets are lost" if (places.state / _KEYS).exists() else ""
+    return f"an embedded database is in it{keys}"
 
 
 def _account_is_ours(places: Places) -> bool:
