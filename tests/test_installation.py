@@ -118,6 +118,14 @@ def test_settings_that_were_written_by_half_are_completed(tmp_path: Path) -> Non
     assert not any(step.needed for step in installation._settings(places, wanted))
 
 
+def test_a_file_that_cannot_be_written_leaves_no_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    for name, content in (("taken", "password=secret"), ("credential", "password=\udce9")):
+        with pytest.raises((OSError, UnicodeEncodeError)):
+            Write(tmp_path / name, content, 0o600).take()
+        assert os.listdir(tmp_path) == ["taken"]
+
+
 @pytest.mark.parametrize(
     ("written", "value"),
     [
