@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pwd
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,8 +16,8 @@ import pytest
 from commands import Hep
 from psycopg.conninfo import make_conninfo
 
+from hook_event_processor.installation import account, refusals
 from hook_event_processor.installation import install as installation
-from hook_event_processor.installation import refusals
 from hook_event_processor.installation.install import instances
 from hook_event_processor.installation.places import PATTERNS, for_machine, for_user
 from hook_event_processor.installation.settings_file import other_database, template, unquoted
@@ -92,6 +94,25 @@ def test_a_users_state_that_a_unit_cannot_name_is_refused(
     with pytest.raises(refusals.InstallationRefused, match="cannot stand in a unit: set XDG_DATA_HOME to"):
         refusals.check(for_user(), database_is_given=True)
     refusals.check(for_user(), database_is_given=None)
+
+
+def test_an_account_of_our_name_that_is_anothers_is_neither_taken_nor_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for check in ("_check_systemd", "_check_right", "_check_program", "_check_state"):
+        monkeypatch.setattr(refusals, check, lambda *_: None)
+    line = next(line for line in (UNITS / "sysusers.conf").read_text().splitlines() if line.startswith("u "))
+    _, name, _, comment, home = shlex.split(line)
+    entries = {name: (name, "x", 990, 990, comment, home, "/usr/sbin/nologin")}
+    monkeypatch.setattr("pwd.getpwnam", lambda name: pwd.struct_passwd(entries[name]))
+    refusals.check(for_machine(), database_is_given=True)
+    assert account.is_ours(for_machine())
+    for other in (("Hep Burn", home), (comment, "/home/hep"), ("Hook event processor of mine", home)):
+        entries[name] = (name, "x", 1000, 1000, *other, "/bin/bash")
+        with pytest.raises(refusals.InstallationRefused, match="the account hep of this host is somebody else's"):
+            refusals.check(for_machine(), database_is_given=True)
+        refusals.check(for_user(), database_is_given=True)
+        assert not account.is_ours(for_machine())
+    entries.clear()
+    refusals.check(for_machine(), database_is_given=True)
 
 
 @pytest.mark.parametrize("password", ["pa$s", "pa`s", 'pa"s', r"pa\\s", r"pa\'s", "p a'"])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pwd
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
+from hook_event_processor.installation import account
 from hook_event_processor.installation.files import files
 from hook_event_processor.installation.places import ACCOUNT, NAME, PATTERNS, RETENTION, Places, slices
 from hook_event_processor.installation.settings_file import credential_files
@@ -81,12 +80,12 @@ def _data(places: Places) -> Iterator[Step]:
                 yield Remove(child, places.fixed | {places.state})
     else:
         yield Remove(places.state, places.fixed)
-    if not places.of_user and _account_is_ours(places):
+    if not places.of_user and account.is_ours(places):
         yield Run(("userdel", ACCOUNT))
 
 
 def keeps_database(places: Places) -> bool:
-    """Whether an embedded PostgreSQL of `hep up` lies among the state: events and secrets in it are not ours to remove."""
+    """Whether an embedded PostgreSQL of `hep up` lies among the state: its events and secrets are not ours to take."""
     return (places.state / _DATABASE).is_dir()
 
 
@@ -94,12 +93,6 @@ def why_kept(places: Places) -> str:
     """What is kept of the state though it is purged."""
     keys = f", and {_KEYS}, without which its secrets are lost" if (places.state / _KEYS).exists() else ""
     return f"an embedded database is in it{keys}"
-
-
-def _account_is_ours(places: Places) -> bool:
-    with suppress(KeyError):
-        return Path(pwd.getpwnam(ACCOUNT).pw_dir) == places.state and pwd.getpwnam(ACCOUNT).pw_gecos.startswith("Hook")
-    return False
 
 
 def leftovers(places: Places) -> list[Path]:
