@@ -168,6 +168,9 @@ def load(environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -
     faults += _disagreements(Settings(home=Path(), conninfo=None, **parsed))
     try:
         home = _home(values)
+    except ValueError:
+        home = Path()
+        faults.append(f"HEP_HOME is {values['HEP_HOME']!r}: it takes a path, without a NUL")
     except RuntimeError:  # of pathlib, where a user has none
         home = Path()
         faults.append(
@@ -254,6 +257,10 @@ def credential(values: Mapping[str, str], name: str) -> str | None:
 
 
 def _conninfo(values: Mapping[str, str]) -> str | None:
+    names = ("DATABASE_URL", *LIBPQ_VARIABLES, "DB_PASSWORD", "DB_HOST", "DB_PORT", "DB_USER", "DB_NAME")
+    unreadable = [name for name in names if not _is_text(values.get(name, ""))]
+    if unreadable:  # no value is told: it may be a password
+        raise SettingsError(f"{', '.join(unreadable)}: it takes text in UTF-8, without a NUL")
     # PG* fills what the others leave open, the credential, too, as libpq itself does.
     filled = {parameter: values[name] for name, parameter in LIBPQ_VARIABLES.items() if name in values}
     url = values.get("DATABASE_URL") or credential(values, "database_url")
@@ -291,9 +298,16 @@ def _conninfo(values: Mapping[str, str]) -> str | None:
     return make_conninfo(**parameters)
 
 
+def _is_text(value: str) -> bool:
+    """Whether libpq can take it: a byte of the environment that is no UTF-8 is half a surrogate in Python."""
+    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
 def _home(values: Mapping[str, str]) -> Path:
     """HEP_HOME, else a system directory for root, else the XDG data directory."""
     if "HEP_HOME" in values:
+        if "\0" in values["HEP_HOME"]:
+            raise ValueError
         return Path(values["HEP_HOME"]).expanduser().absolute()
     if os.geteuid() == 0:
         # Not what an installation's units have: systemd makes all of that their account's, a database too.

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import processes
@@ -349,6 +350,35 @@ def test_a_stale_process_number_that_something_else_has_by_now_is_no_obstacle(ho
     assert embedded.conninfo(home) is None
     with embedded.start(home) as server:
         psycopg.connect(server.conninfo).close()
+
+
+@contextmanager
+def _in_the_place_of_a_server(home: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process with the arguments of a server that has no lock file yet."""
+    code = "import time; print(flush=True); time.sleep(600)"
+    arguments = [sys.executable, "-c", code, "-D", str(Places(home.resolve()).data), *options]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+def test_a_server_that_was_still_starting_when_its_starter_was_killed_is_ended_before_another(home: Path) -> None:
+    embedded.start(home).stop()
+    cluster_name = f"cluster_name={Places(home.resolve()).cluster_name}"
+    with _in_the_place_of_a_server(home, "-c", cluster_name) as earlier, embedded.start(home) as server:
+        assert earlier.poll() is not None
+        psycopg.connect(server.conninfo).close()
+
+
+def test_no_server_is_started_beside_an_administrators(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedded.start(home).stop()
+    monkeypatch.setattr("hook_event_processor.store.embedded.postmaster.START_SECONDS", 0.2)
+    with _in_the_place_of_a_server(home, "--single") as single:
+        with pytest.raises(EmbeddedServerError, match=f"do not end: see ps -p {single.pid}"):
+            embedded.start(home)
+        assert single.poll() is None
 
 
 @pytest.mark.parametrize("name", ['a "quoted" name', "a $name", "two\nlines"])

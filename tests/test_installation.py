@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pwd
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,8 +16,8 @@ import pytest
 from commands import Hep
 from psycopg.conninfo import make_conninfo
 
+from hook_event_processor.installation import account, refusals
 from hook_event_processor.installation import install as installation
-from hook_event_processor.installation import refusals
 from hook_event_processor.installation.install import instances
 from hook_event_processor.installation.places import PATTERNS, for_machine, for_user
 from hook_event_processor.installation.settings_file import other_database, template, unquoted
@@ -94,6 +96,25 @@ def test_a_users_state_that_a_unit_cannot_name_is_refused(
     refusals.check(for_user(), database_is_given=None)
 
 
+def test_an_account_of_our_name_that_is_anothers_is_neither_taken_nor_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for check in ("_check_systemd", "_check_right", "_check_program", "_check_state"):
+        monkeypatch.setattr(refusals, check, lambda *_: None)
+    line = next(line for line in (UNITS / "sysusers.conf").read_text().splitlines() if line.startswith("u "))
+    _, name, _, comment, home = shlex.split(line)
+    entries = {name: (name, "x", 990, 990, comment, home, "/usr/sbin/nologin")}
+    monkeypatch.setattr("pwd.getpwnam", lambda name: pwd.struct_passwd(entries[name]))
+    refusals.check(for_machine(), database_is_given=True)
+    assert account.is_ours(for_machine())
+    for other in (("Hep Burn", home), (comment, "/home/hep"), ("Hook event processor of mine", home)):
+        entries[name] = (name, "x", 1000, 1000, *other, "/bin/bash")
+        with pytest.raises(refusals.InstallationRefused, match="the account hep of this host is somebody else's"):
+            refusals.check(for_machine(), database_is_given=True)
+        refusals.check(for_user(), database_is_given=True)
+        assert not account.is_ours(for_machine())
+    entries.clear()
+    refusals.check(for_machine(), database_is_given=True)
+
+
 @pytest.mark.parametrize("password", ["pa$s", "pa`s", 'pa"s', r"pa\\s", r"pa\'s", "p a'"])
 def test_a_connection_string_in_the_settings_is_read_as_systemd_reads_it(tmp_path: Path, password: str) -> None:
     places = replace(for_machine(), settings=tmp_path, credentials=tmp_path)
@@ -116,6 +137,14 @@ def test_settings_that_were_written_by_half_are_completed(tmp_path: Path) -> Non
     assert places.environment.read_text().count("DB_SCHEMA") == 1
     assert whole[1].path.read_text() == wanted.database
     assert not any(step.needed for step in installation._settings(places, wanted))
+
+
+def test_a_file_that_cannot_be_written_leaves_no_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    for name, content in (("taken", "password=secret"), ("credential", "password=\udce9")):
+        with pytest.raises((OSError, UnicodeEncodeError)):
+            Write(tmp_path / name, content, 0o600).take()
+        assert os.listdir(tmp_path) == ["taken"]
 
 
 @pytest.mark.parametrize(
@@ -243,6 +272,20 @@ def test_what_changes_the_host_is_done_though_nobody_reads_it(tmp_path: Path, ho
         assert settings.exists() == is_there
         again = _hep(tmp_path, f"hep {command} --user --dry-run").stdout
         assert not [line for line in again.splitlines() if line.startswith(("would write", "would remove"))]
+
+
+def test_a_database_that_is_kept_keeps_the_key_of_its_secrets(tmp_path: Path) -> None:
+    state = tmp_path / ".local/share/hook-event-processor"
+    for folder in ("postgresql/data", "files", "watchers"):
+        (state / folder).mkdir(parents=True)
+    (state / "secret.key").write_text("a key")
+    done = _hep(tmp_path, "hep uninstall --user --purge")
+    assert done.returncode == 0, done
+    assert sorted(os.listdir(state)) == ["postgresql", "secret.key"]
+    wanted = f"{state} stays: an embedded database is in it, and secret.key, without which its secrets are lost"
+    assert wanted in done.stderr
+    (state / "secret.key").unlink()
+    assert f"{state} stays: an embedded database is in it\n" in _hep(tmp_path, "hep uninstall --user --purge").stderr
 
 
 def test_what_fails_is_said_though_nobody_reads_what_is_done(tmp_path: Path) -> None:

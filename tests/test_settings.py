@@ -234,3 +234,17 @@ def test_a_home_that_nobody_has_is_refused_with_all_other_faults(
         SettingsError, match=r"LISTEN is 'maybe'.*; HEP_HOME is '.*': where the user has no home, it takes a path"
     ):
         load({"HEP_HOME": name, "LISTEN": "maybe"}, tmp_path / ".env")
+
+
+@pytest.mark.parametrize("variable", ["DATABASE_URL", "DB_PASSWORD", "PGPASSWORD", "PGUSER"])
+@pytest.mark.parametrize("value", ["postgresql://u:hunter\udce9@h/d", "host=hunter\0"])
+def test_what_libpq_cannot_take_is_named_and_not_told(tmp_path: Path, variable: str, value: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        _load(tmp_path, **{variable: value})
+    assert str(refused.value) == f"{variable}: it takes text in UTF-8, without a NUL"
+
+
+def test_a_home_with_a_nul_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("HEP_HOME=/srv/a\0b\n")
+    with pytest.raises(SettingsError, match=r"HEP_HOME is '/srv/a\\x00b': it takes a path, without a NUL"):
+        load({}, tmp_path / ".env")

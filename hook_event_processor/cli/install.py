@@ -129,7 +129,7 @@ def uninstall(arguments: argparse.Namespace, _: Settings) -> int:
     with _saying(arguments) as say:
         take(removal.remove(places, purge=arguments.purge), say, dry=arguments.dry_run)
         for path in [] if arguments.dry_run else removal.leftovers(places):
-            reason = "an embedded database is in it" if arguments.purge else "--purge removes it"
+            reason = removal.why_kept(places) if arguments.purge else "--purge removes it"
             note(f"{path} stays: {reason}")
         note(f"the events stay in the database; the program is in {sys.prefix}")
     return 0

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from hook_event_processor.errors import HookEventProcessorError
-from hook_event_processor.installation import settings_file
+from hook_event_processor.installation import account, settings_file
 from hook_event_processor.installation.files import files
 from hook_event_processor.installation.places import NAME, PATTERNS, PROCESSOR, RETENTION, TARGET, Places
 from hook_event_processor.installation.steps import Make, Run, Step, Write, output
@@ -45,7 +45,7 @@ def prepare(places: Places, wanted: Wanted) -> Iterator[Step]:
     yield from files(places, wanted.completions, namespaces=not places.of_user or _has_namespaces(places))
     yield from _settings(places, wanted)
     if places.sysusers is not None and places.tmpfiles is not None:
-        yield Run(("systemd-sysusers", str(places.sysusers)), when=lambda: not _has_account())
+        yield Run(("systemd-sysusers", str(places.sysusers)), when=lambda: not account.exists())
         yield Run(("systemd-tmpfiles", "--create", str(places.tmpfiles)))
     else:
         yield Make(places.state, 0o700)
@@ -139,18 +139,6 @@ def _are_enabled(places: Places, names: list[str]) -> bool:
     # Its exit status speaks of any of them.
     shown = output((*places.systemctl, "is-enabled", *names))
     return shown is not None and shown.split() == ["enabled"] * len(names)
-
-
-def _has_account() -> bool:
-    import pwd
-
-    from hook_event_processor.installation.places import ACCOUNT
-
-    try:
-        pwd.getpwnam(ACCOUNT)
-    except KeyError:
-        return False
-    return True
 
 
 def _has_namespaces(places: Places) -> bool:

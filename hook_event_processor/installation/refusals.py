@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from hook_event_processor.errors import HookEventProcessorError
-from hook_event_processor.installation.places import NAME, Places, programs
+from hook_event_processor.installation import account
+from hook_event_processor.installation.places import ACCOUNT, NAME, Places, programs
 from hook_event_processor.installation.settings_file import names_a_database
 from hook_event_processor.installation.steps import output
 
@@ -28,6 +29,7 @@ def check(places: Places, *, database_is_given: bool | None) -> None:
     if database_is_given is None:
         return
     _check_program(places)
+    _check_account(places)
     _check_state(places)
     if not database_is_given and not names_a_database(places):
         raise InstallationRefused(
@@ -76,6 +78,15 @@ def _check_program(places: Places) -> None:
     if closed is not None:
         command = f"chmod -R a+rX {sys.prefix}" if closed.is_relative_to(sys.prefix) else f"chmod a+x {closed}"
         raise InstallationRefused(f"the service's account cannot enter {closed}: run '{command}'")
+
+
+def _check_account(places: Places) -> None:
+    if not places.of_user and account.exists() and not account.is_ours(places):
+        raise InstallationRefused(
+            f"the account {ACCOUNT} of this host is somebody else's, and services and hooks could do all that it may:"
+            f" give it another name ('usermod --login NEW {ACCOUNT}'), or, if it was made for the services, run"
+            f" 'usermod {account.made(places)} {ACCOUNT}'"
+        )
 
 
 def _check_state(places: Places) -> None:

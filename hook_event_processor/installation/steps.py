@@ -57,12 +57,16 @@ class Write:
         new.unlink(missing_ok=True)
         # Nobody else may read it at any moment, and nobody sees half of it.
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, self.mode)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            os.fchmod(descriptor, self.mode)
-            file.write(self.content)
-            file.flush()
-            os.fsync(descriptor)
-        new.rename(self.path)
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:
+                os.fchmod(descriptor, self.mode)
+                file.write(self.content)
+                file.flush()
+                os.fsync(descriptor)
+            new.rename(self.path)
+        except BaseException:  # the half of it may hold a password
+            new.unlink(missing_ok=True)
+            raise
 
 
 @dataclass(frozen=True, slots=True)

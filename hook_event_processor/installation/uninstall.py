@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import pwd
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
+from hook_event_processor.installation import account
 from hook_event_processor.installation.files import files
 from hook_event_processor.installation.places import ACCOUNT, NAME, PATTERNS, RETENTION, Places, slices
 from hook_event_processor.installation.settings_file import credential_files
 from hook_event_processor.installation.steps import Link, Prune, Remove, Run, Step, Write, output
 
 _CREDENTIALS = ("db_password", "database_url", "hep_secret_key")
+_DATABASE = "postgresql"
+_KEYS = "secret.key"  # of hooks' secrets, which lie encrypted in the database
 _SHELLS = ("bash", "zsh", "fish")
 
 
@@ -75,23 +76,23 @@ def _data(places: Places) -> Iterator[Step]:
             yield Remove(folder, places.fixed | {places.own_units})
     if keeps_database(places):
         for child in sorted(places.state.iterdir()):
-            if child.name != "postgresql":
+            if child.name not in (_DATABASE, _KEYS):
                 yield Remove(child, places.fixed | {places.state})
     else:
         yield Remove(places.state, places.fixed)
-    if not places.of_user and _account_is_ours(places):
+    if not places.of_user and account.is_ours(places):
         yield Run(("userdel", ACCOUNT))
 
 
 def keeps_database(places: Places) -> bool:
-    """Whether an embedded PostgreSQL of `hep up` lies among the state: its events are not ours to remove."""
-    return (places.state / "postgresql").is_dir()
+    """Whether an embedded PostgreSQL of `hep up` lies among the state: its events and secrets are not ours to take."""
+    return (places.state / _DATABASE).is_dir()
 
 
-def _account_is_ours(places: Places) -> bool:
-    with suppress(KeyError):
-        return Path(pwd.getpwnam(ACCOUNT).pw_dir) == places.state and pwd.getpwnam(ACCOUNT).pw_gecos.startswith("Hook")
-    return False
+def why_kept(places: Places) -> str:
+    """What is kept of the state though it is purged."""
+    keys = f", and {_KEYS}, without which its secrets are lost" if (places.state / _KEYS).exists() else ""
+    return f"an embedded database is in it{keys}"
 
 
 def leftovers(places: Places) -> list[Path]:

@@ -7,9 +7,9 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from hook_event_processor.errors import EmbeddedServerError
@@ -115,22 +115,38 @@ def stop(places: Places, process: subprocess.Popen[bytes] | None) -> None:
 
 
 def _clear_the_way(places: Places) -> None:
-    """Wait for processes of a killed server to end, then drop its lock file.
+    """End a server that was starting when its starter was killed, wait for what there is of others, drop the lock file.
 
     The file may name a process number that something else has by now;
-    PostgreSQL would then refuse to start.
+    PostgreSQL would then refuse to start. Without the file nothing in
+    PostgreSQL keeps a second server off the data directory.
     """
-    title = f"postgres: {places.cluster_name}: ".encode()
+    ours = os.fsencode(f"cluster_name={places.cluster_name}")
     deadline = time.monotonic() + START_SECONDS
-    while any(first.startswith(title) for first in _first_arguments()):
+    while left := _processes(places):
         if time.monotonic() > deadline:
-            raise EmbeddedServerError(f"processes of an earlier server on {places.data} do not end: see ps")
+            numbers = ", ".join(map(str, sorted(left)))
+            raise EmbeddedServerError(
+                f"processes of an earlier server on {places.data} do not end: see ps -p {numbers}"
+            )
+        for pid, arguments in left.items():
+            if ours in arguments:  # not what an administrator does there, as with postgres --single
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGINT)
         time.sleep(POLL_SECONDS)
     (places.data / "postmaster.pid").unlink(missing_ok=True)
 
 
-def _first_arguments() -> Iterator[bytes]:
-    return (_command_line(path.name)[0] for path in Path("/proc").iterdir() if path.name.isdigit())
+def _processes(places: Places) -> dict[int, list[bytes]]:
+    """The arguments of each process on the data directory: a server has its path there, its children have titles."""
+    title = f"postgres: {places.cluster_name}: ".encode()
+    data = os.fsencode(places.data)
+    found = {int(path.name): _command_line(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()}
+    return {
+        pid: arguments
+        for pid, arguments in found.items()
+        if arguments[0].startswith(title) or (b"-D", data) in pairwise(arguments)
+    }
 
 
 def _command_line(pid: int | str) -> list[bytes]:
