@@ -43,18 +43,20 @@ BEGIN
     IF NOT pg_has_role(former, 'hook_owner', 'USAGE') THEN
         EXECUTE format('GRANT hook_owner TO %s', former);
     END IF;
-    -- Also what migrations have added since, which belongs to whoever ran them.
+    -- Also what migrations have added since, which belongs to whoever ran them. Not what anybody else has given
+    -- such a name: a function that runs as its owner, a view or an index's expression would act for hook_owner.
     FOR thing IN
         SELECT c.oid::regclass::text AS name, CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind
         FROM pg_class c
         WHERE c.relnamespace = home AND c.relkind IN ('r', 'v', 'p') AND c.relowner <> 'hook_owner'::regrole
           AND (c.relname ~ '^hook_' OR c.relname IN (
               'hooks', 'events', 'event_hook_executions', 'event_types', 'hosts', 'watchers', 'watcher_registry'))
-          AND pg_has_role(c.relowner, 'USAGE')
+          AND pg_has_role(c.relowner, 'USAGE') AND pg_has_role(c.relowner, 'hook_owner', 'USAGE')
         UNION ALL
         SELECT p.oid::regprocedure::text, 'FUNCTION' FROM pg_proc p
-        WHERE p.pronamespace = home AND p.proowner <> 'hook_owner'::regrole
-          AND p.proname ~ '^(hook_|hooks_changed$|watchers_changed$)' AND pg_has_role(p.proowner, 'USAGE')
+        WHERE p.pronamespace = home AND p.proowner <> 'hook_owner'::regrole AND p.prokind = 'f'
+          AND p.proname ~ '^(hook_|hooks_changed$|watchers_changed$)'
+          AND pg_has_role(p.proowner, 'USAGE') AND pg_has_role(p.proowner, 'hook_owner', 'USAGE')
     LOOP
         EXECUTE format('ALTER %s %s OWNER TO hook_owner', thing.kind, thing.name);
     END LOOP;

@@ -13,6 +13,7 @@ from psycopg import Connection
 from running import add_hook, insert, running, state
 from waiting import wait_for
 
+from hook_event_processor.store import dead_letters
 from hook_event_processor.store.database import Database
 
 TEXT = "return {execute = function() return true end}"
@@ -256,3 +257,14 @@ def test_what_failed_in_any_order_of_texts_is_counted_once(connection: Connectio
         " FROM generate_series(1, 1500) AS n"
     )
     assert hep("events", "retry", "--failed", "--dry-run") == "1,500 failed events would run again\n"
+
+
+def test_all_steps_of_a_retry_have_its_reason_and_are_committed_each_by_itself(
+    hep: Hep, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_letters, "_RETRY", dead_letters._RETRY.replace("LIMIT 1000", "LIMIT 2"))
+    for _ in range(5):
+        insert_event(connection, "failed")
+    hep("events", "retry", "--failed", "--force", "--reason", "the relay is back")
+    kept = connection.execute("SELECT reason, count(*), count(DISTINCT xmin::text) FROM hook_audit GROUP BY 1").fetchall()
+    assert kept == [("the relay is back", 5, 3)]

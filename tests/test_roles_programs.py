@@ -314,6 +314,24 @@ def test_who_makes_roles_does_not_keep_others_waiting(
     assert "'hep db roles' did not get its table locks in 1 attempts: see 'Database Lock Issues'" in said
 
 
+def test_what_somebody_else_has_given_a_products_name_stays_theirs(
+    server: EmbeddedServer, database: Database, hep: Hep, administration: Connection
+) -> None:
+    """Their function runs as its owner, whoever calls it."""
+    made = "CREATE FUNCTION hook_x() RETURNS text LANGUAGE sql SECURITY DEFINER AS 'SELECT current_user::text'"
+    with administrator(server, database) as superuser:
+        superuser.execute("GRANT CREATE ON SCHEMA public TO login_reader")
+        superuser.execute(f"SET ROLE login_reader; {made}; CREATE TABLE hook_y (n int)")
+        superuser.execute("RESET ROLE; CREATE TABLE hook_z (n int)")  # as a migration of a superuser's
+        superuser.execute(hep("db", "roles", "--print").removeprefix("\\set ON_ERROR_STOP on\n").encode())
+        owners = superuser.execute(
+            "SELECT proname, proowner::regrole::text FROM pg_proc WHERE proname = 'hook_x' UNION ALL"
+            " SELECT relname, relowner::regrole::text FROM pg_class WHERE relname IN ('hook_y', 'hook_z') ORDER BY 1"
+        ).fetchall()
+        superuser.execute("DROP FUNCTION hook_x(); DROP TABLE hook_y, hook_z")
+    assert owners == [("hook_x", "login_reader"), ("hook_y", "login_reader"), ("hook_z", "hook_owner")]
+
+
 def test_roles_may_be_made_by_one_that_is_no_superuser(
     server: EmbeddedServer, database: Database, connection: Connection, hep: Hep
 ) -> None:

@@ -53,16 +53,16 @@ def add_retry_command(group: argparse._SubParsersAction[Any]) -> None:
 
 def retry(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.store import audit, dead_letters
+    from hook_event_processor.store import dead_letters
 
     if bool(arguments.ids) == arguments.failed:
         raise UsageError("give either the ids of events or --failed (see 'hep events retry --help')")
     narrowed = next((name for name in _NARROWING if getattr(arguments, name) is not None), None)
     if arguments.ids and narrowed:
         raise UsageError(f"--{narrowed} says which of all failed events: it goes with --failed, not with ids")
-    with session(settings) as connection, audit.because(connection, arguments.reason):
+    with session(settings) as connection:
         wanted = _wanted(arguments, connection)
-        options = {"force": arguments.force, "dry_run": arguments.dry_run}
+        options = {"force": arguments.force, "dry_run": arguments.dry_run, "reason": arguments.reason}
         outcome = _Outcome(dead_letters.retry(connection, wanted, **options))
     if wanted.ids is not None and len(wanted.ids) == 1:
         for hooks in outcome.left_out:

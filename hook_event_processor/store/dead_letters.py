@@ -8,6 +8,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from hook_event_processor.store import audit
 from hook_event_processor.store.events import Filter
 from hook_event_processor.store.times import server_time
 from hook_event_processor.store.waiting import DEAD
@@ -67,9 +68,14 @@ SELECT id, runs_again, missing, failed_at::text FROM judged ORDER BY judged.fail
 
 
 def retry(
-    connection: Connection, wanted: Wanted, *, force: bool = False, dry_run: bool = False
+    connection: Connection,
+    wanted: Wanted,
+    *,
+    force: bool = False,
+    dry_run: bool = False,
+    reason: str | None = None,
 ) -> Iterator[DeadLetter]:
-    """Make the events run again that are failed now, in small steps, and yield each.
+    """Make the events run again that are failed now, in small steps, and yield each; `reason` is for the audit.
 
     An event is left as it is when none of the hooks that it failed in would
     run: it would be completed without them. `force` retries it all the same.
@@ -85,6 +91,10 @@ def retry(
     # What fails again meanwhile is not taken a second time.
     until = server_time(connection) if wanted.ids is None else "infinity"
     values |= {"until": until, "after": "-infinity", "after_id": UUID(int=0)}
-    while rows := connection.execute(statement, values).fetchall():
+    while True:
+        with audit.because(connection, reason):  # a transaction for each step
+            rows = connection.execute(statement, values).fetchall()
+        if not rows:
+            return
         yield from (DeadLetter(*row[:3]) for row in rows)
         values |= {"after": rows[-1][3], "after_id": rows[-1][0]}
