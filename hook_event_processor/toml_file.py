@@ -19,3 +19,5 @@ def read_toml(path: Path, setting: str) -> dict[str, Any]:
         raise SettingsError(f"{setting}: {path} cannot be read: it is not UTF-8") from None
     except tomllib.TOMLDecodeError as fault:
         raise SettingsError(f"{setting}: {path}: {fault}") from None
+    except RecursionError:
+        raise SettingsError(f"{setting}: {path} is nested too deeply") from None

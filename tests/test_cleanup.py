@@ -96,6 +96,7 @@ def test_the_first_rule_that_matches_decides(
     stays = {
         completed(connection, "health.check", 0.5),
         completed(connection, "task.done", 29),
+        completed(connection, "task.done", 28, seq=-5),
         completed(connection, "task.done", 400, **stack),
         insert_event(connection, "failed", created_at=ago(days=50)),
         insert_event(connection, "failed", created_at=ago(days=9), payload={"stack": "billing"}),
@@ -107,7 +108,7 @@ def test_the_first_rule_that_matches_decides(
     insert_event(connection, "failed", created_at=ago(days=11), payload={"stack": "billing"})
     said = "5 events and 3 executions (default: 2 events, rule 1: 2 events, rule 2: 1 event)\n"
     assert hep("events", "cleanup", "--dry-run") == f"would remove: {said}"
-    assert len(left(connection)) == 10
+    assert len(left(connection)) == 11
     assert hep("events", "cleanup") == f"removed: {said}"
     assert left(connection) == stays
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import seed
 from commands import Hep
 from dotenv import dotenv_values
-from factories import insert_event
-from psycopg import Connection
+from factories import ago, insert_event
+from psycopg import Connection, sql
 from psycopg.conninfo import make_conninfo
 from psycopg.types.json import Jsonb
 
@@ -63,6 +65,47 @@ def test_what_sql_prints_ends_at_the_first_error(fresh: Hep, empty_database: Dat
         assert finished.returncode == 3
         assert "event_hook_executions" in finished.stderr
         assert connection.execute("SELECT to_regclass('watchers')").fetchone() == (None,)
+
+
+def test_what_sql_prints_adopts_the_table_where_it_is(fresh: Hep, empty_database: Database) -> None:
+    """Not beside it, in a schema of the user's name, which comes first in the search_path."""
+    with empty_database.session("tests") as connection:
+        connection.execute(seed.TABLE)
+        connection.execute(f'CREATE SCHEMA "{connection.info.user}"')
+        assert 'SET search_path TO "public"' in fresh("db", "migrate", "--sql")
+
+
+def test_what_sql_prints_asks_for_no_schema_that_exists(
+    fresh: Hep, empty_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DB_SCHEMA", "own")
+    assert 'CREATE SCHEMA IF NOT EXISTS "own"' in fresh("db", "migrate", "--sql")
+    with empty_database.session("tests") as connection:
+        connection.execute("CREATE SCHEMA own")
+        assert "CREATE SCHEMA" not in fresh("db", "migrate", "--sql")
+
+
+@pytest.mark.parametrize("limit", ["statement_timeout", "transaction_timeout"])
+def test_a_roles_limits_end_no_migration(fresh: Hep, empty_database: Database, limit: str) -> None:
+    with empty_database.session("tests") as connection:
+        if connection.info.server_version < 170_000 and limit == "transaction_timeout":
+            pytest.skip("PostgreSQL has no transaction_timeout before 17")
+        name = sql.Identifier(connection.info.dbname)
+        connection.execute(seed.TABLE)
+        many = "SELECT gen_random_uuid(), 'a', 'b', '', '' FROM generate_series(1, 60000)"
+        connection.execute(f"INSERT INTO hook_events (id, source, action, resource, resource_id) {many}")
+        connection.execute(sql.SQL("ALTER DATABASE {} SET {} = '100ms'").format(name, sql.Identifier(limit)))
+        fresh("db", "migrate")
+        connection.execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(name))
+
+
+def test_times_are_read_whatever_the_style_of_dates(hep: Hep, connection: Connection) -> None:
+    hep("events", "emit", "a.b")
+    name = sql.Identifier(connection.info.dbname)
+    for setting in ("DateStyle = 'German'", "IntervalStyle = 'iso_8601'"):
+        connection.execute(sql.SQL("ALTER DATABASE {} SET " + setting).format(name))
+    [event] = hep.document("events", "list", "--format", "json")
+    assert datetime.fromisoformat(event["created_at"]) > ago(minutes=1)
 
 
 def test_a_schema_of_its_own(fresh: Hep, empty_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

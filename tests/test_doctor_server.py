@@ -108,12 +108,12 @@ def test_privileges_that_a_processor_needs_are_found(clinic: Clinic, connection:
 
 def test_the_role_of_processors_lacks_nothing(clinic: Clinic) -> None:
     """sql/roles.sql and what the doctor asks for agree."""
-    from hook_event_processor.store import roles
+    from hook_event_processor.store import migrate
     from hook_event_processor.store.checkup import tables
 
     with clinic.as_superuser() as connection:
         connection.execute("BEGIN")
-        connection.execute(roles.script().removeprefix("BEGIN;").removesuffix("COMMIT;\n").encode())
+        connection.execute(migrate.text_of("roles.sql").encode())
         connection.execute("SET LOCAL ROLE hook_processor")
         lacking = tables.lacking(connection, server.NEEDED)
         connection.execute("ROLLBACK")

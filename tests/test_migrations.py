@@ -189,7 +189,7 @@ def _somebody_reading(database: Database) -> Iterator[Connection]:
 def test_a_table_in_use_is_tried_again(
     seeded: Connection, empty_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrate_module, "_LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr(migrate_module, "BEGUN", migrate_module.BEGUN.replace("'3s'", "'100ms'"))
     with _somebody_reading(empty_database) as reader, ThreadPoolExecutor(1) as pool:
         migrated = pool.submit(migrate, seeded)
         _wait_for_a_lock(reader)
@@ -207,7 +207,7 @@ def _wait_for_a_lock(connection: Connection) -> None:
 def test_a_table_in_use_for_long_is_given_up_with_a_clear_sentence(
     seeded: Connection, empty_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrate_module, "_LOCK_TIMEOUT", "10ms")
+    monkeypatch.setattr(migrate_module, "BEGUN", migrate_module.BEGUN.replace("'3s'", "'10ms'"))
     monkeypatch.setattr(migrate_module, "wait_random_exponential", lambda **_: wait_none())
     with _somebody_reading(empty_database), pytest.raises(SchemaError, match="0001 did not get its table locks in 8"):
         migrate(seeded)

@@ -381,6 +381,7 @@ def test_bodies_share_room_with_what_other_hooks_receive(site: Site) -> None:
         ('http.get("URL", {headers = {a = {{}}}})', "http.get: headers.a takes a string, not a table"),
         ('http.get("URL", {query = {1}})', "http.get: query takes a table of names and values"),
         ('http.request("URL")', "http.request takes a table with method and url, not a string"),
+        ('http.request({url = "URL"}, {json = {}})', "http.request takes one table, with method, url and all else"),
         ('http.request({url = "URL", method = "CONNECT"})', "http.request: the method is 'CONNECT'"),
         ('http.request({url = "URL", method = "GET / HTTP/1.1\\r\\n"})', "http.request: the method is"),
         ('http.get("file:///etc/passwd")', "http.get takes a URL that begins with http:// or https:// and a host"),

@@ -67,6 +67,12 @@ def test_a_value_that_cannot_be_is_refused(option: str, reason: str) -> None:
     assert reason in str(refusal.value)
 
 
+def test_a_number_that_json_cannot_hold_is_shown_as_it_is() -> None:
+    """hooks.toml may have any."""
+    with pytest.raises(HookRefused, match="the parameter 'to' is 100000000000000000000: it takes a string"):
+        check({"to": "a"}, {"to": 10**20})
+
+
 @pytest.mark.parametrize("option", ["threshold", "=5", " =5"])
 def test_an_option_without_name_or_value_is_a_misuse(option: str) -> None:
     with pytest.raises(UsageError, match="write --set threshold=90"):

@@ -654,6 +654,8 @@ def test_a_recording_that_was_rolled_back_is_not_taken_for_an_earlier_one(
     with running(database, tmp_path, max_retry_count=1, register=register), database.session("psql") as other:
         [event] = insert(connection, "go.now")
         wait_for(lambda: state(connection, event) == "failed", 10)
+        # What tells of that comes to a lane, which would wait with all else that it has claimed.
+        wait_for(lambda: count(connection, "source = 'event' AND action = 'failed' AND processed") == 1, 10)
         if lost == "waiting for a lock":
             with other.transaction():
                 other.execute("LOCK TABLE event_hook_executions IN SHARE MODE")

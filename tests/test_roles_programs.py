@@ -18,7 +18,7 @@ from running import add_hook, insert, running
 from waiting import wait_for
 
 from hook_event_processor.event import NewEvent
-from hook_event_processor.store import pauses, roles
+from hook_event_processor.store import migrate, pauses, roles
 from hook_event_processor.store.database import Database
 from hook_event_processor.store.embedded import EmbeddedServer
 from hook_event_processor.store.insert import Publisher
@@ -301,6 +301,19 @@ def test_retention_removes_what_is_old(
     assert connection.execute("SELECT id FROM hook_events").fetchall() == [(kept,)]
 
 
+def test_who_makes_roles_does_not_keep_others_waiting(
+    administration: Connection, database: Database, hep: Hep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind somebody who reads, for as long as a dump takes: whoever comes next would queue behind it."""
+    monkeypatch.setattr(migrate, "_LOCK_ATTEMPTS", 1)
+    monkeypatch.setattr(migrate, "BEGUN", migrate.BEGUN.replace("'3s'", "'100ms'"))
+    assert "SET LOCAL lock_timeout" in hep("db", "roles", "--print")
+    with database.session("dump") as dump, dump.transaction():
+        dump.execute("SELECT FROM event_hook_executions")
+        said = hep.fault("db", "roles")
+    assert "'hep db roles' did not get its table locks in 1 attempts: see 'Database Lock Issues'" in said
+
+
 def test_roles_may_be_made_by_one_that_is_no_superuser(
     server: EmbeddedServer, database: Database, connection: Connection, hep: Hep
 ) -> None:
@@ -328,7 +341,7 @@ def test_what_print_prints_does_the_same(
     server: EmbeddedServer, database: Database, hep: Hep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with administrator(server, database) as superuser:
-        superuser.execute(hep("db", "roles", "--print").encode())
+        superuser.execute(hep("db", "roles", "--print").removeprefix("\\set ON_ERROR_STOP on\n").encode())
         assert superuser.execute("SELECT has_table_privilege('hook_reader', 'hook_events', 'SELECT')").fetchone() == (
             True,
         )

@@ -56,8 +56,7 @@ def migrate(arguments: argparse.Namespace, settings: Settings) -> int:
 
     with session(settings) as connection:
         if arguments.sql:
-            pending = [known.migration for known in migrations.status(connection) if known.state == "pending"]
-            write(migrations.script(pending, settings.schema))
+            write(migrations.script(connection, settings.schema))
             return 0
         applied: list[str] = []
 

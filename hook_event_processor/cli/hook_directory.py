@@ -98,6 +98,8 @@ def _entries(path: Path) -> dict[str, dict[str, Any]]:
         entries = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
         raise HookRefused(f"{path} cannot be read: {fault}") from None
+    except RecursionError:
+        raise HookRefused(f"{path} cannot be read: it is nested too deeply") from None
     for name, entry in entries.items():
         if not isinstance(entry, dict):
             raise HookRefused(f"{path}: {name} stands outside of a table: write [NAME] for each hook")

@@ -75,7 +75,10 @@ def _kind(value: object) -> str:
 
 
 def _shown(value: object) -> str:
-    return orjson.dumps(value).decode()[:80]
+    try:
+        return orjson.dumps(value).decode()[:80]
+    except TypeError:  # an integer of more than 64 bits, say
+        return repr(value)[:80]
 
 
 def _plain(name: str, value: object, depth: int = 1) -> Any:

@@ -15,6 +15,7 @@ from hook_event_processor.lua.state_arguments import (
     namespace_of,
     seconds_of,
 )
+from hook_event_processor.same_json import is_same
 from hook_event_processor.store.state import beyond, is_countable
 from hook_event_processor.store.state_locks import MAX_TTL
 
@@ -89,7 +90,8 @@ class Pretended:
         self, call: Call, shared: object, key: bytes, expected: bytes | None, new: bytes | None, ttl: object
     ) -> bool:
         held = self.get(call, shared, key)
-        equal = held is expected if held is None or expected is None else orjson.loads(held) == orjson.loads(expected)
+        both = None not in (held, expected)
+        equal = is_same(orjson.loads(held or b""), orjson.loads(expected or b"")) if both else held is expected
         if equal and new is None:
             self.delete(call, shared, key)
         elif equal:

@@ -91,7 +91,8 @@ class Database:
         connection.execute(
             "SELECT set_config('idle_in_transaction_session_timeout', %s, false),"
             " set_config('lock_timeout', %s, false),"
-            " set_config('default_transaction_isolation', 'read committed', false)",
+            " set_config('default_transaction_isolation', 'read committed', false),"
+            " set_config('DateStyle', 'ISO', false), set_config('IntervalStyle', 'postgres', false)",
             (f"{IDLE_IN_TRANSACTION_SECONDS}s", f"{LOCK_TIMEOUT_SECONDS}s"),
         )
         times.register(connection)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from psycopg import Connection, DatabaseError, OperationalError, errors, sql
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
@@ -18,7 +19,9 @@ _NAME = re.compile(r"(\d{4})_(\w+)\.sql")
 # it must then be one statement that can be run again after it failed half-way.
 _NO_TRANSACTION = "-- hep: no transaction"
 _LOCK_ATTEMPTS = 8
-_LOCK_TIMEOUT = "3s"
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,7 @@ def migrate(connection: Connection, schema: str = "", report: Callable[[Migratio
     _refuse_bytes(connection)
     if schema:
         _create_schema(connection, schema)
-    _stay_in_one_schema(connection)
+    connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(_home(connection))))
     connection.execute("SET client_min_messages TO warning")  # "already exists, skipping" is no news
     count = 0
     for applied in status(connection):
@@ -117,28 +120,39 @@ def migrate(connection: Connection, schema: str = "", report: Callable[[Migratio
     return count
 
 
-def script(migrations: Iterable[Migration], schema: str = "") -> str:
+def script(connection: Connection, schema: str = "") -> str:
     """What `migrate` would run, as text for psql, the ledger included: it ends at the first error."""
-    parts = [f'CREATE SCHEMA IF NOT EXISTS "{schema}";\nSET search_path TO "{schema}";\n'] if schema else []
-    for migration in migrations:
+    pending = [known.migration for known in status(connection) if known.state == "pending"]
+    if not pending:
+        return ""
+    home = sql.Identifier(schema or _home(connection)).as_string(connection)
+    parts = ["\\set ON_ERROR_STOP on\n"]
+    if schema and not _has_schema(connection, schema):
+        parts.append(f"CREATE SCHEMA IF NOT EXISTS {home};\n")
+    parts.append(f"SET search_path TO {home};\n")
+    for migration in pending:
         record = f"({migration.version}, '{migration.name}', '{migration.sha256}')"
         parts.append(
-            ("BEGIN;\nSET LOCAL lock_timeout = '3s';\n" if migration.transactional else "")
+            (f"\nBEGIN;\n{BEGUN}" if migration.transactional else "\n")
             + f"{_LEDGER}{migration.text}"
             + f"INSERT INTO hook_migrations (version, name, sha256) VALUES {record};\n"
             + ("COMMIT;\n" if migration.transactional else "")
         )
-    return "\\set ON_ERROR_STOP on\n" + "\n".join(parts) if parts else ""
+    return "".join(parts)
+
+
+def _has_schema(connection: Connection, schema: str) -> bool:
+    return connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", (schema,)).rowcount > 0
 
 
 def _create_schema(connection: Connection, schema: str) -> None:
     # CREATE SCHEMA IF NOT EXISTS asks for the privilege even when it exists.
-    if connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", (schema,)).rowcount == 0:
+    if not _has_schema(connection, schema):
         connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
 
 
-def _stay_in_one_schema(connection: Connection) -> None:
-    """Narrow the search_path to the schema that has hook_events, or else to the one where new tables go."""
+def _home(connection: Connection) -> str:
+    """The schema that has hook_events, or else the one where new tables go."""
     # Under the default search_path ("$user", public) a table to be adopted may
     # lie in public while CREATE TABLE would make another one in front of it.
     row = connection.execute(
@@ -147,28 +161,37 @@ def _stay_in_one_schema(connection: Connection) -> None:
     ).fetchone()
     if row is None or row[0] is None:
         raise SchemaError("no schema of the search_path exists: set DB_SCHEMA to the name of one, which is then made")
-    connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(row[0])))
+    home: str = row[0]
+    return home
+
+
+def patiently(name: str, take: Callable[[], T]) -> T:
+    """What `take` returns, which is tried again with backoff when it does not get its locks in BEGUN's time.
+
+    Raises SchemaError in the end; `name` says in it what did not get them.
+    """
+    tries = Retrying(
+        retry=retry_if_exception_type((errors.LockNotAvailable, errors.DeadlockDetected)),
+        stop=stop_after_attempt(_LOCK_ATTEMPTS),
+        wait=wait_random_exponential(multiplier=0.5, max=10),
+    )
+    try:
+        return tries(take)
+    except RetryError:
+        raise SchemaError(
+            f"{name} did not get its table locks in {_LOCK_ATTEMPTS} attempts:"
+            " see 'Database Lock Issues' in docs/operations.md for who holds them"
+        ) from None
 
 
 def _apply_with_patience(connection: Connection, migration: Migration) -> bool:
+    name = f"migration {migration.version:04d}"
     try:
-        for attempt in Retrying(
-            retry=retry_if_exception_type((errors.LockNotAvailable, errors.DeadlockDetected)),
-            stop=stop_after_attempt(_LOCK_ATTEMPTS),
-            wait=wait_random_exponential(multiplier=0.5, max=10),
-        ):
-            with attempt:
-                return _apply(connection, migration)
-    except RetryError:
-        raise SchemaError(
-            f"migration {migration.version:04d} did not get its table locks in {_LOCK_ATTEMPTS} attempts:"
-            " see 'Database Lock Issues' in docs/operations.md for who holds them"
-        ) from None
+        return patiently(name, lambda: _apply(connection, migration))
     except OperationalError:
         raise
     except DatabaseError as refusal:
-        raise SchemaError(f"migration {migration.version:04d}: {_reason(refusal)}") from None
-    raise AssertionError("Retrying ends with a result or an error")
+        raise SchemaError(f"{name}: {_reason(refusal)}") from None
 
 
 def _reason(refusal: DatabaseError) -> str:
@@ -186,9 +209,7 @@ def _apply(connection: Connection, migration: Migration) -> bool:
         connection.execute(_RECORD, (migration.version, migration.name, migration.sha256))
         return True
     with connection.transaction():
-        connection.execute("SELECT set_config('lock_timeout', %s, true)", (_LOCK_TIMEOUT,))
-        connection.execute("SET LOCAL statement_timeout = 0")  # a role's limit must not end the adoption of a big table
-        connection.execute("SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.hook_events'), 3)")
+        connection.execute(BEGUN.encode())
         # CREATE TABLE also lets this session learn of a ledger that another one
         # made meanwhile; to_regclass alone may answer from what was cached.
         connection.execute(_LEDGER)
@@ -199,6 +220,18 @@ def _apply(connection: Connection, migration: Migration) -> bool:
     return True
 
 
+# Nobody queues for long behind what changes tables and waits for a reader; a role's
+# limits must not end the adoption of a big table; one changes the schema at a time.
+BEGUN = """\
+SET LOCAL lock_timeout = '3s';
+SET LOCAL statement_timeout = 0;
+DO $$ BEGIN
+    IF current_setting('server_version_num')::int >= 170000 THEN
+        SET LOCAL transaction_timeout = 0;
+    END IF;
+    PERFORM pg_advisory_xact_lock(hashtext(current_schema() || '.hook_events'), 3);
+END $$;
+"""
 _LEDGER = """
 CREATE TABLE IF NOT EXISTS hook_migrations (
     version integer PRIMARY KEY,

@@ -55,9 +55,9 @@ def of_session(connection: Connection) -> list[str]:
 
 
 def script(schema: str = "") -> str:
-    """What `apply` runs, as text for psql."""
+    """What `apply` runs, as text for psql: it ends at the first error."""
     path = f'SET LOCAL search_path TO "{schema}";\n' if schema else ""
-    return f"BEGIN;\n{path}{migrate.text_of(_FILE)}COMMIT;\n"
+    return f"\\set ON_ERROR_STOP on\nBEGIN;\n{path}{migrate.BEGUN}{migrate.text_of(_FILE)}COMMIT;\n"
 
 
 def apply(connection: Connection) -> list[Role]:
@@ -67,9 +67,13 @@ def apply(connection: Connection) -> list[Role]:
     HookEventProcessorError when the connection's role may not do it.
     """
     migrate.check(connection)
-    try:
+
+    def run() -> None:
         with connection.transaction():
-            connection.execute(migrate.text_of(_FILE).encode())
+            connection.execute((migrate.BEGUN + migrate.text_of(_FILE)).encode())
+
+    try:
+        migrate.patiently("'hep db roles'", run)
     except errors.InsufficientPrivilege as refusal:
         raise HookEventProcessorError(
             f"the role {connection.info.user!r} may not do that ({refusal.diag.message_primary}):"

@@ -26,6 +26,12 @@ function hook.filter(event)
   return event.source ~= "schedule" or event.data.schedule_name == hook.params.schedule
 end
 
+-- The end of what a program said, as event.dispatch takes it: UTF-8 of no great length.
+local function tail(text)
+  text = text:sub(-4000):gsub("^[\128-\191]+", ""):gsub("\0", "?")
+  return utf8.len(text) and text or (text:gsub("[\128-\255]", "?"))
+end
+
 local function failed(id, reason)
   event_module.dispatch("backup.failed", { backup_id = id, error = reason }, { priority = 1 })
   return false, reason
@@ -49,7 +55,7 @@ function hook.execute(event)
   local id = time.format(time.parse(event.timestamp), "%Y%m%dT%H%M%SZ") .. "-" .. crypto.md5(event.id):sub(1, 8)
   local path = hook.params.directory .. "/backup-" .. id .. ".dump"
   local result, reason = exec.run({ hook.params.program, path }, { timeout = 3000 })
-  if not result or not result.success then return failed(id, reason or result.stderr) end
+  if not result or not result.success then return failed(id, reason or tail(result.stderr)) end
   local made = file.stat(path)
   if not made or made.size == 0 then return failed(id, "nothing was written to " .. path) end
   prune()

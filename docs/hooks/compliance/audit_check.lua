@@ -29,18 +29,25 @@ local function lines_of(text, last)
   return count
 end
 
-local function check()
+local function check(last)
   local text, reason = file.read(hook.params.path, { max = 8 * 1024 * 1024 })
   if not text then return nil, reason end
-  return lines_of(text, trail.get("digest", ""))
+  return lines_of(text, last)
 end
 
 function hook.execute()
   -- Not while a line is being written.
-  local count, reason = trail.with_lock("trail", 30, check, { wait = 20 })
+  local count, fault
+  local had, reason = trail.with_lock("trail", 30, function()
+    local last, away = trail.get("digest", "")
+    if not last then return nil, away end
+    count, fault = check(last)
+    return true
+  end, { wait = 20 })
+  if not had then return false, reason end
   if count then return true, count .. " lines are as they were written" end
   event_module.dispatch("security.breach", { action = "audit trail", resource = hook.params.path, severity = "critical" })
-  return true, "alarm: " .. reason
+  return true, "alarm: " .. fault
 end
 
 return hook

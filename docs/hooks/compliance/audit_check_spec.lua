@@ -25,4 +25,20 @@ describe("audit_check", function()
   it("listens to its schedule only", function()
     expect(spec.run("schedule.triggered", { schedule_name = "nightly" }).filtered).to_be_true()
   end)
+
+  it("raises no alarm when it could not look", function()
+    local function with_lock() return nil, "the lock 'trail' is held by another run" end
+    mock("state", { shared = function() return { with_lock = with_lock } end })
+    local result = spec.run("schedule.triggered", { schedule_name = "audit" })
+    expect(result).to_fail("held by another run")
+    expect(result.dispatched).to_have_length(0)
+  end)
+
+  it("raises no alarm when it has no answer of the database", function()
+    local shared = { with_lock = function(_, _, f) return f() end, get = function() return nil, "the database is away" end }
+    mock("state", { shared = function() return shared end })
+    local result = spec.run("schedule.triggered", { schedule_name = "audit" })
+    expect(result).to_fail("the database is away")
+    expect(result.dispatched).to_have_length(0)
+  end)
 end)

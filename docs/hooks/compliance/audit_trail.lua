@@ -17,6 +17,8 @@ local trail = state.shared("audit")
 local function append(event)
   -- An event can come twice, its line not.
   if trail.get("id") == event.id then return true, "it stands there already" end
+  local before, away = trail.get("digest", "")
+  if not before then return false, away end
   local line = json.encode({
     id = event.id,
     type = event.type,
@@ -24,7 +26,7 @@ local function append(event)
     stack = event.stack,
     who = event.agent_id,
     data = event.data,
-    before = trail.get("digest", ""),
+    before = before,
   })
   local written, reason = file.append(hook.params.path, line .. "\n")
   if not written then return false, reason end

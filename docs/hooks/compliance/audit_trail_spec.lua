@@ -31,4 +31,16 @@ describe("audit_trail", function()
     local _, _, entry = run(1)
     expect(entry.before).to_be("")
   end)
+
+  it("writes nothing while it cannot read what came before", function()
+    local shared = {
+      with_lock = function(_, _, f) return f() end,
+      get = function() return nil, "the database is away" end,
+      set = function() return true end,
+    }
+    mock("state", { shared = function() return shared end })
+    local result = run(1)
+    expect(result).to_fail("the database is away")
+    expect(result).never.to_have_called("file.append")
+  end)
 end)

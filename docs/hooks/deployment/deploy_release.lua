@@ -22,12 +22,16 @@ end
 function hook.execute(event)
   local deploy = event.data
   if not deploy.service then return false, "the event's data names no service" end
-  local ok, reason = state.with_lock("release:" .. deploy.service, 1200, function()
-    return pcall(release, deploy)
+  local ok, fault
+  local had, reason = state.with_lock("release:" .. deploy.service, 1200, function()
+    ok, fault = pcall(release, deploy)
+    return true
   end, { wait = 600 })
+  -- Without the lock nothing was released: there is nothing to set back.
+  if not had then return false, reason end
   if not ok then
-    event.dispatch("deploy.failed", steps.carried(deploy, { error = reason, rollback_needed = true }))
-    return false, reason
+    event.dispatch("deploy.failed", steps.carried(deploy, { error = fault, rollback_needed = true }))
+    return false, fault
   end
   event.dispatch("deploy.completed", steps.carried(deploy, { status = "live" }))
   return true, deploy.service .. " " .. tostring(deploy.version) .. " is live"

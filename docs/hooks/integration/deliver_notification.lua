@@ -16,13 +16,16 @@ local hook = {
   },
 }
 
+-- At most so many bytes, and no character by half.
+local function beginning(text, bytes) return text:sub(1, utf8.offset(text, 0, math.min(#text, bytes) + 1) - 1) end
+
 local function mail(text)
   local params = hook.params
   return notify.email({
     smtp_host = params.smtp_host,
     from = params.from,
     to = params.to,
-    subject = (text:sub(1, 100):gsub("%s+", " ")),
+    subject = (beginning(text, 100):gsub("%s+", " ")),
     body = text,
   })
 end

@@ -13,7 +13,8 @@ local hook = {
 
 local function away(event, name)
   -- Only the first sign of several counts; and again when this very event is tried again.
-  local is_first = state.compare_and_swap("away:" .. name, nil, event.timestamp, 86400)
+  local is_first, reason = state.compare_and_swap("away:" .. name, nil, event.timestamp, 86400)
+  if is_first == nil then return false, reason end -- no database, no answer
   if not is_first and state.get("away:" .. name) ~= event.timestamp then return true, name .. " is away already" end
   event_module.dispatch("custom.agent_check", { name = name, since = event.timestamp }, { delay = hook.params.grace })
   return true, name .. " is away"
@@ -21,13 +22,16 @@ end
 
 local function back(name)
   local since = state.get("away:" .. name)
-  state.delete("away:" .. name)
+  local removed, reason = state.delete("away:" .. name)
+  if removed == nil then return false, reason end
   return true, since and name .. " is back" or nil
 end
 
 local function check(name, since)
   -- Another time stands there when it was back, and is away again.
-  if state.get("away:" .. name) ~= since then return true, name .. " was back in time" end
+  local away_since, reason = state.get("away:" .. name)
+  if reason then return false, reason end
+  if away_since ~= since then return true, name .. " was back in time" end
   log.warn("agent is lost", { name = name, since = since })
   event_module.dispatch("alert.raised", { agent = name, since = since }, { priority = 1 })
   return true, name .. " is lost"

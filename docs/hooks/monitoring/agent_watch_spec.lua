@@ -32,4 +32,16 @@ describe("agent_watch", function()
     expect(run("agent.disconnected", { agent = { name = "db-1" } })).to_succeed("db-1 is away")
     expect(run("agent.disconnected", {})).to_fail("names no agent")
   end)
+
+  it("fails, to be repeated, when the database is away", function()
+    mock("state", { compare_and_swap = function() return nil, "the database is away" end })
+    expect(run("agent.disconnected")).to_fail("the database is away")
+  end)
+
+  it("neither forgets an agent nor takes it for back without the database", function()
+    local function no_answer() return nil, "the database is away" end
+    mock("state", { get = no_answer, delete = no_answer })
+    expect(run("agent.connected")).to_fail("the database is away")
+    expect(run("custom.agent_check", { name = "web-1", since = 1000 })).to_fail("the database is away")
+  end)
 end)

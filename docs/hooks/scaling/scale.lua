@@ -23,11 +23,14 @@ local function wanted(count, event)
 end
 
 function hook.execute(event)
-  local count = state.get("machines", hook.params.least)
+  local count, unread = state.get("machines", hook.params.least)
+  if not count then return false, unread end
   local target = wanted(count, event)
   if target == count then return true, "there are " .. count .. " machines, and it stays so" end
   -- A key with a time to live: while it is there nothing is changed, by no processor.
-  if not state.compare_and_swap("cooling_down", nil, event.id, hook.params.cooldown) then return true, "cooling down" end
+  local is_first, away = state.compare_and_swap("cooling_down", nil, event.id, hook.params.cooldown)
+  if is_first == nil then return false, away end -- no database, no answer
+  if not is_first then return true, "cooling down" end
 
   local result, reason = exec.run({ hook.params.program, target }, { timeout = 25 })
   if not result or not result.success then

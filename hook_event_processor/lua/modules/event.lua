@@ -6,6 +6,7 @@ local find, match, math_type = string.find, string.match, math.type
 local gsub, utf8_len = string.gsub, utf8.len
 local HEX = "%x%x%x%x"
 local UUID <const> = "^" .. HEX .. HEX .. "%-" .. HEX .. "%-" .. HEX .. "%-" .. HEX .. "%-" .. HEX .. HEX .. HEX .. "$"
+local MAX_STACK <const> = 1000
 local OPTIONS = { stack = true, priority = true, delay = true, id = true }
 
 local dispatched, count, size = {}, 0, 0
@@ -65,8 +66,10 @@ local function dispatch(event_type, data, options)
   local text = encoded(data)
   -- The event's own stack, wherever it is said, comes before the one that it would inherit.
   if stack == nil and data ~= nil and type(rawget(data, "stack")) == "string" then stack = rawget(data, "stack") end
-  if size + #text > limits.results then error("event.dispatch: more than " .. limits.results .. " bytes of data in one run", 2) end
-  count, size = count + 1, size + #text
+  if stack ~= nil and #stack > MAX_STACK then error("event.dispatch: stack takes a name of at most " .. MAX_STACK .. " bytes", 2) end
+  local bytes = size + #text + #event_type + #(stack or "")
+  if bytes > limits.results then error("event.dispatch: more than " .. limits.results .. " bytes of data in one run", 2) end
+  count, size = count + 1, bytes
   dispatched[count] = { event_type, text, stack, priority, delay, id }
   return true
 end

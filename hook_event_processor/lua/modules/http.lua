@@ -190,7 +190,8 @@ for _, name in next, { "get", "post", "put", "patch", "delete", "head" } do
   http[name] = function(url, options) return send(full_name, method, url, options) end
 end
 
-function http.request(options)
+function http.request(options, more)
+  if more ~= nil then error("http.request takes one table, with method, url and all else", 2) end
   if type(options) ~= "table" then error("http.request takes a table with method and url, not a " .. type(options), 2) end
   local method = options.method
   if method == nil then method = "GET" end

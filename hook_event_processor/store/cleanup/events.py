@@ -101,7 +101,8 @@ class EventCleanup:
         age: timedelta | None = keep.age if processed else keep.failed_age
         if age is not None and ended < self._now - age:
             return True
-        return processed and seq <= self._cut_offs.get(keep, -1)
+        cut_off = self._cut_offs.get(keep)
+        return processed and cut_off is not None and seq <= cut_off
 
     def _count(self, places: Sequence[Place]) -> None:
         self.removed.events.update(place.rule for place in places)

@@ -20,8 +20,10 @@ function hook.execute(event)
     data = event.data,
   })
   local written, reason = file.append(hook.params.path, line .. "\n")
+  -- nil is success as the end of a run: what failed is said with false.
+  if not written then return false, reason end
   -- An event may come twice; whoever reads the file knows it by its id.
-  return written, reason
+  return true
 end
 
 return hook

@@ -13,7 +13,7 @@ describe("__NAME__", function()
   end)
 
   it("fails, to be repeated, when the disk is full", function()
-    mock("file", { append = function() return false, "no space left" end })
+    mock("file", { append = function() return nil, "no space left" end })
     expect(spec.run("security.breach", {})).to_fail("no space left")
   end)
 end)

@@ -22,9 +22,9 @@ function hook.execute(event)
 
   -- A key with a time to live: while it is there, nothing is added. It also
   -- keeps two processors from scaling at once.
-  if not state.compare_and_swap("cooling_down", nil, true, params.cooldown) then
-    return true, "cooling down"
-  end
+  local is_first, away = state.compare_and_swap("cooling_down", nil, true, params.cooldown)
+  if is_first == nil then return false, away end -- no database, no answer
+  if not is_first then return true, "cooling down" end
 
   log.info("scaling up", { usage = usage })
   -- A list of arguments: no shell reads it, so nothing in an event can become a command.

@@ -16,6 +16,12 @@ local hook = {
   },
 }
 
+-- The end of what a program said, as event.dispatch takes it: UTF-8 of no great length.
+local function tail(text)
+  text = text:sub(-4000):gsub("^[\128-\191]+", ""):gsub("\0", "?")
+  return utf8.len(text) and text or (text:gsub("[\128-\255]", "?"))
+end
+
 local function failed(deploy, step, reason)
   -- What is dispatched is kept though the run fails.
   event_module.dispatch("deploy.failed", {
@@ -31,7 +37,7 @@ local function make(deploy, target)
   log.info("make", { target = target, version = deploy.version })
   local result, reason = exec.run({ "make", target }, { cwd = hook.params.directory, timeout = 300 })
   if not result then failed(deploy, target, reason) end
-  if not result.success then failed(deploy, target, result.stderr) end
+  if not result.success then failed(deploy, target, tail(result.stderr)) end
 end
 
 function hook.execute(event)

@@ -25,6 +25,11 @@ local function command_of(data)
   return type(input) == "table" and input.command or data.command
 end
 
+-- At most so many bytes, and no character by half: event.dispatch takes UTF-8 only.
+local function beginning(text, bytes)
+  return string.sub(text, 1, utf8.offset(text, 0, math.min(#text, bytes) + 1) - 1)
+end
+
 function hook.filter(event) return type(command_of(event.data)) == "string" end
 
 function hook.execute(event)
@@ -36,7 +41,7 @@ function hook.execute(event)
         user = event.agent_id,
         resource = "shell",
         action = danger[2],
-        command = string.sub(command, 1, 500),
+        command = beginning(command, 500),
       }, { priority = 1 })
       return true, "alarm: it " .. danger[2]
     end

@@ -11,7 +11,7 @@ local hook = {
 
 function hook.execute(event)
   local name = event.data.name
-  if not name then
+  if type(name) ~= "string" then
     -- false and a reason: the attempt failed, and is repeated later.
     return false, "nobody to greet: the event's data has no name"
   end

@@ -8,5 +8,6 @@ describe("__NAME__", function()
 
   it("fails without a name", function()
     expect(spec.run("custom.greeting", {})).to_fail("nobody to greet")
+    expect(spec.run("custom.greeting", { name = require("json").null })).to_fail("nobody to greet")
   end)
 end)

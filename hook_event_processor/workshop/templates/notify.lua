@@ -16,6 +16,9 @@ local hook = {
   },
 }
 
+-- What an event's data does not have, or has as null, is no text.
+local function text(value, otherwise) return type(value) == "string" and value or otherwise end
+
 function hook.execute(event)
   local params = hook.params
   local password, unknown = secret.get("smtp_password")
@@ -27,8 +30,8 @@ function hook.execute(event)
     password = password,
     from = params.from,
     to = params.to,
-    subject = event.type .. ": " .. (event.data.backup_id or "?"),
-    body = "Error: " .. (event.data.error or "unknown") .. "\nEvent: " .. event.id .. "\n",
+    subject = event.type .. ": " .. text(event.data.backup_id, "?"),
+    body = "Error: " .. text(event.data.error, "unknown") .. "\nEvent: " .. event.id .. "\n",
   })
   if not sent then return false, "no mail was sent: " .. reason end
   return true, "mailed " .. params.to

@@ -4,6 +4,12 @@ local log = require("log")
 
 local steps = {}
 
+-- The end of what a program said, as event.dispatch takes it: UTF-8 of no great length.
+local function tail(text)
+  text = text:sub(-4000):gsub("^[\128-\191]+", ""):gsub("\0", "?")
+  return utf8.len(text) and text or (text:gsub("[\128-\255]", "?"))
+end
+
 -- Raises with what the step said when it failed.
 function steps.make(target, deploy, directory)
   log.info("make", { target = target, version = deploy.version })
@@ -13,7 +19,7 @@ function steps.make(target, deploy, directory)
     env = { VERSION = tostring(deploy.version), SERVICE = tostring(deploy.service) },
   })
   if not result then error(target .. ": " .. reason, 0) end
-  if not result.success then error(target .. ": " .. (result.stderr ~= "" and result.stderr or result.stdout), 0) end
+  if not result.success then error(target .. ": " .. tail(result.stderr ~= "" and result.stderr or result.stdout), 0) end
 end
 
 -- The fields that every event of a deployment carries on.
