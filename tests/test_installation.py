@@ -141,10 +141,24 @@ def test_settings_that_were_written_by_half_are_completed(tmp_path: Path) -> Non
 
 def test_a_file_that_cannot_be_written_leaves_no_part_of_it(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
-    for name, content in (("taken", "password=secret"), ("credential", "password=\udce9")):
+    for name, content in (("taken", "password=secret"), ("credential", "password=\ud800")):
         with pytest.raises((OSError, UnicodeEncodeError)):
             Write(tmp_path / name, content, 0o600).take()
         assert os.listdir(tmp_path) == ["taken"]
+
+
+def test_settings_that_are_completed_keep_every_byte_and_their_place(tmp_path: Path) -> None:
+    places = replace(for_machine(), settings=tmp_path / "etc", credentials=tmp_path / "credentials")
+    kept, old = tmp_path / "kept", b"# caf\xe9\nWORKERS=7\n"
+    kept.write_bytes(old)
+    places.settings.mkdir()
+    places.environment.symlink_to(kept)
+    for step in installation._settings(places, installation.Wanted("dbname=hep", schema="events")):
+        assert step.needed
+        step.take()
+    assert places.environment.is_symlink()
+    assert kept.read_bytes() == old + b'DATABASE_URL="dbname=hep"\nDB_SCHEMA="events"\n'
+    assert not any(step.needed for step in installation._settings(places, installation.Wanted("dbname=hep")))
 
 
 @pytest.mark.parametrize(

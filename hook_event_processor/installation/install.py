@@ -76,10 +76,11 @@ def _environment(places: Places, given: Mapping[str, str], defaults: Iterable[tu
         text = settings_file.template(given, defaults, of_user=places.of_user)
         return Write(places.environment, text, 0o600, stays=True)
     # It is somebody's, and names no database: what is said there stays.
-    old = places.environment.read_text(encoding="utf-8", errors="replace").rstrip("\n")
+    file = places.environment.resolve()  # a link to where it is kept stays one
+    old = file.read_text(encoding="utf-8", errors="surrogateescape").rstrip("\n")
     lines = (f"{name}={settings_file.quoted(value)}" for name, value in given.items())
     added = [line for line in lines if line not in old.splitlines()]
-    return Write(places.environment, "\n".join(filter(None, [old, *added])) + "\n", 0o600)
+    return Write(file, "\n".join(filter(None, [old, *added])) + "\n", 0o600)
 
 
 def is_behind(places: Places, steps: Iterable[Step]) -> bool:

@@ -31,7 +31,10 @@ class Step(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A file with this content; its directories are made. One that `stays` is never overwritten."""
+    """A file with this content; its directories are made. One that `stays` is never overwritten.
+
+    Bytes that are no UTF-8 are in the content as surrogates (errors="surrogateescape").
+    """
 
     path: Path
     content: str
@@ -47,7 +50,7 @@ class Write:
         if self.path.is_symlink() or not self.path.is_file():
             return not (self.stays and self.path.exists())
         return not self.stays and (
-            self.path.read_text(encoding="utf-8", errors="replace") != self.content
+            self.path.read_text(encoding="utf-8", errors="surrogateescape") != self.content
             or self.path.stat().st_mode & 0o777 != self.mode
         )
 
@@ -58,7 +61,7 @@ class Write:
         # Nobody else may read it at any moment, and nobody sees half of it.
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, self.mode)
         try:
-            with open(descriptor, "w", encoding="utf-8") as file:
+            with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
                 os.fchmod(descriptor, self.mode)
                 file.write(self.content)
                 file.flush()

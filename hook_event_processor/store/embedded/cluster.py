@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Iterable
@@ -12,7 +11,7 @@ from psycopg import connect, sql
 
 from hook_event_processor.errors import EmbeddedServerError
 from hook_event_processor.store.embedded.account import Account
-from hook_event_processor.store.embedded.places import Places
+from hook_event_processor.store.embedded.places import Places, sync
 
 SUPERUSER = "postgres"
 # Not the package's name: these show in the titles of the server's processes,
@@ -78,7 +77,7 @@ def initialise(places: Places, account: Account, binaries: Path, major: int) -> 
     if status != 0:
         raise EmbeddedServerError(f"the data directory {places.data} cannot be made: {tail(output)}")
     unfinished.rename(places.data)
-    _sync(places.folder)
+    sync(places.folder)
 
 
 def write_access(places: Places, names: Iterable[str]) -> None:
@@ -114,12 +113,3 @@ def tail(output: str) -> str:
     """The last lines of what a program of PostgreSQL printed, as one line: the cause often stands above the error."""
     lines = [_PREFIX.sub("", line).strip() for line in output.splitlines() if line.strip()]
     return " / ".join(lines[-_TAIL_LINES:]) or "it printed nothing"
-
-
-def _sync(directory: Path) -> None:
-    """Make a rename in `directory` last."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

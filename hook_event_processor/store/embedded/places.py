@@ -135,3 +135,12 @@ def clear(socket_directory: Path) -> None:
     """Remove what a server that was killed has left there."""
     for leftover in (socket_directory / SOCKET, socket_directory / f"{SOCKET}.lock"):
         leftover.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Have a file, or what a directory names, on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 from hook_event_processor.errors import EmbeddedServerError
+from hook_event_processor.store.embedded.places import sync
 
 MAJOR = 18
 # PostgreSQL's major version -> its folder in the wheel.
@@ -49,7 +50,14 @@ def copied(programs: Path, major: int = MAJOR) -> Path:
         _copy(source.parent.parent / _LIBRARIES, unfinished / _LIBRARIES)
         _make(unfinished / _PACKAGE)
         _copy(source, unfinished / _PACKAGE / source.name)
+        for path in (
+            *unfinished.rglob("*"),
+            unfinished,
+        ):  # its name says that all of it is there, after a power cut, too
+            if not path.is_symlink():
+                sync(path)
         unfinished.rename(target)
+        sync(programs)
     return target / _PACKAGE / source.name
 
 
