@@ -266,5 +266,7 @@ def test_all_steps_of_a_retry_have_its_reason_and_are_committed_each_by_itself(
     for _ in range(5):
         insert_event(connection, "failed")
     hep("events", "retry", "--failed", "--force", "--reason", "the relay is back")
-    kept = connection.execute("SELECT reason, count(*), count(DISTINCT xmin::text) FROM hook_audit GROUP BY 1").fetchall()
+    kept = connection.execute(
+        "SELECT reason, count(*), count(DISTINCT xmin::text) FROM hook_audit GROUP BY 1"
+    ).fetchall()
     assert kept == [("the relay is back", 5, 3)]
