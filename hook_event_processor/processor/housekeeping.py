@@ -141,7 +141,7 @@ class Housekeeping:
         return False
 
     def _see_to_the_rest(self, connection: Connection) -> None:
-        """What a role that lacks a right for one of them must not keep from the others."""
+        """What a right that the role lacks for one of them, or a lock, must not keep from the others."""
         for step, failed in (
             (self.resumption.step, "pauses do not end"),
             (self._see_to_patrol, "the history is not looked through"),
@@ -152,7 +152,7 @@ class Housekeeping:
         ):
             try:
                 step(connection)
-            except errors.InsufficientPrivilege as refusal:
+            except (errors.InsufficientPrivilege, errors.LockNotAvailable) as refusal:
                 self._own.notice(refusal, failed)
 
     def _see_to_patrol(self, connection: Connection) -> None:
