@@ -207,10 +207,10 @@ class LeaseRecorder:
 
 
 def _ids(finished: Sequence[Finished]) -> dict[bytes, set[str]]:
-    """The ids by which the runs of an event have dispatched others, of events with such."""
+    """By events that insert others by an id: the ids that their runs have dispatched."""
     ids: dict[bytes, set[str]] = {}
     for one in finished:
-        for dispatched in one.result.dispatched.get(0, ()):
-            if dispatched.id is not None:
-                ids.setdefault(one.event.row.id, set()).add(dispatched.id)
+        dispatched = {event.id for event in one.result.dispatched.get(0, ()) if event.id is not None}
+        if dispatched or one.result.accessed:  # of which an event tells, by an id that is the processor's affair
+            ids.setdefault(one.event.row.id, set()).update(dispatched)
     return ids
