@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from psycopg import Connection
 from waiting import wait_for
-from watching import add, looked, reached, watching, write_number
+from watching import HOST, add, looked, reached, watching, write_number
 
 from hook_event_processor.store import watchers
 from hook_event_processor.store.database import Database
+from hook_event_processor.store.watchers import NewWatcher
 from hook_event_processor.watchers.daemon import aside, looks
 from hook_event_processor.watchers.host import far, hashing, proc
 
@@ -159,6 +160,10 @@ def add_all(connection: Connection, share: Share) -> list[watchers.Watcher]:
         add(connection, share.path, "file"),
         add(connection, share.path, "directory"),
         add(connection, share.path, "directory", options={"recursive": "true"}),
+        watchers.add(
+            connection,
+            NewWatcher(HOST, "process", options={"pidfile": str(share.path / "app.pid")}, interval=0.1),
+        ),
     ]
 
 

@@ -9,10 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from queue import SimpleQueue
 from types import SimpleNamespace
 
 import pytest
@@ -288,6 +290,20 @@ def test_a_pidfile_s_process_is_the_same_when_the_clock_is_set(
     assert watched.look() == []
     end(process)
     assert watched.told() == [("process.stopped", "server")]
+
+
+def test_a_named_pipe_as_a_pidfile_is_a_failed_check_and_nobody_waits_for_its_writer(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "server.pid")
+    watched = Watched("process", pidfile=tmp_path / "server.pid")
+    failures: SimpleQueue[str] = SimpleQueue()
+
+    def look() -> None:
+        with pytest.raises(CheckFailed) as failed:
+            watched.look()
+        failures.put(str(failed.value))
+
+    threading.Thread(target=look, daemon=True).start()
+    assert failures.get(timeout=10) == f"{tmp_path}/server.pid is not a regular file"
 
 
 def test_a_zombie_has_ended(program: str, start: Start) -> None:

@@ -343,6 +343,7 @@ KIND = Kind(
         ),
     },
     start=_Processes,
+    slow=lambda definition: "pidfile" in definition.options,  # it may lie on a file system that does not answer
     together=True,
     target=_target,
     validate=_validate,
