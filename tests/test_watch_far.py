@@ -45,6 +45,16 @@ def test_file_systems_that_may_not_answer_are_known_by_their_types(
     assert "/" not in far.points()
 
 
+def test_a_carriage_return_ends_no_line_of_the_mounts_and_a_line_of_no_mount_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proc, "ROOT", str(tmp_path))
+    (tmp_path / "self").mkdir()
+    odd = "36 27 0:47 / /mnt/of\rme rw,relatime shared:7 - nfs4 server:/y rw\nof no mount\n\n"
+    (tmp_path / "self/mountinfo").write_text(odd + _MOUNTINFO)
+    assert far.points() == {"/mnt/of\rme", "/mnt/net", "/mnt/with space", "/net"}
+
+
 def test_a_path_is_far_when_it_or_a_link_in_it_leads_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     points = frozenset({f"{tmp_path}/net"})
     (tmp_path / "net/below").mkdir(parents=True)

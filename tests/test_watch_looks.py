@@ -237,3 +237,33 @@ def test_the_copy_of_the_watchers_that_the_disk_refuses_is_written_later(
     assert store.states() == left, "what it has seen of the other is known"
     messages = [record.getMessage() for record in caplog.records if "copy of the watchers" in record.getMessage()]
     assert messages == ["the copy of the watchers cannot be written, trying again: database or disk is full"]
+
+
+def test_watchers_that_could_not_be_defined_are_defined_later(
+    looks: Looks, store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    keep, is_broken, tried = store.keep_definitions, threading.Event(), threading.Semaphore(0)
+
+    def keeping(*arguments: Any) -> None:
+        if is_broken.is_set():
+            tried.release()
+            raise ValueError("of nobody's making")
+        keep(*arguments)
+
+    monkeypatch.setattr(store, "keep_definitions", keeping)
+    monkeypatch.setattr(looks_module, "RETRY_SECONDS", 0.05)
+    other, changed, new = (row(name, "file", path=tmp_path / name) for name in ("other", "changed", "new"))
+    looks.define([other, changed])
+    wait_for(lambda: len(store.states()) == 2, 10)
+    is_broken.set()
+    looks.define([other, {**changed, "interval": 0.2}, new])
+    for _ in range(3):
+        assert tried.acquire(timeout=10)
+    (tmp_path / "other").touch()
+    wait_for(lambda: store.first(10), 10, "the others look meanwhile")
+    looks.define([other, changed, new])  # one is again as it was, and has ended
+    is_broken.clear()
+    wait_for(lambda: len(store.states()) == looks.count == 3, 10)
+    turns = [turn for _, _, turn in looks._schedule._heap if not turn.removed]
+    assert len(turns) <= 3
+    assert len([record for record in caplog.records if "trying again" in record.getMessage()]) == 1
