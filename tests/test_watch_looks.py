@@ -267,3 +267,40 @@ def test_watchers_that_could_not_be_defined_are_defined_later(
     turns = [turn for _, _, turn in looks._schedule._heap if not turn.removed]
     assert len(turns) <= 3
     assert len([record for record in caplog.records if "trying again" in record.getMessage()]) == 1
+
+
+def refuse_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system gives no more."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+def test_looks_for_which_the_system_has_no_thread_come_when_it_has_some(
+    looks: Looks, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs.grant(True)
+    aside = [row(f"watcher-{number}", "command", 3600.0, command="echo") for number in range(3)]
+    with monkeypatch.context() as without_threads:
+        refuse_threads(without_threads)
+        looks.define([*aside, row("near", "load", threshold=1)])
+        wait_for(lambda: list(store.states()) == ["near"] and len(looks._aside.busy) == 3, 10)
+    wait_for(lambda: len(store.states()) == 4, 10)
+
+
+def test_changes_are_told_at_once_as_soon_as_the_system_has_a_thread_for_that(
+    looks: Looks, store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looks_module, "RETRY_SECONDS", 0.05)
+    with monkeypatch.context() as without_threads:
+        refuse_threads(without_threads)
+        looks.define([row("watcher-1", "file", 3600.0, path=tmp_path / "file")])
+        wait_for(store.states, 10)
+
+    def change() -> list[Any]:
+        (tmp_path / "file").touch()
+        return store.first(1)
+
+    wait_for(change, 10)

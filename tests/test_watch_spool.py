@@ -323,6 +323,21 @@ def test_a_thread_of_a_crew_that_ends_leaves_no_task_to_nobody() -> None:
     assert done.acquire(timeout=5)
 
 
+def test_tasks_for_which_the_system_had_no_thread_run_as_soon_as_it_has_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    barrier = threading.Barrier(3)
+    crew: Crew[Callable[[], object]] = Crew(2, call)
+    with monkeypatch.context() as without_threads:
+        without_threads.setattr(threading.Thread, "start", refuse)
+        for _ in range(2):
+            crew.submit(lambda: barrier.wait(5))
+        crew.see_to_threads()
+    crew.see_to_threads()
+    barrier.wait(5)
+
+
 def test_limits_come_from_the_settings(tmp_path: Path) -> None:
     settings = Settings(tmp_path, None, spool_max_events=5, spool_max_size=6, spool_policy="drop_newest")
     assert Limits.of(settings) == Limits(5, 6, False)

@@ -112,6 +112,7 @@ class Looks:
             if monotonic() >= self._mounts_at:
                 self._see_to_mounts()
             self._round(monotonic(), progress)
+            self._aside.see_to_threads()
             self._see_to_stuck(monotonic())
             if self._undefined is not None and monotonic() >= self._define_at:
                 self._define(self._undefined)

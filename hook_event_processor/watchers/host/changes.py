@@ -108,8 +108,9 @@ class Changes(Generic[Who]):
             self._tree = _Tree((who, paths, recursive) for who, (paths, recursive) in self._wanted.items())
             for recursive, directories in ((False, self._tree.flat), (True, self._tree.deep)):
                 if directories and recursive not in self._eyes:
-                    self._eyes[recursive] = _Eyes(self, recursive)
-                    self._eyes[recursive].start()
+                    eyes = _Eyes(self, recursive)
+                    eyes.start()
+                    self._eyes[recursive] = eyes
             for eyes in self._eyes.values():
                 eyes.refresh_soon(replaced)
 
