@@ -304,3 +304,15 @@ def test_changes_are_told_at_once_as_soon_as_the_system_has_a_thread_for_that(
         return store.first(1)
 
     wait_for(change, 10)
+
+
+def test_a_watcher_that_changes_before_it_could_look_tells_nothing_of_what_was_there(
+    looks: Looks, store: LocalStore
+) -> None:
+    programs.grant(False)
+    looks.define([row("watcher-1", "command", 3600.0, command="echo 1")])
+    wait_for(lambda: looks.failing == 1, 10)
+    programs.grant(True)
+    looks.define([row("watcher-1", "command", 0.1, command="echo 1")])
+    wait_for(store.states, 10)
+    assert store.first(10) == []
