@@ -347,7 +347,7 @@ def test_how_a_units_process_ended_while_nobody_looked_is_told_by_systemd(
     asked: list[tuple[str | None, int]] = []
     told = End(3, None, False, "systemd")
     monkeypatch.setattr(ending, "_unit", lambda _: "app.service")
-    monkeypatch.setattr(ending, "told_by_systemd", lambda unit, pid, _: asked.append((unit, pid)) or told)
+    monkeypatch.setattr(ending, "told_by_systemd", lambda unit, pid, *_: asked.append((unit, pid)) or told)
     watched = named(program)
     watched.look()
     watched.restart()
@@ -463,7 +463,7 @@ class Systemd:
         return Ended(0, self.prints.get(arguments[0], "").encode(), b"", 1, timed_out=self.hangs)
 
     def end(self, pid: int, run: str | None = None) -> End | None:
-        return ending.told_by_systemd("app.service", pid, run)
+        return ending.told_by_systemd("app.service", pid, run, unit_ends.shown)
 
 
 def test_what_systemctl_shows_counts_for_that_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -500,6 +500,28 @@ def test_a_systemd_that_does_not_answer_is_left_in_peace(monkeypatch: pytest.Mon
     systemd.hangs = True
     assert [systemd.end(42, "a1b2") for _ in range(3)] == [None] * 3
     assert len(systemd.asked) == 1
+
+
+def test_systemd_is_asked_of_a_unit_once_in_a_look_however_many_of_its_processes_come_and_go(
+    program: str, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    systemd = Systemd(monkeypatch)
+    find = process_choice.Named.find
+    monkeypatch.setattr(ending, "_kernel_tells", lambda: False)
+    monkeypatch.setattr(ending, "_unit", lambda _: "app.service")
+    monkeypatch.setattr(process_choice.Named, "find", lambda *of: [process._replace(parent=1) for process in find(*of)])
+    watched = named(program, each=True)
+    watched.look()
+    begun = [start() for _ in range(3)]
+    assert watched.types() == ["process.started"] * 3
+    assert len(systemd.asked) == 1
+    for process in begun:
+        end(process)
+    assert watched.types() == ["process.stopped"] * 3
+    assert len(systemd.asked) == 2
+    start()
+    assert watched.types() == ["process.started"]
+    assert len(systemd.asked) == 3
 
 
 def test_known_processes_are_not_read_at_each_look(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
