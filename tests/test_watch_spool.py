@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -175,6 +176,30 @@ def test_a_store_of_another_version_is_set_aside(opened: Open, tmp_path: Path) -
         connection.execute("PRAGMA user_version = 99")
     assert opened().total() == Total(0, 0, 0)
     assert len(list(path.parent.glob("web-1.unreadable-*[0-9]"))) == 1
+
+
+def test_what_can_be_read_of_a_store_that_is_set_aside_goes_on_wherever_it_lies(tmp_path: Path) -> None:
+    path = tmp_path / "100%41 #1?mode=rw" / "web-1.db"
+    event = Envelopes("web-1", "1.0").own("system.warning", {}, datetime.now(UTC))
+    first = LocalStore(path, ("file",), Limits())
+    first.keep_definitions([row("watcher-1")])
+    first.keep([("watcher-1", "file", b"[1]")], [event])
+    first.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    again = LocalStore(path, ("file",), Limits())
+    assert (again.definitions(), again.states(), ids(again)) == ([row("watcher-1")], {"watcher-1": [1]}, [event.id])
+    again.close()
+
+
+def test_a_store_that_has_become_empty_is_said(opened: Open, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    opened().close()
+    assert caplog.messages == []
+    path = tmp_path / "watchers/web-1.db"
+    os.truncate(path, 0)
+    assert opened().total() == Total(0, 0, 0)
+    (message,) = caplog.messages
+    assert message.startswith(f"{path} is empty: ")
 
 
 def test_the_store_is_its_owners_alone(opened: Open, tmp_path: Path) -> None:
