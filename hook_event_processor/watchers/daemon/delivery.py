@@ -47,6 +47,8 @@ class Delivery:
             is_full = len(batch) >= settings.watch_batch
             if (now < self.next_at and not is_full and not hurry) or now - began > _SENDING_SECONDS:
                 self.more = True
+                if is_full:
+                    self.next_at = now  # it only lets others have their turn
                 return
             self.next_at = now + settings.watch_flush
             self._insert(connection, batch)
