@@ -274,7 +274,7 @@ def test_logins_that_logind_keeps_are_read_where_there_is_no_utmp(
 
 def test_accounts_that_come_and_go_are_told_of_by_name_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     passwd = tmp_path / "passwd"
-    passwd.write_text("root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1::/:/bin/false\n")
+    passwd.write_text("root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1:a\u2028b:/:/bin/false\n")
     monkeypatch.setattr(logins, "PASSWD", str(passwd))
     watched = Watched("user", "created", "deleted")
     assert watched.events() == []

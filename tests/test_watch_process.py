@@ -23,7 +23,7 @@ from watched import Watched
 
 from hook_event_processor.child import Ended
 from hook_event_processor.watchers.check import CheckFailed, WatcherRefused
-from hook_event_processor.watchers.host import ending, process_table, processes, programs, unit_ends
+from hook_event_processor.watchers.host import ending, proc, process_table, processes, programs, unit_ends
 from hook_event_processor.watchers.host.ending import End, Handle
 from hook_event_processor.watchers.kinds import process_choice
 
@@ -446,6 +446,13 @@ def test_names_of_processes_may_hold_anything(tmp_path: Path, start: Start) -> N
     watched.look()
     end(process)
     assert watched.one()["pid"] == process.pid
+
+
+def test_a_group_s_name_may_hold_what_ends_a_line_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proc, "ROOT", str(tmp_path))
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1/cgroup").write_text("0::/of\rme/of\u2028me/app.service\n")
+    assert ending._unit(1) == "app.service"
 
 
 class Systemd:

@@ -158,7 +158,8 @@ def _unit(pid: int) -> str | None:
         text = proc.read(f"{proc.ROOT}/{pid}/cgroup").decode(errors="replace")
     except OSError:
         return None
-    for line in text.splitlines():
+    # A group's name may have any character but the line feed, which alone ends a line.
+    for line in filter(None, text.split("\n")):
         _, controllers, path = line.split(":", 2)
         if controllers in ("", "name=systemd") and "/user@" not in path:
             for part in path.split("/"):
