@@ -439,7 +439,7 @@ def test_a_hook_may_block_an_address_by_a_unit(kept: Box) -> None:
     assert outcome(kept, "evil")[0] == "f"
     said = kept.run("journalctl", "--output=cat", "--unit=block-ipv4@203.0.113.7.service")
     assert "add element inet hooks blocked4 { 203.0.113.7 timeout 1h }" in said
-    kept.run("rm", rules)
+    kept.run("rm", rules, "/usr/local/sbin/nft", "/etc/systemd/system/block-ipv4@.service")
 
 
 def printed_function() -> str:
