@@ -20,6 +20,7 @@ from waiting import wait_for
 from hook_event_processor.event_handlers import EventHandlerRegistry, HandlerResult
 from hook_event_processor.policy import Grants, Policy
 from hook_event_processor.store.database import Database
+from hook_event_processor.store.handlers import count_runs
 from hook_event_processor.telemetry.watchdog import Progress
 
 NOTHING = "return {execute = function() end}"
@@ -67,6 +68,78 @@ def test_a_row_that_somebody_else_holds_does_not_keep_the_others_from_being_reco
         other.execute("COMMIT")
         wait_for(lambda: state(connection, held) == "completed", 10)
         assert [row[1] for row in executions(connection, held)] == [True]
+
+
+def test_a_hook_that_somebody_is_changing_stops_no_schedule_and_its_runs_are_counted_later(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """A psql session that has left its transaction open keeps from its row only what is about that row."""
+    for name in ("changed", "other"):
+        add_hook(connection, name, f"{name}.*", NOTHING)
+    connection.execute("INSERT INTO hook_schedules (name, every_seconds) VALUES ('pulse', 1)")
+    with database.session("psql") as operator:
+        operator.execute("SET idle_in_transaction_session_timeout = 0")
+        with running(database, tmp_path) as process:
+            settled(connection)
+            operator.execute("BEGIN")
+            operator.execute("UPDATE hooks SET enabled = FALSE WHERE name = 'changed'")
+            for name in ("changed", "other"):
+                insert(connection, f"{name}.once", count=3)
+            wait_for(lambda: count(connection, "processed AND action = 'once'") == 6, 5)
+            wait_for(lambda: _run_count(connection, "other") == 3, 8)
+            fired = count(connection, "source = 'schedule' AND action = 'triggered'")
+            wait_for(lambda: count(connection, "source = 'schedule' AND action = 'triggered'") >= fired + 3, 5)
+            assert _run_count(connection, "changed") == 0
+            operator.execute("COMMIT")
+            wait_for(lambda: _run_count(connection, "changed") == 3, 8)
+            assert not process.said("trying again"), process.log
+
+
+def _run_count(connection: Connection, name: str) -> int:
+    row = connection.execute("SELECT run_count FROM hooks WHERE name = %s", (name,)).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_runs_are_counted_but_for_those_of_hooks_that_somebody_has_locked(
+    connection: Connection, database: Database
+) -> None:
+    hooks = {name: add_hook(connection, name, f"{name}.*", NOTHING) for name in ("held", "free", "gone")}
+    with database.session("psql") as other, other.transaction():
+        other.execute("UPDATE hooks SET description = 'new' WHERE name = 'held'")
+        connection.execute("DELETE FROM hooks WHERE name = 'gone'")
+        for _ in range(2):
+            assert count_runs(connection, dict.fromkeys(hooks.values(), 7)) == {hooks["held"]: 7}
+    assert count_runs(connection, {hooks["held"]: 7}) == {}
+    assert [_run_count(connection, name) for name in ("held", "free")] == [7, 14]
+
+
+def test_a_table_that_somebody_has_locked_stops_nothing_that_is_not_about_it(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    connection.execute("INSERT INTO hook_schedules (name, every_seconds) VALUES ('pulse', 1)")
+    with database.session("psql") as other:
+        other.execute("SET idle_in_transaction_session_timeout = 0")
+        with other.transaction():
+            other.execute("LOCK TABLE hook_state IN EXCLUSIVE MODE")
+            with running(database, tmp_path) as process:
+                wait_for(lambda: count(connection, "source = 'schedule' AND action = 'triggered'") > 0, 15)
+                assert process.said("expired state is not removed, trying again: canceling statement due to lock")
+                assert not process.said("could not be written")
+
+
+def test_what_was_not_planned_for_a_lock_is_planned_when_it_is_gone(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    with database.session("psql") as other:
+        other.execute("SET idle_in_transaction_session_timeout = 0")
+        with running(database, tmp_path) as process:
+            settled(connection)
+            with other.transaction():
+                other.execute("LOCK TABLE hook_schedule_times IN ACCESS EXCLUSIVE MODE")
+                connection.execute("INSERT INTO hook_schedules (name, every_seconds) VALUES ('pulse', 1)")
+                wait_for(lambda: process.said("schedules do not fire, trying again"), 15)
+            wait_for(lambda: count(connection, "source = 'schedule' AND action = 'triggered'") > 0, 10)
 
 
 def test_an_event_that_is_replayed_by_hand_wakes_an_idle_processor(
