@@ -10,6 +10,7 @@ import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -19,6 +20,12 @@ from waiting import wait_for
 
 from hook_event_processor.event_handlers import EventHandlerRegistry, HandlerResult
 from hook_event_processor.policy import Grants, Policy
+from hook_event_processor.processor.executor import Chunk
+from hook_event_processor.processor.lease_recording import LeasedEvent
+from hook_event_processor.processor.leases import Leases
+from hook_event_processor.registry import Hook, Route
+from hook_event_processor.settings import Settings
+from hook_event_processor.store.claim import Row
 from hook_event_processor.store.database import Database
 from hook_event_processor.store.handlers import count_runs
 from hook_event_processor.telemetry.watchdog import Progress
@@ -344,11 +351,7 @@ def test_a_processor_that_starts_while_nothing_can_be_written_waits(
 
 
 def test_what_ends_while_the_last_is_recorded_is_recorded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hook_event_processor import service
-    from hook_event_processor.settings import Settings
-
-    nowhere = f"host={tmp_path} dbname=none"
-    leases = service.HookEventProcessor(Settings(home=tmp_path, conninfo=nowhere), Database(nowhere))._machinery.leases
+    leases = _leases(tmp_path)
     recorded: list[Any] = []
 
     def record(finished: list[Any]) -> None:
@@ -361,6 +364,14 @@ def test_what_ends_while_the_last_is_recorded_is_recorded_too(tmp_path: Path, mo
     monkeypatch.setattr(leases, "_record", record)
     leases.run(Progress("leases", 9))
     assert recorded == ["what ended meanwhile"]
+
+
+def _leases(home: Path) -> Leases:
+    """Those of a processor without a database, which does not run."""
+    from hook_event_processor import service
+
+    nowhere = f"host={home} dbname=none"
+    return service.HookEventProcessor(Settings(home=home, conninfo=nowhere), Database(nowhere))._machinery.leases
 
 
 def test_locked_rows_do_not_make_the_processor_spin(connection: Connection, database: Database, tmp_path: Path) -> None:
@@ -602,6 +613,55 @@ def test_a_lease_that_is_taken_away_under_a_run_ends_the_event_with_it(
         [later] = insert(connection, "other.now")
         wait_for(lambda: state(connection, later) == "completed", 5)
         assert _effects(tmp_path) == ["first", "other"]
+
+
+def test_no_run_begins_once_its_event_is_handed_back(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """At the end of a drain, with a database that takes its time, another processor has the event already."""
+
+    def take_time(_: EventHandlerRegistry) -> None:
+        from hook_event_processor.service import drain
+        from hook_event_processor.store import ack
+
+        released = ack.released
+
+        def release(*arguments: Any) -> None:
+            released(*arguments)
+            time.sleep(2.0)
+
+        drain.DRAIN_SECONDS, ack.released = 0.3, release
+
+    add_hook(connection, "first", "go.*", _acts("first", 1.5))
+    add_hook(connection, "second", "go.*", _acts("second", 0), priority=1)
+    with _acting(database, tmp_path, register=take_time) as process:
+        insert(connection, "go.now")
+        wait_for(lambda: _effects(tmp_path) == ["first"], 5)
+        process.signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+        assert not process.said("without a word")
+    assert _effects(tmp_path) == ["first"]
+    assert count(connection, "lease_token IS NULL AND NOT processed") == 1
+
+
+def test_a_heartbeat_that_ends_after_the_drain_lets_nothing_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has extended may have been handed back since."""
+    leases = _leases(tmp_path)
+    row = Row(b"\1" * 16, b"go", b"now", b"", b"", b"", b"{}", b"{}", 1, 5, 1, b"", b"")
+    chunk = Chunk(Hook(1, "second", None), [row], lambda _: None)
+    event = LeasedEvent(row, Route((), ()), 1, uuid4(), 0.0, running=[chunk], waiting=[chunk])
+    leases._in_flight[row.id] = event
+
+    def extended(_: object) -> tuple[set[bytes], set[bytes]]:
+        leases.end()
+        return {row.id}, set()
+
+    monkeypatch.setattr(leases, "_extended", extended)
+    monkeypatch.setattr(leases._executor, "submit", lambda _: pytest.fail("it begins"))
+    leases._beat()
+    assert event.sure_until == 0.0
 
 
 def test_no_run_begins_under_a_lease_that_was_given_too_long_ago(

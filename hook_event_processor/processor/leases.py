@@ -189,6 +189,8 @@ class Leases:
         sure_until = ack.lease_sure_until()
         held, locked = self._extended(events)
         with self._changed:
+            if self._over:
+                return  # it may have been handed back meanwhile
             for event in events:
                 if event.row.id in held:
                     event.sure_until = sure_until
@@ -306,6 +308,8 @@ class Leases:
         """Hand back what still runs; the process is about to exit."""
         with self._changed:
             leases = [(event.row.id, event.token) for event in self._in_flight.values()]
+            for event in self._in_flight.values():
+                event.sure_until = 0.0  # others run it from now on
         if leases:
             with self._database.session("release") as connection:
                 arrays.register(connection)
