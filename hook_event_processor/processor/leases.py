@@ -173,7 +173,8 @@ class Leases:
         self._long_runs_at = now + _LONG_RUNS_SECONDS
         self._executor.demote()
         with self._changed:
-            overdue = [(e, c) for e in self._in_flight.values() for c in e.running if c.overdue(now)]
+            running = [(event, chunk) for event in self._in_flight.values() for chunk in event.running]
+            overdue = [(event, chunk) for event, chunk in running if self._executor.overdue(chunk, now)]
         for event, chunk in overdue:
             self._executor.abandon(chunk)
             reason = f"stuck: the run did not end within its {chunk.hook.timeout:g} s, and could not be interrupted"
