@@ -42,6 +42,11 @@ class Record(NamedTuple):
     def regular(self) -> bool:
         return stat.S_ISREG(self.mode)
 
+    def is_of(self, content: os.stat_result) -> bool:
+        """Whether the content has not changed since."""
+        same = (content.st_size, content.st_mtime_ns) == (self.size, self.mtime_ns)
+        return same and content.st_ctime_ns <= self.ctime_ns
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
