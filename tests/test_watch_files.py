@@ -114,6 +114,20 @@ def test_a_renamed_file_is_told_by_its_inode(tmp_path: Path) -> None:
     assert watched.told() == [("file.renamed", str(tmp_path / "c")), ("file.modified", str(tmp_path / "c"))]
 
 
+def test_a_renamed_link_is_a_rename_although_its_target_was_there_before_it(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    (tmp_path / "target").write_text("x")
+    time.sleep(0.01)  # more than a tick of the clock that files are stamped by
+    (place / "a").symlink_to("../target")
+    among, alone = Watched("file", "renamed", path=place), Watched("file", "renamed", path=place / "a")
+    among.look()
+    alone.look()
+    (place / "a").rename(place / "b")
+    assert among.told() == [("file.renamed", str(place / "b"))]
+    assert alone.told() == [("file.renamed", str(place / "b"))]
+
+
 def test_a_single_file_that_is_renamed_is_found_beside(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_text("x")

@@ -28,7 +28,10 @@ OPTIONS = {
 
 
 class Record(NamedTuple):
-    """A file as a look found it. What it holds is that of a link's target, who it is (device, inode) its own."""
+    """A file as a look found it. What it holds is that of a link's target, who it is (device, inode) its own.
+
+    `ctime_ns` is when the last of both changed.
+    """
 
     device: int
     inode: int
@@ -170,7 +173,7 @@ def _record(own: os.stat_result, content: os.stat_result) -> Record:
         own.st_ino,
         content.st_size,
         content.st_mtime_ns,
-        content.st_ctime_ns,
+        max(own.st_ctime_ns, content.st_ctime_ns),
         content.st_mode,
         own.st_nlink,
     )
