@@ -119,9 +119,36 @@ def test_a_full_spool_gives_up_the_newest_where_that_is_set(opened: Open) -> Non
     assert store.keep((), events(96, 110)) == 10
     assert ids(store) == [event.id for event in events(1, 100)]
     # What tells of it always fits, and they are told once.
-    store.tell_dropped(SpooledEvent("warning", b"{}"), 10)
+    store.tell_dropped(lambda dropped: SpooledEvent(f"{dropped} given up", b"{}"))
+    store.tell_dropped(lambda dropped: SpooledEvent(f"{dropped} again", b"{}"))
     assert store.total() == Total(101, 1002, 0)
-    assert ids(store)[-1] == "warning"
+    assert ids(store)[-1] == "10 given up"
+
+
+def test_two_daemons_tell_once_what_was_given_up(opened: Open) -> None:
+    first, second = opened("file", rows=10, drops_oldest=False), opened("port")
+    first.keep((), events(1, 15))
+    begun, told = threading.Barrier(2), []
+
+    def tell(store: LocalStore) -> None:
+        total = store.total
+
+        def total_of_both() -> Total:
+            found = total()
+            begun.wait(5)
+            return found
+
+        store.total = total_of_both  # type: ignore[method-assign]
+        store.tell_dropped(lambda dropped: told.append(dropped) or SpooledEvent(f"{dropped} given up", b"{}"))
+
+    threads = [threading.Thread(target=tell, args=(store,)) for store in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert told == [5]
+    second.__dict__.pop("total")
+    assert second.total() == Total(11, 102, 0)
 
 
 def test_the_spool_is_there_after_a_restart(opened: Open) -> None:
@@ -197,7 +224,7 @@ class Disk:
             raise sqlite3.OperationalError("database or disk is full")
         self.room -= size
         self.writes += 1
-        return self.store.keep(*arguments)
+        return self.store.keep(states, events)
 
 
 def test_what_a_full_disk_refuses_is_written_later(opened: Open, caplog: pytest.LogCaptureFixture) -> None:
