@@ -75,20 +75,6 @@ def test_a_path_is_far_when_it_or_a_link_in_it_leads_there(tmp_path: Path, monke
         assert not far.is_far(f"{tmp_path}/{path}", points), path
 
 
-def test_a_tree_with_such_a_place_or_a_link_to_one_somewhere_in_it_is_known(tmp_path: Path) -> None:
-    points = frozenset({f"{tmp_path}/all/net"})
-    for name in ("all/net", "all/near/round", "linked/below", "beside/below"):
-        (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "all/near/round/again").symlink_to(tmp_path / "all/near")
-    (tmp_path / "all/near/nowhere").symlink_to("missing")
-    (tmp_path / "linked/below/link").symlink_to("../../all/net/x")
-    (tmp_path / "beside/below/link").symlink_to(tmp_path / "linked")
-    for path in ("all", "all/net", "linked", "linked/below", "beside"):
-        assert far.is_below(f"{tmp_path}/{path}", points), path
-    for path in ("all/near", "missing"):
-        assert not far.is_below(f"{tmp_path}/{path}", points), path
-
-
 class Share:
     """A directory that the daemon takes for another machine's, and whose server may go away."""
 

@@ -164,6 +164,24 @@ def test_a_program_whose_watcher_ends_or_rests_during_a_look_ends_too_and_what_i
     assert not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.parametrize("leave", [end, Looks.rest, Looks.stop, end_and_stop])
+def test_a_program_that_is_run_once_a_look_tells_what_it_prints_although_its_watcher_ends_meanwhile(
+    looks: Looks, store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leave: Callable[[Looks], None]
+) -> None:
+    monkeypatch.setattr(looks_module, "_LAST_SECONDS", 10.0)
+    programs.grant(True)
+    begun, go, runs = tmp_path / "begun", tmp_path / "go", tmp_path / "runs"
+    program = tmp_path / "program"
+    program.write_text(f"echo >>{runs}; echo 1; touch {begun}; until [ -e {go} ]; do sleep 0.01; done; echo 2")
+    looks.define([row("watcher-1", "custom", 3600.0, command=f"sh {program}", once="true")])
+    wait_for(begun.exists, 10)
+    leave(looks)
+    wait_for(lambda: looks.count == 0 or looks._stopping, 10)
+    go.touch()
+    wait_for(lambda: told(store) == [1, 2], 10)
+    assert runs.read_text() == "\n", "it is run no more"
+
+
 @pytest.mark.parametrize("leave", [end, Looks.rest])
 def test_a_watcher_that_could_not_look_is_not_said_to_look_again_as_it_ends(
     looks: Looks, caplog: pytest.LogCaptureFixture, leave: Callable[[Looks], None]

@@ -198,10 +198,10 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Record]:
     monkeypatch.setattr(logins, "UTMP", str(path))
     libc.utmpname(os.fsencode(path))
 
-    def write(user: str, line: str, host: str = "", *, ends: bool = False, pid: int = 0) -> None:
+    def write(user: str, line: str, host: str = "", *, ends: bool = False, pid: int = 0, later: int = -60) -> None:
         kind = 8 if ends else 7  # DEAD_PROCESS, USER_PROCESS
         entry = Utmp(kind, pid or os.getpid(), line.encode(), line[-4:].encode(), user.encode(), host.encode())
-        entry.seconds = int(time.time()) - 60
+        entry.seconds = int(time.time()) + later
         libc.setutent()
         assert libc.pututline(ctypes.byref(entry))
         libc.endutent()
@@ -227,6 +227,14 @@ def test_logins_and_logouts_are_told_of(record: Record) -> None:
     assert 50 < logout["duration"] < 120
     [(event_type, logout)] = again.events(late=True)
     assert (event_type, logout["seen_late"]) == ("security.logout", True)
+
+
+def test_a_login_before_which_the_clock_was_set_back_has_lasted_no_time(record: Record) -> None:
+    record("alice", "pts/3", later=3600)
+    watched = Watched("user", "logout")
+    watched.look()
+    record("", "pts/3", ends=True)
+    assert watched.one()["duration"] == 0
 
 
 def test_logins_are_chosen_by_name_and_end_with_their_process(record: Record) -> None:

@@ -7,7 +7,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -145,10 +145,12 @@ class LocalStore:
         with self._transaction(durable=False) as connection:
             spool.remove(connection, sent)
 
-    def tell_dropped(self, event: SpooledEvent, dropped: int) -> None:
-        """Spool the event that tells of so many given up."""
+    def tell_dropped(self, event_of: Callable[[int], SpooledEvent]) -> None:
+        """Spool the event that tells how many were given up, if any were; `event_of` makes it of their number."""
+        if not self.total().dropped:
+            return
         with self._transaction(durable=True) as connection:
-            spool.tell_dropped(connection, event, dropped)
+            spool.tell_dropped(connection, event_of)
 
     def other_types(self) -> list[str]:
         """The types of spooled events that are for daemons of other types to send."""
