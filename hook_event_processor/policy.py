@@ -57,7 +57,7 @@ def read_policy(path: Path, default: Grants) -> Policy:
 
     Raises SettingsError naming the table and key that is wrong and what it accepts.
     """
-    content = read_toml(path, "HOOK_POLICY")
+    content = read_toml(path, lambda reason: SettingsError(f"HOOK_POLICY: {reason}"))
     refined: dict[str, dict[str, Mapping[str, Any]]] = {"stack": {}, "hook": {}}
     hooks_of = {}
     for kind, tables in content.items():

@@ -74,7 +74,7 @@ def read_retention(path: Path, default: RetentionPolicy, *, failed: bool = False
     `failed`: what names no failed_age takes its age for it. Raises
     SettingsError naming the table and key that is wrong and what it accepts.
     """
-    content = read_toml(path, "RETENTION_POLICY")
+    content = read_toml(path, lambda reason: SettingsError(f"RETENTION_POLICY: {reason}"))
     rules = content.pop("rule", [])
     unknown = [key for key in content if key not in _PARTS]
     if unknown or not isinstance(rules, list):

@@ -19,6 +19,7 @@ from hook_event_processor import setting_values as takes
 from hook_event_processor.errors import SettingsError
 from hook_event_processor.policy import Grants, Policy, read_policy
 
+_PASSWORDS = ("DB_PASSWORD", "PGPASSWORD")
 # libpq's own variables (PostgreSQL manual, "Environment Variables") and the
 # connection parameters that they stand for. PGSERVICEFILE stands for none: libpq
 # itself takes it from the environment.
@@ -216,9 +217,9 @@ def _disagreements(settings: Settings) -> list[str]:
 
 
 def merged(environ: Mapping[str, str], dotenv: Path) -> dict[str, str]:
-    """What both say that is not empty; the environment wins."""
+    """What both say that is not empty, passwords as they are written; the environment wins."""
     both = {**read_dotenv(dotenv), **environ}
-    return {name: value.strip() for name, value in both.items() if value.strip()}
+    return {name: value if name in _PASSWORDS else value.strip() for name, value in both.items() if value.strip()}
 
 
 def read_dotenv(path: Path) -> dict[str, str]:
@@ -251,9 +252,12 @@ def credential(values: Mapping[str, str], name: str) -> str | None:
     if path is None or not path.is_file():
         return None
     try:
-        return path.read_text().strip() or None
+        text = path.read_text(encoding="utf-8").strip("\r\n")
     except (OSError, UnicodeDecodeError) as fault:
         raise SettingsError(f"the credential {name} cannot be read: {fault}") from None
+    if "\0" in text:
+        raise SettingsError(f"the credential {name} holds a NUL character: it takes text in UTF-8")
+    return text if text.strip() else None
 
 
 def _conninfo(values: Mapping[str, str]) -> str | None:
@@ -263,7 +267,7 @@ def _conninfo(values: Mapping[str, str]) -> str | None:
         raise SettingsError(f"{', '.join(unreadable)}: it takes text in UTF-8, without a NUL")
     # PG* fills what the others leave open, the credential, too, as libpq itself does.
     filled = {parameter: values[name] for name, parameter in LIBPQ_VARIABLES.items() if name in values}
-    url = values.get("DATABASE_URL") or credential(values, "database_url")
+    url = values.get("DATABASE_URL") or (credential(values, "database_url") or "").strip()
     variables: dict[str, str | None] = {parameter: name for name, parameter in LIBPQ_VARIABLES.items()}
     if url:
         try:

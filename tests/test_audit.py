@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from psql import psql
 from psycopg import Connection
 from running import add_hook
 
-from hook_event_processor.store import audit, own_events, roles
+from hook_event_processor.store import audit, own_events, roles, small_steps
 from hook_event_processor.store.database import Database
 from hook_event_processor.store.embedded import EmbeddedServer
 
@@ -239,6 +240,29 @@ def test_what_is_old_goes_with_retention_and_never_the_last_thirty_days(hep: Hep
     assert [name for (name,) in _kept(connection, "name")] == ["300", "40", "20", "1"]
     assert audit.forget(connection, ago(days=0) - ago(days=1)) == 2
     assert [name for (name,) in _kept(connection, "name")] == ["20", "1"]
+
+
+def test_what_is_old_goes_in_steps(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(small_steps, "STEP_ROWS", 3)
+    connection.execute(
+        """
+        INSERT INTO hook_audit (at, action, kind, name)
+        SELECT now() - interval '400 days', 'added', 'hook', n::text FROM generate_series(1, 7) n
+        """
+    )
+    connection.execute(
+        """
+        CREATE TABLE steps (number bigint, transaction xid8 DEFAULT pg_current_xact_id());
+        CREATE FUNCTION note_step() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN INSERT INTO steps SELECT count(*) FROM gone; RETURN NULL; END $$;
+        CREATE TRIGGER steps AFTER DELETE ON hook_audit REFERENCING OLD TABLE AS gone
+            FOR EACH STATEMENT EXECUTE FUNCTION note_step();
+        """
+    )
+    assert audit.forget(connection, timedelta(days=365)) == 7
+    assert connection.execute("SELECT number FROM steps ORDER BY transaction").fetchall() == [(3,), (3,), (1,)]
+    assert connection.execute("SELECT count(DISTINCT transaction) FROM steps").fetchone() == (3,)
+    assert _kept(connection) == []
 
 
 def test_what_was_rolled_back_is_not_kept(connection: Connection) -> None:

@@ -375,3 +375,28 @@ def test_tail_ends_when_nobody_reads(hep: Hep, connection: Connection) -> None:
         assert "task.one" in process.stdout.readline()
         process.stdout.close()
         assert process.wait(30) == 141
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("hook", "check", "{}"),
+        ("hook", "check", "{}.lua"),
+        ("hook", "test", "{}"),
+        ("hook", "test", "{}.lua"),
+        ("hook", "spec", "{}"),
+        ("hook", "add", "{}"),
+        ("hook", "apply", "{}"),
+        ("hook", "new", "alert", "--dir", "{}"),
+        ("catalog", "add", "a.b", "--schema", "{}"),
+        ("events", "emit", "--jsonl", "{}"),
+        ("events", "restore", "{}"),
+    ],
+    ids=" ".join,
+)
+def test_a_name_that_no_file_can_have_is_told_in_words(offline_hep: Hep, command: tuple[str, ...]) -> None:
+    name = "x" * 300
+    fault = offline_hep.fault(*(word.format(name) for word in command))
+    assert "Errno" not in fault
+    assert name in fault
+    assert "File name too long" in fault

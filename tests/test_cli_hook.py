@@ -135,7 +135,9 @@ def test_adding_again_leaves_a_disabled_hook_disabled(hep: Hep, notify: str) -> 
         (SLOW, ("--name", " x"), "no name for a hook"),
         (SLOW, ("--priority", "99999999999"), "32 bits"),
         ("\udcff", (), "not UTF-8"),
-        ("x = '\0'", (), "NUL"),
+        ("\nx = '\0'", (), "line 2 holds a NUL character"),
+        (SLOW, ("--stack", "x" * 1001), "--stack: it has 1001 characters: at most 1000 fit"),
+        (SLOW, ("--description", "x" * 10_001), "--description: it has 10001 characters: at most 10000 fit"),
     ],
 )
 def test_a_bad_hook_is_refused_in_one_line(

@@ -179,7 +179,7 @@ def test_a_table_file_makes_several_hooks_from_one_text(hep: Hep, folder: Path) 
 @pytest.mark.parametrize(
     ("table", "reason"),
     [
-        ("[one", "hooks.toml cannot be read: "),
+        ("[one", "hooks.toml: Expected ']' at the end of a table declaration"),
         ("one = 1", "one stands outside of a table"),
         ("[one]\nevents = 'a.b'", "[one]: unknown key 'events'; known are file, event_type"),
         ("[one]\npriority = true", "[one]: priority is True: it takes a number of 32 bits"),
@@ -187,6 +187,15 @@ def test_a_table_file_makes_several_hooks_from_one_text(hep: Hep, folder: Path) 
         ("[one]\nevent_type = 'a['", "[one]: the pattern 'a[' opens a ["),
         ("[one]\nevent_type = ['a.b', 5]", "[one]: event_type is ['a.b', 5]: it takes a pattern or a list of patterns"),
         ("[one]\nevent_type = []", "hooks.toml: [one]: event_type is an empty list: it takes a pattern at the least"),
+        (
+            '[one]\nstack = "a\\u0000b"',
+            "hooks.toml: [one]: stack is 'a\\x00b': it takes a string, without NUL, of at most 1000",
+        ),
+        (f"[one]\nstack = '{'x' * 1001}'", "it takes a string, without NUL, of at most 1000"),
+        (
+            '[one]\ndescription = "a\\u0000b"',
+            "[one]: description is 'a\\x00b': it takes a string, without NUL, of at most 10000",
+        ),
         ("[one]\npriority = 99999999999", "it takes a number of 32 bits"),
         ("[two]\nfile = 'one.lua'\n[one]\nfile = 'two.lua'\n[three]\nfile='one.lua'\nparams = []", "params is []"),
     ],

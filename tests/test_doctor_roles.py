@@ -107,6 +107,14 @@ def test_a_role_that_is_a_member_of_another_is_found(clinic: Clinic, administrat
     assert found["what"] == "the role hook_processor may do all that hook_owner may, being a member of it"
 
 
+def test_a_processor_that_does_not_see_all_hooks_is_found(clinic: Clinic, administration: Connection) -> None:
+    narrowed = make_login(administration, "narrowed processor", "hook_processor", "hook_author")
+    make_login(administration, "not_narrowed", "hook_processor", "hook_author", "hook_owner")
+    found = clinic.mends("roles", "processor-narrowed")
+    assert found["what"] == f"the login {narrowed} is a member of hook_processor and of hook_author"
+    administration.execute("DROP ROLE login_not_narrowed")
+
+
 def test_what_cleanups_are_granted_by_choice_is_no_finding(clinic: Clinic, administration: Connection) -> None:
     administration.execute("GRANT SELECT ON hook_events, event_hook_executions, hooks, hook_versions TO hook_retention")
     administration.execute("GRANT DELETE ON hook_versions TO hook_retention")

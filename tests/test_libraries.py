@@ -62,7 +62,6 @@ def test_a_hooks_modules_are_also_those_of_its_libraries(hep: Hep, folder: Path)
         ("\nrequire('htpp')", "{path}:2: there is no module 'htpp'"),
         ("\nrequire('lib.other')", "{path}:2: there is no library 'other'"),
         ("\nreturn require('lib.greet')", "{path}:2: a library cannot require itself: lib.greet -> lib.greet"),
-        ("x = '\0'", "{path}: the text holds a NUL character"),
     ],
 )
 def test_a_bad_library_is_refused_with_its_place(text: str, reason: str) -> None:
@@ -74,6 +73,9 @@ def test_a_bad_library_is_refused_with_its_place(text: str, reason: str) -> None
 def test_a_bad_library_is_not_stored(hep: Hep, folder: Path) -> None:
     (folder / "greet.lua").write_text("return {")
     fault = f"hep: {folder}/greet.lua:1: unexpected symbol near <eof>"
+    assert hep.fault("hook", "lib", "add", "greet.lua") == fault
+    (folder / "greet.lua").write_text("return '\0'")
+    fault = "hep: greet.lua is not a Lua source file: line 1 holds a NUL character"
     assert hep.fault("hook", "lib", "add", "greet.lua") == fault
     assert hep("hook", "lib", "list") == "No libraries.\n"
 

@@ -96,6 +96,9 @@ def test_what_is_to_be_expected_is_nil_and_a_reason(rooms: _Rooms) -> None:
         "file.write('none/x', 'y')": "none/x: no such file or directory",
         "file.write('directory', 'y')": "directory: is a directory",
         "file.append('directory', 'y')": "directory: is a directory",
+        "file.write('new/', 'y')": "new/: a path that ends in / or /. is a directory's",
+        "file.append('new/.', 'y')": "new/.: a path that ends in / or /. is a directory's",
+        "file.copy('file', 'file/')": "file/: a path that ends in / or /. is a directory's",
         "file.stat('none')": "none: no such file or directory",
         "file.list('file')": "file: not a directory",
         "file.list('none')": "none: no such file or directory",
@@ -530,6 +533,8 @@ def test_a_dry_run_fails_where_a_real_one_would(rooms: _Rooms) -> None:
     reasons = {
         "file.write('none/x', 'y')": "none/x: no such file or directory",
         "file.write('full', 'y')": "full: is a directory",
+        "file.write('new/', 'y')": "new/: a path that ends in / or /. is a directory's",
+        "file.append('new/', 'y')": "new/: a path that ends in / or /. is a directory's",
         "file.write('full/x/y', 'y')": "full/x/y: not a directory",
         "file.read('none')": "none: no such file or directory",
         "file.remove('full')": "full: directory not empty",

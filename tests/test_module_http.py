@@ -367,6 +367,7 @@ def test_bodies_share_room_with_what_other_hooks_receive(site: Site) -> None:
         ("http.get(5)", "http.get takes a URL, not a number"),
         ("http.get({})", "http.get takes a URL, not a nil"),
         ('http.get("URL", 5)', "http.get takes a table of options, not a number"),
+        ('http.get("URL", {url = "URL"})', "http.get: url stands beside the first argument: one of both says where"),
         ('http.post("URL", {data = 1})', "http.post: unknown option data; it takes headers, body"),
         ('http.get({url = "URL", method = "PUT"})', "http.get: unknown option method"),
         ('http.post("URL", {body = {}})', "http.post: body takes a string, not a table; json = ... takes a table"),

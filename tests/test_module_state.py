@@ -17,9 +17,10 @@ from chunks import error, event, execute, library, outcomes, output, runtime
 from psycopg import Connection, Cursor
 from psycopg.conninfo import make_conninfo
 from running import add_hook, all_processed, insert, running
+from test_doctor_server import needs_pgbouncer
 from waiting import wait_for
 
-from hook_event_processor.errors import StoreUnavailable
+from hook_event_processor.errors import StateRefused, StoreUnavailable
 from hook_event_processor.event import Outcome
 from hook_event_processor.lua.door import Call, Failed, Library, Services
 from hook_event_processor.lua.loader import program
@@ -31,6 +32,7 @@ from hook_event_processor.store.database import Database
 from hook_event_processor.store.embedded import EmbeddedServer
 from hook_event_processor.store.session_pool import SessionPool
 from hook_event_processor.store.state import Namespace
+from ops.chaos import pooler as pgbouncer
 
 OWN = Namespace("hook", "hook")
 
@@ -454,6 +456,42 @@ def test_a_server_that_does_not_answer_is_not_waited_for(database: Database, con
         with pytest.raises(Failed, match="the database did not answer in time"):
             functions.function(b"state.get").run(call, None, b"k")
     assert time.monotonic() - began < 5
+    pool.close()
+
+
+@needs_pgbouncer
+def test_a_session_that_a_pooler_lends_on_has_no_limit_of_ours(database: Database, reachable_path: Path) -> None:
+    """Lanes and the rest of the processor get the sessions of hooks' state and secrets, too."""
+    place = reachable_path / "lent"
+    place.mkdir(mode=0o755)
+    with pgbouncer.pooler(place, database.conninfo, "transaction") as between:
+        lent = Database(between.conninfo, database.schema)
+        pool = SessionPool(lent, "tests", 1)
+        told = "SELECT pg_backend_pid(), current_setting('statement_timeout')"
+        with pool.session(0.6) as session:
+            inside = session.execute(told).fetchone()
+        with lent.session("tests") as other:
+            outside = other.execute(told).fetchone()
+        pool.close()
+    assert inside is not None
+    assert inside[1] == "500ms"
+    assert outside == (inside[0], "0")
+
+
+def test_what_is_begun_with_a_session_is_undone_when_it_fails(database: Database, connection: Connection) -> None:
+    pool = SessionPool(database, "tests", 1)
+
+    def put_and_fail() -> None:
+        with pool.session(5) as session:
+            state.put(session, OWN, "k", '"text"')
+            state.increase(session, OWN, "k", "1")
+
+    with pytest.raises(StateRefused):
+        put_and_fail()
+    with pool.session(5) as session:
+        assert state.get(session, OWN, "k") is None
+        state.put(session, OWN, "k", "2")
+    assert state.get(connection, OWN, "k") == b"2"
     pool.close()
 
 

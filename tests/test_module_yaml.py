@@ -164,6 +164,7 @@ def test_several_documents_are_a_list() -> None:
         ("a:\n  - b\n  <<: 1", "line 3: did not find expected '-' indicator"),
         ("<<: 1", "line 1: << takes a mapping, or a list of mappings"),
         ("<<: {a: 1}\n<<: {a: 1}", "line 2: the key '<<' stands there twice"),
+        ("a: &n 5\n*n : b", "line 2: the key *n stands for no text: write it out, or quote it at its anchor"),
         ("[a]: b", "line 1: a key is a text, a number or a word, not a list or mapping"),
         ("a: *b", "line 1: the alias *b stands for nothing before it"),
         ("--- &a x\n--- *a", "line 2: the alias *a stands for nothing before it"),

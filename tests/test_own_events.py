@@ -11,16 +11,18 @@ from uuid import UUID, uuid4
 import pytest
 from commands import Hep
 from factories import ago
-from psycopg import Connection
+from psycopg import Connection, DataError
 from psycopg.types.json import Jsonb
 from running import add_hook, all_processed, insert, running
 from waiting import wait_for
 
 from hook_event_processor import catalog
 from hook_event_processor.event import MAX_DEPTH, OWN_TYPES, Outcome
+from hook_event_processor.event_handlers import EventHandlerRegistry
 from hook_event_processor.policy import Grants, Policy
 from hook_event_processor.processor import fleet
 from hook_event_processor.processor.attempt import Attempts
+from hook_event_processor.processor.lease_recording import LeaseRecorder
 from hook_event_processor.processor.own_events import OwnEvents
 from hook_event_processor.registry import Hook
 from hook_event_processor.retry import RetryPolicy
@@ -248,6 +250,44 @@ def test_two_processors_tell_of_one_access_by_one_id() -> None:
     # A minute may end meanwhile, but not twice.
     ids = min(access_ids(), access_ids(), key=len)
     assert [UUID(event_id).version for event_id in ids if event_id] == [8]
+
+
+def test_an_access_is_told_again_with_the_event_that_told_it_and_with_no_other() -> None:
+    """Its transaction may have come to nothing; if it did not, the id is there already."""
+
+    def ids() -> tuple[set[str | None], ...]:
+        own, hook, row, other = OwnEvents({}), a_hook("reader"), a_row("greeting.sent"), a_row("greeting.sent")
+        told = [own.accessed(rows, hook, {"token"}) for rows in ([row], [other], [other, row])]
+        return tuple({child.id for _, child in each} for each in told)
+
+    # A minute may end meanwhile, but not twice.
+    first, without, again = min(ids(), ids(), key=lambda told: len(set().union(*told)))
+    assert first == again
+    assert (len(first), without) == (1, set())
+
+
+def test_an_access_is_told_though_the_first_recording_of_its_run_came_to_nothing(
+    database: Database, connection: Connection, tmp_path: Path
+) -> None:
+    def refuse_once(_: EventHandlerRegistry) -> None:
+        write, refused = LeaseRecorder._write, []
+
+        def written(self: LeaseRecorder, *arguments: Any, **options: Any) -> None:
+            write(self, *arguments, **options)
+            if not refused:
+                refused.append(True)
+                raise DataError("not this one")
+
+        LeaseRecorder._write = written  # type: ignore[method-assign]
+
+    stored_secret(connection, tmp_path)
+    text = READS_SECRET.replace("execute = function()", 'execute = function() require("time").sleep(0.01)')
+    add_hook(connection, "reader", "greeting.*", text, modules=["secret", "time"])
+    with running(database, tmp_path, register=refuse_once, **grants(tmp_path)) as process:
+        insert(connection, "greeting.sent")
+        wait_for(lambda: all_processed(connection), 10)
+        assert process.said("could not be recorded at once")
+    assert types_told(connection) == ["secret.accessed"]
 
 
 def test_of_events_that_ran_together_an_access_is_nobodys_child_but_as_deep() -> None:

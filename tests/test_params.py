@@ -11,7 +11,15 @@ from hook_event_processor.lua.loader import read_definition
 from hook_event_processor.lua.params import check, parse_set, values_of
 
 TEXT = "return {{ execute = print,\n params = {} }}"
-DEFAULTS = {"threshold": 80, "channel": "#ops", "hosts": ["a", "b"], "quiet": False, "limits": {"high": 9}, "any": {}}
+DEFAULTS = {
+    "threshold": 80,
+    "channel": "#ops",
+    "hosts": ["a", "b"],
+    "quiet": False,
+    "limits": {"high": 9},
+    "any": {},
+    "level": None,
+}
 
 
 def _set(option: str) -> dict[str, Any]:
@@ -35,6 +43,9 @@ def _set(option: str) -> dict[str, Any]:
         ('limits={"high": 1}', "limits", {"high": 1}),
         ("any=[1]", "any", [1]),
         ('any={"a": 1}', "any", {"a": 1}),
+        ("level=5", "level", 5),
+        ("level=high", "level", "high"),
+        ("level=null", "level", None),
     ],
 )
 def test_a_value_is_json_or_else_a_string(option: str, name: str, value: object) -> None:
@@ -44,7 +55,10 @@ def test_a_value_is_json_or_else_a_string(option: str, name: str, value: object)
 @pytest.mark.parametrize(
     ("option", "reason"),
     [
-        ("treshold=90", "there is no parameter 'treshold': there are any, channel, hosts, limits, quiet, threshold"),
+        (
+            "treshold=90",
+            "there is no parameter 'treshold': there are any, channel, hosts, level, limits, quiet, threshold",
+        ),
         ("threshold=high", "the parameter 'threshold' is \"high\": it takes a number (its default is 80)"),
         ("threshold=true", "it takes a number"),
         ("threshold=null", "it takes a number"),
@@ -82,6 +96,18 @@ def test_an_option_without_name_or_value_is_a_misuse(option: str) -> None:
 def test_a_hook_without_params_takes_none() -> None:
     with pytest.raises(HookRefused, match="the hook's table has no params"):
         check({}, {"threshold": 90})
+
+
+def test_a_default_may_be_null_and_nested_as_deep_as_what_is_set() -> None:
+    text = (
+        "local json = require('json') return { execute = print, params = { level = json.null, list = { json.null } } }"
+    )
+    assert read_definition(text, "hook.lua").params == {"level": None, "list": [None]}
+    nested = "{" * 19 + "{ 1 }" + "}" * 19
+    with pytest.raises(HookRefused, match="the parameter 'x' is nested deeper than 20"):
+        read_definition(TEXT.format(f"{{ x = {nested} }}"), "hook.lua")
+    params = read_definition(TEXT.format(f"{{ x = {nested[1:-1]} }}"), "hook.lua").params
+    assert check({"x": []}, params) == params
 
 
 def test_the_defaults_of_a_table_are_values_of_json() -> None:

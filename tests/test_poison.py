@@ -15,13 +15,14 @@ from uuid import UUID
 
 from commands import Hep
 from psycopg import Connection
-from running import add_hook, count, doomed, insert, start, state
+from running import add_hook, count, doomed, insert, running, start, state
 from waiting import wait_for
 
 from hook_event_processor.event_handlers import EventHandlerRegistry, HandlerResult
 from hook_event_processor.lua.door import Function
 from hook_event_processor.lua.modules import crypto
 from hook_event_processor.policy import Grants, Policy
+from hook_event_processor.processor.quarantine.keeper import Keeper
 from hook_event_processor.store.database import Database
 
 # Pure Lua; the test's own crypto.sha256 crashes in C when it is asked for the digest of "poison".
@@ -123,8 +124,8 @@ def service(
         one.running.signal(signal.SIGTERM)
         assert one.running.wait(30) == 0
     except BaseException:
-        for running in one.logs:
-            print("\n".join([*running.log[:5], "...", *running.log[-40:]]))
+        for process in one.logs:
+            print("\n".join([*process.log[:5], "...", *process.log[-40:]]))
         raise
     finally:
         one.running.kill()
@@ -305,6 +306,66 @@ def test_a_suspect_that_somebody_has_locked_is_taken_over_when_it_is_free(
             one.until(lambda: settled(connection))
             assert state(connection, poison) == "failed"
             assert len(one.deaths) <= 1
+
+
+def suspect(connection: Connection, hook_id: int, event_type: str, payload: str = "{}") -> UUID:
+    """An event that was running as some processor died."""
+    with connection.transaction():
+        [event] = insert(connection, event_type, payload, available_at="now")
+        connection.execute(
+            "INSERT INTO hook_suspects (event_id, hook_id, version, node) VALUES (%s, %s, 1, 'gone:1')",
+            (event, hook_id),
+        )
+    return event
+
+
+def test_a_run_does_not_pay_for_the_start_of_its_cell(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    def start_slowly(_: EventHandlerRegistry) -> None:
+        cell = Keeper.cell
+
+        def slow(self: Keeper) -> Any:
+            time.sleep(4.0)
+            return cell(self)
+
+        Keeper.cell = slow  # type: ignore[method-assign]
+
+    naps = 'return {execute = function() require("time").sleep(0.1) end}'
+    event = suspect(connection, add_hook(connection, "naps", "nap.*", naps, timeout_seconds=1), "nap.now")
+    with running(database, tmp_path, register=start_slowly):
+        wait_for(lambda: state(connection, event) == "completed", 15)
+    assert runs(connection, event) == [(1, "continue", None)]
+
+
+def test_a_suspect_for_which_no_cell_could_be_had_stays_one(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """Among others it would end the processor, which goes on here."""
+    full = tmp_path / "full"
+    full.touch()
+
+    def crash_and_refuse(registry: EventHandlerRegistry) -> None:
+        crashing_digest(registry)
+        cell = Keeper.cell
+
+        def refused(self: Keeper) -> Any:
+            if full.exists():
+                raise BlockingIOError(11, "Resource temporarily unavailable")
+            return cell(self)
+
+        Keeper.cell = refused  # type: ignore[method-assign]
+
+    poison = suspect(
+        connection, add_hook(connection, "digests", "digest.*", DIGESTS), "digest.bad", '{"word": "poison"}'
+    )
+    with running(database, tmp_path, register=crash_and_refuse, retry_delay=1.0, retry_max_delay=1.0) as process:
+        wait_for(lambda: bool(runs(connection, poison)), 10)
+        assert process.said("no cell could be had to run this in: [Errno 11]")
+        assert suspects(connection) == [poison]
+        full.unlink()
+        wait_for(lambda: state(connection, poison) == "failed", 15)
+    assert [result for _, result, _ in runs(connection, poison)][-2:] == ["died", "died"]
 
 
 def test_a_lease_that_ran_out_without_a_word_is_a_suspicion_on_every_host(

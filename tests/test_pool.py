@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -102,6 +103,29 @@ def test_every_task_of_a_flood_runs_once(threads: Pool[Callable[[], object]], ra
     assert sorted(seen) == list(range(2000))
     assert len(set(ran_on)) <= 20
     wait_for(lambda: not threads._workers, 5)
+
+
+def test_a_host_that_lets_no_thread_give_way_is_told_of_once(
+    threads: Pool[Callable[[], object]],
+    ran_on: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "setpriority", refuse)
+    over = threading.Event()
+    tasks = [lambda: over.wait(), lambda: over.wait()]
+    for task in tasks:
+        threads.submit(task)
+    wait_for(lambda: threads.busy == 2, 5)
+    for task in tasks:
+        threads.abandon(task)
+    over.set()
+    wait_for(lambda: len(ran_on) == 2, 5)
+    (record,) = caplog.records
+    assert record.message.startswith("what computes for long cannot give way to the rest on this host: setpriority: ")
 
 
 def test_a_thread_that_gives_way_starts_none_that_would_do_so_too(

@@ -20,7 +20,14 @@ from waiting import wait_for
 
 from hook_event_processor.event_handlers import EventHandlerRegistry, HandlerResult
 from hook_event_processor.policy import Grants, Policy
+from hook_event_processor.processor.executor import Chunk
+from hook_event_processor.processor.lease_recording import LeasedEvent
+from hook_event_processor.processor.leases import Leases
+from hook_event_processor.registry import Hook, Route
+from hook_event_processor.settings import Settings
+from hook_event_processor.store.claim import Row
 from hook_event_processor.store.database import Database
+from hook_event_processor.store.handlers import count_runs
 from hook_event_processor.telemetry.watchdog import Progress
 
 NOTHING = "return {execute = function() end}"
@@ -68,6 +75,78 @@ def test_a_row_that_somebody_else_holds_does_not_keep_the_others_from_being_reco
         other.execute("COMMIT")
         wait_for(lambda: state(connection, held) == "completed", 10)
         assert [row[1] for row in executions(connection, held)] == [True]
+
+
+def test_a_hook_that_somebody_is_changing_stops_no_schedule_and_its_runs_are_counted_later(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """A psql session that has left its transaction open keeps from its row only what is about that row."""
+    for name in ("changed", "other"):
+        add_hook(connection, name, f"{name}.*", NOTHING)
+    connection.execute("INSERT INTO hook_schedules (name, every_seconds) VALUES ('pulse', 1)")
+    with database.session("psql") as operator:
+        operator.execute("SET idle_in_transaction_session_timeout = 0")
+        with running(database, tmp_path) as process:
+            settled(connection)
+            operator.execute("BEGIN")
+            operator.execute("UPDATE hooks SET enabled = FALSE WHERE name = 'changed'")
+            for name in ("changed", "other"):
+                insert(connection, f"{name}.once", count=3)
+            wait_for(lambda: count(connection, "processed AND action = 'once'") == 6, 5)
+            wait_for(lambda: _run_count(connection, "other") == 3, 8)
+            fired = count(connection, "source = 'schedule' AND action = 'triggered'")
+            wait_for(lambda: count(connection, "source = 'schedule' AND action = 'triggered'") >= fired + 3, 5)
+            assert _run_count(connection, "changed") == 0
+            operator.execute("COMMIT")
+            wait_for(lambda: _run_count(connection, "changed") == 3, 8)
+            assert not process.said("trying again"), process.log
+
+
+def _run_count(connection: Connection, name: str) -> int:
+    row = connection.execute("SELECT run_count FROM hooks WHERE name = %s", (name,)).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_runs_are_counted_but_for_those_of_hooks_that_somebody_has_locked(
+    connection: Connection, database: Database
+) -> None:
+    hooks = {name: add_hook(connection, name, f"{name}.*", NOTHING) for name in ("held", "free", "gone")}
+    with database.session("psql") as other, other.transaction():
+        other.execute("UPDATE hooks SET description = 'new' WHERE name = 'held'")
+        connection.execute("DELETE FROM hooks WHERE name = 'gone'")
+        for _ in range(2):
+            assert count_runs(connection, dict.fromkeys(hooks.values(), 7)) == {hooks["held"]: 7}
+    assert count_runs(connection, {hooks["held"]: 7}) == {}
+    assert [_run_count(connection, name) for name in ("held", "free")] == [7, 14]
+
+
+def test_a_table_that_somebody_has_locked_stops_nothing_that_is_not_about_it(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    connection.execute("INSERT INTO hook_schedules (name, every_seconds) VALUES ('pulse', 1)")
+    with database.session("psql") as other:
+        other.execute("SET idle_in_transaction_session_timeout = 0")
+        with other.transaction():
+            other.execute("LOCK TABLE hook_state IN EXCLUSIVE MODE")
+            with running(database, tmp_path) as process:
+                wait_for(lambda: count(connection, "source = 'schedule' AND action = 'triggered'") > 0, 15)
+                assert process.said("expired state is not removed, trying again: canceling statement due to lock")
+                assert not process.said("could not be written")
+
+
+def test_what_was_not_planned_for_a_lock_is_planned_when_it_is_gone(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    with database.session("psql") as other:
+        other.execute("SET idle_in_transaction_session_timeout = 0")
+        with running(database, tmp_path) as process:
+            settled(connection)
+            with other.transaction():
+                other.execute("LOCK TABLE hook_schedule_times IN ACCESS EXCLUSIVE MODE")
+                connection.execute("INSERT INTO hook_schedules (name, every_seconds) VALUES ('pulse', 1)")
+                wait_for(lambda: process.said("schedules do not fire, trying again"), 15)
+            wait_for(lambda: count(connection, "source = 'schedule' AND action = 'triggered'") > 0, 10)
 
 
 def test_an_event_that_is_replayed_by_hand_wakes_an_idle_processor(
@@ -304,11 +383,7 @@ def test_a_processor_that_starts_while_nothing_can_be_written_waits(
 
 
 def test_what_ends_while_the_last_is_recorded_is_recorded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hook_event_processor import service
-    from hook_event_processor.settings import Settings
-
-    nowhere = f"host={tmp_path} dbname=none"
-    leases = service.HookEventProcessor(Settings(home=tmp_path, conninfo=nowhere), Database(nowhere))._machinery.leases
+    leases = _leases(tmp_path)
     recorded: list[Any] = []
 
     def record(finished: list[Any]) -> None:
@@ -321,6 +396,14 @@ def test_what_ends_while_the_last_is_recorded_is_recorded_too(tmp_path: Path, mo
     monkeypatch.setattr(leases, "_record", record)
     leases.run(Progress("leases", 9))
     assert recorded == ["what ended meanwhile"]
+
+
+def _leases(home: Path) -> Leases:
+    """Those of a processor without a database, which does not run."""
+    from hook_event_processor import service
+
+    nowhere = f"host={home} dbname=none"
+    return service.HookEventProcessor(Settings(home=home, conninfo=nowhere), Database(nowhere))._machinery.leases
 
 
 def test_locked_rows_do_not_make_the_processor_spin(connection: Connection, database: Database, tmp_path: Path) -> None:
@@ -562,6 +645,55 @@ def test_a_lease_that_is_taken_away_under_a_run_ends_the_event_with_it(
         [later] = insert(connection, "other.now")
         wait_for(lambda: state(connection, later) == "completed", 5)
         assert _effects(tmp_path) == ["first", "other"]
+
+
+def test_no_run_begins_once_its_event_is_handed_back(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """At the end of a drain, with a database that takes its time, another processor has the event already."""
+
+    def take_time(_: EventHandlerRegistry) -> None:
+        from hook_event_processor.service import drain
+        from hook_event_processor.store import ack
+
+        released = ack.released
+
+        def release(*arguments: Any) -> None:
+            released(*arguments)
+            time.sleep(2.0)
+
+        drain.DRAIN_SECONDS, ack.released = 0.3, release
+
+    add_hook(connection, "first", "go.*", _acts("first", 1.5))
+    add_hook(connection, "second", "go.*", _acts("second", 0), priority=1)
+    with _acting(database, tmp_path, register=take_time) as process:
+        insert(connection, "go.now")
+        wait_for(lambda: _effects(tmp_path) == ["first"], 5)
+        process.signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+        assert not process.said("without a word")
+    assert _effects(tmp_path) == ["first"]
+    assert count(connection, "lease_token IS NULL AND NOT processed") == 1
+
+
+def test_a_heartbeat_that_ends_after_the_drain_lets_nothing_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has extended may have been handed back since."""
+    leases = _leases(tmp_path)
+    row = Row(b"\1" * 16, b"go", b"now", b"", b"", b"", b"{}", b"{}", 1, 5, 1, b"", b"")
+    chunk = Chunk(Hook(1, "second", None), [row], lambda _: None)
+    event = LeasedEvent(row, Route((), ()), 1, uuid4(), 0.0, running=[chunk], waiting=[chunk])
+    leases._in_flight[row.id] = event
+
+    def extended(_: object) -> tuple[set[bytes], set[bytes]]:
+        leases.end()
+        return {row.id}, set()
+
+    monkeypatch.setattr(leases, "_extended", extended)
+    monkeypatch.setattr(leases._executor, "submit", lambda _: pytest.fail("it begins"))
+    leases._beat()
+    assert event.sure_until == 0.0
 
 
 def test_no_run_begins_under_a_lease_that_was_given_too_long_ago(

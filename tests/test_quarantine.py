@@ -150,7 +150,7 @@ def keeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keeper]:
     keeper.close()
 
 
-def begin_keeper(home: Path) -> Keeper:
+def begin_keeper(home: Path, prepare: Callable[[], None] = prepare) -> Keeper:
     settings = Settings(home=home, conninfo=None)
 
     class Handlers(EventHandlerRegistry):
@@ -200,6 +200,21 @@ def test_a_cell_that_leaves_is_told_with_its_status_and_followed_by_another(
 def test_a_run_that_hangs_where_nothing_interrupts_it_is_killed_in_time(run: Callable[..., tuple[str, str]]) -> None:
     code, said = run("sleep", timeout=0.2)
     assert (code, said) == ("g", "stuck: the run did not end in its time; its process was killed")
+
+
+def test_what_a_cell_takes_to_start_is_not_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper = begin_keeper(tmp_path)
+    cell = keeper.cell
+
+    def slow() -> tuple[socket.socket, socket.socket]:
+        time.sleep(2.0)
+        return cell()
+
+    monkeypatch.setattr(keeper, "cell", slow)
+    try:
+        assert runs(keeper, tmp_path)("look_on", timeout=0.5) == ("a", "")
+    finally:
+        keeper.close()
 
 
 def test_a_run_that_fills_the_memory_is_killed_before_the_host_is_full(run: Callable[..., tuple[str, str]]) -> None:
@@ -300,6 +315,39 @@ def test_a_keeper_that_was_killed_is_replaced(keeper: Keeper, run: Callable[...,
     os.kill(parent, signal.SIGKILL)
     wait_for(lambda: not Path(f"/proc/{number}").exists(), 5)
     assert run("well")[0] == "a"
+
+
+def test_a_cell_that_cannot_be_forked_harms_no_other(tmp_path: Path) -> None:
+    """There are too many processes, or is too little memory, for one more."""
+    full, file, said = tmp_path / "full", tmp_path / "number", []
+
+    def prepare_full() -> None:
+        prepare()
+        fork = os.fork
+
+        def refused() -> int:
+            if full.exists():
+                raise BlockingIOError(11, "Resource temporarily unavailable")
+            return fork()
+
+        os.fork = refused
+
+    keeper = begin_keeper(tmp_path, prepare_full)
+    payload = b'{"file": "%s"}' % str(file).encode()
+    first = threading.Thread(target=lambda: said.append(runs(keeper, tmp_path)("patient_grandchild", payload)))
+    try:
+        first.start()
+        wait_for(file.exists, 5)
+        full.touch()
+        why = "no cell could be had to run this in: the keeper of the cells is gone, or could fork none"
+        assert runs(keeper, tmp_path)("well") == ("c", why)
+        full.unlink()
+        assert runs(keeper, tmp_path)("well")[0] == "a"
+        (tmp_path / "number.go").touch()
+        first.join()
+        assert said == [("a", "True")]
+    finally:
+        keeper.close()
 
 
 def test_a_result_crosses_as_it_is() -> None:

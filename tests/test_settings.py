@@ -198,6 +198,20 @@ def test_a_credential_of_systemd_is_a_url_or_a_password(tmp_path: Path) -> None:
     (tmp_path / "database_url").write_bytes(b"\xff")
     with pytest.raises(SettingsError, match="the credential database_url cannot be read"):
         _load(tmp_path, **given)
+    (tmp_path / "database_url").write_bytes(b"postgresql://h/d\0")
+    with pytest.raises(SettingsError, match="the credential database_url holds a NUL character"):
+        _load(tmp_path, **given)
+
+
+def test_a_password_keeps_its_spaces(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text('DB_HOST=" db "\nDB_PASSWORD=" of two  "\n')
+    named = conninfo_to_dict(_load(tmp_path).conninfo or "")
+    assert (named["host"], named["password"]) == ("db", " of two  ")
+    assert conninfo_to_dict(_load(tmp_path, PGHOST="h", PGPASSWORD=" x").conninfo or "")["password"] == " x"
+    (tmp_path / "db_password").write_text(" in a file \n")
+    (tmp_path / ".env").unlink()
+    credential = _load(tmp_path, CREDENTIALS_DIRECTORY=str(tmp_path)).conninfo
+    assert conninfo_to_dict(credential or "")["password"] == " in a file "
 
 
 def test_the_home_is_the_users_own_unless_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

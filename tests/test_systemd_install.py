@@ -425,6 +425,23 @@ def test_a_hook_may_restart_the_one_unit_that_polkit_lets_it(kept: Box) -> None:
     kept.run("rm", rules)
 
 
+def test_a_hook_may_block_an_address_by_a_unit(kept: Box) -> None:
+    """nft, which this host may lack, is a script that says what it was called with."""
+    kept.write("/usr/local/sbin/nft", '#!/bin/sh\necho "$@"\n', 0o755)
+    kept.run("install", "-m", "644", str(UNITS / "examples/block-ipv4@.service"), "/etc/systemd/system/")
+    rules = "/etc/polkit-1/rules.d/50-hook-block-address.rules"
+    kept.run("install", "-m", "644", str(UNITS / "examples/block-address.rules"), rules)
+    kept.run("systemctl", "daemon-reload")
+    hook(kept, "block", "systemctl", "start", "block-ipv4@203.0.113.7.service")
+    hook(kept, "evil", "systemctl", "start", "block-ipv4@203.0.113.7%20x.service")
+    with_exec(kept)
+    wait_for(lambda: outcome(kept, "block")[0] == "t", 30, "polkit has read the rule")
+    assert outcome(kept, "evil")[0] == "f"
+    said = kept.run("journalctl", "--output=cat", "--unit=block-ipv4@203.0.113.7.service")
+    assert "add element inet hooks blocked4 { 203.0.113.7 timeout 1h }" in said
+    kept.run("rm", rules, "/usr/local/sbin/nft", "/etc/systemd/system/block-ipv4@.service")
+
+
 def printed_function() -> str:
     """The function `hep` of docs/operations.md."""
     page = (REPOSITORY / "docs/operations.md").read_text()

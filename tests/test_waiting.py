@@ -191,6 +191,15 @@ def test_an_emptied_table_may_count_anew(connection: Connection) -> None:
     assert waiting.floor(connection) == 0
 
 
+def test_a_floor_that_was_raised_before_the_table_was_emptied_rises_again(connection: Connection) -> None:
+    ascent = waiting.Ascent()
+    for events in (3, 2):
+        last = [_seq(connection, insert_event(connection, "completed")) for _ in range(events)][-1]
+        ascent.step(connection, last)
+        assert waiting.floor(connection) == last == events
+        connection.execute("TRUNCATE hook_events RESTART IDENTITY")
+
+
 def test_a_patrol_finds_a_row_whose_writer_chose_an_old_seq(connection: Connection) -> None:
     for _ in range(10):
         insert_event(connection, "completed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from powers import without_reading_all
 from waiting import wait_for
 
 from hook_event_processor.watchers.host import changes as changes_module
-from hook_event_processor.watchers.host import far
+from hook_event_processor.watchers.host import far, inotify
 from hook_event_processor.watchers.host.changes import Changes
 
 Watch = Callable[..., set[str]]
@@ -143,38 +144,111 @@ def test_what_is_no_longer_watched_is_not_told_of(watch: Watch, tmp_path: Path) 
     assert told == {"marker"}
 
 
-def test_a_tree_that_leads_to_a_file_system_that_may_not_answer_is_not_told_of(
-    watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_no_link_below_a_tree_is_followed_and_none_in_a_directory_that_comes_later(
+    watch: Watch, tmp_path: Path
 ) -> None:
-    # A walk through it that waits would stop all threads.
-    monkeypatch.setattr(far, "points", lambda: frozenset({f"{tmp_path}/net"}))
-    for name in ("net", "near/a", "linked/a"):
-        (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "linked/a/link").symlink_to(tmp_path / "net")
-    told = watch(deep=("near", "linked"), near=tmp_path / "near", linked=tmp_path / "linked")
-    wait_for(lambda: told >= {"near", "linked"}, 5)
+    """Whoever may write there makes one of all directories there are."""
+    tree, elsewhere = tmp_path / "tree", tmp_path / "elsewhere"
+    for folder in (tree, elsewhere, tmp_path / "made/below"):
+        folder.mkdir(parents=True)
+    for folder in (tree, tmp_path / "made/below"):
+        (folder / "link").symlink_to(elsewhere)
+    told = watch(deep=("tree",), tree=tree)
+    wait_for(lambda: "tree" in told, 5)
     wait_for(lambda: _is_quiet(told), 10)
-    (tmp_path / "linked/a/file").touch()
-    await_told(told, "near", (tmp_path / "near/a/file").touch)
-    assert "linked" not in told
+    await_told(told, "tree", lambda: (tmp_path / "made").rename(tree / "made"))
+    wait_for(lambda: _is_told_of_below(told, tree / "made/below"), 10)
+    wait_for(lambda: _is_quiet(told), 10)
+    (elsewhere / "file").touch()
+    assert _is_quiet(told)
 
 
-def test_a_name_that_is_not_utf8_ends_nothing_for_good(
+def test_a_tree_is_told_of_by_a_link_to_it(watch: Watch, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere/below").mkdir(parents=True)
+    (tmp_path / "tree").symlink_to("elsewhere")
+    told = watch(deep=("tree",), tree=tmp_path / "tree")
+    wait_for(lambda: "tree" in told, 5)
+    wait_for(lambda: _is_quiet(told), 10)
+    await_told(told, "tree", (tmp_path / "elsewhere/below/file").touch)
+
+
+def test_what_moves_within_a_tree_is_told_of_and_no_more_when_it_has_moved_away(watch: Watch, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "a/below").mkdir(parents=True)
+    told = watch(deep=("tree",), tree=tree)
+    wait_for(lambda: "tree" in told, 5)
+    wait_for(lambda: _is_quiet(told), 10)
+    for old, new in ((tree / "a", tree / "b"), (tree / "b", tree / "a")):
+        await_told(told, "tree", lambda old=old, new=new: old.rename(new))  # type: ignore[misc]
+        wait_for(lambda: _is_quiet(told), 10)
+        await_told(told, "tree", (new / "below/file").touch)
+        wait_for(lambda: _is_quiet(told), 10)
+    await_told(told, "tree", lambda: (tree / "a").rename(tmp_path / "away"))
+    wait_for(lambda: _is_quiet(told), 10)
+    (tmp_path / "away/below/other").touch()
+    assert _is_quiet(told)
+
+
+@pytest.mark.parametrize("name", ["near", "link"])
+def test_what_lies_in_a_tree_on_a_file_system_that_may_not_answer_is_not_touched(
+    watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    # A walk through it may wait for ever.
+    monkeypatch.setattr(far, "points", lambda: frozenset({f"{tmp_path}/near/net"}))
+    for folder in ("near/net/below", "near/a"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "link").symlink_to("near")
+    told = watch(deep=(name,), **{name: tmp_path / name})
+    wait_for(lambda: name in told, 5)
+    wait_for(lambda: _is_quiet(told), 10)
+    (tmp_path / "near/net/file").touch()
+    (tmp_path / "near/net/below/file").touch()
+    assert _is_quiet(told)
+    await_told(told, name, (tmp_path / "near/a/file").touch)
+
+
+def test_a_name_that_is_not_utf8_is_told_of_as_others_are(watch: Watch, tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path / "tree")
+    os.mkdir(folder)
+    told = watch(deep=("tree",), tree=tmp_path / "tree")
+    wait_for(lambda: "tree" in told, 5)
+    wait_for(lambda: _is_quiet(told), 10)
+    await_told(told, "tree", lambda: os.mkdir(folder + b"/\xff"))
+    wait_for(lambda: _is_quiet(told), 10)
+    await_told(told, "tree", lambda: os.mknod(folder + b"/\xff/\xfe"))
+
+
+def test_after_more_changes_than_the_kernel_keeps_all_is_looked_for(
     watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(changes_module, "_BLIND_SECONDS", 0.5)
-    (tmp_path / "tree").mkdir()
-    told = watch(deep=("tree",), tree=tmp_path / "tree", file=tmp_path / "file", marker=tmp_path / "marker")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    told = watch(other=folder / "other", marker=tmp_path / "marker")
     settled(told, tmp_path / "marker")
-    wait_for(lambda: _is_told_of_below(told, tmp_path / "tree"), 10)
-    for folder, name in ((tmp_path, "file"), (tmp_path / "tree", "tree")):
-        for odd in (b"\xff", b"\xfe"):
-            caplog.clear()
-            Path(os.fsdecode(os.fsencode(folder) + b"/" + odd)).touch()
-            wait_for(lambda: "not at once, for 0.5 s each time" in caplog.text, 5)
-            # What changes meanwhile is looked for then.
-            await_told(told, name, (folder / "file").touch)
-            settled(told, tmp_path / "marker")
+    wait_for(lambda: _is_quiet(told), 10)
+    read, are_made = inotify.Inotify.read, threading.Event()
+    monkeypatch.setattr(inotify.Inotify, "read", lambda notify: (are_made.wait(30), read(notify))[1])
+    limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    for number in range(limit + 1):
+        os.mknod(folder / str(number))
+    are_made.set()
+    wait_for(lambda: "not at once, for 0.5 s each time: more has changed than the kernel keeps" in caplog.text, 30)
+    wait_for(lambda: "other" in told, 10)
+    settled(told, tmp_path / "marker")
+    await_told(told, "other", (folder / "other").touch)
+
+
+def test_there_are_no_more_watches_than_a_number_of_them(
+    watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(inotify, "_MAX_WATCHES", 3)
+    for number in range(5):
+        (tmp_path / f"tree/{number}").mkdir(parents=True)
+    told = watch(deep=("tree",), tree=tmp_path / "tree")
+    wait_for(lambda: "seen by the interval only, not at once: there are more than 3 directories" in caplog.text, 5)
+    wait_for(lambda: _is_quiet(told), 10)
+    await_told(told, "tree", (tmp_path / "tree/file").touch)
 
 
 def test_a_link_to_a_name_that_is_not_utf8_keeps_nobody_from_being_told(watch: Watch, tmp_path: Path) -> None:

@@ -21,18 +21,21 @@ from psycopg import Connection
 from waiting import wait_for
 from watching import HOST, add, end, looked, reached, start, watching, write_number
 
+from hook_event_processor.settings import Settings
 from hook_event_processor.store import embedded, hosts, watchers
 from hook_event_processor.store.database import Database
 from hook_event_processor.store.migrate import migrate
 from hook_event_processor.store.watchers import Looked, NewWatcher
 from hook_event_processor.telemetry.watchdog import Watchdog
 from hook_event_processor.watchers.check import Definition, Noticed
-from hook_event_processor.watchers.daemon import agent, aside, daemon, health, ledger
+from hook_event_processor.watchers.daemon import agent, aside, daemon, delivery, health, ledger
 from hook_event_processor.watchers.daemon.definitions import Definitions
+from hook_event_processor.watchers.daemon.delivery import Delivery
+from hook_event_processor.watchers.daemon.envelope import Envelopes
 from hook_event_processor.watchers.daemon.event_log import EventLog
 from hook_event_processor.watchers.daemon.local_store import LocalStore
 from hook_event_processor.watchers.daemon.looks import Looks
-from hook_event_processor.watchers.daemon.spool import Total
+from hook_event_processor.watchers.daemon.spool import Limits, Total
 from hook_event_processor.watchers.faults import FaultLog
 
 pytestmark = [pytest.mark.store, pytest.mark.usefixtures("counting_kinds")]
@@ -149,6 +152,21 @@ def test_a_thousand_events_during_an_outage_are_neither_lost_nor_doubled(
             assert connection.execute(late).fetchone() == (10,)
             assert looked(connection, watcher).last_error is None
             end(process)
+
+
+def test_a_backlog_waits_for_nothing_but_the_turn_of_others(
+    connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "_SENDING_SECONDS", 0.05)
+    store = LocalStore(tmp_path / "store.db", (), Limits())
+    envelopes = Envelopes(HOST, "1.0")
+    store.keep((), [envelopes.own("system.warning", {}, datetime.now(UTC)) for _ in range(3)])
+    sending = Delivery(store, envelopes, lambda: time.sleep(0.1))
+    while sending.more:
+        assert sending.next_at <= time.monotonic()
+        sending.send(connection, Settings(tmp_path, None, watch_batch=1, watch_flush=3600.0), hurry=False)
+    assert sending.sent == 3
+    store.close()
 
 
 def test_killed_between_sending_and_removing_it_sends_nothing_twice(

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from psycopg import Connection
 from waiting import wait_for
-from watching import add, looked, reached, watching, write_number
+from watching import HOST, add, looked, reached, watching, write_number
 
 from hook_event_processor.store import watchers
 from hook_event_processor.store.database import Database
+from hook_event_processor.store.watchers import NewWatcher
 from hook_event_processor.watchers.daemon import aside, looks
 from hook_event_processor.watchers.host import far, hashing, proc
 
@@ -44,6 +45,16 @@ def test_file_systems_that_may_not_answer_are_known_by_their_types(
     assert "/" not in far.points()
 
 
+def test_a_carriage_return_ends_no_line_of_the_mounts_and_a_line_of_no_mount_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proc, "ROOT", str(tmp_path))
+    (tmp_path / "self").mkdir()
+    odd = "36 27 0:47 / /mnt/of\rme rw,relatime shared:7 - nfs4 server:/y rw\nof no mount\n\n"
+    (tmp_path / "self/mountinfo").write_text(odd + _MOUNTINFO)
+    assert far.points() == {"/mnt/of\rme", "/mnt/net", "/mnt/with space", "/net"}
+
+
 def test_a_path_is_far_when_it_or_a_link_in_it_leads_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     points = frozenset({f"{tmp_path}/net"})
     (tmp_path / "net/below").mkdir(parents=True)
@@ -62,20 +73,6 @@ def test_a_path_is_far_when_it_or_a_link_in_it_leads_there(tmp_path: Path, monke
         assert far.is_far(f"{tmp_path}/{path}", points), path
     for path in ("", "net2", "near/app.log", "near/missing/net", "round/x", "net2/../near"):
         assert not far.is_far(f"{tmp_path}/{path}", points), path
-
-
-def test_a_tree_with_such_a_place_or_a_link_to_one_somewhere_in_it_is_known(tmp_path: Path) -> None:
-    points = frozenset({f"{tmp_path}/all/net"})
-    for name in ("all/net", "all/near/round", "linked/below", "beside/below"):
-        (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "all/near/round/again").symlink_to(tmp_path / "all/near")
-    (tmp_path / "all/near/nowhere").symlink_to("missing")
-    (tmp_path / "linked/below/link").symlink_to("../../all/net/x")
-    (tmp_path / "beside/below/link").symlink_to(tmp_path / "linked")
-    for path in ("all", "all/net", "linked", "linked/below", "beside"):
-        assert far.is_below(f"{tmp_path}/{path}", points), path
-    for path in ("all/near", "missing"):
-        assert not far.is_below(f"{tmp_path}/{path}", points), path
 
 
 class Share:
@@ -159,6 +156,10 @@ def add_all(connection: Connection, share: Share) -> list[watchers.Watcher]:
         add(connection, share.path, "file"),
         add(connection, share.path, "directory"),
         add(connection, share.path, "directory", options={"recursive": "true"}),
+        watchers.add(
+            connection,
+            NewWatcher(HOST, "process", options={"pidfile": str(share.path / "app.pid")}, interval=0.1),
+        ),
     ]
 
 

@@ -9,6 +9,7 @@ import shutil
 import socket
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,20 @@ def test_a_renamed_file_is_told_by_its_inode(tmp_path: Path) -> None:
     assert watched.told() == [("file.renamed", str(tmp_path / "c")), ("file.modified", str(tmp_path / "c"))]
 
 
+def test_a_renamed_link_is_a_rename_although_its_target_was_there_before_it(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    (tmp_path / "target").write_text("x")
+    time.sleep(0.01)  # more than a tick of the clock that files are stamped by
+    (place / "a").symlink_to("../target")
+    among, alone = Watched("file", "renamed", path=place), Watched("file", "renamed", path=place / "a")
+    among.look()
+    alone.look()
+    (place / "a").rename(place / "b")
+    assert among.told() == [("file.renamed", str(place / "b"))]
+    assert alone.told() == [("file.renamed", str(place / "b"))]
+
+
 def test_a_single_file_that_is_renamed_is_found_beside(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_text("x")
@@ -188,6 +203,73 @@ def test_content_is_not_read_while_nothing_moves(tmp_path: Path, monkeypatch: py
     read.clear()
     lazy.look()
     assert read == [str(path)]
+
+
+Written = Callable[[Path, str], None]
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> Written:
+    """Has a file written between the next look at it and the reading of what it holds."""
+    waiting: dict[str, str] = {}
+    hashing = digests.hashing.sha256
+
+    def write_and_hash(path: str, limit: int) -> Any:
+        if path in waiting:
+            time.sleep(0.01)  # more than a tick of the clock that files are stamped by
+            Path(path).write_text(waiting.pop(path))
+        return hashing(path, limit)
+
+    monkeypatch.setattr(digests.hashing, "sha256", write_and_hash)
+    return lambda path, text: waiting.update({str(path): text})
+
+
+def test_what_is_written_before_a_file_is_first_hashed_is_told(tmp_path: Path, written: Written) -> None:
+    path = tmp_path / "a"
+    path.write_text("one")
+    among, alone = Watched("file", path=tmp_path, check_hash=True), Watched("file", path=path, check_hash=True)
+    among.look()
+    written(path, "two")
+    assert among.look() == []
+    data = among.one()
+    assert (data["new_hash"], among.look()) == (hashlib.sha256(b"two").hexdigest(), [])
+    written(path, "three")
+    alone.look()
+    assert (alone.told(), alone.look()) == ([("file.modified", str(path))], [])
+
+
+def test_what_is_written_before_a_new_file_is_hashed_is_told(tmp_path: Path, written: Written) -> None:
+    watched = Watched("file", "modified", path=tmp_path, check_hash=True)
+    watched.look()
+    (tmp_path / "a").write_text("one")
+    written(tmp_path / "a", "two")
+    assert watched.look() == []
+    assert (watched.told(), watched.look()) == ([("file.modified", str(tmp_path / "a"))], [])
+
+
+def test_a_file_that_grows_before_it_is_hashed_again_has_increased(tmp_path: Path, written: Written) -> None:
+    path = tmp_path / "a"
+    path.write_text("one")
+    watched = Watched("file", "increased", path=path, check_hash=True)
+    watched.look()
+    replace(path, "two")
+    written(path, "three")
+    assert watched.look() == []
+    data = watched.one()
+    assert (data["old_size"], data["new_size"]) == (3, 5)
+    assert (data["old_hash"], data["new_hash"]) == tuple(hashlib.sha256(one).hexdigest() for one in (b"one", b"three"))
+    assert watched.look() == []
+
+
+def test_a_file_that_is_written_whenever_it_is_hashed_is_told_of_each_time(tmp_path: Path, written: Written) -> None:
+    path = tmp_path / "a"
+    path.write_text("x")
+    watched = Watched("file", path=path, check_hash=True)
+    watched.look()
+    for number in range(3):
+        path.write_text("y" * number)
+        written(path, "z" * number)
+        assert watched.told() == [("file.modified", str(path))]
 
 
 def test_always_hash_finds_a_change_that_sets_its_traces_back(tmp_path: Path) -> None:

@@ -164,6 +164,24 @@ def test_a_program_whose_watcher_ends_or_rests_during_a_look_ends_too_and_what_i
     assert not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.parametrize("leave", [end, Looks.rest, Looks.stop, end_and_stop])
+def test_a_program_that_is_run_once_a_look_tells_what_it_prints_although_its_watcher_ends_meanwhile(
+    looks: Looks, store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leave: Callable[[Looks], None]
+) -> None:
+    monkeypatch.setattr(looks_module, "_LAST_SECONDS", 10.0)
+    programs.grant(True)
+    begun, go, runs = tmp_path / "begun", tmp_path / "go", tmp_path / "runs"
+    program = tmp_path / "program"
+    program.write_text(f"echo >>{runs}; echo 1; touch {begun}; until [ -e {go} ]; do sleep 0.01; done; echo 2")
+    looks.define([row("watcher-1", "custom", 3600.0, command=f"sh {program}", once="true")])
+    wait_for(begun.exists, 10)
+    leave(looks)
+    wait_for(lambda: looks.count == 0 or looks._stopping, 10)
+    go.touch()
+    wait_for(lambda: told(store) == [1, 2], 10)
+    assert runs.read_text() == "\n", "it is run no more"
+
+
 @pytest.mark.parametrize("leave", [end, Looks.rest])
 def test_a_watcher_that_could_not_look_is_not_said_to_look_again_as_it_ends(
     looks: Looks, caplog: pytest.LogCaptureFixture, leave: Callable[[Looks], None]
@@ -237,3 +255,82 @@ def test_the_copy_of_the_watchers_that_the_disk_refuses_is_written_later(
     assert store.states() == left, "what it has seen of the other is known"
     messages = [record.getMessage() for record in caplog.records if "copy of the watchers" in record.getMessage()]
     assert messages == ["the copy of the watchers cannot be written, trying again: database or disk is full"]
+
+
+def test_watchers_that_could_not_be_defined_are_defined_later(
+    looks: Looks, store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    keep, is_broken, tried = store.keep_definitions, threading.Event(), threading.Semaphore(0)
+
+    def keeping(*arguments: Any) -> None:
+        if is_broken.is_set():
+            tried.release()
+            raise ValueError("of nobody's making")
+        keep(*arguments)
+
+    monkeypatch.setattr(store, "keep_definitions", keeping)
+    monkeypatch.setattr(looks_module, "RETRY_SECONDS", 0.05)
+    other, changed, new = (row(name, "file", path=tmp_path / name) for name in ("other", "changed", "new"))
+    looks.define([other, changed])
+    wait_for(lambda: len(store.states()) == 2, 10)
+    is_broken.set()
+    looks.define([other, {**changed, "interval": 0.2}, new])
+    for _ in range(3):
+        assert tried.acquire(timeout=10)
+    (tmp_path / "other").touch()
+    wait_for(lambda: store.first(10), 10, "the others look meanwhile")
+    looks.define([other, changed, new])  # one is again as it was, and has ended
+    is_broken.clear()
+    wait_for(lambda: len(store.states()) == looks.count == 3, 10)
+    turns = [turn for _, _, turn in looks._schedule._heap if not turn.removed]
+    assert len(turns) <= 3
+    assert len([record for record in caplog.records if "trying again" in record.getMessage()]) == 1
+
+
+def refuse_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system gives no more."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+def test_looks_for_which_the_system_has_no_thread_come_when_it_has_some(
+    looks: Looks, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs.grant(True)
+    aside = [row(f"watcher-{number}", "command", 3600.0, command="echo") for number in range(3)]
+    with monkeypatch.context() as without_threads:
+        refuse_threads(without_threads)
+        looks.define([*aside, row("near", "load", threshold=1)])
+        wait_for(lambda: list(store.states()) == ["near"] and len(looks._aside.busy) == 3, 10)
+    wait_for(lambda: len(store.states()) == 4, 10)
+
+
+def test_changes_are_told_at_once_as_soon_as_the_system_has_a_thread_for_that(
+    looks: Looks, store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looks_module, "RETRY_SECONDS", 0.05)
+    with monkeypatch.context() as without_threads:
+        refuse_threads(without_threads)
+        looks.define([row("watcher-1", "file", 3600.0, path=tmp_path / "file")])
+        wait_for(store.states, 10)
+
+    def change() -> list[Any]:
+        (tmp_path / "file").touch()
+        return store.first(1)
+
+    wait_for(change, 10)
+
+
+def test_a_watcher_that_changes_before_it_could_look_tells_nothing_of_what_was_there(
+    looks: Looks, store: LocalStore
+) -> None:
+    programs.grant(False)
+    looks.define([row("watcher-1", "command", 3600.0, command="echo 1")])
+    wait_for(lambda: looks.failing == 1, 10)
+    programs.grant(True)
+    looks.define([row("watcher-1", "command", 0.1, command="echo 1")])
+    wait_for(store.states, 10)
+    assert store.first(10) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -122,6 +123,15 @@ def test_a_host_is_there_when_it_takes_or_refuses_a_connection() -> None:
         watched = Watched("network", host="127.0.0.1", port=port)
         assert watched.events() == []
     assert watched.events() == []  # refused: somebody is there
+
+
+def test_a_downtime_over_which_the_clock_was_set_back_is_none() -> None:
+    with server() as listener:
+        watched = Watched("network", host="127.0.0.1", port=listener.getsockname()[1])
+        watched.look()
+        down = {key: {"up": False, "since": time.time() + 3600} for key in watched.check.state()}  # type: ignore[attr-defined]
+        watched.check = kinds.kind("network").start(watched.definition, down)
+        assert watched.one()["downtime_duration"] == 0
 
 
 def test_a_host_that_does_not_answer_is_down() -> None:

@@ -198,10 +198,10 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Record]:
     monkeypatch.setattr(logins, "UTMP", str(path))
     libc.utmpname(os.fsencode(path))
 
-    def write(user: str, line: str, host: str = "", *, ends: bool = False, pid: int = 0) -> None:
+    def write(user: str, line: str, host: str = "", *, ends: bool = False, pid: int = 0, later: int = -60) -> None:
         kind = 8 if ends else 7  # DEAD_PROCESS, USER_PROCESS
         entry = Utmp(kind, pid or os.getpid(), line.encode(), line[-4:].encode(), user.encode(), host.encode())
-        entry.seconds = int(time.time()) - 60
+        entry.seconds = int(time.time()) + later
         libc.setutent()
         assert libc.pututline(ctypes.byref(entry))
         libc.endutent()
@@ -227,6 +227,14 @@ def test_logins_and_logouts_are_told_of(record: Record) -> None:
     assert 50 < logout["duration"] < 120
     [(event_type, logout)] = again.events(late=True)
     assert (event_type, logout["seen_late"]) == ("security.logout", True)
+
+
+def test_a_login_before_which_the_clock_was_set_back_has_lasted_no_time(record: Record) -> None:
+    record("alice", "pts/3", later=3600)
+    watched = Watched("user", "logout")
+    watched.look()
+    record("", "pts/3", ends=True)
+    assert watched.one()["duration"] == 0
 
 
 def test_logins_are_chosen_by_name_and_end_with_their_process(record: Record) -> None:
@@ -274,7 +282,7 @@ def test_logins_that_logind_keeps_are_read_where_there_is_no_utmp(
 
 def test_accounts_that_come_and_go_are_told_of_by_name_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     passwd = tmp_path / "passwd"
-    passwd.write_text("root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1::/:/bin/false\n")
+    passwd.write_text("root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1:a\u2028b:/:/bin/false\n")
     monkeypatch.setattr(logins, "PASSWD", str(passwd))
     watched = Watched("user", "created", "deleted")
     assert watched.events() == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -72,6 +73,14 @@ def test_a_port_that_closes_and_opens_is_told_of_once_each() -> None:
         assert 0 <= data["latency_ms"] < 1000
         assert 0 <= data["downtime_duration"] < 60
         assert watched.events() == []
+
+
+def test_a_downtime_over_which_the_clock_was_set_back_is_none() -> None:
+    with server() as port:
+        watched = Watched("port", port=port)
+        state = {"open": False, "since": time.time() + 3600}
+        watched.check = kinds.kind("port").start(watched.definition, state)
+        assert watched.one()["downtime_duration"] == 0
 
 
 def test_only_what_the_conditions_stand_for_is_told() -> None:

@@ -9,10 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from queue import SimpleQueue
 from types import SimpleNamespace
 
 import pytest
@@ -21,7 +23,7 @@ from watched import Watched
 
 from hook_event_processor.child import Ended
 from hook_event_processor.watchers.check import CheckFailed, WatcherRefused
-from hook_event_processor.watchers.host import ending, process_table, processes, programs, unit_ends
+from hook_event_processor.watchers.host import ending, proc, process_table, processes, programs, unit_ends
 from hook_event_processor.watchers.host.ending import End, Handle
 from hook_event_processor.watchers.kinds import process_choice
 
@@ -290,6 +292,20 @@ def test_a_pidfile_s_process_is_the_same_when_the_clock_is_set(
     assert watched.told() == [("process.stopped", "server")]
 
 
+def test_a_named_pipe_as_a_pidfile_is_a_failed_check_and_nobody_waits_for_its_writer(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "server.pid")
+    watched = Watched("process", pidfile=tmp_path / "server.pid")
+    failures: SimpleQueue[str] = SimpleQueue()
+
+    def look() -> None:
+        with pytest.raises(CheckFailed) as failed:
+            watched.look()
+        failures.put(str(failed.value))
+
+    threading.Thread(target=look, daemon=True).start()
+    assert failures.get(timeout=10) == f"{tmp_path}/server.pid is not a regular file"
+
+
 def test_a_zombie_has_ended(program: str, start: Start) -> None:
     process = start()
     watched = named(program)
@@ -331,7 +347,7 @@ def test_how_a_units_process_ended_while_nobody_looked_is_told_by_systemd(
     asked: list[tuple[str | None, int]] = []
     told = End(3, None, False, "systemd")
     monkeypatch.setattr(ending, "_unit", lambda _: "app.service")
-    monkeypatch.setattr(ending, "told_by_systemd", lambda unit, pid, _: asked.append((unit, pid)) or told)
+    monkeypatch.setattr(ending, "told_by_systemd", lambda unit, pid, *_: asked.append((unit, pid)) or told)
     watched = named(program)
     watched.look()
     watched.restart()
@@ -432,6 +448,13 @@ def test_names_of_processes_may_hold_anything(tmp_path: Path, start: Start) -> N
     assert watched.one()["pid"] == process.pid
 
 
+def test_a_group_s_name_may_hold_what_ends_a_line_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proc, "ROOT", str(tmp_path))
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1/cgroup").write_text("0::/of\rme/of\u2028me/app.service\n")
+    assert ending._unit(1) == "app.service"
+
+
 class Systemd:
     """Stands in for systemctl and journalctl: what each prints, and what was asked."""
 
@@ -447,7 +470,7 @@ class Systemd:
         return Ended(0, self.prints.get(arguments[0], "").encode(), b"", 1, timed_out=self.hangs)
 
     def end(self, pid: int, run: str | None = None) -> End | None:
-        return ending.told_by_systemd("app.service", pid, run)
+        return ending.told_by_systemd("app.service", pid, run, unit_ends.shown)
 
 
 def test_what_systemctl_shows_counts_for_that_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -484,6 +507,28 @@ def test_a_systemd_that_does_not_answer_is_left_in_peace(monkeypatch: pytest.Mon
     systemd.hangs = True
     assert [systemd.end(42, "a1b2") for _ in range(3)] == [None] * 3
     assert len(systemd.asked) == 1
+
+
+def test_systemd_is_asked_of_a_unit_once_in_a_look_however_many_of_its_processes_come_and_go(
+    program: str, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    systemd = Systemd(monkeypatch)
+    find = process_choice.Named.find
+    monkeypatch.setattr(ending, "_kernel_tells", lambda: False)
+    monkeypatch.setattr(ending, "_unit", lambda _: "app.service")
+    monkeypatch.setattr(process_choice.Named, "find", lambda *of: [process._replace(parent=1) for process in find(*of)])
+    watched = named(program, each=True)
+    watched.look()
+    begun = [start() for _ in range(3)]
+    assert watched.types() == ["process.started"] * 3
+    assert len(systemd.asked) == 1
+    for process in begun:
+        end(process)
+    assert watched.types() == ["process.stopped"] * 3
+    assert len(systemd.asked) == 2
+    start()
+    assert watched.types() == ["process.started"]
+    assert len(systemd.asked) == 3
 
 
 def test_known_processes_are_not_read_at_each_look(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from operator import call
@@ -23,7 +24,7 @@ from hook_event_processor.watchers.daemon import ledger as ledger_module
 from hook_event_processor.watchers.daemon.crew import Crew
 from hook_event_processor.watchers.daemon.envelope import Envelopes, as_state
 from hook_event_processor.watchers.daemon.ledger import Ledger
-from hook_event_processor.watchers.daemon.local_store import LocalStore
+from hook_event_processor.watchers.daemon.local_store import LocalStore, State
 from hook_event_processor.watchers.daemon.schedule import Schedule
 from hook_event_processor.watchers.daemon.settling import Settling
 from hook_event_processor.watchers.daemon.spool import Limits, SpooledEvent, Total
@@ -119,9 +120,36 @@ def test_a_full_spool_gives_up_the_newest_where_that_is_set(opened: Open) -> Non
     assert store.keep((), events(96, 110)) == 10
     assert ids(store) == [event.id for event in events(1, 100)]
     # What tells of it always fits, and they are told once.
-    store.tell_dropped(SpooledEvent("warning", b"{}"), 10)
+    store.tell_dropped(lambda dropped: SpooledEvent(f"{dropped} given up", b"{}"))
+    store.tell_dropped(lambda dropped: SpooledEvent(f"{dropped} again", b"{}"))
     assert store.total() == Total(101, 1002, 0)
-    assert ids(store)[-1] == "warning"
+    assert ids(store)[-1] == "10 given up"
+
+
+def test_two_daemons_tell_once_what_was_given_up(opened: Open) -> None:
+    first, second = opened("file", rows=10, drops_oldest=False), opened("port")
+    first.keep((), events(1, 15))
+    begun, told = threading.Barrier(2), []
+
+    def tell(store: LocalStore) -> None:
+        total = store.total
+
+        def total_of_both() -> Total:
+            found = total()
+            begun.wait(5)
+            return found
+
+        store.total = total_of_both  # type: ignore[method-assign]
+        store.tell_dropped(lambda dropped: told.append(dropped) or SpooledEvent(f"{dropped} given up", b"{}"))
+
+    threads = [threading.Thread(target=tell, args=(store,)) for store in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert told == [5]
+    second.__dict__.pop("total")
+    assert second.total() == Total(11, 102, 0)
 
 
 def test_the_spool_is_there_after_a_restart(opened: Open) -> None:
@@ -177,24 +205,51 @@ def test_a_store_of_another_version_is_set_aside(opened: Open, tmp_path: Path) -
     assert len(list(path.parent.glob("web-1.unreadable-*[0-9]"))) == 1
 
 
+def test_what_can_be_read_of_a_store_that_is_set_aside_goes_on_wherever_it_lies(tmp_path: Path) -> None:
+    path = tmp_path / "100%41 #1?mode=rw" / "web-1.db"
+    event = Envelopes("web-1", "1.0").own("system.warning", {}, datetime.now(UTC))
+    first = LocalStore(path, ("file",), Limits())
+    first.keep_definitions([row("watcher-1")])
+    first.keep([("watcher-1", "file", b"[1]")], [event])
+    first.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    again = LocalStore(path, ("file",), Limits())
+    assert (again.definitions(), again.states(), ids(again)) == ([row("watcher-1")], {"watcher-1": [1]}, [event.id])
+    again.close()
+
+
+def test_a_store_that_has_become_empty_is_said(opened: Open, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    opened().close()
+    assert caplog.messages == []
+    path = tmp_path / "watchers/web-1.db"
+    os.truncate(path, 0)
+    assert opened().total() == Total(0, 0, 0)
+    (message,) = caplog.messages
+    assert message.startswith(f"{path} is empty: ")
+
+
 def test_the_store_is_its_owners_alone(opened: Open, tmp_path: Path) -> None:
     opened().keep((), events(1, 1))
     assert {path.stat().st_mode & 0o077 for path in (tmp_path / "watchers").iterdir()} == {0}
 
 
 class Disk:
-    """A store that refuses, like a disk that is full, until it is emptied."""
+    """A store that refuses, like a disk that is full, until it is emptied or there is `room` for some bytes."""
 
     def __init__(self, store: LocalStore) -> None:
         self.store = store
         self.full = True
+        self.room = 0
         self.writes = 0
 
-    def keep(self, *arguments: Any) -> int:
-        if self.full:
+    def keep(self, states: Sequence[State], events: Sequence[SpooledEvent]) -> int:
+        size = sum(len(event.body) for event in events) + sum(len(state) for _, _, state in states)
+        if self.full and size > self.room:
             raise sqlite3.OperationalError("database or disk is full")
+        self.room -= size
         self.writes += 1
-        return self.store.keep(*arguments)
+        return self.store.keep(states, events)
 
 
 def test_what_a_full_disk_refuses_is_written_later(opened: Open, caplog: pytest.LogCaptureFixture) -> None:
@@ -232,6 +287,52 @@ def test_more_events_of_a_round_than_are_held_are_lost_only_where_the_disk_refus
         assert orjson.loads(store.first(1000)[-1][2])["payload"]["lost"] == 3
     else:
         assert ids(store) == [f"id-{number}" for number in range(1, 7)]
+
+
+def test_while_the_disk_refuses_events_only_so_many_bytes_of_them_are_held(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "_MAX_HELD_BYTES", 350)
+    store = opened()
+    disk = Disk(store)
+    held = Ledger(disk, Envelopes("web-1", "1.0"), lambda: None)  # type: ignore[arg-type]
+    definition = Definition("watcher-1", "file", (), {}, 1.0)
+    held.add(definition, Outcome(b"1", events(1, 5, 100)))
+    held.add(definition, Outcome(b"1", events(6, 6, 1000)))  # alone more than is held
+    held.add(definition, Outcome(b"1", events(7, 11, 100)))
+    disk.full = False
+    held.write(float("inf"))
+    *kept, warning = store.first(1000)
+    assert [event_id for _, event_id, _ in kept] == ["id-9", "id-10", "id-11"]
+    assert orjson.loads(warning[2])["payload"]["lost"] == 8
+    held.add(definition, Outcome(b"1", events(12, 14, 100)))
+    held.write(float("inf"))
+    assert ids(store)[-3:] == ["id-12", "id-13", "id-14"], "what was written counts no more"
+
+
+def test_a_disk_that_refuses_all_at_once_is_given_what_it_takes(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ledger_module, "_PIECE_BYTES", 250)
+    monkeypatch.setattr(ledger_module, "_MAX_HELD", 9)
+    caplog.set_level(logging.INFO)
+    store = opened()
+    disk = Disk(store)
+    spooled: list[int] = []
+    held = Ledger(disk, Envelopes("web-1", "1.0"), lambda: spooled.append(len(ids(store))))  # type: ignore[arg-type]
+    held.add(Definition("watcher-1", "file", (), {}, 1.0), Outcome(b"1", events(1, 10, 100)))
+    held.write(float("inf"))
+    disk.room = 450
+    held.write(float("inf"))
+    assert (ids(store), store.states(), spooled) == ([f"id-{n}" for n in range(2, 6)], {}, [4])
+    assert held.fault == "database or disk is full"
+    disk.full = False
+    held.write(float("inf"))
+    *kept, warning = store.first(1000)
+    assert [event_id for _, event_id, _ in kept] == [f"id-{n}" for n in range(2, 11)]
+    assert orjson.loads(warning[2])["payload"]["lost"] == 1
+    assert (store.states(), held.fault, held.next_due()) == ({"watcher-1": 1}, "", None)
+    assert "the spool can be written again; 1 event was lost" in caplog.text
 
 
 def test_the_first_states_of_a_round_are_written_together_and_at_once(opened: Open) -> None:
@@ -321,6 +422,21 @@ def test_a_thread_of_a_crew_that_ends_leaves_no_task_to_nobody() -> None:
     crew.resize(-1)
     crew.submit(done.release)
     assert done.acquire(timeout=5)
+
+
+def test_tasks_for_which_the_system_had_no_thread_run_as_soon_as_it_has_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    barrier = threading.Barrier(3)
+    crew: Crew[Callable[[], object]] = Crew(2, call)
+    with monkeypatch.context() as without_threads:
+        without_threads.setattr(threading.Thread, "start", refuse)
+        for _ in range(2):
+            crew.submit(lambda: barrier.wait(5))
+        crew.see_to_threads()
+    crew.see_to_threads()
+    barrier.wait(5)
 
 
 def test_limits_come_from_the_settings(tmp_path: Path) -> None:

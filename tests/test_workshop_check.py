@@ -29,7 +29,7 @@ def _said(text: str, name: str = "hook.lua") -> list[str]:
 
 
 def test_tokens_know_their_place() -> None:
-    found = tokens("#!/bin/lua\nlocal s = [==[\na]]\n]==] .. 'q\\'' -- x\n--[[ y\n]] n = 0x1p-4 // 3.5e+2 ... :: z")
+    found = tokens("\nlocal s = [==[\na]]\n]==] .. 'q\\'' -- x\n--[[ y\n]] n = 0x1p-4 // 3.5e+2 ... :: z")
     shown = [(token.text, token.line, token.column) for token in found if token.kind is not Kind.END]
     assert shown == [
         ("local", 2, 1),
@@ -266,6 +266,17 @@ def test_a_file_that_is_no_text_is_one_error_among_the_others(offline_hep: Hep, 
     finished = offline_hep.run("hook", "check", "hooks/unused.lua", "-", "--as", "hooks/x.lua", stdin="\udcff")
     assert f"hooks/unused.lua:1:1: error: hooks/lib/latin.lua {no_text}" in finished.output
     assert "hooks/x.lua:1:1: error: standard input is not a Lua source file: byte 1 is not UTF-8" in finished.output
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text_and_nul_is_refused_with_its_line(
+    offline_hep: Hep, tmp_path: Path
+) -> None:
+    (tmp_path / "marked.lua").write_bytes(b"\xef\xbb\xbf" + _hook("").encode())
+    assert offline_hep("hook", "check", "marked.lua") == "no complaints in 1 file\n"
+    (tmp_path / "nul.lua").write_bytes(_hook("").encode() + b"\0")
+    finished = offline_hep.run("hook", "check", "nul.lua")
+    no_text = "nul.lua is not a Lua source file: line 7 holds a NUL character"
+    assert (finished.status, finished.output.splitlines()[0]) == (1, f"nul.lua:1:1: error: {no_text}")
 
 
 def test_a_directory_without_lua_files_is_refused(offline_hep: Hep, tmp_path: Path) -> None:

@@ -93,6 +93,10 @@ def _run(arguments: argparse.Namespace) -> int:
         return _say(fault, arguments.settings_fault_status)
     except HookEventProcessorError as fault:
         return _say(fault, 1)
+    except OSError as fault:
+        if fault.filename is None:  # what is printed goes nowhere, say
+            raise
+        return _say(f"{fault.filename} cannot be used: {fault.strerror}", 1)
     except Exception as fault:
         from hook_event_processor.cli.connect import database_fault
 
@@ -103,7 +107,7 @@ def _run(arguments: argparse.Namespace) -> int:
     return status
 
 
-def _say(fault: Exception, status: int) -> int:
+def _say(fault: Exception | str, status: int) -> int:
     output.error(str(fault))
     return status
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from hook_event_processor.cli.names import pattern, some_name
+from hook_event_processor.cli.names import hook_description, hook_stack, pattern, some_name
 from hook_event_processor.cli.parser import Parser, add_command, add_format
 
 if TYPE_CHECKING:
@@ -53,11 +53,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="event type, glob or ~regex; may be given several times",
     )
     stack = command.add_mutually_exclusive_group()
-    stack.add_argument("--stack", type=some_name, help="run for events of this stack only")
+    stack.add_argument("--stack", type=hook_stack, help="run for events of this stack only")
     stack.add_argument(
         "--all-stacks", dest="stack", action="store_const", const="", help="run for all, where the file names a stack"
     )
-    command.add_argument("--description", help="what it is for")
+    command.add_argument("--description", type=hook_description, help="what it is for")
     command.add_argument("--priority", type=int, help="lower runs first (default 0)")
     command.add_argument(
         "--set",

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hook_event_processor.cli.names import some_name
+from hook_event_processor.cli.names import hook_stack, some_name
 from hook_event_processor.cli.parser import add_command, add_format
 from hook_event_processor.errors import HookRefused
 
@@ -56,7 +56,7 @@ def add_apply(group: argparse._SubParsersAction[Any]) -> None:
     command.add_argument("directory", type=some_name, metavar="DIR", help="the directory")
     command.add_argument("--prune", action="store_true", help="remove what came from here and is here no longer")
     command.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
-    command.add_argument("--stack", type=some_name, help="let all of its hooks run for events of this stack only")
+    command.add_argument("--stack", type=hook_stack, help="let all of its hooks run for events of this stack only")
     command.add_argument(
         "--source",
         type=some_name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +11,9 @@ from typing import Any
 from hook_event_processor.cli.hook_file import PRIORITIES, LuaFile, Said, read_file
 from hook_event_processor.cli.hook_lib import checked_name
 from hook_event_processor.errors import HookEventProcessorError, HookRefused, PatternRefused
+from hook_event_processor.lua.loader import fits, longest
 from hook_event_processor.registry import parse_pattern
+from hook_event_processor.toml_file import read_toml
 
 TABLE_FILE = "hooks.toml"
 SPEC = "_spec.lua"
@@ -94,12 +95,7 @@ def _entries(path: Path) -> dict[str, dict[str, Any]]:
     """The tables of hooks.toml by the names of their hooks; none without the file."""
     if not path.is_file():
         return {}
-    try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
-        raise HookRefused(f"{path} cannot be read: {fault}") from None
-    except RecursionError:
-        raise HookRefused(f"{path} cannot be read: it is nested too deeply") from None
+    entries = read_toml(path, HookRefused)
     for name, entry in entries.items():
         if not isinstance(entry, dict):
             raise HookRefused(f"{path}: {name} stands outside of a table: write [NAME] for each hook")
@@ -116,6 +112,8 @@ def check_key(where: str, key: str, value: object) -> None:
     good = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
     if not good or (isinstance(value, int) and value not in PRIORITIES):
         raise HookRefused(f"{where}: {key} is {value!r}: it takes {takes}")
+    if isinstance(value, str) and not fits(key, value):
+        raise HookRefused(f"{where}: {key} is {value[:80]!r}: it takes {takes}, without NUL, of at most {longest(key)}")
     if key == "event_type":
         _check_patterns(where, value, takes)
 

@@ -133,7 +133,7 @@ def _params(file: LuaFile, said: Said, definition: Definition) -> dict[str, Any]
 
 
 def read_file(file: str) -> LuaFile:
-    """Read a file, or standard input for `-`. Raises HookRefused; NUL and size are the loader's to refuse."""
+    """Read a file, or standard input for `-`. Raises HookRefused; its size is the loader's to refuse."""
     if file == "-":
         return LuaFile(decoded(sys.stdin.buffer.read(), "standard input"), "standard input", "")
     path = Path(file)

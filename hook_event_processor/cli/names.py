@@ -20,6 +20,24 @@ def some_names(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()] or [some_name("")]
 
 
+def hook_description(text: str) -> str:
+    """A hook's description."""
+    return _fitting("description", text)
+
+
+def hook_stack(text: str) -> str:
+    """The stack that a hook is of."""
+    return _fitting("stack", some_name(text))
+
+
+def _fitting(key: str, text: str) -> str:
+    from hook_event_processor.lua.loader import fits, longest
+
+    if not fits(key, text):
+        raise argparse.ArgumentTypeError(f"it has {len(text)} characters: at most {longest(key)} fit")
+    return text
+
+
 def pattern(text: str) -> str:
     """A pattern of event types."""
     from hook_event_processor.errors import PatternRefused

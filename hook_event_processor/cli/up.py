@@ -119,6 +119,9 @@ def _add_starters(connection: Connection, settings: Settings) -> list[str]:
     if hooks.revision(connection) != _UNTOUCHED:
         return []
     with connection.transaction():
+        hook_changes.lock(connection)
+        if hooks.revision(connection) != _UNTOUCHED:  # another `hep up` was faster
+            return []
         for file in sorted(_STARTERS.glob("*.lua")):
             hook, _ = read_hook(parser().parse_args(["hook", "add", str(file)]), settings)
             hook_changes.add(connection, hook)

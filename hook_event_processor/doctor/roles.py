@@ -38,6 +38,13 @@ UNGUARDED = Kind(
     " not see what is there.",
 )
 
+NARROWED = Kind(
+    "processor-narrowed",
+    Level.PROBLEM,
+    "A login of processors has a role for authors of hooks, too. Its processors see the hooks of the stacks that it was"
+    " granted alone, and the events of all others are done with unhandled.",
+)
+
 # What docs/retention.md has granted for rules and archives that take more; nobody need have it.
 _BY_CHOICE = frozenset(
     Right("hook_retention", on, privilege)
@@ -98,6 +105,9 @@ def _roles(subject: Subject) -> Iterator[Finding]:
     yield from _missing(subject, [right for right in expected() - granted if right.on in there], ours)
     yield from _extra(subject, granted - expected() - _BY_CHOICE - {_EVERYBODYS})
     yield from _guards(subject, ours.keys() & _ours("table"))
+    for login, role in rights.narrowed_processors(subject.connection):
+        mend = administer(f'REVOKE {role} FROM "{login}"', subject.connection.info.dbname)
+        yield Finding(NARROWED, f"the login {login} is a member of hook_processor and of {role}", (mend,))
 
 
 def _ours(*kinds: str) -> set[str]:
@@ -177,5 +187,5 @@ def _privilege(privilege: str, columns: Sequence[str]) -> str:
 AREA = Area(
     "roles",
     "what the roles of 'hep db roles' may do, where they were set up",
-    (DatabaseCheck(_roles, (MISSING, EXTRA, UNGUARDED)),),
+    (DatabaseCheck(_roles, (MISSING, EXTRA, UNGUARDED, NARROWED)),),
 )

@@ -40,6 +40,7 @@ end
 
 local library = file("library", sandbox, modules, load_module, run)
 local runner = file("runner", bridge, limits, deadline, sandbox, output, current, take_dispatched, library, run)
+runner.null = json.null -- for who reads a hook's table
 
 -- What the workshop adds: it runs specs and the prompt within the same limits.
 if extension then

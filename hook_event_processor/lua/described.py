@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from lupa.lua54 import lua_type
 
-_MAX_DESCRIBED, _MAX_DESCRIBED_DEPTH = 1000, 4  # values in a hook's table, and tables in each other
+from hook_event_processor.errors import HookRefused
+
+_MAX_DEPTH = 22  # tables in each other: parameters may be nested in twenty
+_MAX_VALUES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,21 +27,31 @@ class Opaque:
 FUNCTION = Opaque("function")
 
 
-class Plain:
-    """Turns a hook's table into Python's values, up to a number and a depth; `left` is 0 when that was too little."""
+def described(lua_table: Any, is_null: Callable[[Any], bool]) -> dict[Any, Any]:
+    """The table, its texts and numbers as Python's, json.null as None.
 
-    def __init__(self) -> None:
-        self.left = _MAX_DESCRIBED
+    Raises HookRefused for one that is too large or too deep, as one that holds itself is.
+    """
+    return _Plain(is_null).table(lua_table)
+
+
+class _Plain:
+    """Turns Lua's values into Python's, as long as they are not too many."""
+
+    def __init__(self, is_null: Callable[[Any], bool]) -> None:
+        self._is_null = is_null
+        self._left = _MAX_VALUES
 
     def table(self, lua_table: Any, depth: int = 1) -> dict[Any, Any]:
-        described: dict[Any, Any] = {}
+        if depth > _MAX_DEPTH:
+            raise HookRefused(f"the hook's table is nested deeper than {_MAX_DEPTH}, or holds itself")
+        plain: dict[Any, Any] = {}
         for key, value in lua_table.items():
-            if self.left <= 0 or depth > _MAX_DESCRIBED_DEPTH:
-                self.left = 0
-                break
-            self.left -= 1
-            described[self._key(key)] = self._value(value, depth)
-        return described
+            self._left -= 1
+            if self._left < 0:
+                raise HookRefused(f"the hook's table has more than {_MAX_VALUES:,} values, or holds itself")
+            plain[self._key(key)] = self._value(value, depth)
+        return plain
 
     def _key(self, key: Any) -> Any:
         if isinstance(key, bytes):
@@ -50,5 +64,5 @@ class Plain:
             return value.decode(errors="replace")
         kind = lua_type(value)
         if kind == "table":
-            return self.table(value, depth + 1)
+            return None if self._is_null(value) else self.table(value, depth + 1)
         return Opaque(kind) if kind else value

@@ -26,7 +26,7 @@ _KEYS = frozenset(
 )
 _PLACE = re.compile(r"[^\n:]+\.lua:\d+: ")  # of an error in a library, say
 _MAX_WORD = 200  # characters that are looked for in the text, or shown
-_MAX_VALUE = 10_000  # characters of a name or description
+_MAX_STACK, _MAX_VALUE = 1_000, 10_000  # characters of a stack, and of a name or description
 _RETRY_KEYS = frozenset({"attempts", "delay", "max_delay"})
 _DESCRIBE_SECONDS = 2.0
 _DESCRIBE_MEMORY = 32 * 1024 * 1024
@@ -156,8 +156,6 @@ class _Reader:
         size = len(self._text.encode())
         if size > MAX_TEXT_BYTES:
             raise self.refuse(f"the text has {size} bytes: at most {MAX_TEXT_BYTES}")
-        if "\0" in self._text:
-            raise self.refuse("the text holds a NUL character: it is not a Lua source file")
 
     def check_names(self, libraries: Mapping[str, str]) -> None:
         for name in names_in(self._text)[0]:
@@ -201,10 +199,10 @@ class _Reader:
         value = table.get(key)
         if value is None:
             return None
-        if isinstance(value, str) and value and len(value) <= _MAX_VALUE and "\0" not in value:
+        if isinstance(value, str) and value and fits(key, value):
             return value
         raise self.refuse(
-            f"{key} is {_shown(value)}: it takes a string, without NUL, of at most {_MAX_VALUE}", word=key
+            f"{key} is {_shown(value)}: it takes a string, without NUL, of at most {longest(key)}", word=key
         )
 
     def event_types(self, table: Mapping[str, Any]) -> tuple[str, ...]:
@@ -258,6 +256,16 @@ class _Reader:
         for key in ("delay", "max_delay"):
             self.seconds(value, key, 0, 86_400)
         return dict(value)
+
+
+def longest(key: str) -> int:
+    """How many characters the text of a key in a hook's table may have."""
+    return _MAX_STACK if key == "stack" else _MAX_VALUE
+
+
+def fits(key: str, value: str) -> bool:
+    """Whether a hook may have the text for that key."""
+    return len(value) <= longest(key) and "\0" not in value
 
 
 def _shown(value: object) -> str:

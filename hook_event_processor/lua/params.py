@@ -52,15 +52,19 @@ def _value_of(default: object, text: str) -> Any:
 
 
 def check(defaults: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
-    """`params` as JSON's values. Raises HookRefused for a name without a default, or a value of another type."""
+    """`params` as JSON's values, of which each has its default's type; a default of None leaves it open.
+
+    Raises HookRefused for a name without a default, or a value of another type.
+    """
     for name, value in params.items():
         if name not in defaults:
             known = f"there are {', '.join(sorted(defaults))}" if defaults else "the hook's table has no params"
             raise HookRefused(f"there is no parameter {name!r}: {known}")
-        if _kind(value) != _kind(defaults[name]) and not (defaults[name] == {} and isinstance(value, list)):
+        default = defaults[name]
+        if default is not None and _kind(value) != _kind(default) and not (default == {} and isinstance(value, list)):
             raise HookRefused(
-                f"the parameter {name!r} is {_shown(value)}: it takes a {_kind(defaults[name])}"
-                f" (its default is {_shown(defaults[name])})"
+                f"the parameter {name!r} is {_shown(value)}: it takes a {_kind(default)}"
+                f" (its default is {_shown(default)})"
             )
     checked = {name: _plain(name, value) for name, value in params.items()}
     _check_size(checked)

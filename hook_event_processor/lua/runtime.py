@@ -18,7 +18,7 @@ from lupa.lua54 import LuaError, LuaMemoryError, LuaRuntime, lua_type
 from hook_event_processor.errors import HookRefused
 from hook_event_processor.event import MAX_DEPTH, Outcome
 from hook_event_processor.lua.bridge import Bridge
-from hook_event_processor.lua.described import Plain
+from hook_event_processor.lua.described import described
 from hook_event_processor.lua.door import Library
 from hook_event_processor.lua.masking import mask, masked
 from hook_event_processor.lua.memory import MemoryBudget
@@ -178,11 +178,11 @@ class Runtime:
             raise HookRefused(_reason(answer[1]))
         if lua_type(answer) != "table":
             raise HookRefused(f"{program.name}: a hook's file returns a table with an execute function")
-        plain = Plain()
-        described = plain.table(answer)
-        if plain.left <= 0:
-            raise HookRefused(f"{program.name}: the hook's table holds itself, or is too large")
-        return described
+        same, null = self._lua.globals()[b"rawequal"], self._runner[b"null"]
+        try:
+            return described(answer, lambda value: same(value, null))
+        except HookRefused as refusal:
+            raise HookRefused(f"{program.name}: {refusal}") from None
 
     def _unit(self, program: Program) -> Any:
         unit = self._compiled.get(program)

@@ -37,20 +37,25 @@ class Chunk:
     began: float | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
 
-    def overdue(self, now: float) -> bool:
-        """Whether it should have ended by itself, and has not; `now` is monotonic."""
-        return self.began is not None and now > self.began + self.hook.timeout * len(self.rows) + GRACE_SECONDS
-
 
 class Executor:
     """Runs chunks on a pool of threads."""
 
-    def __init__(self, name: str, size: int, start_run: Callable[[], RunFunction], places: Slots) -> None:
+    def __init__(
+        self,
+        name: str,
+        size: int,
+        start_run: Callable[[], RunFunction],
+        places: Slots,
+        grace_seconds: float = GRACE_SECONDS,
+    ) -> None:
         """`start_run` is called once on each thread, and gives the function that runs hooks there.
 
-        What runs is written to `places`, for those who come after a death.
+        What runs is written to `places`, for those who come after a death. Past
+        its timeout and the grace a run is overdue.
         """
         self._start_run = start_run
+        self._grace = grace_seconds
         self._places = places
         self._pool: Pool[Chunk] = Pool(name, size, self._start_worker)
 
@@ -62,6 +67,10 @@ class Executor:
         """Wait no longer for the chunk: it is told to end, and its thread is replaced."""
         chunk.cancelled.set()
         self._pool.abandon(chunk)
+
+    def overdue(self, chunk: Chunk, now: float) -> bool:
+        """Whether it should have ended by itself, and has not; `now` is monotonic."""
+        return chunk.began is not None and now > chunk.began + chunk.hook.timeout * len(chunk.rows) + self._grace
 
     def cpu_seconds(self, chunk: Chunk) -> float:
         """Seconds of processor time that the chunk has taken; 0 when it does not run."""

@@ -15,7 +15,8 @@ from hook_event_processor.store.schedule_times import Fired
 
 logger = logging.getLogger("HookEventProcessor")
 
-# While there is a schedule: the database's clock may be set, and another processor may have died.
+# While there is a schedule: the database's clock may be set, and another processor may have died. While a right is
+# lacking: nothing tells that it is granted.
 _LOOK_SECONDS = 60.0
 _AGAIN_SECONDS = 0.5  # somebody else has just fired it
 
@@ -28,7 +29,9 @@ class Firing:
         self._hurry = hurry
         self._max_payload_size = max_payload_size
         self._are_news = True
+        self._is_planned = False
         self._due_at = math.inf
+        self._refusal: str | None = None  # that was said last
 
     def news(self) -> None:
         """Schedules may have changed."""
@@ -41,21 +44,26 @@ class Firing:
 
     def step(self, connection: Connection) -> None:
         """Fire what is due. Asks nothing of the database while nothing is."""
-        are_news, self._are_news = self._are_news, False
-        if not are_news and monotonic() < self._due_at:
+        if self._are_news:
+            self._are_news = self._is_planned = False
+        elif monotonic() < self._due_at:
             return
         self._due_at = monotonic()  # what follows may be cut off
         try:
-            if are_news:
+            if not self._is_planned:
                 self._say(schedule_times.plan(connection))
+                self._is_planned = True
             publisher = Publisher(connection, component="processor", max_payload_size=self._max_payload_size)
             fired = schedule_times.fire(connection, publisher)
             self._say(fired)
         except errors.InsufficientPrivilege as refusal:
-            self._due_at = math.inf
+            self._due_at = monotonic() + _LOOK_SECONDS
             said = refusal.diag.message_primary
-            logger.error("schedules do not fire: %s; after an upgrade, the owner runs 'hep db roles' again", said)
+            if said != self._refusal:
+                logger.error("schedules do not fire: %s; after an upgrade, the owner runs 'hep db roles' again", said)
+            self._refusal = said
             return
+        self._refusal = None
         if len(fired) < schedule_times.FIRED_AT_A_TIME:  # else there may be more
             self._due_at = monotonic() + _until(schedule_times.due_in(connection))
 

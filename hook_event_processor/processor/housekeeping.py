@@ -28,6 +28,7 @@ logger = logging.getLogger("HookEventProcessor")
 _INTERVAL_SECONDS = fleet.HEARTBEAT_SECONDS
 _FLEET_SECONDS = 10.0
 _PATROL_ROWS, _PATROL_SECONDS = 5_000, 60.0  # at a time; between two questions whether it is time for one
+_LAST_TRIES, _LAST_PAUSE_SECONDS = 20, 0.05  # to count runs at the end: another processor may be counting its own
 _SWEEP_SECONDS = 60.0  # between two removals of keys of state that have expired; nobody sees them meanwhile
 
 
@@ -74,7 +75,7 @@ class Housekeeping:
                 connection = self._own.connected()
                 rises = self._raise_floor(connection, progress)
                 self.write(counted=not self._ascent.is_far)
-                self._see_to_the_rest(connection)
+                self._see_to_the_rest(connection, progress)
                 self._own.worked()
                 # It is there, though it may refuse another thread's session.
                 self._outage.end(began_at)
@@ -100,6 +101,11 @@ class Housekeeping:
     def write_stopped(self) -> None:
         """Write the last time, when nothing else of the processor runs any more."""
         self.write(state="stopped")
+        for _ in range(_LAST_TRIES):
+            self._count_runs(self._own.connected())
+            if not self._run_counts:
+                break
+            time.sleep(_LAST_PAUSE_SECONDS)
         self._own.close()
 
     def _begin(self, connection: Connection) -> None:
@@ -111,7 +117,7 @@ class Housekeeping:
         self._fleet_at = time.monotonic() + fleet.GRACE_SECONDS
 
     def write(self, *, counted: bool = True, **changed: str) -> None:
-        """Write once. Raises as psycopg and Database.connect do; counts are kept for the next time.
+        """Write once. Raises as psycopg and Database.connect do.
 
         What waits is not `counted` while a long history may lie before it.
         """
@@ -125,11 +131,6 @@ class Housekeeping:
         if counted:
             self.backlog = processors.waiting(connection, self._frontier.lowest)
             self._measure(connection)
-        for hook_id, count in self._report.take_run_counts().items():
-            self._run_counts[hook_id] = self._run_counts.get(hook_id, 0) + count
-        if self._run_counts:
-            handlers.count_runs(connection, self._run_counts)
-            self._run_counts = {}
 
     def _raise_floor(self, connection: Connection, progress: Progress) -> bool:
         """Whether there is more of it to do."""
@@ -140,8 +141,8 @@ class Housekeeping:
                 return True
         return False
 
-    def _see_to_the_rest(self, connection: Connection) -> None:
-        """What a right that the role lacks for one of them, or a lock, must not keep from the others."""
+    def _see_to_the_rest(self, connection: Connection, progress: Progress) -> None:
+        """What neither a right that the role lacks for one of them nor somebody's lock must keep from the others."""
         for step, failed in (
             (self.resumption.step, "pauses do not end"),
             (self._see_to_patrol, "the history is not looked through"),
@@ -149,7 +150,9 @@ class Housekeeping:
             (self.adopt, "what died processors were running is not known"),
             (self._sweep, "expired state is not removed"),
             (self.firing.step, "schedules do not fire"),
+            (self._count_runs, "runs are not counted"),
         ):
+            progress.mark()
             try:
                 step(connection)
             except (errors.InsufficientPrivilege, errors.LockNotAvailable) as refusal:
@@ -180,6 +183,13 @@ class Housekeeping:
             self._fleet_at = now + _FLEET_SECONDS
             fleet.tell(connection)
             fleet.tell_health(connection)
+
+    def _count_runs(self, connection: Connection) -> None:
+        """What cannot be counted is kept for the next time."""
+        for hook_id, count in self._report.take_run_counts().items():
+            self._run_counts[hook_id] = self._run_counts.get(hook_id, 0) + count
+        if self._run_counts:
+            self._run_counts = handlers.count_runs(connection, self._run_counts)
 
     def _sweep(self, connection: Connection) -> None:
         now = time.monotonic()

@@ -173,7 +173,8 @@ class Leases:
         self._long_runs_at = now + _LONG_RUNS_SECONDS
         self._executor.demote()
         with self._changed:
-            overdue = [(e, c) for e in self._in_flight.values() for c in e.running if c.overdue(now)]
+            running = [(event, chunk) for event in self._in_flight.values() for chunk in event.running]
+            overdue = [(event, chunk) for event, chunk in running if self._executor.overdue(chunk, now)]
         for event, chunk in overdue:
             self._executor.abandon(chunk)
             reason = f"stuck: the run did not end within its {chunk.hook.timeout:g} s, and could not be interrupted"
@@ -189,6 +190,8 @@ class Leases:
         sure_until = ack.lease_sure_until()
         held, locked = self._extended(events)
         with self._changed:
+            if self._over:
+                return  # it may have been handed back meanwhile
             for event in events:
                 if event.row.id in held:
                     event.sure_until = sure_until
@@ -306,6 +309,8 @@ class Leases:
         """Hand back what still runs; the process is about to exit."""
         with self._changed:
             leases = [(event.row.id, event.token) for event in self._in_flight.values()]
+            for event in self._in_flight.values():
+                event.sure_until = 0.0  # others run it from now on
         if leases:
             with self._database.session("release") as connection:
                 arrays.register(connection)

@@ -31,23 +31,27 @@ class OwnEvents:
         """`origin` says in metadata which processor tells."""
         self._origin = {"component": _COMPONENT, **origin}
         self._lock = threading.Lock()
-        # The minute in which a hook's access to a secret was last told.
-        self._told: OrderedDict[tuple[int, str], int] = OrderedDict()
+        # The minute in which a hook's access to a secret was last told, and the event that it belongs to.
+        self._told: OrderedDict[tuple[int, str], tuple[int, bytes]] = OrderedDict()
 
     def accessed(self, rows: Sequence[Row], hook: Hook, secrets: Iterable[str]) -> Iterator[tuple[bytes, Child]]:
         """With the event that each belongs to: one for a hook, a secret and a minute, by whichever processor.
 
         Of several rows that ran together it is not known which of them read
         the secret: the event is nobody's child then, but as deep as the deepest.
+        It is made again with the row that it belongs to, whose transaction may
+        have come to nothing; where it did not, the id is there already.
         """
         causes = [cause for row in rows if (cause := cause_of_row(row, hook.name)).allows(ACCESSED)]
         if not causes:
             return
         cause = max(causes, key=lambda cause: cause.depth)
+        parent = UUID(cause.event_id).bytes
+        event_ids = [row.id for row in rows]
         now = datetime.now(UTC)
         minute = int(now.timestamp()) // _PERIOD_SECONDS
         for secret in sorted(secrets):
-            if self._is_new(hook.id, secret, minute):
+            if self._is_to_tell((hook.id, secret), (minute, parent), event_ids):
                 # Processors that come to the same minute come to the same id.
                 event_id = _id_of(f"{ACCESSED} {hook.name} {secret} {minute}")
                 payload = {
@@ -56,7 +60,7 @@ class OwnEvents:
                     "access_time": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
                 }
                 child = self._child(ACCESSED, payload, cause if len(rows) == 1 else None, cause.depth, event_id)
-                yield UUID(cause.event_id).bytes, child
+                yield parent, child
 
     def stuck(self, row: Row, hook: Hook, error: bytes) -> Child | None:
         """A thread was given up: its run of the hook did not end."""
@@ -72,12 +76,13 @@ class OwnEvents:
         }
         return self._child(STUCK, payload, cause, cause.depth)
 
-    def _is_new(self, hook_id: int, secret: str, minute: int) -> bool:
+    def _is_to_tell(self, access: tuple[int, str], telling: tuple[int, bytes], event_ids: Sequence[bytes]) -> bool:
         with self._lock:
-            if self._told.get((hook_id, secret)) == minute:
+            minute, parent = self._told.get(access, (0, b""))
+            if minute == telling[0] and parent not in event_ids:
                 return False
-            self._told[hook_id, secret] = minute
-            self._told.move_to_end((hook_id, secret))
+            self._told[access] = telling
+            self._told.move_to_end(access)
             while len(self._told) > _MAX_TOLD:
                 self._told.popitem(last=False)
             return True

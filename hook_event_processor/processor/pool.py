@@ -55,6 +55,7 @@ class Pool(Generic[Task]):
         self._idle: list[_Worker[Task]] = []
         self._calling = False  # one is called that is not there yet
         self._giving_way: set[int] = set()  # the idents of threads of the lowest priority
+        self._may_give_way = True  # as far as is known
 
     def submit(self, task: Task) -> None:
         """Run the task as soon as a thread is free."""
@@ -108,8 +109,14 @@ class Pool(Generic[Task]):
             # On Linux this is the thread's priority, not the process's.
             os.setpriority(os.PRIO_PROCESS, thread.native_id, _LOWEST_PRIORITY)
             self._giving_way.add(thread.ident)
-        except OSError as fault:  # it has ended meanwhile, or the host forbids it
-            logger.debug("thread %s keeps its priority: %s", thread.name, fault)
+        except ProcessLookupError:
+            pass  # it has ended meanwhile
+        except OSError as fault:
+            if self._may_give_way:
+                self._may_give_way = False
+                logger.warning(
+                    "what computes for long cannot give way to the rest on this host: setpriority: %s", fault
+                )
 
     def _arrive(self, worker: _Worker[Task]) -> None:
         if worker.called:

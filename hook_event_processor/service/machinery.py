@@ -31,7 +31,7 @@ from hook_event_processor.processor.own_events import OwnEvents
 from hook_event_processor.processor.pace import Paces
 from hook_event_processor.processor.quarantine import cell
 from hook_event_processor.processor.quarantine.adoption import Adoption
-from hook_event_processor.processor.quarantine.confined import ConfinedRunner
+from hook_event_processor.processor.quarantine.confined import GRACE_SECONDS, ConfinedRunner
 from hook_event_processor.processor.quarantine.in_flight import InFlight
 from hook_event_processor.processor.quarantine.keeper import Keeper
 from hook_event_processor.processor.quarantine.quarantine import CELLS, ROOM, Quarantine
@@ -99,7 +99,7 @@ class Machinery:
         for_slots = MemoryBudget(settings.hook_memory_total - aside, settings.hook_memory)
         self.chunks = Executor("chunk", threads, lambda: self._start_run(for_chunks), self.in_flight.chunks)
         self.slots = Executor("worker", settings.workers, lambda: self._start_run(for_slots), self.in_flight.workers)
-        self.cells = Executor("cell", CELLS, self._start_confined, self.in_flight.apart)
+        self.cells = Executor("cell", CELLS, self._start_confined, self.in_flight.apart, GRACE_SECONDS)
 
     def _make_lookout(self) -> None:
         self.lookout = Lookout(

@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from hook_event_processor.store.small_steps import remove_in_steps
+
 # Nothing younger can be removed (sql/0015_audit.sql).
 KEPT = timedelta(days=30)
 # What stands in the application_name of a session before the user of a command, and the host.
@@ -60,6 +62,10 @@ WHERE (%(since)s::timestamptz IS NULL OR at >= %(since)s)
        OR %(who)s IN (split_part(client, %(of)s, 2), split_part(split_part(client, %(of)s, 2), '@', 1)))
 ORDER BY id DESC LIMIT %(limit)s
 """
+_FORGET = """
+DELETE FROM hook_audit WHERE id = ANY(ARRAY(
+    SELECT id FROM hook_audit WHERE at < now() - %(age)s ORDER BY id LIMIT %(step)s))
+"""
 
 
 def entries(connection: Connection, wanted: Wanted, limit: int) -> list[Entry]:
@@ -82,5 +88,5 @@ def because(connection: Connection, reason: str | None) -> Iterator[None]:
 
 
 def forget(connection: Connection, older_than: timedelta) -> int:
-    """Remove entries of that age, of KEPT at least; returns how many."""
-    return connection.execute("DELETE FROM hook_audit WHERE at < now() - %s", (max(older_than, KEPT),)).rowcount
+    """Remove entries of that age, of KEPT at least, in steps; returns how many."""
+    return remove_in_steps(connection, _FORGET, {"age": max(older_than, KEPT)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from psycopg import Connection
@@ -34,13 +34,21 @@ def register(connection: Connection, handlers: Sequence[HandlerRow]) -> None:
             connection.execute(_REGISTER, (handler.name, handler.event_types, handler.description))
 
 
+# Somebody who is changing a hook may take hours over it: its runs are counted later.
 _COUNT = """
-UPDATE hooks h SET run_count = h.run_count + ran.count, last_run = greatest(h.last_run, clock_timestamp())
-FROM unnest(%s::bigint[], %s::bigint[]) AS ran (hook_id, count)
-WHERE h.id = ran.hook_id
+WITH ran AS (
+    SELECT * FROM unnest(%s::bigint[], %s::bigint[]) AS ran (hook_id, count)
+), free AS (
+    SELECT h.id, ran.count FROM ran JOIN hooks h ON h.id = ran.hook_id FOR NO KEY UPDATE OF h SKIP LOCKED
+), counted AS (
+    UPDATE hooks h SET run_count = h.run_count + free.count, last_run = greatest(h.last_run, clock_timestamp())
+    FROM free WHERE h.id = free.id
+)
+SELECT h.id FROM ran JOIN hooks h ON h.id = ran.hook_id WHERE h.id NOT IN (SELECT id FROM free)
 """
 
 
-def count_runs(connection: Connection, runs: dict[int, int]) -> None:
-    """Add runs, by hook id, to the hooks' own counts."""
-    connection.execute(_COUNT, (list(runs), list(runs.values())))
+def count_runs(connection: Connection, runs: Mapping[int, int]) -> dict[int, int]:
+    """Add runs, by hook id, to the hooks' own counts; returns those of hooks that somebody has locked."""
+    locked = connection.execute(_COUNT, (list(runs), list(runs.values()))).fetchall()
+    return {hook_id: runs[hook_id] for (hook_id,) in locked}

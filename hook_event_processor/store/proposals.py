@@ -12,9 +12,15 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from hook_event_processor.errors import HookRefused, NotFound
+from hook_event_processor.store.audit import KEPT
 from hook_event_processor.store.hook_changes import NewHook, differing, own_stacks, sha256_of
 from hook_event_processor.store.hooks import KnownHook, is_current, stored_object
+from hook_event_processor.store.small_steps import remove_in_steps
 
+_FORGET = """
+DELETE FROM hook_proposals WHERE id = ANY(ARRAY(
+    SELECT id FROM hook_proposals WHERE state <> 'open' AND decided_at < now() - %(age)s ORDER BY id LIMIT %(step)s))
+"""
 # What says where a text came from, and nothing of what runs.
 _UNINTERESTING = {"file_path", "source", "overrides"}
 
@@ -229,15 +235,13 @@ def waiting(connection: Connection, age: timedelta) -> Waiting | None:
 
 
 def forget(connection: Connection, older_than: timedelta) -> int:
-    """Remove what was decided so long ago; returns how many.
+    """Remove what was decided so long ago, of the audit's KEPT at least, in steps; returns how many.
 
     Nothing for a role that may not, as one that 'hep db roles' made for an earlier version.
     """
     if not _may(connection, "DELETE"):
         return 0
-    return connection.execute(
-        "DELETE FROM hook_proposals WHERE state <> 'open' AND decided_at < now() - %s", (older_than,)
-    ).rowcount
+    return remove_in_steps(connection, _FORGET, {"age": max(older_than, KEPT)})
 
 
 def _may(connection: Connection, privilege: str) -> bool:

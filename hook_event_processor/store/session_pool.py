@@ -28,7 +28,6 @@ class _Session(Connection[Any]):
     """A connection that gives up waiting for the server at `ends_at`, by time.perf_counter()."""
 
     ends_at: float | None = None
-    limit_ms = 0
 
     def wait(self, gen: Generator[Any, Any, _Result], *args: Any, **options: Any) -> _Result:
         if self.ends_at is None:
@@ -59,7 +58,7 @@ def _until(gen: Generator[Any, Any, _Result], ends_at: float) -> Generator[Any, 
 
 
 class SessionPool:
-    """Up to `size` sessions in autocommit, opened when they are first needed and closed when nothing uses them.
+    """Up to `size` sessions, opened when they are first needed and closed when nothing uses them.
 
     Their application_name says the role. May be used by any thread.
     """
@@ -73,8 +72,9 @@ class SessionPool:
 
     @contextmanager
     def session(self, seconds: float) -> Iterator[Connection[Any]]:
-        """A session for work that ends in so many seconds, waiting for a free one included.
+        """A session in a transaction, for work that ends in so many seconds, waiting for a free session included.
 
+        What is done is committed at the end, or undone when something is raised.
         Raises StoreUnavailable, without the password, when the database cannot
         be reached, is lost or does not answer in time.
         """
@@ -82,9 +82,12 @@ class SessionPool:
         try:
             with self._opened().connection(timeout=max(seconds, 0.001)) as session, _translated(session):
                 try:
-                    _limit(session, ends_at)
+                    _begin(session, ends_at)
                     yield session
+                    session.commit()
                 finally:
+                    if not session.closed:
+                        session.rollback()
                     session.ends_at = None
         except (PoolTimeout, PoolClosed, TooManyRequests):
             raise StoreUnavailable("the database cannot be reached in time") from None
@@ -141,10 +144,9 @@ def _check(session: _Session) -> None:
         raise OperationalError("the server has ended the session")
 
 
-def _limit(session: _Session, ends_at: float) -> None:
+def _begin(session: _Session, ends_at: float) -> None:
     left_ms = (ends_at - perf_counter()) * 1000
     limit = next((limit for limit in _LIMITS_MS if limit <= left_ms), _LIMITS_MS[-1])
     session.ends_at = ends_at
-    if limit != session.limit_ms:
-        session.execute("SELECT set_config('statement_timeout', %s, false)", (f"{limit}ms",))
-        session.limit_ms = limit
+    # Of the transaction, not of the session: a pooler would lend it on.
+    session.execute(f"BEGIN; SET LOCAL statement_timeout = {limit}")

@@ -21,6 +21,7 @@ APART_SECONDS = 600
 SEVERAL = 2
 DIED = "the process died while this ran"
 KILLED = "its process was killed"
+NO_CELL = "no cell could be had to run this in"
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,8 @@ class Ascent:
         """
         shown = self._shown(connection)
         upto = max(known, shown)
+        if upto < self.reached:
+            self.reached = 0  # the table may count anew
         more = False
         if upto > self.reached:
             began = monotonic()

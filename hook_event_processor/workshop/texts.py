@@ -16,11 +16,15 @@ def read_text(path: Path) -> str:
 
 
 def decoded(content: bytes, name: str) -> str:
-    """The content of the file `name` as text, each line ended by \\n. Raises HookRefused."""
+    """The content of the file `name` as text, without a byte order mark, each line ended by \\n. Raises HookRefused."""
     try:
-        return content.decode().replace("\r\n", "\n").replace("\r", "\n")
+        text = content.decode().removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as fault:
         raise HookRefused(f"{name} is not a Lua source file: byte {fault.start + 1} is not UTF-8") from None
+    before, nul, _ = text.partition("\0")
+    if nul:
+        raise HookRefused(f"{name} is not a Lua source file: line {before.count(chr(10)) + 1} holds a NUL character")
+    return text
 
 
 def is_hidden(path: PurePath) -> bool:

@@ -59,8 +59,6 @@ def tokens(text: str) -> list[Token]:
 
 def _tokens(text: str) -> Iterator[Token]:
     at, line, line_start = 0, 1, 0
-    if text.startswith("#"):  # as Lua itself skips a first line for the shell
-        at = _end_of_line(text)
     while at < len(text):
         match = _TOKEN.match(text, at)
         if match is None:  # a quote without an end, which Lua would not have compiled
@@ -76,11 +74,6 @@ def _tokens(text: str) -> Iterator[Token]:
             line, line_start = line + breaks, text.rindex("\n", at, end) + 1
         at = end
     yield Token(Kind.END, "", line, at - line_start + 1)
-
-
-def _end_of_line(text: str) -> int:
-    end = text.find("\n")
-    return len(text) if end < 0 else end
 
 
 def _end_of_long(text: str, start: int, level: str) -> int:

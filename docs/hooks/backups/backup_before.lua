@@ -17,7 +17,7 @@ local hook = {
   params = {
     program = "make-backup", -- called with the file to write
     directory = "/var/backups/hooks",
-    schedule = "nightly", -- the one schedule that counts
+    schedule = "backup", -- the one schedule that counts
     keep = 7,
   },
 }

@@ -33,7 +33,7 @@ describe("backup_before", function()
 
   it("listens to one schedule only", function()
     expect(spec.run("schedule.triggered", { schedule_name = "hourly" }).filtered).to_be_true()
-    expect(spec.run("schedule.triggered", { schedule_name = "nightly" })).to_succeed()
+    expect(spec.run("schedule.triggered", { schedule_name = "backup" })).to_succeed()
   end)
 
   it("reports a failure whatever the program said, and however much", function()

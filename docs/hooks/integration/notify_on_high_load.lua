@@ -2,7 +2,7 @@
 local hook = {
   name = "notify_on_high_load",
   description = "Writes a notification when production runs hot",
-  event_type = { "system.cpu_high", "system.memory_high" },
+  event_type = { "system.cpu_high", "system.memory_low" },
   stack = "production",
   priority = 10, -- after the hooks that do something about it
 }
@@ -13,7 +13,7 @@ end
 
 function hook.execute(event)
   local reading = event.data
-  local text = ("%s is at %d %%"):format(event.type, reading.current // 1)
+  local text = ("%s: %d %%"):format(event.type, reading.current // 1)
   event.dispatch("notification.wanted", { text = text }, { stack = event.stack, priority = 2 })
   return true, text
 end

@@ -55,6 +55,7 @@ class Disk:
         """Put the content in place of the file at once: nobody sees half of it."""
         _check_size(path, len(content), MAX_BYTES)
         with self._at(path) as place:
+            check_is_of_a_file(path)
             _replace(place, content, self._mode_to_keep(place))
         return True
 
@@ -69,11 +70,16 @@ class Disk:
     def append(self, path: bytes, content: bytes) -> bool:
         """Add the content to the file's end; on a disk that gets full the beginning of it stays."""
         _check_size(path, len(content), MAX_BYTES)
-        with self._at(path) as place, _opened(place, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as descriptor:
+        with self._at(path) as place:
+            check_is_of_a_file(path)
+            self._append(path, place, content)
+        return True
+
+    def _append(self, path: bytes, place: Place, content: bytes) -> None:
+        with _opened(place, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as descriptor:
             _check_size(path, os.fstat(descriptor).st_size + len(content), MAX_BYTES)
             # Nothing is cut off again after a failure: behind it others may have appended meanwhile.
             _write_all(descriptor, content)
-        return True
 
     def exists(self, path: bytes) -> bool:
         """Whether there is anything of that name."""
@@ -152,6 +158,12 @@ class Disk:
 
 def shown(path: bytes) -> str:
     return path.decode(errors="replace")
+
+
+def check_is_of_a_file(path: bytes) -> None:
+    """Raise Failed for a path that can only be a directory's, whether it is there or not."""
+    if path.endswith((b"/", b"/.")):
+        raise Failed(f"{shown(path)}: a path that ends in / or /. is a directory's")
 
 
 def failure(path: bytes, fault: OSError) -> Failed:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from hook_event_processor.lua.door import Failed
-from hook_event_processor.lua.host.disk import MAX_BYTES, Disk, Facts, is_part, shown
+from hook_event_processor.lua.host.disk import MAX_BYTES, Disk, Facts, check_is_of_a_file, is_part, shown
 from hook_event_processor.lua.host.reach import reach, written
 
 Pretended = dict[bytes, bytes | bool]  # a path: the content of a file, True for a directory, False for what is removed
@@ -46,6 +46,7 @@ class PretendedDisk(Disk):
         if len(content) > MAX_BYTES:
             raise Failed(f"{shown(path)}: {len(content)} bytes are too many: at most {MAX_BYTES}")
         name = self._name(path)
+        check_is_of_a_file(path)
         self._check_parent(path, name)
         facts = self.facts(path)
         if facts is not None and facts[0] != b"file":

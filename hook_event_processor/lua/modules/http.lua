@@ -163,6 +163,8 @@ end
 local function send(name, method, url, options)
   if type(url) == "table" and options == nil then
     options, url = url, url.url
+  elseif type(options) == "table" and options.url ~= nil then
+    error(name .. ": url stands beside the first argument: one of both says where", 2)
   end
   if type(url) ~= "string" then error(name .. " takes a URL, not a " .. type(url), 2) end
   if options == nil then options = {} end

@@ -192,6 +192,10 @@ class _Documents(Iterator[Any]):
             node = self._alias(event)
             if isinstance(node.value, str):
                 return node.value
+            if not isinstance(node.value, dict | list):
+                raise self._at(
+                    event, f"the key *{event.anchor} stands for no text: write it out, or quote it at its anchor"
+                )
         if not isinstance(event, self._yaml.ScalarEvent):
             raise self._at(event, "a key is a text, a number or a word, not a list or mapping")
         self._count(event, 1, len(event.value))

@@ -74,7 +74,12 @@ class Cells:
         return True
 
     def _fork(self, stream: int, tells: int) -> None:
-        number = os.fork()
+        try:
+            number = os.fork()
+        except OSError:  # too many processes, or too little memory: the others live on
+            os.close(stream)
+            os.close(tells)
+            return
         if number == 0:
             try:
                 self._be_cell(stream)

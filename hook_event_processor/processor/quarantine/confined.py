@@ -27,8 +27,9 @@ from hook_event_processor.store.claim import Row
 logger = logging.getLogger("Quarantine")
 
 _DIED = suspects.DIED
-# Beyond a run's timeout; less than what its thread gets (executor.GRACE_SECONDS).
-_GRACE_SECONDS = 1.0
+# What a run may take beyond its timeout before its cell is killed, and before its thread is given up, too: a cell may
+# have to be started for it, and the keeper before.
+_KILL_SECONDS, GRACE_SECONDS = 1.0, 60.0
 _TICK_SECONDS = 0.05
 _START_SECONDS = 5.0
 _BURIAL_SECONDS = 5.0
@@ -70,10 +71,14 @@ class ConfinedRunner:
             return ChunkResult.refused(Outcome.DIED, f"{_DIED}, and has died of it before: no attempt is left", 1)
         program = hook.code if isinstance(hook.code, Program) else None
         request = wire.Request(hook.id, hook.name, hook.version, hook.timeout, program, tuple(row), self._policy())
-        began = monotonic()
         try:
             cell = self._begin(wire.pack_request(request))
-            result = cell.result(began + hook.timeout + _GRACE_SECONDS, self._memory, cancelled)
+        except OSError as fault:
+            logger.error("%s, event %s: %s: %s", hook.name, UUID(bytes=row.id), suspects.NO_CELL, fault)
+            return ChunkResult.refused(Outcome.FAILED, f"{suspects.NO_CELL}: {fault}", 1)
+        began = monotonic()  # a run does not pay for the start of its cell
+        try:
+            result = cell.result(began + hook.timeout + _KILL_SECONDS, self._memory, cancelled)
         except Died as death:
             self._held = None
             logger.error("%s, event %s: %s", hook.name, UUID(bytes=row.id), death)
@@ -86,7 +91,10 @@ class ConfinedRunner:
         return result
 
     def _begin(self, request: bytes) -> _Held:
-        """A cell that is at the request. One that was dead before it read it has died of something else."""
+        """A cell that is at the request. One that was dead before it read it has died of something else.
+
+        Raises OSError when there is none.
+        """
         for _ in range(_TRIES):
             if self._held is None:
                 self._held = _Held(self._keeper)
@@ -94,7 +102,7 @@ class ConfinedRunner:
                 return self._held
             self._held.close()
             self._held = None
-        raise OSError("no cell could be had to run this in")
+        raise OSError(f"{_TRIES} of them died before they had read what to run")
 
 
 class _Held:
@@ -105,7 +113,7 @@ class _Held:
         self._told.settimeout(_START_SECONDS)
         message = self._told.recv(16)
         if not message:
-            raise OSError("the keeper of the cells is gone")
+            raise OSError("the keeper of the cells is gone, or could fork none")
         self._number = STATUS.unpack(message)[0]
         # The processor's own memory as the keeper was forked from it: a cell's share of that says nothing of its run.
         self._born_with = self._private_bytes()

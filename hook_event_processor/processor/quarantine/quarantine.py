@@ -137,7 +137,7 @@ class SuspectRecorder(LeaseRecorder):
         died = {one.event.row.id: one for one in ours if is_deadly(one.result.errors[0])}
         deadly = [_suspicion(one) for one in died.values()]
         suspects.suspect(connection, deadly, self._node)
-        suspects.clear(connection, [one.event.row.id for one in ours if one.last and not _has_died(one)])
+        suspects.clear(connection, [one.event.row.id for one in ours if one.last and not _stays(one)])
         if deadly:
             self._learn(connection)
 
@@ -146,9 +146,10 @@ def _suspicion(one: Finished) -> Suspicion:
     return Suspicion(one.event.row.id, one.hook.id, one.hook.name, one.hook.version, apart=True)
 
 
-def _has_died(one: Finished) -> bool:
-    """Whether any stage of the event has ended its process."""
-    return is_deadly(one.result.errors[0]) or any(is_deadly(error) for _, error in one.event.failed)
+def _stays(one: Finished) -> bool:
+    """Whether the event is a suspect still: a stage of it has ended its process, or had none."""
+    errors = [one.result.errors[0] or b"", *(error for _, error in one.event.failed)]
+    return any(is_deadly(error) or error.startswith(suspects.NO_CELL.encode()) for error in errors)
 
 
 def is_deadly(error: bytes | None) -> bool:

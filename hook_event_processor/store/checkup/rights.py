@@ -112,3 +112,20 @@ WHERE r.rolname = ANY(%(roles)s) AND m.rolname = ANY(%(roles)s) ORDER BY 1, 2
 def memberships(connection: Connection, roles: Sequence[str]) -> list[tuple[str, str]]:
     """Which of these roles have members among themselves: the role, and the member."""
     return [(row[0], row[1]) for row in connection.execute(_MEMBERS, {"roles": list(roles)}).fetchall()]
+
+
+_NARROWED = """
+SELECT login.rolname::text, narrowing.rolname::text
+FROM pg_roles AS login
+JOIN pg_roles AS processor ON processor.rolname = 'hook_processor' AND pg_has_role(login.oid, processor.oid, 'USAGE')
+JOIN pg_roles AS narrowing
+    ON narrowing.rolname IN ('hook_author', 'hook_proposer') AND pg_has_role(login.oid, narrowing.oid, 'USAGE')
+WHERE login.rolcanlogin AND NOT login.rolsuper AND NOT login.rolbypassrls AND NOT EXISTS (
+    SELECT FROM pg_roles AS owner WHERE owner.rolname = 'hook_owner' AND pg_has_role(login.oid, owner.oid, 'USAGE'))
+ORDER BY 1, 2
+"""
+
+
+def narrowed_processors(connection: Connection) -> list[tuple[str, str]]:
+    """Logins of processors whom another role's row security hides hooks from: the login, and that role."""
+    return [(row[0], row[1]) for row in connection.execute(_NARROWED).fetchall()]

@@ -59,6 +59,11 @@ class Aside:
             self._stuck.remove(watch)
             crew.resize(-1)
 
+    def see_to_threads(self) -> None:
+        """Have looks begin for which the system had no thread; to be called now and then."""
+        for crew in (self._crew, self._far_crew):
+            crew.see_to_threads()
+
     def newly_stuck(self, now: float) -> list[Watch]:
         """Those that are known from now on not to come back, or to find no thread: there is one more for each."""
         found = []

@@ -8,10 +8,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from hook_event_processor.watchers.faults import FaultLog
+
 logger = logging.getLogger("Watchers")
 
 Task = TypeVar("Task")
 _IDLE_SECONDS = 60.0
+_FAULTS = FaultLog("threads that the system does not give")
 
 
 class Crew(Generic[Task]):
@@ -27,6 +30,7 @@ class Crew(Generic[Task]):
         self._tasks: deque[Task] = deque()
         self._threads = 0
         self._idle = 0
+        self._refused = False  # by the system: a thread for a task that may still wait for one
 
     @property
     def size(self) -> int:
@@ -49,9 +53,23 @@ class Crew(Generic[Task]):
             if self._tasks and not self._idle and self._threads < self._size:
                 self._add()
 
+    def see_to_threads(self) -> None:
+        """Start threads for tasks that wait because the system gave none; to be called now and then."""
+        with self._lock:
+            if self._refused:
+                self._refused = False
+                for _ in range(min(len(self._tasks), self._size - self._threads)):
+                    self._add()
+
     def _add(self) -> None:
-        self._threads += 1
-        threading.Thread(target=self._work, name=f"look-{self._threads}", daemon=True).start()
+        thread = threading.Thread(target=self._work, name=f"look-{self._threads + 1}", daemon=True)
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError) as fault:
+            self._refused = True
+            _FAULTS.say(logging.WARNING, "looks wait for a thread: %s; %d go on", fault, self._threads)
+        else:
+            self._threads += 1
 
     def _work(self) -> None:
         while True:

@@ -14,6 +14,7 @@ from hook_event_processor.store import watchers
 from hook_event_processor.watchers.daemon.envelope import Envelopes
 from hook_event_processor.watchers.daemon.local_store import LocalStore
 from hook_event_processor.watchers.daemon.refusals import Refusals
+from hook_event_processor.watchers.daemon.spool import SpooledEvent
 
 _SENDING_SECONDS = 1.0  # of one batch after the other, before anything else has its turn
 
@@ -47,6 +48,8 @@ class Delivery:
             is_full = len(batch) >= settings.watch_batch
             if (now < self.next_at and not is_full and not hurry) or now - began > _SENDING_SECONDS:
                 self.more = True
+                if is_full:
+                    self.next_at = now  # it only lets others have their turn
                 return
             self.next_at = now + settings.watch_flush
             self._insert(connection, batch)
@@ -69,10 +72,10 @@ class Delivery:
                 self._insert(connection, [row])
 
     def _tell_dropped(self, settings: Settings) -> None:
-        dropped = self._store.total().dropped
-        if dropped:
+        def event_of(dropped: int) -> SpooledEvent:
             message = f"{dropped} events of watchers were given up while the database was away: the spool was full"
             told = {"component": "watcher", "message": message, "severity": "warning"}
             data = {**told, "dropped": dropped, "policy": settings.spool_policy}
-            event = self._envelopes.own("system.warning", data, datetime.now(UTC), settings.host)
-            self._store.tell_dropped(event, dropped)
+            return self._envelopes.own("system.warning", data, datetime.now(UTC), settings.host)
+
+        self._store.tell_dropped(event_of)

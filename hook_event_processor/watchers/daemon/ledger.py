@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from time import monotonic
 
@@ -19,7 +19,10 @@ logger = logging.getLogger("Watchers")
 
 _STATES_SECONDS = 0.5  # states without events wait for others, but the first of a watcher
 RETRY_SECONDS = 1.0  # until what the disk refused is tried again
-_MAX_HELD = 10_000  # events in memory while the disk refuses them
+# Events in memory while the disk refuses them.
+_MAX_HELD = 10_000
+_MAX_HELD_BYTES = 64 * 1024 * 1024
+_PIECE_BYTES = 1024 * 1024  # that a disk may take which refused all at once
 
 
 class Ledger:
@@ -31,6 +34,7 @@ class Ledger:
         self._spooled = spooled
         self._states: dict[str, State] = {}
         self._events: list[SpooledEvent] = []
+        self._bytes = 0  # of these events
         self._write_at: float | None = None
         self._fault = ""
         self._lost = 0
@@ -44,21 +48,34 @@ class Ledger:
         if outcome.state is not None:
             self._states[definition.id] = (definition.id, definition.type, outcome.state)
         self._events += outcome.events
+        self._bytes += _size(outcome.events)
         if (outcome.events or outcome.is_first) and not self._fault:
             self._write_at = 0.0
         elif self._write_at is None and self._states:
             self._write_at = monotonic() + _STATES_SECONDS
-        if len(self._events) > _MAX_HELD:
+        if self._surplus():
             self._make_room()
 
     def _make_room(self) -> None:
         """Have no more events than may be held: the oldest are lost if the disk refuses them."""
         if not self._fault:
             self.write(float("inf"))
-        surplus = len(self._events) - _MAX_HELD
-        if surplus > 0:
-            self._lost += surplus
-            del self._events[:surplus]
+        surplus = self._surplus()
+        self._lost += surplus
+        self._forget_oldest(surplus)
+
+    def _surplus(self) -> int:
+        """How many of the oldest events are more than may be held."""
+        surplus = max(len(self._events) - _MAX_HELD, 0)
+        size = self._bytes - _size(self._events[:surplus])
+        while size > _MAX_HELD_BYTES:
+            size -= len(self._events[surplus].body)
+            surplus += 1
+        return surplus
+
+    def _forget_oldest(self, count: int) -> None:
+        self._bytes -= _size(self._events[:count])
+        del self._events[:count]
 
     @property
     def fault(self) -> str:
@@ -77,20 +94,36 @@ class Ledger:
         """Write what is due; what cannot be written is kept for the next time."""
         if self._write_at is None or now < self._write_at:
             return
+        count, dropped = len(self._events), 0
         try:
-            dropped = self._store.keep(list(self._states.values()), [*self._events, *self._warning()])
+            # All at once, states with their events; where that was refused, events as far as the disk takes them.
+            while self._fault and (piece := self._piece()):
+                dropped += self._store.keep((), piece)
+                self._forget_oldest(len(piece))
+            dropped += self._store.keep(list(self._states.values()), [*self._events, *self._warning()])
+            self._forget_oldest(len(self._events))
         except sqlite3.Error as fault:
             if str(fault) != self._fault:
                 logger.error("the spool cannot be written, trying again: %s", fault)
             self._fault = str(fault)
             self._write_at = monotonic() + RETRY_SECONDS
-            return
-        if self._fault:
-            logger.info("the spool can be written again; %s", self._were_lost())
-        self._say_dropped(dropped)
-        if self._events:
+        else:
+            if self._fault:
+                logger.info("the spool can be written again; %s", self._were_lost())
+            self._states, self._write_at, self._fault, self._lost = {}, None, "", 0
+        written = count - len(self._events)
+        self._say_dropped(dropped, written)
+        if written:
             self._spooled()
-        self._states, self._events, self._write_at, self._fault, self._lost = {}, [], None, "", 0
+
+    def _piece(self) -> list[SpooledEvent]:
+        """The oldest events, at least one, that come to so many bytes; none when all are so few."""
+        size = 0
+        for count, event in enumerate(self._events):
+            size += len(event.body)
+            if size > _PIECE_BYTES:
+                return self._events[: max(count, 1)]
+        return []
 
     def _warning(self) -> list[SpooledEvent]:
         if not self._lost:
@@ -102,8 +135,12 @@ class Ledger:
     def _were_lost(self) -> str:
         return f"{counted(self._lost, 'event')} {'was' if self._lost == 1 else 'were'} lost"
 
-    def _say_dropped(self, dropped: int) -> None:
+    def _say_dropped(self, dropped: int, written: int) -> None:
         if dropped and not self._dropping:
             logger.warning("the spool is full: events are given up, and counted (SPOOL_MAX_EVENTS, SPOOL_MAX_MB)")
-        if dropped or self._events:
+        if dropped or written:
             self._dropping = bool(dropped)
+
+
+def _size(events: Sequence[SpooledEvent]) -> int:
+    return sum(len(event.body) for event in events)

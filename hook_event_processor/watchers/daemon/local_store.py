@@ -7,8 +7,8 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +47,22 @@ class LocalStore:
 
     def _opened(self) -> sqlite3.Connection:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._say_if_emptied()
         try:
             return _open(self._path)
         except sqlite3.DatabaseError as fault:
             if isinstance(fault, sqlite3.OperationalError):  # the disk, not the file
                 raise
             return self._begin_anew(fault)
+
+    def _say_if_emptied(self) -> None:
+        """An empty file is a new store to SQLite, and what lay beside it goes, too."""
+        with suppress(FileNotFoundError):
+            if self._path.stat().st_size == 0:
+                logger.error(
+                    "%s is empty: if it was in use before, what watchers knew and the events to be sent are lost",
+                    self._path,
+                )
 
     def _begin_anew(self, fault: sqlite3.DatabaseError) -> sqlite3.Connection:
         aside = self._path.with_suffix(f".unreadable-{time.time_ns()}")
@@ -135,10 +145,12 @@ class LocalStore:
         with self._transaction(durable=False) as connection:
             spool.remove(connection, sent)
 
-    def tell_dropped(self, event: SpooledEvent, dropped: int) -> None:
-        """Spool the event that tells of so many given up."""
+    def tell_dropped(self, event_of: Callable[[int], SpooledEvent]) -> None:
+        """Spool the event that tells how many were given up, if any were; `event_of` makes it of their number."""
+        if not self.total().dropped:
+            return
         with self._transaction(durable=True) as connection:
-            spool.tell_dropped(connection, event, dropped)
+            spool.tell_dropped(connection, event_of)
 
     def other_types(self) -> list[str]:
         """The types of spooled events that are for daemons of other types to send."""

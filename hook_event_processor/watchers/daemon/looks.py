@@ -51,6 +51,8 @@ class Looks:
         self._rows: dict[str, Mapping[str, Any]] | None = None
         self._unkept: Sequence[Mapping[str, Any]] | None = None  # what the copy is to be, once the disk takes it
         self._keep_at = 0.0
+        self._undefined: Sequence[Mapping[str, Any]] | None = None  # who the watchers are to be, once nothing fails
+        self._define_at = 0.0
         self._schedule: Schedule[Watch] = Schedule()
         self._settling: Settling[Watch] = Settling()
         self._changes: Changes[Watch] = Changes(self._told)
@@ -110,7 +112,10 @@ class Looks:
             if monotonic() >= self._mounts_at:
                 self._see_to_mounts()
             self._round(monotonic(), progress)
+            self._aside.see_to_threads()
             self._see_to_stuck(monotonic())
+            if self._undefined is not None and monotonic() >= self._define_at:
+                self._define(self._undefined)
             if self._unkept is not None and monotonic() >= self._keep_at:
                 self._keep(self._unkept)
             self._ledger.write(monotonic())
@@ -123,7 +128,8 @@ class Looks:
 
     def _until_next(self) -> float:
         keep_at = None if self._unkept is None else self._keep_at
-        times = (self._schedule.next_due(), self._settling.next_due(), self._ledger.next_due(), keep_at)
+        define_at = None if self._undefined is None else self._define_at
+        times = (self._schedule.next_due(), self._settling.next_due(), self._ledger.next_due(), keep_at, define_at)
         due = min((at for at in times if at is not None), default=float("inf"))
         return min(max(due - monotonic(), 0.0), _LONGEST_WAIT_SECONDS)
 
@@ -231,20 +237,36 @@ class Looks:
 
     def _define(self, rows: Sequence[Mapping[str, Any]]) -> None:
         wanted = {row["id"]: row for row in rows}
-        if wanted == self._rows:
+        if wanted == self._rows and self._undefined is None:
             return
+        try:
+            self._become(wanted)
+        except Exception:  # nobody would define them again
+            if self._undefined is None:
+                logger.exception("the watchers cannot be defined, trying again")
+            self._undefined, self._define_at = rows, monotonic() + RETRY_SECONDS
+        else:
+            self._undefined = None
+
+    def _become(self, wanted: Mapping[str, Mapping[str, Any]]) -> None:
+        """End and begin watchers until they are these; whatever fails, it is known who they are."""
         before = self._rows or {}
+        now = dict(before)
+        self._rows = now
         changed = {row_id for row_id, row in before.items() if wanted.get(row_id) != row}
         self._look_last([self._watches[row_id] for row_id in changed if row_id in self._watches])
-        left = {row_id: self._end(row_id, before[row_id], wanted.get(row_id)) for row_id in changed}
+        left: dict[str, Any] = {}
+        for row_id in changed:
+            left[row_id] = self._end(row_id, before[row_id], wanted.get(row_id))
+            del now[row_id]
         self._ledger.write(float("inf"))
-        self._keep(rows)
+        self._keep(list(wanted.values()))
         states = {**self._states(wanted), **{row_id: state for row_id, state in left.items() if state is not None}}
         new = [row for row_id, row in wanted.items() if row_id in changed or row_id not in before]
         self._see_to_mounts()
         for row in new:
             self._begin(row, states.get(row["id"]), row["id"] not in changed, len(new))
-        self._rows = wanted
+            now[row["id"]] = row
         self._watch_changes()
         logger.info("watchers at work: %d", len(self._watches))
 
@@ -264,7 +286,7 @@ class Looks:
             self._take_out(watch)
             self._aside.let_go(watch)
         self._ledger.write(float("inf"))
-        self._watches, self._rows = {}, None
+        self._watches, self._rows, self._undefined = {}, None, None
         self._reports.forget_all()
         self._changes.watch({})
 

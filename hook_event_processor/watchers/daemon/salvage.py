@@ -24,7 +24,7 @@ class Salvage:
         self.states: Rows = []
         self.events: list[SpooledEvent] = []
         try:
-            connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+            connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
         except sqlite3.Error:
             return
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hook_event_processor.settings import Settings
@@ -75,8 +75,15 @@ def append(connection: sqlite3.Connection, events: Sequence[SpooledEvent], limit
     return dropped
 
 
-def tell_dropped(connection: sqlite3.Connection, event: SpooledEvent, dropped: int) -> None:
-    """Add, whatever the limits, the event that tells of so many given up; they are told with it."""
+def tell_dropped(connection: sqlite3.Connection, event_of: Callable[[int], SpooledEvent]) -> None:
+    """Add, whatever the limits, the event that tells of those given up, if there are; they are told with it.
+
+    `event_of` makes it of how many there are, within the caller's transaction: another daemon may tell of them, too.
+    """
+    dropped = total(connection).dropped
+    if not dropped:
+        return
+    event = event_of(dropped)
     connection.execute("INSERT INTO spool (type, id, body) VALUES (?, ?, ?)", (event.type, event.id, event.body))
     _count(connection, 1, len(event.body), -dropped)
 

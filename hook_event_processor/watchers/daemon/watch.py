@@ -96,7 +96,9 @@ class Watch:
 
     def live_state(self) -> Any:
         """What a check of the same options can go on from; None when there has been no look."""
-        return self.kept if self.check is None else json.loads(as_state(self.check.state()))
+        if self.check is None or not self.has_state:  # a check that has not looked yet may have one of nothing
+            return self.kept
+        return json.loads(as_state(self.check.state()))
 
     def _look(self, moment: Moment, envelopes: Envelopes) -> Outcome:
         if self.check is None:

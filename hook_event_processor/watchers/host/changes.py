@@ -9,23 +9,18 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from time import monotonic
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from hook_event_processor.watchers.faults import FaultLog
 from hook_event_processor.watchers.host import far
-from hook_event_processor.watchers.host.tree import shown
-
-if TYPE_CHECKING:
-    from watchfiles._rust_notify import RustNotify
+from hook_event_processor.watchers.host.inotify import Inotify
 
 Who = TypeVar("Who")
-_STEP_MS = 200  # between two looks at what inotify has said; whoever is told waits for the end of a burst by itself
-_LOOK_MS = 1000
+_STEP_SECONDS = 0.1  # in which changes come together; whoever is told waits for the end of a burst by itself
+_LOOK_SECONDS = 1.0
 _REFRESH_SECONDS = 20.0  # directories that came or were replaced without a word are found again
 _RETRY_SECONDS = 60.0
-_BLIND_SECONDS = 5.0  # after a name that watchfiles cannot read: somebody may go on making such
-_FREED_SECONDS = 0.2  # in which the kernel has back what was watched
-_MODIFIED = 2  # as watchfiles counts: neither added nor deleted
+_BLIND_SECONDS = 5.0  # after more changes than the kernel keeps: there may be more of them
 
 # A directory with its device and inode: another one may come to be at its place.
 _Seen = tuple[str, int, int]
@@ -108,8 +103,9 @@ class Changes(Generic[Who]):
             self._tree = _Tree((who, paths, recursive) for who, (paths, recursive) in self._wanted.items())
             for recursive, directories in ((False, self._tree.flat), (True, self._tree.deep)):
                 if directories and recursive not in self._eyes:
-                    self._eyes[recursive] = _Eyes(self, recursive)
-                    self._eyes[recursive].start()
+                    eyes = _Eyes(self, recursive)
+                    eyes.start()
+                    self._eyes[recursive] = eyes
             for eyes in self._eyes.values():
                 eyes.refresh_soon(replaced)
 
@@ -119,13 +115,13 @@ class Changes(Generic[Who]):
     def directories(self, recursive: bool) -> set[str]:
         return self._tree.deep if recursive else self._tree.flat
 
-    def changed(self, changes: Collection[tuple[int, str]]) -> None:
+    def changed(self, changes: Mapping[str, bool]) -> None:
+        """These paths have: whether something came or went by that name, or was changed only."""
         tree = self._tree
-        paths = {path for _, path in changes}
-        self._say(set().union(*(tree.told(path) for path in paths)))
-        directories = {path for path in paths if tree.is_directory(path)}
+        self._say(set().union(*(tree.told(path) for path in changes)))
+        directories = {path for path in changes if tree.is_directory(path)}
         if directories:
-            self.refresh({path for change, path in changes if change != _MODIFIED and path in directories})
+            self.refresh({path for path in directories if changes[path]})
 
     def came(self, directories: set[str]) -> None:
         if directories:
@@ -144,7 +140,7 @@ class _Eyes(threading.Thread, Generic[Who]):
         super().__init__(name=f"changes-{'trees' if recursive else 'directories'}", daemon=True)
         self._changes = changes
         self._recursive = recursive
-        self._notify: RustNotify | None = None
+        self._notify: Inotify | None = None
         self._seen: frozenset[_Seen] = frozenset()
         self._replaced: SimpleQueue[str] = SimpleQueue()
         self._refresh_at = self._blind_until = 0.0
@@ -155,7 +151,7 @@ class _Eyes(threading.Thread, Generic[Who]):
         while not self._changes.stopping.is_set():
             try:
                 self._step()
-            except Exception as fault:  # a name that is not UTF-8, say: nobody would start this thread again
+            except Exception as fault:  # nobody would start this thread again
                 self._rest(str(fault))
         self._close()
 
@@ -164,9 +160,10 @@ class _Eyes(threading.Thread, Generic[Who]):
             self._refresh_at = monotonic() + _REFRESH_SECONDS
             self._refresh()
         if self._notify is None:
-            self._changes.stopping.wait(_LOOK_MS / 1000)
-        else:
-            self._look(self._notify, _LOOK_MS)
+            self._changes.stopping.wait(_LOOK_SECONDS)
+        elif self._notify.wait(_LOOK_SECONDS):
+            self._changes.stopping.wait(_STEP_SECONDS)
+            self._changes.changed(self._notify.read())
 
     def _rest(self, fault: str) -> None:
         if fault != self._blinded_by or monotonic() - self._blind_until > _RETRY_SECONDS:
@@ -183,69 +180,49 @@ class _Eyes(threading.Thread, Generic[Who]):
             self._replaced.put(path)
         self._refresh_at = 0.0
 
-    def _look(self, notify: RustNotify, timeout_ms: int) -> None:
-        found = notify.watch(_STEP_MS, _STEP_MS // 2, timeout_ms, self._changes.stopping)
-        if isinstance(found, set):
-            self._changes.changed(found)
-
     def _refresh(self) -> None:
         """Watch what is there now, if that is something else than before."""
         self._forget_replaced()
         seen = frozenset(_seen(self._changes.directories(self._recursive)))
         if seen == self._seen and monotonic() < self._retry_at:
             return
-        new = self._opened(sorted(path for path, _, _ in seen)) if seen else None
+        if self._notify is None:
+            self._notify = Inotify(self._recursive)
+        self._changes.changed(self._notify.read())  # by the paths of before
         came = {path for path, _, _ in seen - self._seen}
-        # The new one is at work before the old one is closed: nothing falls between them.
-        if self._notify is not None:
-            self._look(self._notify, 1)
-        self._close()
-        self._notify, self._seen = new, seen
+        self._watch(self._notify, sorted(path for path, _, _ in seen))
+        self._seen = seen
         self._changes.came(came)
 
     def _forget_replaced(self) -> None:
         replaced = {self._replaced.get_nowait() for _ in range(self._replaced.qsize())}
         self._seen = frozenset(one for one in self._seen if one[0] not in replaced)
 
-    def _opened(self, paths: Sequence[str]) -> RustNotify:
-        """At work on all of them, else on those that can be watched, and to be tried again."""
-        # Memory that only those take who have files to watch. The class itself, for its paths cannot be changed.
-        from watchfiles._rust_notify import RustNotify
-
-        near = self._near(paths)
-        try:
-            opened = RustNotify(near, False, False, 0, self._recursive, False)
-        except FileNotFoundError:
-            self._retry_at = 0.0  # it has just gone: all of them by the next refresh
-        except OSError as fault:
-            if str(fault) != self._fault:
-                text = "some changes are seen by the interval only, not at once: %s"
-                self._changes.faults.say(logging.WARNING, text, fault)
-            self._fault = str(fault)
-            self._retry_at = monotonic() + _RETRY_SECONDS
-            if not isinstance(fault, PermissionError):
-                # Of watches there may be too many, and those of before are among them.
-                self._close()
-                self._changes.stopping.wait(_FREED_SECONDS)
-        else:
-            self._fault = ""
-            self._retry_at = float("inf")
-            return opened
-        return RustNotify(near, False, False, 0, self._recursive, True)
-
-    def _near(self, paths: Sequence[str]) -> list[str]:
-        """Those that can be named to it, and where it does not come to file systems that may not answer.
-
-        All threads stand still while it waits.
-        """
-        leads_there = far.is_below if self._recursive else far.is_far
+    def _watch(self, notify: Inotify, paths: Sequence[str]) -> None:
+        """Watch all of them, else those that can be, to be tried again."""
         points = far.points()
-        return [path for path in paths if shown(path) == path and not leads_there(path, points)]
+        near = [path for path in paths if not far.is_far(path, points)]
+        notify.watch(near, _barred(near, points) if self._recursive else ())
+        fault = "" if notify.fault is None else str(notify.fault)
+        if fault and fault != self._fault:
+            text = "some changes are seen by the interval only, not at once: %s"
+            self._changes.faults.say(logging.WARNING, text, fault)
+        self._fault = fault
+        self._retry_at = monotonic() + _RETRY_SECONDS if fault else float("inf")
 
     def _close(self) -> None:
         if self._notify is not None:
             self._notify.close()
         self._notify = None
+
+
+def _barred(paths: Iterable[str], points: Collection[str]) -> set[str]:
+    """By which paths a walk through all below these, which follows no link, would come to one of these points."""
+    barred = set()
+    for path in paths if points else ():
+        root = os.path.realpath(path).rstrip("/")
+        barred |= {path.rstrip("/") + point.removeprefix(root) for point in points if point.startswith(f"{root}/")}
+    return barred
 
 
 def _seen(paths: Iterable[str]) -> Iterable[_Seen]:

@@ -64,19 +64,30 @@ class Digests:
         """Whether this look may read the file yet."""
         return self._always or self._left == _BUDGET or record.size <= self._left or record.size > self._max_size
 
-    def refresh(self, path: str, real: str, record: Record) -> None:
-        """Hash the file, unless no digests are wanted or this look has read enough."""
+    def refresh(self, path: str, real: str, record: Record) -> bool:
+        """Hash the file, unless no digests are wanted or this look has read enough.
+
+        Returns whether the digest is that of the file of the record, which may be written meanwhile.
+        """
         if not self.wanted or not self.affords(record):
-            return
+            return True
         try:
             if not record.regular:
                 raise NotHashed("is not a regular file")
             if record.size > self._max_size:
                 raise NotHashed(f"is larger than {self._max_size} bytes")
-            self._digests[path] = hashing.sha256(real, self._max_size)
+            self._digests[path], status = hashing.sha256(real, self._max_size)
             self._left -= record.size
         except NotHashed as reason:
             self._digests[path] = reason.with_traceback(None)
+            return True
+        return record.is_of(status)
+
+    def set_back(self, path: str, digest: str | None) -> None:
+        """The digest is what it was before; None for none."""
+        self.forget(path)
+        if digest is not None:
+            self._digests[path] = digest
 
     def move(self, old: str, new: str) -> None:
         """The file has another path."""

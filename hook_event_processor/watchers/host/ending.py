@@ -62,7 +62,7 @@ class Handle:
 
     open_count = 0
 
-    def __init__(self, process: Process, run: str | None = None) -> None:
+    def __init__(self, process: Process, run: str | None, show: unit_ends.Show) -> None:
         """`run` is that of the unit whose main process it is, as far as that is known already."""
         self._pid = process.pid
         self._descriptor: int | None = None
@@ -70,11 +70,11 @@ class Handle:
         self.run = run
         self._descriptor = _opened(process)
         if self._descriptor is None and run is None and self.unit is not None and process.parent == 1:
-            self.run = unit_ends.invocation(self.unit, process.pid)
+            self.run = unit_ends.invocation(self.unit, process.pid, show)
 
-    def end(self) -> End | None:
+    def end(self, show: unit_ends.Show) -> End | None:
         """How it ended, now that it has; None when nobody tells."""
-        return self._by_kernel() or self._by_parent_left() or told_by_systemd(self.unit, self._pid, self.run)
+        return self._by_kernel() or self._by_parent_left() or told_by_systemd(self.unit, self._pid, self.run, show)
 
     def close(self) -> None:
         """Let go."""
@@ -158,7 +158,8 @@ def _unit(pid: int) -> str | None:
         text = proc.read(f"{proc.ROOT}/{pid}/cgroup").decode(errors="replace")
     except OSError:
         return None
-    for line in text.splitlines():
+    # A group's name may have any character but the line feed, which alone ends a line.
+    for line in filter(None, text.split("\n")):
         _, controllers, path = line.split(":", 2)
         if controllers in ("", "name=systemd") and "/user@" not in path:
             for part in path.split("/"):
@@ -167,11 +168,11 @@ def _unit(pid: int) -> str | None:
     return None
 
 
-def told_by_systemd(unit: str | None, pid: int, run: str | None) -> End | None:
+def told_by_systemd(unit: str | None, pid: int, run: str | None, show: unit_ends.Show) -> End | None:
     """What systemd has of the main process of a unit: of the last one, and of that of `run`, if it was known."""
     if unit is None:
         return None
-    properties = unit_ends.shown(unit, ("ExecMainPID", "ExecMainCode", "ExecMainStatus"))
+    properties = show(unit, ("ExecMainPID", "ExecMainCode", "ExecMainStatus"))
     code, status = _CODES.get(properties.get("ExecMainCode", "")), properties.get("ExecMainStatus", "")
     if properties.get("ExecMainPID") == str(pid) and code is not None and status.isdigit():
         return _of_unit(code, int(status))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 from hook_event_processor.watchers.check import CheckFailed
 from hook_event_processor.watchers.host import mounts
@@ -54,45 +53,6 @@ def is_far(path: str, far: Collection[str]) -> bool:
                 at = "" if target.startswith("/") else at
                 names += target.split("/")[::-1]
     return False
-
-
-def is_below(path: str, far: Collection[str]) -> bool:
-    """Whether a walk through all below an absolute path, and where links lead, comes to one of these points."""
-    if is_far(path, far):
-        return True
-    seen: set[tuple[int, int]] = set()
-    waiting = [path.rstrip("/")] if far else []
-    while waiting:
-        for below, is_link in _entries(waiting.pop()):
-            if below in far or (is_link and is_far(below, far)):
-                return True
-            if not is_link or _is_new_directory(below, seen):
-                waiting.append(below)
-    return False
-
-
-def _entries(directory: str) -> Iterator[tuple[str, bool]]:
-    """The directories in one, and the links: whether it is one."""
-    try:
-        with os.scandir(directory or "/") as entries:
-            for entry in entries:
-                if entry.is_symlink() or entry.is_dir(follow_symlinks=False):
-                    yield f"{directory}/{entry.name}", entry.is_symlink()
-    except OSError:
-        return
-
-
-def _is_new_directory(link: str, seen: set[tuple[int, int]]) -> bool:
-    """Whether a link leads to a directory, and is the first that leads to this one."""
-    try:
-        status = os.stat(link)
-    except OSError:
-        return False
-    directory = (status.st_dev, status.st_ino)
-    if not stat.S_ISDIR(status.st_mode) or directory in seen:
-        return False
-    seen.add(directory)
-    return True
 
 
 def _target(path: str) -> str | None:

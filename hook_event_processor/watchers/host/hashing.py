@@ -17,10 +17,10 @@ class Unreadable(NotHashed):
     """It could not be read."""
 
 
-def sha256(path: str, limit: int) -> str:
-    """The SHA-256 of a regular file's content, in hexadecimal, read bit by bit. Raises NotHashed.
+def sha256(path: str, limit: int) -> tuple[str, os.stat_result]:
+    """The SHA-256 of a regular file's content, in hexadecimal, and what the file was when it had been read.
 
-    A file of more than `limit` bytes is not hashed, nor one that grows past them.
+    Raises NotHashed. A file of more than `limit` bytes is not hashed, nor one that grows past them.
     """
     try:
         # Opening a named pipe that took the file's place must not wait for a writer.
@@ -31,7 +31,7 @@ def sha256(path: str, limit: int) -> str:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise NotHashed("is not a regular file")
-        return _content(descriptor, status.st_size, limit)
+        return _content(descriptor, status.st_size, limit), os.fstat(descriptor)
     except OSError as fault:
         raise Unreadable(f"cannot be read: {fault.strerror}") from fault
     finally:

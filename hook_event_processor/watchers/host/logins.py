@@ -76,4 +76,4 @@ def accounts() -> list[str]:
         text = proc.read(PASSWD, _MAX_PASSWD).decode("utf-8", "replace")
     except OSError as fault:
         raise CheckFailed(f"cannot read {PASSWD}: {fault.strerror}") from fault
-    return [line.partition(":")[0] for line in text.splitlines() if line and line[0] not in "#+-"]
+    return [line.partition(":")[0] for line in text.split("\n") if line and line[0] not in "#+-"]

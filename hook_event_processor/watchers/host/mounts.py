@@ -44,16 +44,21 @@ def real_mounts() -> list[Mount]:
 def _read() -> list[tuple[str, Mount, tuple[str, bool]]]:
     """Of each mount: the number of its device, itself, and which root it shows and whether that can be written."""
     try:
-        with open(f"{proc.ROOT}/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        # The kernel escapes no carriage return, which a name may have.
+        with open(f"{proc.ROOT}/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             lines = file.readlines()
     except OSError as fault:
         raise CheckFailed(f"cannot read the list of mounts: {fault.strerror}") from fault
-    return [_parse(line) for line in lines]
+    return [parsed for line in lines if (parsed := _parse(line)) is not None]
 
 
-def _parse(line: str) -> tuple[str, Mount, tuple[str, bool]]:
+def _parse(line: str) -> tuple[str, Mount, tuple[str, bool]] | None:
+    """What a line says; None for one that is of no mount."""
     before, _, after = line.rstrip("\n").partition(" - ")
-    _, _, number, root, point, *_ = before.split(" ")
+    fields = before.split(" ")
+    if len(fields) < 5:
+        return None
+    _, _, number, root, point, *_ = fields
     type_, device, options = (*after.split(" "), "", "")[:3]
     # The options of the file system, not of the mount: a unit's sandbox mounts everything read-only for itself.
     writable = "ro" not in options.split(",")

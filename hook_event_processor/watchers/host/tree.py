@@ -28,7 +28,10 @@ OPTIONS = {
 
 
 class Record(NamedTuple):
-    """A file as a look found it. What it holds is that of a link's target, who it is (device, inode) its own."""
+    """A file as a look found it. What it holds is that of a link's target, who it is (device, inode) its own.
+
+    `ctime_ns` is when the last of both changed.
+    """
 
     device: int
     inode: int
@@ -41,6 +44,11 @@ class Record(NamedTuple):
     @property
     def regular(self) -> bool:
         return stat.S_ISREG(self.mode)
+
+    def is_of(self, content: os.stat_result) -> bool:
+        """Whether the content has not changed since."""
+        same = (content.st_size, content.st_mtime_ns) == (self.size, self.mtime_ns)
+        return same and content.st_ctime_ns <= self.ctime_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +173,7 @@ def _record(own: os.stat_result, content: os.stat_result) -> Record:
         own.st_ino,
         content.st_size,
         content.st_mtime_ns,
-        content.st_ctime_ns,
+        max(own.st_ctime_ns, content.st_ctime_ns),
         content.st_mode,
         own.st_nlink,
     )

@@ -6,7 +6,7 @@ It is asked on the thread that looks: for a moment at most, and where that was n
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -20,6 +20,9 @@ _LINES = 20  # of a unit's processes that failed, among which its main one is
 _CODES = ("exited", "killed", "dumped")
 _MAIN = "Main process exited"
 _SUCCESS = "7ad2d189f7e94e70a38c781354912448"  # SD_MESSAGE_UNIT_SUCCESS of <systemd/sd-messages.h>
+
+# Properties of a unit, by its name and theirs: shown(), or what keeps its answers for a moment.
+Show = Callable[[str, tuple[str, ...]], Mapping[str, str]]
 
 
 class _Systemd:
@@ -51,9 +54,9 @@ def shown(unit: str, names: Sequence[str]) -> Mapping[str, str]:
     return dict(line.partition("=")[::2] for line in lines)
 
 
-def invocation(unit: str, pid: int) -> str | None:
+def invocation(unit: str, pid: int, show: Show) -> str | None:
     """The run of a unit whose main process this is; None when it is that of none."""
-    properties = shown(unit, ("MainPID", "InvocationID"))
+    properties = show(unit, ("MainPID", "InvocationID"))
     return properties.get("InvocationID") or None if properties.get("MainPID") == str(pid) else None
 
 

@@ -180,8 +180,15 @@ class _Once:
         self._timeout: float = definition.options.get("timeout", _TIMEOUT)
         self._lines = _Lines(definition)
         self._failed = False
+        self._is_leaving = False
+
+    def leave(self) -> None:
+        """There is no further run; one that was under way is told of by its own look."""
+        self._is_leaving = True
 
     def look(self, moment: Moment) -> list[Noticed]:
+        if self._is_leaving:
+            return []
         programs.check_granted(self._words[0])
         ended = programs.run(self._words, self._timeout)
         lines = ended.stdout.split(b"\n")

@@ -83,9 +83,11 @@ class _Files:
         self._digests.refill()
         if self._digests.wanted and not found.is_directory:
             for path, record in found.records.items():
-                self._digests.refresh(path, found.real(path), record)
+                fits = self._digests.refresh(path, found.real(path), record)
                 if reason := self._digests.unreadable(path):
                     raise CheckFailed(f"{path} {reason}")
+                if not fits:
+                    self._digests.forget(path)
         self._known = found.records
 
     def _warn(self, unreadable: list[str]) -> None:
@@ -133,7 +135,7 @@ class _Files:
     def _created(self, moment: Moment, path: str, found: Tree, known: dict[str, Record]) -> list[Noticed]:
         record = found.records[path]
         known[path] = record
-        self._digests.refresh(path, found.real(path), record)
+        fits = self._digests.refresh(path, found.real(path), record)
         data = {
             "path": path,
             "size": record.size,
@@ -141,6 +143,8 @@ class _Files:
             "modification_time": _time(record.mtime_ns),
             "hash": self._digests.known(path),
         }
+        if not fits:  # the next look tells of what was written since
+            self._digests.forget(path)
         return self._notice.of(moment, _CREATED, path, data)
 
     def _modified(
@@ -148,14 +152,19 @@ class _Files:
     ) -> list[Noticed]:
         old = known[path]
         before = self._digests.known(path)
+        fits = True
         if not self._digests.current(path, old, record):
             if not self._digests.affords(record):
                 return []  # the next look goes on with it
-            self._digests.refresh(path, real, record)
+            fits = self._digests.refresh(path, real, record)
         after = self._digests.known(path)
-        known[path] = record
         changed = before != after if before and after else _differs(old, record)
-        if not changed or not self._sizes(old.size, record.size):
+        is_told = changed and self._sizes(old.size, record.size)
+        if not is_told and not fits:  # the next look compares what was written since with what was known
+            self._digests.set_back(path, before)
+            return []
+        known[path] = record
+        if not is_told:
             return []
         data = {
             "path": path,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hook_event_processor.timestamp import rfc3339
+from hook_event_processor.timestamp import elapsed, rfc3339
 from hook_event_processor.watchers.check import (
     Definition,
     Kind,
@@ -120,7 +120,7 @@ class _Check:
         since, now = followed.since, moment.time.timestamp()
         followed.since = now
         if seen.is_up:
-            data = {**seen.about, "downtime_duration": None if since is None else round(now - since, 3)}
+            data = {**seen.about, "downtime_duration": None if since is None else elapsed(since, now)}
             return self._notice.of(moment, _UP, key, data)
         return self._notice.of(moment, _DOWN, key, {**seen.about, "last_successful_ping": followed.last_up})
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
 
+from hook_event_processor.timestamp import elapsed
 from hook_event_processor.watchers import parsers
 from hook_event_processor.watchers.check import (
     CheckFailed,
@@ -80,7 +81,7 @@ class _Check:
         self._open, self._since = answer.open, now
         if not answer.open:
             return self._tell(moment, "port.closed", {"reason": answer.reason})
-        downtime = round(now - since, 3) if since is not None else None
+        downtime = None if since is None else elapsed(since, now)
         latency = None if answer.latency_ms is None else round(answer.latency_ms, 3)
         return self._tell(moment, "port.opened", {"latency_ms": latency, "downtime_duration": downtime})
 

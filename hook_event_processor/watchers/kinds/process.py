@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from hook_event_processor.timestamp import rfc3339
@@ -20,7 +21,7 @@ from hook_event_processor.watchers.check import (
     number,
 )
 from hook_event_processor.watchers.faults import FaultLog
-from hook_event_processor.watchers.host import ending, line_pattern, processes
+from hook_event_processor.watchers.host import ending, line_pattern, processes, unit_ends
 from hook_event_processor.watchers.host.ending import End, Handle
 from hook_event_processor.watchers.host.processes import Identity, Process
 from hook_event_processor.watchers.kinds import level
@@ -87,11 +88,11 @@ class _Seen:
         started = processes.started_at(process)
         return _Use(process.comm, started, round(self.cpu_percent, 2), process.pages * processes.PAGE_BYTES)
 
-    def end(self) -> End | None:
+    def end(self, show: unit_ends.Show) -> End | None:
         """How it ended, now that it has; None when nobody tells."""
         if self.handle is not None:
-            return self.handle.end()
-        return ending.told_by_systemd(self.unit, self.identity[0], self.run)
+            return self.handle.end(show)
+        return ending.told_by_systemd(self.unit, self.identity[0], self.run, show)
 
 
 class _Processes:
@@ -119,8 +120,11 @@ class _Processes:
         self._choice = chosen(definition, start, next(iter(self._known), None))
         self._levels = _levels(definition, self._use, kept.get("levels") or {})
         self._boot = processes.boot_id()
+        # Asked once in a look, however many processes of a unit have come or gone.
+        self._show = cache(unit_ends.shown)
 
     def look(self, moment: Moment) -> list[Noticed]:
+        self._show.cache_clear()
         found = {process.identity: process for process in self._choice.find(moment.monotonic) if not process.ended}
         noticed: list[Noticed] = []
         if self._primed:
@@ -196,7 +200,7 @@ class _Processes:
         for process in found.values() if self._each else [oldest] if oldest else []:
             seen = known[process.identity]
             if seen.handle is None and self._notice.wants(_STOPPED, _CRASHED):
-                seen.handle = Handle(process, seen.run)
+                seen.handle = Handle(process, seen.run, self._show)
                 seen.unit, seen.run = seen.handle.unit, seen.handle.run
 
     def _use(self, name: str) -> Level:
@@ -213,7 +217,7 @@ class _Processes:
 
     def _stopped(self, moment: Moment, gone: Sequence[_Seen]) -> list[Noticed]:
         leader = _leader(gone)
-        end = leader.end()
+        end = leader.end(self._show)
         if end is None and self._notice.wants(_CRASHED):
             untold = "how %s (process %d) ended, nobody tells"
             _UNTOLD.say(logging.WARNING, untold, self._choice.label, leader.identity[0])
@@ -343,6 +347,7 @@ KIND = Kind(
         ),
     },
     start=_Processes,
+    slow=lambda definition: "pidfile" in definition.options,  # it may lie on a file system that does not answer
     together=True,
     target=_target,
     validate=_validate,

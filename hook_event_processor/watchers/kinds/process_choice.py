@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from typing import Any, Protocol
 
 from hook_event_processor.watchers.check import CheckFailed, Definition
@@ -77,9 +78,11 @@ class Filed:
 
     def find(self, _: float) -> list[Process]:
         try:
-            with open(self._path, "rb") as file:
+            with open(self._path, "rb", opener=_opened) as file:
+                status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode):
+                    raise CheckFailed(f"{self._path} is not a regular file")
                 text = file.read(_PIDFILE_BYTES)
-                written = os.fstat(file.fileno()).st_mtime
         except FileNotFoundError:
             return []
         except OSError as fault:
@@ -88,10 +91,15 @@ class Filed:
         if not words or not words[0].isdigit():
             raise CheckFailed(f"there is no process id in {self._path}")
         process = read_process(int(words[0]))
-        if process is None or not (process.identity == self._known or _wrote(process, written)):
+        if process is None or not (process.identity == self._known or _wrote(process, status.st_mtime)):
             return []
         self._known = process.identity
         return [process]
+
+
+def _opened(path: str, flags: int) -> int:
+    # Opening a named pipe must not wait for a writer.
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _wrote(process: Process, written: float) -> bool:

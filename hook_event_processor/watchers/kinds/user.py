@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from ipaddress import ip_address
 from typing import Any
 
-from hook_event_processor.timestamp import rfc3339
+from hook_event_processor.timestamp import elapsed, rfc3339
 from hook_event_processor.watchers import parsers
 from hook_event_processor.watchers.check import CheckFailed, Definition, Kind, Moment, Noticed, Option
 from hook_event_processor.watchers.host import logins, stamps
@@ -73,7 +73,7 @@ class _Check:
             return []
         noticed = []
         for session in sorted(before - self._sessions):
-            duration = round(moment.time.timestamp() - session.started, 3)
+            duration = elapsed(session.started, moment.time.timestamp())
             noticed += self._notice.of(moment, _LOGOUT, session.user, {**_about(session), "duration": duration})
         for session in sorted(self._sessions - before):
             noticed += self._notice.of(moment, _LOGIN, session.user, _about(session))
