@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,7 +14,7 @@ from commands import Hep
 from factories import ago
 from psycopg import Connection, DataError
 from psycopg.types.json import Jsonb
-from running import add_hook, all_processed, insert, running
+from running import add_hook, all_processed, count, insert, running
 from waiting import wait_for
 
 from hook_event_processor import catalog
@@ -23,7 +24,7 @@ from hook_event_processor.policy import Grants, Policy
 from hook_event_processor.processor import fleet
 from hook_event_processor.processor.attempt import Attempts
 from hook_event_processor.processor.lease_recording import LeaseRecorder
-from hook_event_processor.processor.own_events import OwnEvents
+from hook_event_processor.processor.own_events import OwnEvents, _id_of
 from hook_event_processor.registry import Hook
 from hook_event_processor.retry import RetryPolicy
 from hook_event_processor.run import ChunkResult
@@ -288,6 +289,31 @@ def test_an_access_is_told_though_the_first_recording_of_its_run_came_to_nothing
         wait_for(lambda: all_processed(connection), 10)
         assert process.said("could not be recorded at once")
     assert types_told(connection) == ["secret.accessed"]
+
+
+@pytest.mark.parametrize("before", ["", 'require("time").sleep(0.01)'], ids=["pure", "leased"])
+def test_an_access_that_an_open_transaction_tells_of_holds_up_nothing_else(
+    before: str, database: Database, connection: Connection, tmp_path: Path
+) -> None:
+    stored_secret(connection, tmp_path)
+    text = READS_SECRET.replace("execute = function()", f"execute = function() {before}")
+    add_hook(connection, "reader", "greeting.*", text, modules=["secret", "time"])
+    minute = int(datetime.now(UTC).timestamp()) // 60
+    ids = [_id_of(f"secret.accessed reader token {each}") for each in (minute, minute + 1)]
+    with running(database, tmp_path, lanes=1, **grants(tmp_path)) as process, database.session("other") as other:
+        other.execute("SET idle_in_transaction_session_timeout = 0")
+        with other.transaction():
+            other.execute(
+                "INSERT INTO hook_events (id, source, action) SELECT unnest(%s), 'secret', 'accessed'", (ids,)
+            )
+            insert(connection, "greeting.sent", count=20)
+            # Sooner than whoever waits for the lock gives up; the access is the affair of one of them, or of two.
+            wait_for(lambda: count(connection, "source = 'greeting' AND processed") >= 18, 4)
+            insert(connection, "greeting.again", count=20)
+            wait_for(lambda: count(connection, "source = 'greeting' AND processed") >= 38, 4)
+        wait_for(lambda: all_processed(connection), 10)
+        assert not process.said("trying again")
+    assert types_told(connection) == ["secret.accessed"] * 2
 
 
 def test_of_events_that_ran_together_an_access_is_nobodys_child_but_as_deep() -> None:
