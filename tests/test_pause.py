@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from datetime import datetime
+import threading
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -363,6 +364,21 @@ def test_a_pause_that_somebody_has_locked_ends_later_and_the_others_at_once(
         assert pauses.are_left(connection)
     assert pauses.let_go(connection) == 0
     assert pauses.stored(connection) == []
+
+
+def test_a_pause_ends_by_itself_while_lanes_hold_events_for_it(connection: Connection, database: Database) -> None:
+    event = insert_event(connection)
+    _pause(connection, "source", "task", lasts=timedelta(0))
+    [stored] = pauses.stored(connection)
+    with database.session("lane") as lane:
+        arrays.register(lane)
+        lane.execute("BEGIN")
+        pauses.hold(lane, [pauses.Held(event.bytes, 1, (stored.id,))])
+        recorded = threading.Timer(0.5, lane.execute, ("COMMIT",))
+        recorded.start()
+        pauses.end_by_themselves(connection)
+        recorded.join()
+    assert pauses.let_go(connection) == 1
 
 
 def test_all_goes_on_that_a_deleted_pause_held_however_much_it_is(

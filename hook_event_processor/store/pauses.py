@@ -153,13 +153,14 @@ def _note(connection: Connection, action: str, scope: str, name: str, **moments:
 
 
 def end_by_themselves(connection: Connection) -> None:
-    """End the pauses whose time is up, and those of hooks that are no more; what somebody has locked, another time."""
+    """End the pauses whose time is up, and those of hooks that are no more; one that is being changed, another time."""
+    # FOR SHARE: whoever holds events for a pause, which is over in a moment, is waited for.
     due = connection.execute(
         """
         SELECT id FROM hook_pauses
         WHERE resumed_at IS NULL AND (
             ends_at <= now() OR scope = 'hook' AND NOT EXISTS (SELECT FROM hooks WHERE hooks.name = hook_pauses.name))
-        FOR NO KEY UPDATE SKIP LOCKED
+        FOR SHARE SKIP LOCKED
         """
     ).fetchall()
     if due:  # an UPDATE of nothing would have every processor reload, too
