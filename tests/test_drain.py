@@ -35,6 +35,27 @@ def test_a_run_that_does_not_end_in_time_is_handed_back_at_once(
         process.kill()
 
 
+def test_a_row_that_somebody_else_holds_does_not_keep_the_others_from_being_handed_back(
+    connection: Connection, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain, "DRAIN_SECONDS", 0.3)
+    add_hook(connection, "sleeps", "sleep.*", 'return {execute = function() require("time").sleep(20) end}')
+    process = start(database, tmp_path)
+    try:
+        wait_for(lambda: "ready" in process.log, 10)
+        events = insert(connection, "sleep.long", count=3)
+        wait_for(lambda: {state(connection, event) for event in events} == {"processing"}, 5)
+        with database.session("psql") as other, other.transaction():
+            other.execute("SELECT FROM hook_events WHERE id = %s FOR UPDATE", (events[0],))
+            process.signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+        assert not process.said("without a word")
+        free = "id = ANY(%s) AND lease_token IS NULL AND available_at <= now()"
+        assert [count(connection, free, [event]) for event in events] == [0, 1, 1]
+    finally:
+        process.kill()
+
+
 def test_a_database_that_takes_sessions_and_ends_no_transaction_does_not_hold_up_the_end(
     connection: Connection, server: EmbeddedServer, database: Database, tmp_path: Path
 ) -> None:

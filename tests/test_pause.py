@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 import seed
 from commands import Hep
@@ -16,7 +17,8 @@ from psycopg import Connection
 from running import add_hook, all_processed, count, insert, running, state
 from waiting import wait_for
 
-from hook_event_processor.store import pauses, watch
+from hook_event_processor.processor.resumption import Resumption
+from hook_event_processor.store import arrays, pauses, watch
 from hook_event_processor.store.database import Database
 
 pytestmark = pytest.mark.store
@@ -39,6 +41,26 @@ def _runs(connection: Connection, event_id: UUID) -> list[str]:
 
 def _retries(connection: Connection) -> int:
     return count(connection, "retry_count > 0 OR processing_errors IS NOT NULL")
+
+
+def _wait_for_end(connection: Connection, events: int, source: str = "a") -> None:
+    """Pause a source; so many events of it wait for its end."""
+    _pause(connection, "source", source)
+    connection.execute(
+        "INSERT INTO hook_events (source, action, available_at) SELECT %s, 'b', 'infinity' FROM generate_series(1, %s)",
+        (source, events),
+    )
+    connection.execute(
+        "INSERT INTO hook_paused_events SELECT p.id, e.id, e.seq FROM hook_pauses p JOIN hook_events e"
+        " ON e.source = p.name WHERE e.source = %s",
+        (source,),
+    )
+
+
+def _first(connection: Connection) -> UUID:
+    row = connection.execute("SELECT id FROM hook_events ORDER BY seq LIMIT 1").fetchone()
+    assert row is not None
+    return UUID(str(row[0]))
 
 
 def test_nothing_is_claimed_while_everything_is_paused_and_all_of_it_once_it_is_resumed(
@@ -206,8 +228,6 @@ def test_what_a_pause_held_goes_on_when_its_row_is_deleted(
 
 def test_who_still_knows_a_pause_that_has_ended_holds_nothing(connection: Connection, database: Database) -> None:
     """A processor that has not read the resume yet makes the event due in a moment: none waits for ever."""
-    from hook_event_processor.store import arrays
-
     event = insert_event(connection)
     _pause(connection, "source", "task")
     [stored] = pauses.stored(connection)
@@ -218,6 +238,164 @@ def test_who_still_knows_a_pause_that_has_ended_holds_nothing(connection: Connec
         pauses.hold(lane, [pauses.Held(event.bytes, 1, (stored.id,))])
     assert state(connection, event) == "scheduled"
     assert count(connection, "available_at < now() + interval '1 s'") == 1
+
+
+@pytest.mark.parametrize("text", [NOTHING, SLEEPS], ids=["pure", "effectful"])
+def test_a_pause_that_somebody_is_changing_holds_up_nothing_else(
+    connection: Connection, database: Database, tmp_path: Path, text: str
+) -> None:
+    """Whether its end will be changed or come at once, nobody knows before the other transaction is over."""
+    for name in ("first", "second"):
+        add_hook(connection, name, "task.*", text)
+    add_hook(connection, "other", "other.*", text)
+    _pause(connection, "source", "deploy")
+    _pause(connection, "hook", "second")
+    with running(database, tmp_path, lanes=1), database.session("psql") as other:
+        held = insert(connection, "deploy.one")
+        wait_for(lambda: state(connection, held[0]) == "paused", 5)
+        other.execute("SET idle_in_transaction_session_timeout = 0")
+        with other.transaction():
+            other.execute("UPDATE hook_pauses SET ends_at = now() + interval '1 hour'")
+            held += insert(connection, "deploy.one") + insert(connection, "task.one")
+            others = insert(connection, "other.one", count=5)
+            # Sooner than whoever waits for the lock gives up.
+            wait_for(lambda: count(connection, "processed AND id = ANY(%s)", others) == 5, 4)
+            wait_for(lambda: _runs(connection, held[-1]) == ["first"], 4)
+            assert [state(connection, event) for event in held[1:]].count("paused") == 0
+        wait_for(lambda: {state(connection, event) for event in held} == {"paused"}, 5)
+        assert _runs(connection, held[-1]) == ["first"]
+    assert _retries(connection) == 0
+
+
+def test_an_event_is_held_by_no_pause_whose_end_is_under_way(connection: Connection, database: Database) -> None:
+    event = insert_event(connection)
+    _pause(connection, "source", "task")
+    [stored] = pauses.stored(connection)
+    with database.session("hep") as hep, database.session("lane") as lane:
+        arrays.register(lane)
+        with hep.transaction():
+            assert pauses.resume(hep, "source", "task")
+            lane.execute("SET lock_timeout = '100ms'")
+            pauses.hold(lane, [pauses.Held(event.bytes, 1, (stored.id,))])
+        assert pauses.let_go(connection) == 0
+    assert state(connection, event) == "scheduled"
+    assert connection.execute("SELECT count(*) FROM hook_paused_events").fetchone() == (0,)
+
+
+def test_an_event_that_somebody_has_locked_is_let_go_later_and_the_others_at_once(
+    connection: Connection, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pauses, "_STEP_EVENTS", 3)
+    _wait_for_end(connection, 10)
+    revision = "SELECT revision FROM hook_registry"
+    with database.session("psql") as other, other.transaction():
+        other.execute("SELECT FROM hook_events ORDER BY seq LIMIT 4 FOR UPDATE")
+        assert pauses.resume(connection, "source", "a")
+        before = connection.execute(revision).fetchone()
+        assert list(iter(lambda: pauses.let_go(connection), 0)) == [2, 2, 2]
+        assert pauses.are_left(connection)
+        assert connection.execute(revision).fetchone() == before, "whatever reloads for nothing comes again at once"
+    assert list(iter(lambda: pauses.let_go(connection), 0)) == [3, 1]
+    assert count(connection, "available_at <= now()") == 10
+    assert not pauses.are_left(connection)
+
+
+def test_what_waits_for_events_that_are_no_more_is_removed(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pauses, "_STEP_EVENTS", 3)
+    _wait_for_end(connection, 7)
+    connection.execute("DELETE FROM hook_events WHERE id <> %s", (_first(connection),))
+    assert pauses.resume(connection, "source", "a")
+    assert list(iter(lambda: pauses.let_go(connection), 0)) == [3, 3, 1]
+    assert pauses.stored(connection) == []
+
+
+def test_a_locked_event_of_a_pause_that_ends_holds_up_nothing_else(
+    connection: Connection, database: Database, tmp_path: Path, hep: Hep
+) -> None:
+    add_hook(connection, "any", "*", NOTHING)
+    hep("pause", "--source", "deploy")
+    with running(database, tmp_path), database.session("psql") as other:
+        events = insert(connection, "deploy.one", count=5)
+        wait_for(lambda: {state(connection, event) for event in events} == {"paused"}, 5)
+        other.execute("SET idle_in_transaction_session_timeout = 0")
+        with other.transaction():
+            other.execute("SELECT FROM hook_events WHERE id = %s FOR UPDATE", (events[0],))
+            assert "4 events let go" in hep("resume", "--source", "deploy")
+            wait_for(lambda: count(connection, "processed") == 4, 3)
+            connection.execute("INSERT INTO hook_schedules (name, every_seconds) VALUES ('each', 1)")
+            wait_for(lambda: count(connection, "source = 'schedule' AND action = 'triggered'") > 1, 5)
+        wait_for(lambda: state(connection, events[0]) == "completed", 12)
+
+
+def test_schedules_fire_while_no_pause_can_end(
+    connection: Connection, database: Database, tmp_path: Path, hep: Hep
+) -> None:
+    """Whoever has changed a hook, or a pause, and not committed yet, has all others wait who change one."""
+    with running(database, tmp_path) as process, database.session("psql") as other:
+        other.execute("SET idle_in_transaction_session_timeout = 0")
+        hep("pause", "--source", "deploy", "--for", "3s")
+        connection.execute("INSERT INTO hook_schedules (name, every_seconds) VALUES ('each', 1)")
+        with other.transaction():
+            other.execute("UPDATE hook_registry SET revision = revision + 1")
+            wait_for(lambda: process.said("pauses do not end, trying again: canceling statement due to lock"), 12)
+            before = count(connection, "source = 'schedule' AND action = 'triggered'")
+            wait_for(lambda: count(connection, "source = 'schedule' AND action = 'triggered'") > before, 12)
+        wait_for(lambda: not pauses.stored(connection), 12)
+
+
+def test_a_pause_that_somebody_has_locked_ends_later_and_the_others_at_once(
+    connection: Connection, database: Database
+) -> None:
+    for source in ("a", "b"):
+        _wait_for_end(connection, 1, source)
+    connection.execute("UPDATE hook_pauses SET ends_at = now()")
+    with database.session("psql") as other, other.transaction():
+        other.execute("SELECT FROM hook_pauses WHERE name = 'a' FOR UPDATE")
+        pauses.end_by_themselves(connection)
+        assert [pauses.let_go(connection), pauses.let_go(connection)] == [1, 0]
+    assert [pause.name for pause in pauses.stored(connection)] == ["a"]
+    pauses.end_by_themselves(connection)
+    with database.session("psql") as other, other.transaction():
+        other.execute("SELECT FROM hook_pauses WHERE name = 'a' FOR UPDATE")
+        assert [pauses.let_go(connection), pauses.let_go(connection)] == [1, 0]
+        assert pauses.are_left(connection)
+    assert pauses.let_go(connection) == 0
+    assert pauses.stored(connection) == []
+
+
+def test_all_goes_on_that_a_deleted_pause_held_however_much_it_is(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pauses, "_STEP_EVENTS", 2)
+    _wait_for_end(connection, 45)
+    connection.execute("TRUNCATE hook_pauses")
+    hurried: list[None] = []
+    resumption = Resumption(lambda: hurried.append(None))
+    resumption.step(connection)
+    while hurried:
+        hurried.clear()
+        resumption.step(connection)
+    assert count(connection, "available_at = 'infinity'") == 0
+
+
+def test_what_a_deleted_pause_held_is_seen_to_again_after_a_fault_or_a_lock(
+    connection: Connection, database: Database
+) -> None:
+    _wait_for_end(connection, 3)
+    connection.execute("TRUNCATE hook_pauses")
+    resumption = Resumption(lambda: None)
+    with database.session("lost") as lost:
+        lost.close()
+        with pytest.raises(psycopg.OperationalError):
+            resumption.step(lost)
+    with database.session("psql") as other, other.transaction():
+        other.execute("SELECT FROM hook_events WHERE id = %s FOR UPDATE", (_first(connection),))
+        resumption.step(connection)
+        assert count(connection, "available_at = 'infinity'") == 1
+    resumption.step(connection)
+    assert count(connection, "available_at = 'infinity'") == 0
 
 
 def test_a_large_backlog_is_let_go_in_steps_in_its_order(connection: Connection) -> None:

@@ -300,6 +300,38 @@ def test_a_trigger_that_refuses_one_dispatch_fails_that_event_only(
 
 
 @pytest.mark.parametrize("before", ["", 'require("time").sleep(0.01)'], ids=["pure", "leased"])
+def test_an_id_that_is_in_somebody_elses_open_transaction_is_waited_for_by_its_dispatchers_alone(
+    before: str, connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """Whether an event of that id is there already shows at the end of that transaction."""
+    dispatches = f"{before} e.dispatch('child.born', {{}}, {{id = e.data.id}})"
+    add_hook(connection, "dispatches", "go.*", f"return {{execute = function(e) {dispatches} end}}")
+    add_hook(connection, "beside", "go.*", f"return {{execute = function(e) {before} end}}")
+    held, other_id = [uuid4() for _ in range(15)], uuid4()
+    with running(database, tmp_path, lanes=1) as process, database.session("psql") as other:
+        settled(connection)
+        other.execute("SET idle_in_transaction_session_timeout = 0")
+        with other.transaction():
+            other.execute("INSERT INTO hook_events (id, source, action) SELECT unnest(%s), 'child', 'born'", (held,))
+            waiting = [insert(connection, "go.on", f'{{"id": "{event_id}"}}')[0] for event_id in held]
+            waiting += insert(connection, "go.on", f'{{"id": "{held[0]}"}}', count=15)
+            others = insert(connection, "go.on", count=5) + insert(connection, "go.on", f'{{"id": "{other_id}"}}')
+            # Sooner than whoever waits for the lock gives up.
+            wait_for(lambda: count(connection, "processed AND id = ANY(%s)", others) == 6, 4)
+            time.sleep(10)  # longer than a lease
+            assert count(connection, "lease_token IS NOT NULL AND available_at > now()") == len(waiting)
+            [quick] = insert(connection, "go.on")
+            wait_for(lambda: state(connection, quick) == "completed", 4)
+        wait_for(lambda: count(connection, "processed AND id = ANY(%s)", waiting) == len(waiting), 10)
+        assert not process.said("trying again")
+    ran = [("beside", True), ("dispatches", True)]
+    assert [sorted(row[:2] for row in executions(connection, event)) for event in waiting] == [ran] * len(waiting)
+    assert count(connection, "id = ANY(%s)", [*held, other_id]) == 16
+    assert count(connection, "source = 'child'") == 22
+    assert count(connection, "retry_count > 0") == 0
+
+
+@pytest.mark.parametrize("before", ["", 'require("time").sleep(0.01)'], ids=["pure", "leased"])
 def test_delays_of_one_run_may_be_whole_and_broken_numbers(
     before: str, connection: Connection, database: Database, tmp_path: Path
 ) -> None:

@@ -133,7 +133,7 @@ class Verdict:
     done: list[Row] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     children: list[tuple[bytes, Child]] = field(default_factory=list)  # with the event that they come from
-    to_park: list[Row] = field(default_factory=list)  # an unfinished run: in a slot from now on
+    to_park: list[Row] = field(default_factory=list)  # an unfinished run, or one to wait with: in a slot from now on
     to_postpone: list[Row] = field(default_factory=list)  # not begun: to be claimed again as they are
     to_hold: list[Held] = field(default_factory=list)  # done but for hooks that are paused
 

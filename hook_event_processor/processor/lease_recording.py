@@ -7,7 +7,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
-from psycopg import Connection
+from psycopg import Connection, errors
 
 from hook_event_processor.event import Outcome
 from hook_event_processor.processor.attempt import Attempts
@@ -23,6 +23,13 @@ from hook_event_processor.store.database import one_line
 from hook_event_processor.store.record import Child, Run
 
 logger = logging.getLogger("HookEventProcessor")
+
+# For an id, by a run alone: many may have to, one by one, and leases must be extended in time.
+_WAIT_MS = 10
+
+
+class _Awaited(Exception):
+    """Somebody else's open transaction has inserted an event of an id that is dispatched."""
 
 
 @dataclass(eq=False, slots=True)
@@ -52,7 +59,10 @@ class Finished:
 
 @dataclass(slots=True)
 class Written:
-    """What came of recording: events that somebody else has locked, those whose lease is lost, delays of retries."""
+    """What came of recording: events that wait for somebody else, those whose lease is lost, delays of retries.
+
+    They wait for the lock of their row, or for an id that one of their runs has dispatched.
+    """
 
     locked: set[bytes] = field(default_factory=set)
     lost: set[bytes] = field(default_factory=set)
@@ -69,7 +79,7 @@ class LeaseRecorder:
         self._in_doubt: dict[Run, int] = {}
 
     def record(self, connection: Connection, finished: Sequence[Finished]) -> Written:
-        """Record the runs in one transaction; one by one when the data of one of them is refused.
+        """Record the runs in one transaction; one by one when one has to wait, or its data is refused.
 
         Raises as psycopg does when the connection is lost. What a transaction
         held that was lost at its commit is looked up before it is written again.
@@ -83,12 +93,30 @@ class LeaseRecorder:
                 raise
             logger.warning("leased runs could not be recorded at once, recording them one by one: %s", one_line(fault))
             written = Written()
-            for one in finished:
-                self._record_one(connection, one, written)
+            self._one_by_one(connection, finished, written)
+        except _Awaited:
+            apart = _ids(finished)
+            written = self.record(connection, [one for one in finished if one.event.row.id not in apart])
+            self._one_by_one(connection, [one for one in finished if one.event.row.id in apart], written)
         for one in finished:
             if one.event.row.id not in written.locked:
                 self._in_doubt.pop((one.event.row.id, one.hook.id), None)
         return written
+
+    def _one_by_one(self, connection: Connection, finished: Sequence[Finished], written: Written) -> None:
+        ids = _ids(finished)
+        awaited: set[str] = set()
+        for one in finished:
+            event_id = one.event.row.id
+            if not awaited.isdisjoint(ids.get(event_id, ())):
+                written.locked.add(event_id)
+            if event_id in written.locked:
+                continue  # its runs are recorded in their order
+            try:
+                self._record_one(connection, one, written)
+            except _Awaited:
+                awaited |= ids.get(event_id, set())
+                written.locked.add(event_id)
 
     def _record_one(self, connection: Connection, one: Finished, written: Written) -> None:
         try:
@@ -140,7 +168,7 @@ class LeaseRecorder:
         over = [one.event for one in finished if one.last and one.event.row.id in held]
         failures = [self._failure(event, children if tell else []) for event in over if event.failed]
         self._in_doubt |= record.record_leased(connection, runs, self._node)
-        record.dispatch(connection, children)
+        self._dispatch(connection, children, _WAIT_MS if len(finished) == 1 else record.WAIT_MS)
         done = [event for event in over if not event.failed]
         ack.finished(connection, [event.row.id for event in done if not event.route.pauses])
         paused = [held_for(event.row, event.route) for event in done if event.route.pauses]
@@ -151,6 +179,14 @@ class LeaseRecorder:
         written.lost -= held | locked
         written.delays += [failure.delay for failure in failures if failure.delay is not None]
         written.delays += [pauses.HELD_IN_VAIN_SECONDS] if paused else []  # if the pause has ended meanwhile
+
+    def _dispatch(self, connection: Connection, children: Sequence[Child], wait_ms: int) -> None:
+        try:
+            record.dispatch(connection, children, wait_ms)
+        except errors.LockNotAvailable as fault:
+            if any(child.id is not None for child in children):
+                raise _Awaited from fault
+            raise
 
     def _known(self, connection: Connection, finished: Sequence[Finished], locked: Container[bytes]) -> set[Run]:
         """Which of the runs in doubt are recorded after all.
@@ -168,3 +204,13 @@ class LeaseRecorder:
         if letter is not None:
             children.append(letter)
         return failure
+
+
+def _ids(finished: Sequence[Finished]) -> dict[bytes, set[str]]:
+    """By events that insert others by an id: the ids that their runs have dispatched."""
+    ids: dict[bytes, set[str]] = {}
+    for one in finished:
+        dispatched = {event.id for event in one.result.dispatched.get(0, ()) if event.id is not None}
+        if dispatched or one.result.accessed:  # of which an event tells, by an id that is the processor's affair
+            ids.setdefault(one.event.row.id, set()).update(dispatched)
+    return ids

@@ -52,8 +52,24 @@ class Recorder:
 
         Behind a savepoint: when the data of one event is refused, the batch
         is halved until that event stands alone and gets the failure. No hook
-        runs again for it.
+        runs again for it. While somebody else's open transaction has an id
+        that is dispatched, whatever dispatches by ids runs again, in slots:
+        there it waits without the others.
         """
+        try:
+            return self._commit(batch, verdict)
+        except errors.LockNotAvailable as fault:
+            with_ids = {parent for parent, child in verdict.children if child.id is not None}
+            if not with_ids:
+                raise
+            logger.info("what dispatches events by an id is left to slots: %s", one_line(fault))
+            self._connection.execute("ROLLBACK TO SAVEPOINT record")
+            rest = verdict.part([row for row in batch.pure_rows if row.id not in with_ids])
+            rest.to_park = verdict.to_park + [row for row in batch.pure_rows if row.id in with_ids]
+            rest.to_postpone = verdict.to_postpone
+            return self._commit(batch, rest)
+
+    def _commit(self, batch: Batch, verdict: Verdict) -> Verdict:
         try:
             with self._pipeline as pipeline:
                 pipeline.execute("SAVEPOINT record")

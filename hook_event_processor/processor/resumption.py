@@ -43,8 +43,18 @@ class Resumption:
             return
         if self._ends_at is not None and monotonic() >= self._ends_at:
             self._ends_at = None
-        store.end_by_themselves(connection)
+        over = False
+        try:
+            store.end_by_themselves(connection)
+            over = self._let_go(connection)
+        finally:
+            if not over:  # where somebody has deleted the pause, nothing else tells that there is more to do
+                self._are_news = True
+
+    def _let_go(self, connection: Connection) -> bool:
+        """Whether all events have gone that may."""
         for _ in range(_MAX_STEPS):
             if not store.let_go(connection):
-                return
+                return not store.are_left(connection)
         self._hurry()
+        return False

@@ -74,16 +74,13 @@ WHERE id = ANY(%b)
 
 EXTENDED = f"""
 UPDATE hook_events SET available_at = clock_timestamp() + interval '{LEASE_SECONDS} seconds'
-WHERE id IN (
-    SELECT id FROM hook_events
-    WHERE NOT processed AND (id, lease_token) IN (SELECT * FROM unnest(%b, %s::uuid[]))
-    ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)
+WHERE id IN ({HELD})
 RETURNING id
 """
 
-RELEASED = """
+RELEASED = f"""
 UPDATE hook_events SET available_at = clock_timestamp(), lease_token = NULL
-WHERE NOT processed AND (id, lease_token) IN (SELECT * FROM unnest(%b, %s::uuid[]))
+WHERE id IN ({HELD})
 """
 
 
@@ -179,7 +176,7 @@ def is_sure(until: float) -> bool:
 
 
 def released(connection: Connection, leases: Sequence[Lease]) -> None:
-    """The events are free again at once."""
+    """The events are free again at once, but for those that somebody else has locked: their leases end."""
     if leases:
         connection.execute(RELEASED, _leases(leases))
 

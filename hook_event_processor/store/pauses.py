@@ -15,7 +15,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from hook_event_processor.store import arrays
+from hook_event_processor.store import arrays, waiting
 from hook_event_processor.store.pipeline import Executes
 
 MAX_REASON = 500  # characters: it stands in lines of health and status
@@ -153,12 +153,13 @@ def _note(connection: Connection, action: str, scope: str, name: str, **moments:
 
 
 def end_by_themselves(connection: Connection) -> None:
-    """End the pauses whose time is up, and those of hooks that are no more."""
+    """End the pauses whose time is up, and those of hooks that are no more; what somebody has locked, another time."""
     due = connection.execute(
         """
         SELECT id FROM hook_pauses
         WHERE resumed_at IS NULL AND (
             ends_at <= now() OR scope = 'hook' AND NOT EXISTS (SELECT FROM hooks WHERE hooks.name = hook_pauses.name))
+        FOR NO KEY UPDATE SKIP LOCKED
         """
     ).fetchall()
     if due:  # an UPDATE of nothing would have every processor reload, too
@@ -171,12 +172,13 @@ def end_by_themselves(connection: Connection) -> None:
 HELD_IN_VAIN_SECONDS = 0.2
 # A resumed pause holds nothing: whoever still knows it as one makes the event due in a moment.
 # FOR SHARE: resume() waits for a transaction that holds events, and comes before or after all of it.
+# SKIP LOCKED: a pause that somebody is changing may be about to end, and what else is recorded must not wait for that.
 HOLD = f"""
 WITH wanted (event_id, seq, pause_id) AS (
     SELECT * FROM unnest(%(ids)b, %(seqs)s::bigint[], %(pauses)s::bigint[])
 ), held AS MATERIALIZED (
     SELECT id FROM hook_pauses
-    WHERE id IN (SELECT pause_id FROM wanted) AND resumed_at IS NULL ORDER BY id FOR SHARE
+    WHERE id IN (SELECT pause_id FROM wanted) AND resumed_at IS NULL FOR SHARE SKIP LOCKED
 ), noted AS (
     INSERT INTO hook_paused_events (pause_id, event_id, seq)
     SELECT pause_id, event_id, seq FROM wanted WHERE pause_id IN (SELECT id FROM held)
@@ -210,11 +212,18 @@ def hold(session: Executes, events: Sequence[Held]) -> None:
 
 
 # By their time, in their order: where they lay before, claims look no more.
+# An event that somebody has locked stays, and keeps none of the others; one that is no more goes.
 _LET_GO = """
-WITH gone AS (
+WITH chosen AS MATERIALIZED (
+    SELECT event_id, pause_id, seq FROM hook_paused_events WHERE pause_id = %(pause)s AND seq > %(after)s
+    ORDER BY seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+), ours AS MATERIALIZED (
+    SELECT id FROM hook_events WHERE id IN (SELECT event_id FROM chosen) FOR NO KEY UPDATE SKIP LOCKED
+), locked AS MATERIALIZED (
+    SELECT id FROM hook_events WHERE id IN (SELECT event_id FROM chosen) AND id NOT IN (SELECT id FROM ours)
+), gone AS (
     DELETE FROM hook_paused_events WHERE (event_id, pause_id) IN (
-        SELECT event_id, pause_id FROM hook_paused_events WHERE pause_id = %(pause)s
-        ORDER BY seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+        SELECT event_id, pause_id FROM chosen WHERE event_id NOT IN (SELECT id FROM locked))
     RETURNING event_id, seq
 ), placed AS (
     SELECT event_id, row_number() OVER (ORDER BY seq) * interval '1 microsecond' AS later FROM gone
@@ -222,14 +231,16 @@ WITH gone AS (
     UPDATE hook_events e SET available_at = statement_timestamp() + placed.later
     FROM placed WHERE e.id = placed.event_id AND e.available_at = 'infinity' AND NOT e.processed
 )
-SELECT count(*) FROM gone
+SELECT (SELECT count(*) FROM gone), (SELECT max(seq) FROM chosen)
 """
 
 # What others are letting go is still there: it comes back if they fail.
-_FORGET = """
-DELETE FROM hook_pauses WHERE id = %s AND resumed_at IS NOT NULL
-AND NOT EXISTS (SELECT FROM hook_paused_events WHERE pause_id = hook_pauses.id)
+_EMPTIED = """
+SELECT id FROM hook_pauses p
+WHERE resumed_at IS NOT NULL AND NOT EXISTS (SELECT FROM hook_paused_events WHERE pause_id = p.id)
+FOR UPDATE SKIP LOCKED
 """
+_FORGET = f"DELETE FROM hook_pauses WHERE id IN ({_EMPTIED})"
 
 
 # Pauses that have ended, and those whose row somebody has deleted; one probe finds each of the few that hold events.
@@ -252,11 +263,20 @@ def let_go(connection: Connection) -> int:
 
     The connection is in autocommit: each step is a transaction. Whoever is
     interrupted leaves the rest to the next caller, any processor for one;
-    so does who finds that others are letting the last of them go.
+    so does who finds that others have the last of them locked: see are_left().
     """
     for (pause_id,) in connection.execute(_ENDED).fetchall():
-        row = connection.execute(_LET_GO, {"pause": pause_id, "limit": _STEP_EVENTS}).fetchone()
-        if row and row[0]:
-            return int(row[0])
-        connection.execute(_FORGET, (pause_id,))
+        after: int | None = waiting.LOWEST
+        while after is not None:
+            values = {"pause": pause_id, "after": after, "limit": _STEP_EVENTS}
+            gone, after = connection.execute(_LET_GO, values).fetchone() or (0, None)
+            if gone:
+                return int(gone)
+    if connection.execute(_EMPTIED).fetchone():  # a DELETE of nothing would have every processor reload, too
+        connection.execute(_FORGET)
     return 0
+
+
+def are_left(connection: Connection) -> bool:
+    """Whether there are pauses that have ended and are not forgotten, or events that wait for one."""
+    return connection.execute(_ENDED).fetchone() is not None

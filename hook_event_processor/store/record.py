@@ -114,6 +114,7 @@ BEGAN_EARLIER = f"""
 RETURNING event_id, hook_id, id
 """
 
+WAIT_MS = 200  # for the end of a transaction that has inserted an event of the same id
 CHILDREN = """
 INSERT INTO hook_events (id, source, action, payload, metadata, priority, available_at)
 SELECT coalesce(child.id, hook_uuidv7()), child.source, child.action, child.payload::jsonb, child.metadata::jsonb,
@@ -179,10 +180,16 @@ def parameters(runs: Runs, node: str) -> dict[str, Any]:
     }
 
 
-def dispatch(session: Executes, children: Sequence[Child]) -> None:
-    """Insert the events; one whose id exists changes nothing."""
+def dispatch(session: Executes, children: Sequence[Child], wait_ms: int = WAIT_MS) -> None:
+    """Insert the events; one whose id exists changes nothing.
+
+    The end of somebody else's open transaction that has inserted one of the
+    ids is waited for `wait_ms`; the error is LockNotAvailable then.
+    """
     if not children:
         return
+    if any(child.id is not None for child in children):
+        session.execute(f"SET LOCAL lock_timeout = {wait_ms}")
     session.execute(
         CHILDREN,
         (

@@ -15,7 +15,7 @@ PRIORITIZED = "NOT processed AND NOT dequeued AND available_at IS NULL AND faile
 DUE = "NOT processed AND NOT dequeued AND available_at IS NOT NULL AND failed_at IS NULL"
 DEAD = "NOT processed AND NOT dequeued AND failed_at IS NOT NULL"
 
-_LOWEST = -(2**63)
+LOWEST = -(2**63)
 _GIVEN = "pg_sequence_last_value(pg_get_serial_sequence('hook_events', 'seq')::regclass)"
 # A seq of its writer's choice may lie above all that are still to be given.
 GIVEN = f"SELECT coalesce({_GIVEN}, 0)"
@@ -131,7 +131,7 @@ class Patrol:
     its writer's choice is, and is given a time, by which claims find it.
     """
 
-    _after: int = _LOWEST
+    _after: int = LOWEST
     _upto: int | None = None
 
     @property
@@ -144,7 +144,7 @@ class Patrol:
             row = connection.execute(_BEGIN_PATROL).fetchone()
             if row is None:
                 return 0
-            self._after, self._upto = _LOWEST, row[0]
+            self._after, self._upto = LOWEST, row[0]
         values = {"after": self._after, "upto": self._upto, "limit": limit}
         last, found = connection.execute(PATROL, values).fetchone() or (None, 0)
         if last is None:
