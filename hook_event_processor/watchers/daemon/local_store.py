@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ logger = logging.getLogger("Watchers")
 
 _VERSION = 1
 _BUSY_MS = 5000  # for the daemon of other types of the same host
+_FILLED_SECONDS = 60.0  # within which a store that was made has its tables
 _TABLES = """
 CREATE TABLE IF NOT EXISTS definitions (id TEXT PRIMARY KEY, type TEXT NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS states (id TEXT PRIMARY KEY, type TEXT NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
@@ -47,22 +48,24 @@ class LocalStore:
 
     def _opened(self) -> sqlite3.Connection:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._say_if_emptied()
+        was_emptied = self._was_emptied()
         try:
-            return _open(self._path)
+            opened = _open(self._path)
         except sqlite3.DatabaseError as fault:
             if isinstance(fault, sqlite3.OperationalError):  # the disk, not the file
                 raise
             return self._begin_anew(fault)
+        if was_emptied:
+            logger.error("%s was empty: what watchers knew and the events to be sent are lost", self._path)
+        return opened
 
-    def _say_if_emptied(self) -> None:
-        """An empty file is a new store to SQLite, and what lay beside it goes, too."""
-        with suppress(FileNotFoundError):
-            if self._path.stat().st_size == 0:
-                logger.error(
-                    "%s is empty: if it was in use before, what watchers knew and the events to be sent are lost",
-                    self._path,
-                )
+    def _was_emptied(self) -> bool:
+        """An empty file is a new store to SQLite. One that another daemon has just made is filled in a moment."""
+        try:
+            status = self._path.stat()
+        except OSError:
+            return False
+        return status.st_size == 0 and time.time() - status.st_mtime > _FILLED_SECONDS
 
     def _begin_anew(self, fault: sqlite3.DatabaseError) -> sqlite3.Connection:
         aside = self._path.with_suffix(f".unreadable-{time.time_ns()}")
