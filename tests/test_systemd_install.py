@@ -409,6 +409,14 @@ def test_a_hook_s_program_does_not_reach_what_the_watchers_go_by(kept: Box) -> N
     assert (success, "Permission denied" in said) == ("f", True)
 
 
+def allow(box: Box, example: str) -> str:
+    """Put an example's rule in place; returns where. polkit starts anew: it may miss a file on a busy machine."""
+    rules = f"/etc/polkit-1/rules.d/50-hook-{example}"
+    box.run("install", "-m", "644", str(UNITS / "examples" / example), rules)
+    box.run("systemctl", "restart", "polkit")
+    return rules
+
+
 def test_a_hook_may_restart_the_one_unit_that_polkit_lets_it(kept: Box) -> None:
     for name in ("app", "other"):
         unit(kept, f"{name}.service", "[Service]\nExecStart=sleep infinity\n")
@@ -417,8 +425,7 @@ def test_a_hook_may_restart_the_one_unit_that_polkit_lets_it(kept: Box) -> None:
     (before,) = kept.properties("MainPID", unit="app")
     with_exec(kept)
     assert outcome(kept, "app")[0] == "f"
-    rules = "/etc/polkit-1/rules.d/50-hook-event-processor.rules"
-    kept.run("install", "-m", "644", str(UNITS / "examples/exec-restart-app.rules"), rules)
+    rules = allow(kept, "exec-restart-app.rules")
     wait_for(lambda: outcome(kept, "app")[0] == "t", 30, "polkit has read the rule")
     assert kept.properties("MainPID", unit="app") != [before]
     assert outcome(kept, "other")[0] == "f"
@@ -429,8 +436,7 @@ def test_a_hook_may_block_an_address_by_a_unit(kept: Box) -> None:
     """nft, which this host may lack, is a script that says what it was called with."""
     kept.write("/usr/local/sbin/nft", '#!/bin/sh\necho "$@"\n', 0o755)
     kept.run("install", "-m", "644", str(UNITS / "examples/block-ipv4@.service"), "/etc/systemd/system/")
-    rules = "/etc/polkit-1/rules.d/50-hook-block-address.rules"
-    kept.run("install", "-m", "644", str(UNITS / "examples/block-address.rules"), rules)
+    rules = allow(kept, "block-address.rules")
     kept.run("systemctl", "daemon-reload")
     hook(kept, "block", "systemctl", "start", "block-ipv4@203.0.113.7.service")
     hook(kept, "evil", "systemctl", "start", "block-ipv4@203.0.113.7%20x.service")
