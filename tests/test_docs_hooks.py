@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,14 @@ def test_every_file_of_the_page_is_one(tmp_path: Path) -> None:
             assert block.runs, f"{PAGE.name}:{block.line}: no --> line says what a run comes to"
 
 
+def _typed(shell: Shell, line: str) -> str:
+    """What a command prints. A hook is live on every processor within a second, which the next one could not wait for."""
+    printed = shell.run(line)
+    if line.startswith("hep hook add"):
+        time.sleep(1)
+    return printed
+
+
 def test_the_commands_work_in_their_order(
     hep: Hep, database: Database, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,7 +169,7 @@ def test_the_commands_work_in_their_order(
                 (tmp_path / block.file).parent.mkdir(exist_ok=True)
                 (tmp_path / block.file).write_text(block.text)
             elif block.language == "bash":
-                printed = shell.run(block.text)
+                printed = "".join(_typed(shell, line) for line in block.text.splitlines())
                 wait_for(lambda: all_processed(connection), 10)
             elif block.language == "text":
                 assert prints(block.text, printed), f"{PAGE.name}:{block.line}: {printed}"
