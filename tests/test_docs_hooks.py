@@ -148,7 +148,7 @@ def test_every_file_of_the_page_is_one(tmp_path: Path) -> None:
 
 
 def _typed(shell: Shell, line: str) -> str:
-    """What a command prints. A hook is live on every processor within a second, which the next one could not wait for."""
+    """What a command prints. A hook is live on every processor within a second, which is waited for."""
     printed = shell.run(line)
     if line.startswith("hep hook add"):
         time.sleep(1)
