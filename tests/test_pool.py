@@ -115,11 +115,11 @@ def test_a_host_that_lets_no_thread_give_way_is_told_of_once(
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "setpriority", refuse)
-    over = threading.Event()
-    tasks = [lambda: over.wait(), lambda: over.wait()]
+    began, over = threading.Barrier(3), threading.Event()
+    tasks = [lambda: (began.wait(), over.wait()), lambda: (began.wait(), over.wait())]
     for task in tasks:
         threads.submit(task)
-    wait_for(lambda: threads.busy == 2, 5)
+    began.wait(5)
     for task in tasks:
         threads.abandon(task)
     over.set()
