@@ -61,10 +61,14 @@ class World:
         return [(each.method, f"https://{each.headers['host']}{each.path}") for each in self.site.received]
 
     def executions(self) -> list[tuple[Any, ...]]:
-        """Hook, success, and output or error of each run of a hook."""
+        """Hook, success, and output or error of each run of a hook, in the order of their recording.
+
+        By executed_at a cause can come behind its effect: it is when the transaction of the claim began,
+        and one that began before that of the cause can take what the cause has dispatched.
+        """
         return self.connection.execute(
             "SELECT hook_name, success, coalesce(error, output) FROM event_hook_executions"
-            " WHERE NOT starts_with(hook_name, 'handle_') ORDER BY executed_at, id"
+            " WHERE NOT starts_with(hook_name, 'handle_') ORDER BY id"
         ).fetchall()
 
     def children(self) -> list[tuple[str, Any]]:
