@@ -357,7 +357,7 @@ def add_processor(connection: Connection, node: str, heard: float, started: floa
 
 
 def health(connection: Connection) -> list[tuple[str, str]]:
-    fleet.tell_health(connection)
+    fleet.tell(connection)
     rows = connection.execute(
         "SELECT action, payload->>'processor' FROM hook_events WHERE source = 'health' ORDER BY seq"
     ).fetchall()

@@ -11,7 +11,7 @@ from psycopg import Connection, OperationalError
 
 from hook_event_processor import __version__
 from hook_event_processor.processor.degraded import service_of
-from hook_event_processor.store import hosts, own_events, processors
+from hook_event_processor.store import fleet_news, hosts, own_events, processors
 from hook_event_processor.store.hosts import KnownHost, Silent
 from hook_event_processor.store.insert import Publisher
 from hook_event_processor.store.own_events import OwnEvent
@@ -26,8 +26,14 @@ HEARTBEAT_SECONDS = 5.0  # of processors
 
 def tell(connection: Connection) -> None:
     """Publish what is new, once, whichever processor notices it first."""
-    if not hosts.has_news(connection, __version__):
-        return
+    news = fleet_news.find(connection, __version__)
+    if news.hosts:
+        _tell_of_hosts(connection)
+    if news.processors:
+        _tell_of_processors(connection)
+
+
+def _tell_of_hosts(connection: Connection) -> None:
     with connection.transaction():
         silent, mismatched = hosts.find_silent(connection), hosts.find_mismatched(connection, __version__)
         publisher = Publisher(connection, component="processor")
@@ -52,10 +58,7 @@ def _tell_of(
         logger.warning("%s of host %s could not be told: %s", event_type, host.name, fault)
 
 
-def tell_health(connection: Connection) -> None:
-    """Tell of processors that have fallen silent, or are back, once each, whichever processor notices it first."""
-    if not processors.has_news(connection):
-        return
+def _tell_of_processors(connection: Connection) -> None:
     with connection.transaction():
         for silent in processors.find_silent(connection):
             failed = {

@@ -182,7 +182,6 @@ class Housekeeping:
         if now >= self._fleet_at:
             self._fleet_at = now + _FLEET_SECONDS
             fleet.tell(connection)
-            fleet.tell_health(connection)
 
     def _count_runs(self, connection: Connection) -> None:
         """What cannot be counted is kept for the next time."""

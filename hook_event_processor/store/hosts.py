@@ -231,12 +231,8 @@ _IS_SILENT = f"""
 _IS_MISMATCHED = """
 (status = 'connected' AND version <> %(version)s AND NOT mismatches @> ARRAY[%(version)s::text])
 """
-
-
-def has_news(connection: Connection, version: str) -> bool:
-    """Whether find_silent() or find_mismatched() would find any."""
-    query = f"SELECT EXISTS (SELECT FROM hosts WHERE {_IS_SILENT} OR {_IS_MISMATCHED})"
-    return connection.execute(query, {"version": version}).fetchone() == (True,)
+# Whether find_silent() or find_mismatched() would find any.
+HAS_NEWS = f"EXISTS (SELECT FROM hosts WHERE {_IS_SILENT} OR {_IS_MISMATCHED})"
 
 
 def find_silent(connection: Connection) -> list[Silent]:

@@ -202,6 +202,8 @@ _IS_REPLACED = f"""
 _IS_BACK = f"""
 (lost_at < 'infinity' AND (heartbeat_at > lost_at OR EXISTS ({SUCCESSOR})) OR {_IS_REPLACED})
 """
+# Whether find_silent() or find_back() would find any.
+HAS_NEWS = f"EXISTS (SELECT FROM hook_processors p WHERE {_IS_SILENT} OR {_IS_BACK})"
 _SILENT = f"""
 UPDATE hook_processors p SET lost_at = now()
 WHERE {_IS_SILENT}
@@ -218,12 +220,6 @@ UPDATE hook_processors p SET lost_at = back.new FROM back WHERE p.node = back.no
 RETURNING p.node, p.host, p.instance,
     extract(epoch FROM now() - coalesce(back.lost_at, heartbeat_at))::float8 AS seconds
 """
-
-
-def has_news(connection: Connection) -> bool:
-    """Whether find_silent() or find_back() would find any."""
-    query = f"SELECT EXISTS (SELECT FROM hook_processors p WHERE {_IS_SILENT} OR {_IS_BACK})"
-    return connection.execute(query).fetchone() == (True,)
 
 
 def find_silent(connection: Connection) -> list[Health]:
