@@ -247,7 +247,7 @@ def _next(schedule: Schedule) -> str:
 
 
 def _payload(schedule: Schedule) -> str | None:
-    from hook_event_processor.store.insert import encoded
+    from hook_event_processor.store.stored_json import encoded
 
     return None if schedule.payload is None else encoded("payload", schedule.payload).decode()
 

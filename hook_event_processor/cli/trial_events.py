@@ -30,7 +30,7 @@ def given_event(
 
     Raises EventRefused, and NotFound, Ambiguous or StoreUnavailable for an id.
     """
-    from hook_event_processor.store.insert import encoded
+    from hook_event_processor.store.stored_json import encoded
     from hook_event_processor.workshop.trial_event import made_up, type_for
 
     if given is None:
@@ -53,7 +53,7 @@ def given_event(
 def of_stack(event: TrialEvent, stack: str) -> TrialEvent:
     """The event as one of this stack. Raises EventRefused for metadata that cannot take it."""
     from hook_event_processor.cli.event_lines import json_object
-    from hook_event_processor.store.insert import encoded
+    from hook_event_processor.store.stored_json import encoded
 
     metadata = json_object("the event's metadata", event.metadata)
     return replace(event, metadata=encoded("metadata", {**metadata, "stack": stack}))
@@ -61,7 +61,7 @@ def of_stack(event: TrialEvent, stack: str) -> TrialEvent:
 
 def _from_file(file: str, stack: str | None, patterns: Sequence[str]) -> TrialEvent:
     from hook_event_processor.cli.event_lines import json_object, new_event
-    from hook_event_processor.store.insert import encoded
+    from hook_event_processor.store.stored_json import encoded
     from hook_event_processor.workshop.trial_event import TrialEvent, made_up, type_for
 
     name = "standard input" if file == "-" else file

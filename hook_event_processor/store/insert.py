@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +18,7 @@ from hook_event_processor import __version__
 from hook_event_processor.errors import EventRefused
 from hook_event_processor.event import MAX_DELAY, NewEvent, split_type
 from hook_event_processor.store.database import Database
+from hook_event_processor.store.stored_json import stored_text
 from hook_event_processor.store.uuid7 import NewIds
 
 if TYPE_CHECKING:
@@ -29,8 +28,6 @@ MAX_PAYLOAD_SIZE = 100_000  # bytes of JSON; settings.max_payload_size where the
 _COLUMNS = "id, source, action, resource, resource_id, payload, metadata, priority, available_at, occurred_at"
 # So many rows go to the server in one message of COPY.
 _BLOCK = 500
-# A NUL inside JSON: \u0000 behind an even number of backslashes.
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 # What COPY's text format gives a meaning (PostgreSQL manual, COPY, "Text Format").
 _COPY_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
@@ -309,45 +306,3 @@ def _refuse_surrogates(event: NewEvent) -> None:
 
 def _copy_time(time: datetime | None) -> str:
     return r"\N" if time is None else time.isoformat()
-
-
-def stored_text(name: str, value: Mapping[str, Any], max_size: int) -> str:
-    """`value`, named `name` in messages, as JSON that can be stored.
-
-    Raises EventRefused for what JSON or PostgreSQL cannot hold, and for more than `max_size` bytes.
-    """
-    text = encoded(name, value)
-    if len(text) > max_size:
-        raise EventRefused(
-            f"the {name} has {len(text):,} bytes of JSON: at most {max_size:,} are taken (HOOK_MAX_PAYLOAD_SIZE);"
-            " in Python, it is the max_payload_size of the Publisher"
-        )
-    if b"\\u0000" in text and _NUL.search(text):
-        raise EventRefused(f"the {name} holds a NUL character (\\u0000), which PostgreSQL cannot store")
-    return text.decode()
-
-
-def encoded(name: str, value: Mapping[str, Any]) -> bytes:
-    """`value`, named `name` in messages, as JSON. A float that is not finite becomes null, as in JavaScript.
-
-    Raises EventRefused for what JSON cannot hold.
-    """
-    try:
-        try:
-            return orjson.dumps(value, _plain)
-        except TypeError as fault:
-            if "Recursion" not in str(fault):
-                raise
-        # orjson ends at 254 levels. So deep, a float that is not finite is refused.
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain).encode()
-    except RecursionError:
-        raise EventRefused(f"the {name} is nested too deeply") from None
-    except (TypeError, ValueError) as fault:
-        raise EventRefused(f"the {name} cannot be written as JSON: {fault}") from None
-
-
-def _plain(value: object) -> dict[str, Any]:
-    """A mapping that is no dict, as one; the encoders know no others."""
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -11,9 +11,10 @@ from psycopg.types.json import Jsonb
 from hook_event_processor.errors import ScheduleRefused
 from hook_event_processor.same_json import is_same
 from hook_event_processor.store import own_events
-from hook_event_processor.store.insert import Published, Publisher, stored_text
+from hook_event_processor.store.insert import Published, Publisher
 from hook_event_processor.store.schedule_times import planned
 from hook_event_processor.store.schedules import NewSchedule, Schedule, find, get, known
+from hook_event_processor.store.stored_json import stored_text
 from hook_event_processor.store.times import transaction_time
 
 _MAX_SCHEDULES = 10_000

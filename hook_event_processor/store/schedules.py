@@ -15,8 +15,8 @@ from psycopg.types.json import set_json_loads
 
 from hook_event_processor.errors import EventRefused, NotFound, ScheduleRefused
 from hook_event_processor.event import MAX_NAME, NewEvent, split_type
-from hook_event_processor.store.insert import encoded
 from hook_event_processor.store.own_events import OwnEvent
+from hook_event_processor.store.stored_json import encoded
 from hook_event_processor.timestamp import rfc3339
 from hook_event_processor.timing import Timing
 

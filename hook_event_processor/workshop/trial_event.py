@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from hook_event_processor import catalog
 from hook_event_processor.event import DEFAULT_PRIORITY, join_type, split_type
 from hook_event_processor.registry import is_literal, parse_pattern
-from hook_event_processor.store.insert import encoded
+from hook_event_processor.store.stored_json import encoded
 
 _PG_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _ANY_TYPE = "custom.example"

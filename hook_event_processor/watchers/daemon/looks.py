@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -16,6 +15,7 @@ from hook_event_processor.telemetry.watchdog import Progress
 from hook_event_processor.watchers import kinds
 from hook_event_processor.watchers.check import Moment
 from hook_event_processor.watchers.daemon.aside import STUCK_SECONDS, Aside
+from hook_event_processor.watchers.daemon.copy import Copy
 from hook_event_processor.watchers.daemon.envelope import Envelopes
 from hook_event_processor.watchers.daemon.ledger import RETRY_SECONDS, Ledger
 from hook_event_processor.watchers.daemon.local_store import LocalStore, subject
@@ -43,14 +43,12 @@ class Looks:
         self, store: LocalStore, envelopes: Envelopes, spooled: Callable[[], None], faulty: Callable[[], None]
     ) -> None:
         """`spooled` is called when there are new events in the store, `faulty` when a fault has come or gone."""
-        self._store = store
+        self._copy = Copy(store, self._with_states)
         self._envelopes = envelopes
         self._ledger = Ledger(store, envelopes, spooled)
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._watches: dict[str, Watch] = {}
         self._rows: dict[str, Mapping[str, Any]] | None = None
-        self._unkept: Sequence[Mapping[str, Any]] | None = None  # what the copy is to be, once the disk takes it
-        self._keep_at = 0.0
         self._undefined: Sequence[Mapping[str, Any]] | None = None  # who the watchers are to be, once nothing fails
         self._define_at = 0.0
         self._schedule: Schedule[Watch] = Schedule()
@@ -116,20 +114,18 @@ class Looks:
             self._see_to_stuck(monotonic())
             if self._undefined is not None and monotonic() >= self._define_at:
                 self._define(self._undefined)
-            if self._unkept is not None and monotonic() >= self._keep_at:
-                self._keep(self._unkept)
+            self._copy.see_to(monotonic())
             self._ledger.write(monotonic())
         self._changes.stop()
         self._await_last(monotonic() + _LAST_SECONDS)
         self._look_last(self._watches.values())
-        if self._unkept is not None:
-            self._keep(self._unkept)
+        self._copy.see_to(float("inf"))
         self._ledger.write(float("inf"))
 
     def _until_next(self) -> float:
-        keep_at = None if self._unkept is None else self._keep_at
         define_at = None if self._undefined is None else self._define_at
-        times = (self._schedule.next_due(), self._settling.next_due(), self._ledger.next_due(), keep_at, define_at)
+        parts = (self._schedule, self._settling, self._ledger, self._copy)
+        times = (*(part.next_due() for part in parts), define_at)
         due = min((at for at in times if at is not None), default=float("inf"))
         return min(max(due - monotonic(), 0.0), _LONGEST_WAIT_SECONDS)
 
@@ -260,8 +256,8 @@ class Looks:
             left[row_id] = self._end(row_id, before[row_id], wanted.get(row_id))
             del now[row_id]
         self._ledger.write(float("inf"))
-        self._keep(list(wanted.values()))
-        states = {**self._states(wanted), **{row_id: state for row_id, state in left.items() if state is not None}}
+        self._copy.keep(list(wanted.values()))
+        states = {**self._copy.states(wanted), **{row_id: state for row_id, state in left.items() if state is not None}}
         new = [row for row_id, row in wanted.items() if row_id in changed or row_id not in before]
         self._see_to_mounts()
         for row in new:
@@ -273,10 +269,8 @@ class Looks:
     def _define_from_copy(self) -> None:
         if self._rows is not None:
             return
-        try:
-            self._define(self._store.definitions())
-        except (sqlite3.Error, ValueError) as fault:
-            logger.error("the copy of the watchers cannot be read: %s", fault)
+        if (rows := self._copy.read()) is not None:
+            self._define(rows)
 
     def _rest(self) -> None:
         if self._rows is None:
@@ -342,27 +336,5 @@ class Looks:
         watch.turn = self._schedule.add(watch, definition.interval, key, monotonic(), among)
         self._watches[definition.id] = watch
 
-    def _keep(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write the copy, or have it tried again; those that are at work may have left states by then."""
-        fresh = {watch.definition.id for watch in self._watches.values() if watch.has_state}
-        try:
-            self._store.keep_definitions(rows, fresh)
-        except sqlite3.Error as fault:
-            if self._unkept is None:
-                logger.error("the copy of the watchers cannot be written, trying again: %s", fault)
-            self._unkept, self._keep_at = rows, monotonic() + RETRY_SECONDS
-        else:
-            self._unkept = None
-
-    def _states(self, wanted: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        """What new watches go on from, by id."""
-        try:
-            states = self._store.states()
-            if self._unkept is not None:  # then those of what was looked at before are there still
-                for row in self._store.definitions():
-                    if row["id"] in wanted and subject(row) != subject(wanted[row["id"]]):
-                        states.pop(row["id"], None)
-            return states
-        except (sqlite3.Error, ValueError) as fault:
-            logger.error("the watchers' states cannot be read, all begin anew: %s", fault)
-            return {}
+    def _with_states(self) -> set[str]:
+        return {watch.definition.id for watch in self._watches.values() if watch.has_state}

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from hook_event_processor.timestamp import rfc3339
 from hook_event_processor.watchers import parsers
@@ -21,13 +21,14 @@ from hook_event_processor.watchers.check import (
     number,
 )
 from hook_event_processor.watchers.faults import FaultLog
-from hook_event_processor.watchers.host import ending, line_pattern, processes, unit_ends
-from hook_event_processor.watchers.host.ending import End, Handle
+from hook_event_processor.watchers.host import line_pattern, processes, unit_ends
+from hook_event_processor.watchers.host.ending import Handle
 from hook_event_processor.watchers.host.processes import Identity, Process
 from hook_event_processor.watchers.kinds import level
 from hook_event_processor.watchers.kinds.edge import THRESHOLD_OPTIONS
 from hook_event_processor.watchers.kinds.level import Level, Levels
 from hook_event_processor.watchers.kinds.process_choice import Numbered, chosen
+from hook_event_processor.watchers.kinds.process_seen import Seen, Use, leader_of, share
 from hook_event_processor.watchers.notice import Notice
 
 _UNTOLD = FaultLog("how processes ended")
@@ -52,49 +53,6 @@ _MAX_PIDS = 100  # in one event
 _USE_KEPT_SECONDS = 60.0  # what they use is another with each look, and the disk is spared
 
 
-class _Use(NamedTuple):
-    """A process's program, its start in Unix seconds, its percent of one processor, and its memory."""
-
-    program: str
-    started: float
-    cpu_percent: float
-    rss_bytes: int
-
-
-class _Seen:
-    """A process that is watched, with what is known of it: no `process` before the first look since the start.
-
-    `kept` is what it used then, as far as an earlier start left it.
-    """
-
-    __slots__ = ("cpu_percent", "handle", "identity", "kept", "process", "run", "unit")
-
-    def __init__(
-        self, identity: Identity, kept: _Use | None = None, unit: str | None = None, run: str | None = None
-    ) -> None:
-        self.identity = identity
-        self.kept = kept
-        self.unit = unit  # of the system's
-        self.run = run  # of the unit, where it is its main process
-        self.process: Process | None = None
-        self.handle: Handle | None = None
-        self.cpu_percent = 0.0
-
-    def use(self) -> _Use | None:
-        """What it used when it was looked at last; None when that was before the start, and is not kept."""
-        process = self.process
-        if process is None:
-            return self.kept
-        started = processes.started_at(process)
-        return _Use(process.comm, started, round(self.cpu_percent, 2), process.pages * processes.PAGE_BYTES)
-
-    def end(self, show: unit_ends.Show) -> End | None:
-        """How it ended, now that it has; None when nobody tells."""
-        if self.handle is not None:
-            return self.handle.end(show)
-        return ending.told_by_systemd(self.unit, self.identity[0], self.run, show)
-
-
 class _Processes:
     """The processes that are meant: all together, of which the oldest stands for all, or each by itself."""
 
@@ -109,11 +67,11 @@ class _Processes:
         runs = kept.get("runs") or {}
         self._uses: dict[str, Sequence[Any]] = kept.get("use") or {}
         self._uses_kept_at = -_USE_KEPT_SECONDS
-        uses = {pid: _Use(*use) for pid, use in self._uses.items()}
+        uses = {pid: Use(*use) for pid, use in self._uses.items()}
         seen = [
-            _Seen((pid, began), uses.get(str(pid)), unit, runs.get(str(pid)))
+            Seen((pid, began), uses.get(str(pid)), unit, runs.get(str(pid)))
             if here
-            else _Seen((pid, -1), uses.get(str(pid)))
+            else Seen((pid, -1), uses.get(str(pid)))
             for pid, began, unit in kept.get("processes", ())
         ]
         self._known = {each.identity: each for each in seen}
@@ -193,8 +151,8 @@ class _Processes:
         for identity, process in found.items():
             seen = known.get(identity)
             if seen is None:
-                seen = known[identity] = _Seen(identity)
-            seen.cpu_percent = _share(seen, process)
+                seen = known[identity] = Seen(identity)
+            seen.cpu_percent = share(seen, process)
             seen.process = process
         oldest = min(found.values(), key=lambda process: process.start, default=None)
         for process in found.values() if self._each else [oldest] if oldest else []:
@@ -212,11 +170,11 @@ class _Processes:
             return Level(sum(seen.cpu_percent for seen in running), "cpu_percent", data, self._choice.label)
         return Level(data.get("rss_bytes", 0), "rss_bytes", data, self._choice.label)
 
-    def _started(self, moment: Moment, begun: Sequence[_Seen]) -> list[Noticed]:
+    def _started(self, moment: Moment, begun: Sequence[Seen]) -> list[Noticed]:
         return self._notice.of(moment, _STARTED, self._choice.label, self._data(begun))
 
-    def _stopped(self, moment: Moment, gone: Sequence[_Seen]) -> list[Noticed]:
-        leader = _leader(gone)
+    def _stopped(self, moment: Moment, gone: Sequence[Seen]) -> list[Noticed]:
+        leader = leader_of(gone)
         end = leader.end(self._show)
         if end is None and self._notice.wants(_CRASHED):
             untold = "how %s (process %d) ended, nobody tells"
@@ -233,8 +191,8 @@ class _Processes:
         crashed = self._notice.of(moment, _CRASHED, self._choice.label, data) if end and end.crashed else []
         return self._notice.of(moment, _STOPPED, self._choice.label, data) + crashed
 
-    def _data(self, of: Sequence[_Seen]) -> dict[str, Any]:
-        leader = _leader(of)
+    def _data(self, of: Sequence[Seen]) -> dict[str, Any]:
+        leader = leader_of(of)
         uses = [use for seen in of if (use := seen.use()) is not None]
         use_of_leader = leader.use()
         data = {
@@ -251,25 +209,6 @@ class _Processes:
                 "rss_bytes": sum(use.rss_bytes for use in uses),
             }
         return data
-
-
-def _leader(of: Sequence[_Seen]) -> _Seen:
-    """The oldest; of those of one time, the one whose end can be asked for."""
-    return min(of, key=lambda seen: (seen.identity[1], seen.handle is None, seen.identity[0]))
-
-
-def _share(seen: _Seen, process: Process) -> float:
-    """Percent of one processor, since it was read for the last look or, at the first, since it started."""
-    before = seen.process
-    if before is None:
-        return _percent(process.ticks, processes.age(process) - (time.monotonic() - process.read_at))
-    # What was read for one look may serve the next: then nothing more is known.
-    elapsed = process.read_at - before.read_at
-    return _percent(process.ticks - before.ticks, elapsed) if elapsed > 0 else seen.cpu_percent
-
-
-def _percent(ticks: int, seconds: float) -> float:
-    return max(0.0, 100.0 * ticks / processes.TICKS_PER_SECOND / max(seconds, 1 / processes.TICKS_PER_SECOND))
 
 
 def _levels(definition: Definition, use: Any, kept: Mapping[str, Any]) -> dict[str, Levels]:
