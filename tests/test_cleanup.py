@@ -13,6 +13,7 @@ from commands import Hep
 from factories import ago, insert_event, insert_execution
 from psycopg import Connection
 
+from hook_event_processor.archive_file import ArchiveWriter
 from hook_event_processor.store.database import Database
 
 UNFINISHED = ("pending", "scheduled", "retrying", "processing")
@@ -466,19 +467,52 @@ def test_what_was_changed_after_it_was_archived_stays(
     hep: Hep, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A failed event that is retried between the writing of the file and its removal."""
-    from hook_event_processor.archive_file import ArchiveWriter
-
     event = insert_event(connection, "failed", created_at=ago(days=40))
-    publish = ArchiveWriter.publish
-
-    def retried_meanwhile(writer: ArchiveWriter) -> Path:
-        connection.execute("UPDATE hook_events SET retry_count = 0 WHERE id = %s", (event,))
-        return publish(writer)
-
-    monkeypatch.setattr(ArchiveWriter, "publish", retried_meanwhile)
+    before_removal(monkeypatch, connection, "UPDATE hook_events SET retry_count = 0")
     said = hep("events", "cleanup", "--older-than", "1d", "--failed", "--archive", str(tmp_path / "archive"))
     assert said.startswith("removed: 0 events")
     assert left(connection) == {event}
+
+
+def test_what_was_changed_and_lies_where_it_lay_stays(
+    hep: Hep, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed event that is retried; what it becomes then takes the place that VACUUM has freed."""
+    event = insert_event(connection, "failed", created_at=ago(days=40))
+    lay = connection.execute("SELECT ctid::text FROM hook_events").fetchall()
+    before_removal(
+        monkeypatch,
+        connection,
+        "UPDATE hook_events SET failed_at = NULL, available_at = now()",
+        "VACUUM (INDEX_CLEANUP ON) hook_events",
+        "UPDATE hook_events SET processed = TRUE, processed_at = now()",
+    )
+    said = hep("events", "cleanup", "--older-than", "1d", "--failed", "--archive", str(tmp_path / "archive"))
+    assert said.startswith("removed: 0 events")
+    assert left(connection) == {event}
+    assert connection.execute("SELECT ctid::text FROM hook_events").fetchall() == lay, "else this tests nothing"
+
+
+def test_what_was_frozen_after_it_was_archived_goes(
+    hep: Hep, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    completed(connection, "task.done", 40)
+    before_removal(monkeypatch, connection, "VACUUM (FREEZE) hook_events")
+    said = hep("events", "cleanup", "--older-than", "1d", "--archive", str(tmp_path / "archive"))
+    assert said.startswith("removed: 1 event and 1 execution")
+    assert left(connection) == set()
+
+
+def before_removal(monkeypatch: pytest.MonkeyPatch, connection: Connection, *statements: str) -> None:
+    """Have this happen between the writing of a file and the removal of what it holds."""
+    publish = ArchiveWriter.publish
+
+    def later(writer: ArchiveWriter) -> Path:
+        for statement in statements:
+            connection.execute(statement)
+        return publish(writer)
+
+    monkeypatch.setattr(ArchiveWriter, "publish", later)
 
 
 def test_a_row_that_somebody_holds_is_left_for_the_next_time(hep: Hep, connection: Connection, database: Any) -> None:
