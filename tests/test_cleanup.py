@@ -388,6 +388,39 @@ def test_numbers_that_are_further_stay_there(hep: Hep, connection: Connection, t
     assert numbers(connection) == [(8, 11), (8, 11)]
 
 
+def test_executions_whose_numbers_were_given_again_come_back_with_new_ones(
+    hep: Hep, connection: Connection, tmp_path: Path
+) -> None:
+    """As after the restore of a dump that is older than the archive: the same hook has run on since."""
+    folder = tmp_path / "archive"
+    archived_elsewhere(hep, connection, folder)
+    for _ in range(2):
+        insert_execution(connection, insert_event(connection))
+    present = rows(connection, "event_hook_executions")
+    assert hep("events", "restore", str(folder)) == "restored: 3 events and 3 executions\n"
+    found = rows(connection, "event_hook_executions")
+    assert present < found
+    back = [json.loads(row) for row in found - present]
+    assert sorted(row["id"] for row in back) == [3, 4, 5]
+    [file] = folder.iterdir()
+    archived = [json.loads(line).get("executions", []) for line in gzip.decompress(file.read_bytes()).splitlines()]
+    without_number = [{**row, "id": None} for row in back]
+    assert all({**row, "id": None} in without_number for [row] in archived[1:-1])
+    again = "restored: 0 events and 0 executions; 3 events were there already\n"
+    assert hep("events", "restore", str(folder)) == again
+    assert rows(connection, "event_hook_executions") == found
+
+
+def test_executions_that_outlived_their_event_are_not_put_back_beside_themselves(
+    hep: Hep, connection: Connection, tmp_path: Path, history: dict[str, set[str]]
+) -> None:
+    hep("events", "cleanup", "--older-than", "30d", "--failed", "--archive", str(tmp_path / "archive"))
+    hep("events", "restore", str(tmp_path / "archive"))
+    connection.execute("DELETE FROM hook_events")
+    assert hep("events", "restore", str(tmp_path / "archive")) == "restored: 41 events and 0 executions\n"
+    assert {table: rows(connection, table) for table in TABLES} == history
+
+
 def test_nobody_takes_a_number_while_it_is_raised(
     hep: Hep, connection: Connection, database: Database, tmp_path: Path
 ) -> None:
