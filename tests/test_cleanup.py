@@ -13,6 +13,7 @@ from commands import Hep
 from factories import ago, insert_event, insert_execution
 from psycopg import Connection
 
+from hook_event_processor.archive_file import ArchiveWriter
 from hook_event_processor.store.database import Database
 
 UNFINISHED = ("pending", "scheduled", "retrying", "processing")
@@ -387,6 +388,39 @@ def test_numbers_that_are_further_stay_there(hep: Hep, connection: Connection, t
     assert numbers(connection) == [(8, 11), (8, 11)]
 
 
+def test_executions_whose_numbers_were_given_again_come_back_with_new_ones(
+    hep: Hep, connection: Connection, tmp_path: Path
+) -> None:
+    """As after the restore of a dump that is older than the archive: the same hook has run on since."""
+    folder = tmp_path / "archive"
+    archived_elsewhere(hep, connection, folder)
+    for _ in range(2):
+        insert_execution(connection, insert_event(connection))
+    present = rows(connection, "event_hook_executions")
+    assert hep("events", "restore", str(folder)) == "restored: 3 events and 3 executions\n"
+    found = rows(connection, "event_hook_executions")
+    assert present < found
+    back = [json.loads(row) for row in found - present]
+    assert sorted(row["id"] for row in back) == [3, 4, 5]
+    [file] = folder.iterdir()
+    archived = [json.loads(line).get("executions", []) for line in gzip.decompress(file.read_bytes()).splitlines()]
+    without_number = [{**row, "id": None} for row in back]
+    assert all({**row, "id": None} in without_number for [row] in archived[1:-1])
+    again = "restored: 0 events and 0 executions; 3 events were there already\n"
+    assert hep("events", "restore", str(folder)) == again
+    assert rows(connection, "event_hook_executions") == found
+
+
+def test_executions_that_outlived_their_event_are_not_put_back_beside_themselves(
+    hep: Hep, connection: Connection, tmp_path: Path, history: dict[str, set[str]]
+) -> None:
+    hep("events", "cleanup", "--older-than", "30d", "--failed", "--archive", str(tmp_path / "archive"))
+    hep("events", "restore", str(tmp_path / "archive"))
+    connection.execute("DELETE FROM hook_events")
+    assert hep("events", "restore", str(tmp_path / "archive")) == "restored: 41 events and 0 executions\n"
+    assert {table: rows(connection, table) for table in TABLES} == history
+
+
 def test_nobody_takes_a_number_while_it_is_raised(
     hep: Hep, connection: Connection, database: Database, tmp_path: Path
 ) -> None:
@@ -466,19 +500,52 @@ def test_what_was_changed_after_it_was_archived_stays(
     hep: Hep, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A failed event that is retried between the writing of the file and its removal."""
-    from hook_event_processor.archive_file import ArchiveWriter
-
     event = insert_event(connection, "failed", created_at=ago(days=40))
-    publish = ArchiveWriter.publish
-
-    def retried_meanwhile(writer: ArchiveWriter) -> Path:
-        connection.execute("UPDATE hook_events SET retry_count = 0 WHERE id = %s", (event,))
-        return publish(writer)
-
-    monkeypatch.setattr(ArchiveWriter, "publish", retried_meanwhile)
+    before_removal(monkeypatch, connection, "UPDATE hook_events SET retry_count = 0")
     said = hep("events", "cleanup", "--older-than", "1d", "--failed", "--archive", str(tmp_path / "archive"))
     assert said.startswith("removed: 0 events")
     assert left(connection) == {event}
+
+
+def test_what_was_changed_and_lies_where_it_lay_stays(
+    hep: Hep, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed event that is retried; what it becomes then takes the place that VACUUM has freed."""
+    event = insert_event(connection, "failed", created_at=ago(days=40))
+    lay = connection.execute("SELECT ctid::text FROM hook_events").fetchall()
+    before_removal(
+        monkeypatch,
+        connection,
+        "UPDATE hook_events SET failed_at = NULL, available_at = now()",
+        "VACUUM (INDEX_CLEANUP ON) hook_events",
+        "UPDATE hook_events SET processed = TRUE, processed_at = now()",
+    )
+    said = hep("events", "cleanup", "--older-than", "1d", "--failed", "--archive", str(tmp_path / "archive"))
+    assert said.startswith("removed: 0 events")
+    assert left(connection) == {event}
+    assert connection.execute("SELECT ctid::text FROM hook_events").fetchall() == lay, "else this tests nothing"
+
+
+def test_what_was_frozen_after_it_was_archived_goes(
+    hep: Hep, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    completed(connection, "task.done", 40)
+    before_removal(monkeypatch, connection, "VACUUM (FREEZE) hook_events")
+    said = hep("events", "cleanup", "--older-than", "1d", "--archive", str(tmp_path / "archive"))
+    assert said.startswith("removed: 1 event and 1 execution")
+    assert left(connection) == set()
+
+
+def before_removal(monkeypatch: pytest.MonkeyPatch, connection: Connection, *statements: str) -> None:
+    """Have this happen between the writing of a file and the removal of what it holds."""
+    publish = ArchiveWriter.publish
+
+    def later(writer: ArchiveWriter) -> Path:
+        for statement in statements:
+            connection.execute(statement)
+        return publish(writer)
+
+    monkeypatch.setattr(ArchiveWriter, "publish", later)
 
 
 def test_a_row_that_somebody_holds_is_left_for_the_next_time(hep: Hep, connection: Connection, database: Any) -> None:

@@ -61,8 +61,10 @@ def blocks(plan: dict[str, Any]) -> int:
 
 
 def some(connection: Connection, count: int) -> dict[str, Any]:
-    rows = connection.execute("SELECT ctid::text, id FROM hook_events WHERE processed LIMIT %s", (count,)).fetchall()
-    return removal.values([removal.Place(ctid, event_id, "default") for ctid, event_id in rows])
+    rows = connection.execute(
+        "SELECT ctid::text, id, 'default', xmin::text FROM hook_events WHERE processed LIMIT %s", (count,)
+    ).fetchall()
+    return removal.values([removal.Place(*row) for row in rows])
 
 
 def test_a_step_reads_its_own_pages_once(long_history: Connection) -> None:
@@ -72,7 +74,7 @@ def test_a_step_reads_its_own_pages_once(long_history: Connection) -> None:
     assert blocks(found) <= 40
 
 
-@pytest.mark.parametrize("statement", [removal.REMOVE, to_files.ROWS])
+@pytest.mark.parametrize("statement", [removal.REMOVE, removal.REMOVE_WRITTEN, to_files.ROWS])
 def test_events_and_their_executions_are_found_by_address_and_by_index(
     long_history: Connection, statement: str
 ) -> None:

@@ -133,7 +133,7 @@ class EventCleanup:
                 self.removed.files.append(path)
             for some in slices:
                 with self._pace.step():
-                    self._note(some, removal.remove(self._connection, some))
+                    self._note(some, removal.remove(self._connection, some, removal.REMOVE_WRITTEN))
 
     def _note(self, places: Sequence[Place], gone: Gone) -> None:
         self.removed.events.update(place.rule for place in places if place.id in gone.events)

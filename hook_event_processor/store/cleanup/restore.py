@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,13 +56,24 @@ WITH given AS MATERIALIZED (
     SELECT {events} FROM given, LATERAL json_populate_record(NULL::hook_events, given.line -> 'event')
     ON CONFLICT (id) DO NOTHING RETURNING id
 )"""
-_INSERT_RUNS = """, runs AS (
-    INSERT INTO event_hook_executions ({executions})
-    SELECT {executions} FROM given,
-        LATERAL json_populate_recordset(NULL::event_hook_executions, given.line -> 'executions')
+# A database that was restored from an older dump gives numbers again: executions whose number is another's by now get
+# new ones. Those that stayed where their event went without them are there already.
+_INSERT_RUNS = """, archived AS (
+    SELECT run.* FROM given,
+        LATERAL json_populate_recordset(NULL::event_hook_executions, given.line -> 'executions') AS run
     WHERE (given.line -> 'event' ->> 'id')::uuid IN (SELECT id FROM events)
-    ON CONFLICT DO NOTHING RETURNING 1
-) SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM runs)"""
+), runs AS (
+    INSERT INTO event_hook_executions ({executions}) SELECT {executions} FROM archived
+    ON CONFLICT DO NOTHING RETURNING event_id, hook_id, id
+), there AS (
+    SELECT event_id, hook_id, id FROM runs
+    UNION ALL
+    SELECT event_id, hook_id, id FROM event_hook_executions WHERE event_id = ANY(ARRAY(SELECT id FROM events))
+), renumbered AS (
+    INSERT INTO event_hook_executions ({unnumbered})
+    SELECT {unnumbered} FROM archived LEFT JOIN there USING (event_id, hook_id, id) WHERE there.id IS NULL
+    RETURNING 1
+) SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM runs) + (SELECT count(*) FROM renumbered)"""
 _COUNT = " SELECT (SELECT count(*) FROM events), 0"
 
 
@@ -162,11 +173,18 @@ def _statement(connection: Connection, path: Path, head: dict[str, Any], *, run_
                 if unknown
                 else f"{path}: line 1: it does not say which columns {table} had"
             )
-        kept = [name for name in archived if not (run_again and table == "hook_events" and name in _STATE)]
-        lists[table] = sql.SQL(", ").join(map(sql.Identifier, kept))
+        lists[table] = archived
+    events, executions = lists.values()
     return sql.SQL(_INSERT + (_COUNT if run_again else _INSERT_RUNS)).format(
-        lines=sql.Placeholder(), events=lists["hook_events"], executions=lists["event_hook_executions"]
+        lines=sql.Placeholder(),
+        events=_names(name for name in events if not (run_again and name in _STATE)),
+        executions=_names(executions),
+        unnumbered=_names(name for name in executions if name != "id"),
     )
+
+
+def _names(columns: Iterable[str]) -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Identifier, columns))
 
 
 def _insert(

@@ -21,7 +21,7 @@ MOST_BYTES = 256 * 1024 * 1024  # in a file, before they are compressed
 
 # row_to_json() writes numbers, times and jsonb as they are; nothing on the way reads them.
 ROWS = """
-SELECT e.ctid::text, e.id, row_to_json(e)::text, runs.list::text, runs.number
+SELECT e.ctid::text, e.id, e.xmin::text, row_to_json(e)::text, runs.list::text, runs.number
 FROM hook_events e, LATERAL (
     SELECT coalesce(json_agg(row_to_json(x) ORDER BY x.id), '[]') AS list, count(*) AS number
     FROM event_hook_executions x WHERE x.event_id = e.id) AS runs
@@ -62,9 +62,9 @@ class FileArchive:
             if self._writer is None:
                 self._writer = self._open.enter_context(ArchiveWriter(self._folder, self._head))
             with self._connection.cursor() as cursor:
-                for ctid, event_id, event, executions, number in cursor.stream(ROWS, values(places)):
+                for ctid, event_id, xmin, event, executions, number in cursor.stream(ROWS, values(places)):
                     self._writer.add(event, executions, number)
-                    self._places.append(Place(ctid, event_id, by_ctid[ctid].rule))
+                    self._places.append(Place(ctid, event_id, by_ctid[ctid].rule, xmin))
         except OSError as fault:
             raise self._refused(fault) from fault
 
