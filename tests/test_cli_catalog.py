@@ -149,6 +149,22 @@ def test_adding_again_changes_what_is_new(hep: Hep, canary: None) -> None:
     assert "Ours." in hep("catalog", "task.failed")
 
 
+def test_what_no_option_says_of_an_added_type_stays(hep: Hep, canary: None, tmp_path: Path) -> None:
+    def shown() -> tuple[str, object]:
+        document = hep.document("catalog", "deploy.canary", "--format", "json")
+        return document["description"], document["schema"]
+
+    other = {**CANARY, "title": "A canary went out."}
+    file = _write(tmp_path / "other.json", other)
+    hep("catalog", "add", "deploy.canary", "--schema", file)
+    assert shown() == ("A canary went out.", other)
+    hep("catalog", "add", "deploy.canary", "--description", "By hand.")
+    assert shown() == ("By hand.", other)
+    hep("catalog", "add", "deploy.canary", "--schema", "canary.json")
+    assert shown() == ("By hand.", CANARY)
+    assert hep("catalog", "add", "deploy.canary") == "unchanged: event type deploy.canary\n"
+
+
 def test_a_removed_type_is_gone(hep: Hep, canary: None) -> None:
     assert "did you mean deploy.canary?" in hep.fault("catalog", "remove", "deploy.canry")
     assert hep("catalog", "remove", "deploy.canary") == "removed: event type deploy.canary\n"

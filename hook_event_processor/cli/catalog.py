@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from hook_event_processor.catalog import EventType
     from hook_event_processor.settings import Settings
+    from hook_event_processor.store.event_types import AddedType
 
 _LIST = "list"
 
@@ -46,7 +47,8 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         "add an event type, or change one that was added",
         "hep catalog add deploy.canary --schema canary.json",
         "The schema is JSON Schema, Draft 2020-12. Patterns in it are RE2's; formats are not checked,\n"
-        "and it can refer to parts of itself alone. 'hep events emit --strict' checks payloads by it.",
+        "and it can refer to parts of itself alone. 'hep events emit --strict' checks payloads by it.\n"
+        "Of a type that was added, what no option says stays as it is.",
     )
     command.add_argument("type", metavar="TYPE", help="source.action, such as deploy.canary")
     command.add_argument("--schema", metavar="FILE", help="JSON Schema of the payload; - reads standard input")
@@ -188,10 +190,10 @@ def add(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.store import event_types
 
     name = _checked_name(arguments.type)
-    schema = {} if arguments.schema is None else read_schema(arguments.schema)
-    description = arguments.description if arguments.description is not None else _description(schema)
-    with session(settings) as connection:
-        change = event_types.add(connection, name, description, schema)
+    given = None if arguments.schema is None else read_schema(arguments.schema)
+    with session(settings) as connection, connection.transaction():
+        before = event_types.find(connection, name)
+        change = event_types.add(connection, name, *_kept(before, arguments.description, given))
     instead = " (in place of the one that the program knows)" if name in catalog.known(None) else ""
     result(arguments.format, f"{change}: event type {name}{instead}", {"type": name, "change": change})
     return 0
@@ -214,6 +216,15 @@ def _checked_name(event_type: str) -> str:
     if not is_literal(event_type):
         raise UsageError(f"{event_type!r} is a pattern: a type is written without * ? [ and ~, such as task.failed")
     return join_type(source, action)
+
+
+def _kept(before: AddedType | None, description: str | None, schema: Any) -> tuple[str, Any]:
+    """Description and schema; those of before where None is given, but a description of the schema's goes with it."""
+    known = {} if before is None else before.schema
+    schema = known if schema is None else schema
+    if description is None and before is not None and before.description != _description(known):
+        description = before.description
+    return _description(schema) if description is None else description, schema
 
 
 def _description(schema: Any) -> str:

@@ -45,6 +45,13 @@ def patterns_of_hooks(connection: Connection) -> set[str]:
     return {row[0] for row in rows}
 
 
+def find(connection: Connection, event_type: str) -> AddedType | None:
+    """The type of that name, if it was added: locked until the transaction's end."""
+    with connection.cursor(row_factory=class_row(AddedType)) as cursor:
+        found = f"SELECT {_COLUMNS} FROM event_types WHERE type = %s FOR UPDATE"
+        return cursor.execute(found, (event_type,)).fetchone()
+
+
 def add(connection: Connection, event_type: str, description: str, schema: Any) -> str:
     """Store a type, or what is new about it; returns added, changed or unchanged."""
     values = {"type": event_type, "description": description, "schema": Jsonb(schema)}
