@@ -251,6 +251,29 @@ def test_what_was_done_is_told_where_standard_output_cannot_be_written(
     assert (finished.returncode, finished.stdout, finished.stderr) == (1, "", said)
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("hep hook add x.lua > /dev/full", "added: hook x, version 1, for a.b"),
+        ("hep hook add x.lua --format json > /dev/full", "added: hook x, version 1, for a.b"),
+        ("hep hook propose x.lua > /dev/full", "proposed: proposal 1, the new hook x, for a.b"),
+        ("hep hook lib add x.lua > /dev/full", "added: library x, version 1"),
+        ("hep hook apply . > /dev/full", "1 added"),
+        ("hep watcher create --type cpu > /dev/full", "created: watcher-"),
+        ("hep watcher create --type cpu --format json > /dev/full", "created: watcher-"),
+        ("hep events retry --failed > /dev/full", "1 failed event will run again"),
+    ],
+)
+def test_what_has_more_to_tell_says_what_was_done_where_standard_output_cannot_be_written(
+    hep: Hep, connection: Connection, tmp_path: Path, command: str, said: str
+) -> None:
+    (tmp_path / "x.lua").write_text('return {event_type = "a.b", execute = function() end}')
+    insert_event(connection, "failed")
+    finished = _through_bash(command)
+    begun = f"hep: standard output cannot be written: No space left on device; {said}"
+    assert (finished.returncode, finished.stderr[: len(begun)], finished.stderr.count("\n")) == (1, begun, 1)
+
+
 def _terminal(*arguments: str, columns: int = 140, **environment: str) -> str:
     """What a command writes to a terminal."""
     main, terminal = pty.openpty()

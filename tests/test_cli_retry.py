@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,7 +15,8 @@ from psycopg import Connection
 from running import add_hook, insert, running, state
 from waiting import wait_for
 
-from hook_event_processor.store import dead_letters
+from hook_event_processor.errors import StoreUnavailable
+from hook_event_processor.store import audit, dead_letters
 from hook_event_processor.store.database import Database
 
 TEXT = "return {execute = function() return true end}"
@@ -270,3 +273,26 @@ def test_all_steps_of_a_retry_have_its_reason_and_are_committed_each_by_itself(
         "SELECT reason, count(*), count(DISTINCT xmin::text) FROM hook_audit GROUP BY 1"
     ).fetchall()
     assert kept == [("the relay is back", 5, 3)]
+
+
+def test_a_retry_that_is_cut_off_says_how_many_run_again(
+    hep: Hep, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_letters, "_RETRY", dead_letters._RETRY.replace("LIMIT 1000", "LIMIT 2"))
+    for _ in range(5):
+        insert_event(connection, "failed")
+    steps = count(1)
+
+    def because(connection: Connection, reason: str | None) -> AbstractContextManager[None]:
+        if next(steps) % 3 == 0:
+            raise StoreUnavailable("the database was lost")
+        return nullcontext()
+
+    monkeypatch.setattr(audit, "because", because)
+    finished = hep.run("events", "retry", "--failed", "--dry-run")
+    assert (finished.status, finished.errors) == (1, "hep: the database was lost\n")
+    finished = hep.run("events", "retry", "--failed")
+    assert finished.errors == (
+        "at least 4 failed events will run again; not all were reached\nhep: the database was lost\n"
+    )
+    assert (finished.status, len(_failed(connection))) == (1, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hook_event_processor.cli.audit import add_reason
@@ -63,7 +63,13 @@ def retry(arguments: argparse.Namespace, settings: Settings) -> int:
     with session(settings) as connection:
         wanted = _wanted(arguments, connection)
         options = {"force": arguments.force, "dry_run": arguments.dry_run, "reason": arguments.reason}
-        outcome = _Outcome(dead_letters.retry(connection, wanted, **options))
+        outcome = _Outcome()
+        try:
+            for letter in dead_letters.retry(connection, wanted, **options):
+                outcome.add(letter)
+        except BaseException:
+            _tell_part(arguments, outcome)
+            raise
     if wanted.ids is not None and len(wanted.ids) == 1:
         for hooks in outcome.left_out:
             raise HookEventProcessorError(
@@ -94,39 +100,51 @@ def _wanted(arguments: argparse.Namespace, connection: Connection) -> Wanted:
 class _Outcome:
     """How many events run again; by the hooks that they miss, which of them do, and which are left out."""
 
-    def __init__(self, letters: Iterable[DeadLetter]) -> None:
+    def __init__(self) -> None:
         self.count = 0
         self.without: dict[_Hooks, list[UUID]] = {}
         self.left_out: dict[_Hooks, list[UUID]] = {}
-        for letter in letters:
-            self.count += letter.runs_again
-            if letter.missing:
-                groups = self.without if letter.runs_again else self.left_out
-                groups.setdefault(tuple(sorted(letter.missing.items())), []).append(letter.id)
+
+    def add(self, letter: DeadLetter) -> None:
+        self.count += letter.runs_again
+        if letter.missing:
+            groups = self.without if letter.runs_again else self.left_out
+            groups.setdefault(tuple(sorted(letter.missing.items())), []).append(letter.id)
+
+
+def _tell_part(arguments: argparse.Namespace, outcome: _Outcome) -> None:
+    """Say what the steps before a fault or Ctrl-C have done."""
+    from hook_event_processor.amount import counted
+    from hook_event_processor.cli.output import note
+
+    if outcome.count and not arguments.dry_run:
+        note(f"at least {counted(outcome.count, 'failed event')} will run again; not all were reached")
 
 
 def _tell(arguments: argparse.Namespace, ids: Sequence[UUID], outcome: _Outcome) -> None:
     from hook_event_processor.amount import counted
-    from hook_event_processor.cli.output import document, line
+    from hook_event_processor.cli.output import document, line, told
 
-    if arguments.format == "json":
-        document(
-            {
-                **({"id": ids[0]} if len(ids) == 1 else {}),
-                "retried": outcome.count,
-                "without": _group_documents(outcome.without),
-                "left_out": _group_documents(outcome.left_out),
-            }
-        )
-        return
     which = f"event {ids[0]}" if len(ids) == outcome.count == 1 else counted(outcome.count, "failed event")
-    line(f"{which} {'would' if arguments.dry_run else 'will'} run again")
-    for hooks, events in outcome.without.items():
-        line(f"without {_named(hooks)}, which failed: {_listed(events)}")
-    for hooks, events in outcome.left_out.items():
-        line(f"left out, since {_named(hooks)} failed and would not run: {_listed(events)}")
-    if outcome.left_out:
-        line(f"{_HINT}.")
+    text = f"{which} {'would' if arguments.dry_run else 'will'} run again"
+    with told(text):
+        if arguments.format == "json":
+            document(
+                {
+                    **({"id": ids[0]} if len(ids) == 1 else {}),
+                    "retried": outcome.count,
+                    "without": _group_documents(outcome.without),
+                    "left_out": _group_documents(outcome.left_out),
+                }
+            )
+            return
+        line(text)
+        for hooks, events in outcome.without.items():
+            line(f"without {_named(hooks)}, which failed: {_listed(events)}")
+        for hooks, events in outcome.left_out.items():
+            line(f"left out, since {_named(hooks)} failed and would not run: {_listed(events)}")
+        if outcome.left_out:
+            line(f"{_HINT}.")
 
 
 def _named(hooks: _Hooks) -> str:

@@ -95,20 +95,22 @@ def tell(
 ) -> None:
     """Say what adding a hook did: the change, the hook before, if there was one, and as it is stored."""
     from hook_event_processor.cli.hook_reports import hook_document
-    from hook_event_processor.cli.output import document, line
+    from hook_event_processor.cli.output import document, line, told
 
     change, before, stored = done
     missing = missing_uses(stored, settings)
-    if form == "json":
-        not_granted = {use.module: use.setting for use in missing}
-        document({**hook_document(stored), "change": change, "not_granted": not_granted, **more})
-        return
-    line(f"{change}: hook {stored.name}, version {stored.version}, for {runs_for(stored)}")
-    tell_uses(stored, definition, missing)
-    if not stored.enabled:
-        line(f"It is disabled: 'hep hook enable {stored.name}' lets it run.")
-    if before is not None:
-        _tell_dropped(before, stored)
+    text = f"{change}: hook {stored.name}, version {stored.version}, for {runs_for(stored)}"
+    with told(text):
+        if form == "json":
+            not_granted = {use.module: use.setting for use in missing}
+            document({**hook_document(stored), "change": change, "not_granted": not_granted, **more})
+            return
+        line(text)
+        tell_uses(stored, definition, missing)
+        if not stored.enabled:
+            line(f"It is disabled: 'hep hook enable {stored.name}' lets it run.")
+        if before is not None:
+            _tell_dropped(before, stored)
 
 
 def runs_for(hook: KnownHook | NewHook | Proposal) -> str:

@@ -91,21 +91,23 @@ def apply(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _show(arguments: argparse.Namespace, plan: list[Step]) -> None:
-    from hook_event_processor.cli.output import document, line, table
+    from hook_event_processor.cli.output import document, line, table, told
 
-    if arguments.format == "json":
-        document({"applied": not arguments.dry_run, "plan": [dataclasses.asdict(step) for step in plan]})
-        return
-    rows = [(step.action, step.kind, step.name, step.detail or "-") for step in plan]
-    table(("Action", "Kind", "Name", "Detail"), rows, wrapped=("Name", "Detail"))
     said = [
         f"{number} to {action}" if arguments.dry_run else f"{number} {done}"
         for action, done in _DONE.items()
         if (number := sum(step.action == action for step in plan))
     ]
-    line(f"{', '.join(said) or 'nothing to do'}{'; nothing was changed (--dry-run)' if arguments.dry_run else ''}")
-    if any(step.action == "keep" for step in plan):
-        line("What is kept came from here and is here no longer: --prune removes it.")
+    text = f"{', '.join(said) or 'nothing to do'}{'; nothing was changed (--dry-run)' if arguments.dry_run else ''}"
+    with told(text):
+        if arguments.format == "json":
+            document({"applied": not arguments.dry_run, "plan": [dataclasses.asdict(step) for step in plan]})
+            return
+        rows = [(step.action, step.kind, step.name, step.detail or "-") for step in plan]
+        table(("Action", "Kind", "Name", "Detail"), rows, wrapped=("Name", "Detail"))
+        line(text)
+        if any(step.action == "keep" for step in plan):
+            line("What is kept came from here and is here no longer: --prune removes it.")
 
 
 class _Application:

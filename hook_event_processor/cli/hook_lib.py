@@ -47,7 +47,7 @@ def add(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.hook_file import read_file
     from hook_event_processor.cli.hook_lib_reports import library_document, modules_text, names
-    from hook_event_processor.cli.output import document, line
+    from hook_event_processor.cli.output import document, line, told
     from hook_event_processor.store import hook_changes, hooks, libraries
 
     file = read_file(arguments.file)
@@ -57,13 +57,16 @@ def add(arguments: argparse.Namespace, settings: Settings) -> int:
         change, refreshed = add_library(connection, name, file, settings)
         library = libraries.get(connection, name)
         users = hooks.using(connection, name)
-    if arguments.format == "json":
-        document({**library_document(library, users), "change": change, "refreshed": [hook.name for hook in refreshed]})
-        return 0
-    line(f"{change}: library {name}, version {library.version}{modules_text(library)}")
-    line(f'Hooks use it with require("lib.{name}").' if not users else f"used by {names(users)}")
-    for hook in refreshed:
-        line(f"hook {hook.name} runs with it as version {hook.version}")
+    text = f"{change}: library {name}, version {library.version}{modules_text(library)}"
+    with told(text):
+        if arguments.format == "json":
+            said = {"change": change, "refreshed": [hook.name for hook in refreshed]}
+            document({**library_document(library, users), **said})
+            return 0
+        line(text)
+        line(f'Hooks use it with require("lib.{name}").' if not users else f"used by {names(users)}")
+        for hook in refreshed:
+            line(f"hook {hook.name} runs with it as version {hook.version}")
     return 0
 
 

@@ -57,7 +57,7 @@ def propose(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.cli.hook_add import missing_uses, runs_for, tell_uses
     from hook_event_processor.cli.hook_file import hook_of, newest_texts, read_file, said_by
-    from hook_event_processor.cli.output import document, line, result
+    from hook_event_processor.cli.output import document, line, result, told
     from hook_event_processor.cli.type_note import note_slips_in_patterns
     from hook_event_processor.store import hook_changes, libraries
     from hook_event_processor.store import proposals as store
@@ -74,17 +74,19 @@ def propose(arguments: argparse.Namespace, settings: Settings) -> int:
             return 0
         is_new, number = store.add(connection, hook, base, arguments.reason or "")
         note_slips_in_patterns(connection, list(hook.event_types))
-    if arguments.format == "json":
-        change = "proposed" if is_new else "proposed already"
-        document({"proposal": number, "hook": hook.name, "change": change, **about})
-        return 0
+    change = "proposed" if is_new else "proposed already"
     what = f"changes version {base.version} of" if base else "the new"
-    line(f"proposed{'' if is_new else ' already'}: proposal {number}, {what} hook {hook.name}, for {runs_for(hook)}")
-    if arguments.reason and not is_new:
-        line("Its reason is the one that was given first.")
-    tell_uses(hook, definition, missing)
-    authors = f"an author of the stack {hook.stack}, or the owner" if hook.stack else "the owner"
-    line(f"Somebody else approves it ({authors}): 'hep hook approve {number}'")
+    text = f"{change}: proposal {number}, {what} hook {hook.name}, for {runs_for(hook)}"
+    with told(text):
+        if arguments.format == "json":
+            document({"proposal": number, "hook": hook.name, "change": change, **about})
+            return 0
+        line(text)
+        if arguments.reason and not is_new:
+            line("Its reason is the one that was given first.")
+        tell_uses(hook, definition, missing)
+        authors = f"an author of the stack {hook.stack}, or the owner" if hook.stack else "the owner"
+        line(f"Somebody else approves it ({authors}): 'hep hook approve {number}'")
     return 0
 
 

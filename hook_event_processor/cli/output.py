@@ -145,15 +145,22 @@ def heard_or_not() -> Iterator[Callable[[str], None]]:
 
 
 def result(form: str, text: str, value: Any) -> None:
-    """Print what a command did: one line, or a JSON document when `form` is json.
-
-    Raises OutputFailed with that line when it cannot be printed: it was done all the same.
-    """
-    try:
+    """Print what a command did: one line, or a JSON document when `form` is json. Raises OutputFailed as told()."""
+    with told(text):
         if form == "json":
             document(value)
         else:
             line(text)
+
+
+@contextmanager
+def told(text: str) -> Iterator[None]:
+    """What a command did is printed in the block, and `text` is that in a line.
+
+    Raises OutputFailed with that line when it cannot be printed: it was done all the same.
+    """
+    try:
+        yield
         flush()
     except OutputFailed as fault:
         raise OutputFailed(f"{fault}; {text}") from None

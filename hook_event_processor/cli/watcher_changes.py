@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def create(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import document, line
+    from hook_event_processor.cli.output import document, line, told
     from hook_event_processor.cli.watcher_options import conditions_of, definition_of, options_of
     from hook_event_processor.cli.watcher_reports import hint_of, silence, target_of, watcher_document
     from hook_event_processor.store import hosts, watchers
@@ -36,19 +36,20 @@ def create(arguments: argparse.Namespace, settings: Settings) -> int:
             watcher = watchers.add(connection, new)
             _tell(connection, "created", watcher)
         known = {host.name: host for host in hosts.known(connection)}.get(watcher.host)
-    if arguments.format == "json":
-        document(watcher_document(watcher))
-        return 0
-    named = f" {watcher.name}" if watcher.name else ""
-    when = " or ".join(definition.conditions)
-    line(f"created: {watcher.id}{named} on {watcher.host}")
-    line(f"{watcher.type}, {target_of(watcher)}, when {when}, every {definition.interval:g}s")
-    if watcher.host == settings.host and (hint := hint_of(definition)):
-        line(hint)
-    if not watcher.enabled:
-        line(f"It is disabled: 'hep watcher enable {watcher.id}' lets it look.")
-    elif trouble := silence(watcher.host, known):
-        line(trouble)
+    created = f"created: {_called(watcher)}"
+    with told(created):
+        if arguments.format == "json":
+            document(watcher_document(watcher))
+            return 0
+        when = " or ".join(definition.conditions)
+        line(created)
+        line(f"{watcher.type}, {target_of(watcher)}, when {when}, every {definition.interval:g}s")
+        if watcher.host == settings.host and (hint := hint_of(definition)):
+            line(hint)
+        if not watcher.enabled:
+            line(f"It is disabled: 'hep watcher enable {watcher.id}' lets it look.")
+        elif trouble := silence(watcher.host, known):
+            line(trouble)
     return 0
 
 
