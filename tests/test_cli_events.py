@@ -12,7 +12,15 @@ from factories import ago, insert_event, insert_execution
 from psycopg import Connection
 
 HOSTILE = "\x1b[31mred\x1b]0;title\x07\nadmin.login succeeded\u202e\u009b2J [bold]"
-NOTHING_REMOVED = {"events": 0, "executions": 0, "versions": 0, "rules": {}, "archives": [], "waited_seconds": 0}
+NOTHING_REMOVED = {
+    "dry_run": False,
+    "events": 0,
+    "executions": 0,
+    "versions": 0,
+    "rules": {},
+    "archives": [],
+    "waited_seconds": 0,
+}
 STATES = ("pending", "scheduled", "retrying", "processing", "completed", "failed")
 
 
@@ -262,10 +270,11 @@ def test_lists_of_json_are_one_document(hep: Hep, connection: Connection) -> Non
 
 def test_what_was_done_is_a_document_when_asked_for(hep: Hep, connection: Connection) -> None:
     for action, expected in (
-        (("retry", "{}"), {"id": "{}", "retried": 1, "without": [], "left_out": []}),
-        (("retry", "--failed"), {"retried": 0, "without": [], "left_out": []}),
+        (("retry", "{}"), {"id": "{}", "dry_run": False, "retried": 1, "without": [], "left_out": []}),
+        (("retry", "--failed"), {"dry_run": False, "retried": 0, "without": [], "left_out": []}),
         (("delete", "{}"), {"id": "{}", "events": 1, "executions": 0}),
         (("cleanup", "--older-than", "1d"), NOTHING_REMOVED),
+        (("cleanup", "--older-than", "1d", "--dry-run"), {**NOTHING_REMOVED, "dry_run": True}),
     ):
         event_id = str(insert_event(connection, state="failed")) if "{}" in action else ""
         arguments = (argument.replace("{}", event_id) for argument in action)

@@ -174,7 +174,8 @@ def test_of_several_those_are_left_out_whose_failed_hook_would_not_run(hep: Hep,
         HINT,
     ]
     assert _failed(connection) == {*again, partly, off, gone}
-    assert hep.document(*command, "--format", "json") == {
+    done = {
+        "dry_run": False,
         "retried": 6,
         "without": [{"hooks": {"gone": "removed", "off": "disabled"}, "ids": [str(partly)]}],
         "left_out": [
@@ -182,6 +183,8 @@ def test_of_several_those_are_left_out_whose_failed_hook_would_not_run(hep: Hep,
             {"hooks": {"gone": "removed", "off": "disabled"}, "ids": [str(gone)]},
         ],
     }
+    assert hep.document(*command, "--dry-run", "--format", "json") == {**done, "dry_run": True}
+    assert hep.document(*command, "--format", "json") == done
     assert _failed(connection) == {off, gone}
     hep("hook", "enable", "off")
     assert hep(*command).splitlines() == [

@@ -132,6 +132,7 @@ def _tell(arguments: argparse.Namespace, policy: RetentionPolicy, done: Report) 
 
     events = sum(done.events.values())
     value = {
+        "dry_run": arguments.dry_run,
         "events": events,
         "executions": done.executions,
         "versions": done.versions,

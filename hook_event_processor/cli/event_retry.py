@@ -132,6 +132,7 @@ def _tell(arguments: argparse.Namespace, ids: Sequence[UUID], outcome: _Outcome)
             document(
                 {
                     **({"id": ids[0]} if len(ids) == 1 else {}),
+                    "dry_run": arguments.dry_run,
                     "retried": outcome.count,
                     "without": _group_documents(outcome.without),
                     "left_out": _group_documents(outcome.left_out),
