@@ -92,6 +92,27 @@ def test_who_it_was(hep: Hep, connection: Connection, database: Database, tmp_pa
     assert by_psql["details"] == {"priority": [0, 3], "timeout_seconds": [30, 5]}
 
 
+@pytest.mark.parametrize(
+    ("user", "host", "kept"),
+    [
+        ("deploy", "web-1.example.com", "deploy@web-1.example.com"),
+        ("deploy", "web-1.production.eu.example.com", "deploy@web-1"),
+        ("hook notify-of-failures", "build-runner-1.example.com", "hook notify-of-failures@build-r"),
+        ("hook notify-of-all-that-fails-anywhere", "web-1", "hook notify-of-all-that-fails-a"),
+    ],
+)
+def test_who_it_was_is_found_by_the_whole_however_much_of_it_has_room(
+    hep: Hep, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: str, host: str, kept: str
+) -> None:
+    monkeypatch.setattr(own_events, "actor", lambda: user)
+    monkeypatch.setattr(socket, "gethostname", lambda: host)
+    hep("hook", "add", _hook(tmp_path))
+    for who in (user, f"{user}@{host}", kept):
+        found = hep.document("audit", "--who", who, "--object", "hook:greet", "--format", "json")
+        assert {entry["user"] for entry in found} == {kept}, who
+    assert hep("audit", "--who", "somebody-of-another-name@web-1.production.eu.example.com") == "Nothing.\n"
+
+
 def test_retried_events_are_kept_each_however_they_are_reset(hep: Hep, connection: Connection) -> None:
     one, two, three = (
         insert_event(connection, "failed", source="PreToolUse", created_at=ago(minutes=n)) for n in (3, 2, 1)

@@ -51,10 +51,10 @@ def service_database(settings: Settings) -> Database:
 def session(settings: Settings) -> Iterator[Connection]:
     """A session on the database for one command, in autocommit."""
     from hook_event_processor.store import own_events
-    from hook_event_processor.store.audit import COMMAND_OF
+    from hook_event_processor.store.audit import COMMAND_OF, fitted
 
     # The audit has it from the session's name, which poolers keep with each transaction.
-    role = f"{COMMAND_OF}{own_events.actor()}@{socket.gethostname()}"
+    role = COMMAND_OF + fitted(f"{own_events.actor()}@{socket.gethostname()}")
     with open_database(settings).session(role) as connection:
         own_events.attach(connection, settings, "hep")
         yield connection

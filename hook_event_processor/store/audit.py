@@ -10,12 +10,15 @@ from datetime import datetime, timedelta
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from hook_event_processor.store.database import APPLICATION
 from hook_event_processor.store.small_steps import remove_in_steps
 
 # Nothing younger can be removed (sql/0015_audit.sql).
 KEPT = timedelta(days=30)
 # What stands in the application_name of a session before the user of a command, and the host.
 COMMAND_OF = "command of "
+# Bytes of an application_name beside that: PostgreSQL cuts it at NAMEDATALEN - 1.
+_ROOM = 63 - len(f"{APPLICATION} {COMMAND_OF}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Entry:
 
     @property
     def user(self) -> str | None:
-        """The user and host that ran the command of hep, as it said; None where it was no such command."""
+        """The user and host that ran the command of hep, as it said (see fitted); None where it was no such command."""
         return self.client.partition(f" {COMMAND_OF}")[2] or None
 
 
@@ -59,7 +62,8 @@ WHERE (%(since)s::timestamptz IS NULL OR at >= %(since)s)
   AND (%(object)s::text IS NULL OR %(object)s IN (name, kind, kind || ':' || name)
        OR kind = 'event' AND octet_length(%(object)s) >= 8 AND starts_with(name, %(object)s))
   AND (%(who)s::text IS NULL OR role = %(who)s
-       OR %(who)s IN (split_part(client, %(of)s, 2), split_part(split_part(client, %(of)s, 2), '@', 1)))
+       OR ARRAY[%(who)s, %(fitted)s]::text[]
+          && ARRAY[split_part(client, %(of)s, 2), split_part(split_part(client, %(of)s, 2), '@', 1)])
 ORDER BY id DESC LIMIT %(limit)s
 """
 _FORGET = """
@@ -68,9 +72,18 @@ DELETE FROM hook_audit WHERE id = ANY(ARRAY(
 """
 
 
+def fitted(user: str) -> str:
+    """USER@HOST, or USER, as a session's name has room for it: with the host's first label, and cut at the end."""
+    if len(user.encode()) > _ROOM:
+        name, at, host = user.partition("@")
+        user = name + at + host.partition(".")[0]
+    return user.encode()[:_ROOM].decode(errors="ignore")
+
+
 def entries(connection: Connection, wanted: Wanted, limit: int) -> list[Entry]:
     """The newest entries, newest first."""
     values = {"object": wanted.object, "who": wanted.who, "since": wanted.since, "limit": limit, "of": f" {COMMAND_OF}"}
+    values["fitted"] = fitted(wanted.who) if wanted.who is not None else None
     with connection.cursor(row_factory=class_row(Entry)) as cursor:
         return cursor.execute(_ENTRIES, values).fetchall()
 
