@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -16,7 +15,6 @@ from typing import Any
 import pytest
 from commands import Hep
 from psycopg import Connection
-from waiting import wait_for
 
 from hook_event_processor.cli.hook_directory import read_directory
 from hook_event_processor.store import hooks, libraries
@@ -297,7 +295,8 @@ def test_a_hook_is_known_again_by_whatever_link_one_comes_to_it(
     try:
         said = [watching.said() for _ in range(3)]
         assert said[1].split(": ")[1] == "hook one-prod, version 1"
-        wait_for(partial(_saved, folder / "one.lua", connection))
+        (folder / "one.lua").write_text(HOOK.replace("a.b", "a.c"))
+        assert watching.said() == "replaced: hook one-prod, version 2"
     finally:
         watching.process.kill()
         watching.process.wait()
@@ -305,10 +304,25 @@ def test_a_hook_is_known_again_by_whatever_link_one_comes_to_it(
     assert hooks.get(connection, "one-prod").file_path == str(folder.parent / watched / "one.lua")
 
 
-def _saved(path: Path, connection: Connection) -> bool:
-    """Whether another text has reached the hook: written again and again, since the first may come before the watch."""
-    path.write_text(HOOK.replace("a.b", "a.c"))
-    return hooks.get(connection, "one-prod").event_types == ["a.c"]
+def test_what_is_saved_while_a_watch_begins_is_added(
+    hep: Hep, folder: Path, connection: Connection, database: Database
+) -> None:
+    hep("hook", "apply", "hooks")
+    (folder / "two.lua").write_text(WITH_LIBRARY.replace("a.b", "a.c"))
+    connection.execute("BEGIN")
+    connection.execute("SELECT FROM hooks WHERE name = 'two' FOR UPDATE")
+    watching = Watching(folder, database)
+    try:
+        assert watching.said() == "changed: library x, version 1"
+        assert watching.said() == "changed: hook one, version 1"
+        (folder / "one.lua").write_text(HOOK.replace("a.b", "a.c"))
+        connection.execute("COMMIT")
+        assert watching.said() == "replaced: hook two, version 2"
+        assert watching.said() == f"watching {folder}: Ctrl-C ends it"
+        assert watching.said() == "replaced: hook one, version 2"
+    finally:
+        watching.process.kill()
+        watching.process.wait()
 
 
 def test_watch_takes_a_directory_and_no_option_of_one_hook(hep: Hep, folder: Path) -> None:

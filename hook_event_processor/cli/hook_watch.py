@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hook_event_processor.settings import Settings
 
 _OF_ONE_HOOK = ("name", "event", "set", "description")
+_OPEN_AFTER_MS = 100
 
 
 def watch(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -42,12 +43,19 @@ def watch(arguments: argparse.Namespace, settings: Settings) -> int:
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:
+        saved = watchfiles.watch(
+            directory,
+            watch_filter=_is_lua(directory),
+            raise_interrupt=False,
+            stop_event=stopped,
+            rust_timeout=_OPEN_AFTER_MS,
+            yield_on_timeout=True,
+        )
+        next(saved, None)  # opens it: what is saved while all is added comes below
         _add_all([*library_files(directory), *hook_files(directory)], arguments, settings)
         note(f"watching {directory}: Ctrl-C ends it")
         sys.stderr.flush()
-        for changes in watchfiles.watch(
-            directory, watch_filter=_is_lua(directory), raise_interrupt=False, stop_event=stopped
-        ):
+        for changes in saved:
             paths = sorted({Path(path) for _, path in changes}, key=lambda path: (path.parent == directory, path))
             _add_all(paths, arguments, settings)
     except KeyboardInterrupt:
