@@ -104,6 +104,18 @@ def test_the_host_is_this_one_unless_another_is_named(hep: Hep) -> None:
     assert hep("watcher", "list", "web-9") == (
         "No watchers on web-9; 'hep watcher list --all' shows 2 watchers of other hosts.\n"
     )
+    finished = hep.run("watcher", "list", "web-1", "--all")
+    assert (finished.status, finished.fault) == (2, "hep: give either HOST or --all, which is every host")
+
+
+def test_that_there_are_no_watchers_of_some_types_is_said_of_these(hep: Hep) -> None:
+    create(hep, "--type", "cpu")
+    create(hep, "db-1", "--type", "load", "--threshold", "8")
+    assert hep("watcher", "list", "--type", "load,port") == (
+        "No watchers of type load or port on web-1;"
+        " 'hep watcher list --all --type load,port' shows 1 watcher of other hosts.\n"
+    )
+    assert hep("watcher", "list", "--all", "--type", "port") == "No watchers of type port.\n"
 
 
 @pytest.mark.parametrize("arguments", [("list", "--all"), ("run",)])

@@ -23,20 +23,27 @@ _LEAST_DIGITS = 10  # of an id: the second in which it was made
 
 def list_watchers(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
-    from hook_event_processor.cli.output import document
+    from hook_event_processor.cli.output import document, line
     from hook_event_processor.store import hosts, watchers
 
+    if arguments.all and arguments.host is not None:
+        raise UsageError("give either HOST or --all, which is every host")
     host = None if arguments.all else arguments.host or settings.host
     with session(settings) as connection:
         every = watchers.known(connection)
         known_hosts = {known.name: known for known in hosts.known(connection)}
-    types = arguments.type or {watcher.type for watcher in every}
-    shown = [watcher for watcher in every if host in (None, watcher.host) and watcher.type in types]
+    types = tuple(dict.fromkeys(arguments.type or ()))
+    wanted = [watcher for watcher in every if not types or watcher.type in types]
+    shown = [watcher for watcher in wanted if host in (None, watcher.host)]
     if arguments.format == "json":
         document([watcher_document(watcher) for watcher in shown])
         return 0
     show_watchers(shown, short_ids(every), with_host=host is None)
-    _tell_rest(host, shown, every, known_hosts)
+    if not shown:
+        _tell_none(host, types, len(wanted))
+    for name in sorted({watcher.host for watcher in shown if watcher.enabled}):
+        if trouble := silence(name, known_hosts.get(name)):
+            line(trouble)
     return 0
 
 
@@ -75,20 +82,16 @@ def show_watchers(shown: Sequence[Watcher], ids: Mapping[str, str], *, with_host
     line(counted(len(shown), "watcher"))
 
 
-def _tell_rest(
-    host: str | None, shown: Sequence[Watcher], every: Sequence[Watcher], known_hosts: Mapping[str, KnownHost]
-) -> None:
-    """What a table does not say: why there is none, and which hosts do not look."""
+def _tell_none(host: str | None, types: Sequence[str], others: int) -> None:
+    """Why there is no table: which watchers there are none of, and how many such ones other hosts have."""
     from hook_event_processor.amount import counted
     from hook_event_processor.cli.output import line
 
-    if not shown:
-        others = len([watcher for watcher in every if watcher.host != host]) if host else 0
-        elsewhere = f"; 'hep watcher list --all' shows {counted(others, 'watcher')} of other hosts" if others else ""
-        line(f"No watchers{f' on {host}' if host else ''}{elsewhere}.")
-    for name in sorted({watcher.host for watcher in shown if watcher.enabled}):
-        if trouble := silence(name, known_hosts.get(name)):
-            line(trouble)
+    of_types = f" of type {' or '.join(types)}" if types else ""
+    option = f" --type {','.join(types)}" if types else ""
+    command = f"hep watcher list --all{option}"
+    elsewhere = f"; '{command}' shows {counted(others, 'watcher')} of other hosts" if others else ""
+    line(f"No watchers{of_types}{f' on {host}' if host else ''}{elsewhere}.")
 
 
 def silence(name: str, host: KnownHost | None) -> str | None:
