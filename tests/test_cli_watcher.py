@@ -21,6 +21,7 @@ from hook_event_processor.cli.parser import commands_of, parser, whole_parser
 from hook_event_processor.store import watchers
 from hook_event_processor.store.watchers import Looked, NewWatcher
 from hook_event_processor.watchers import kinds
+from hook_event_processor.watchers.host import proc
 
 SEED = """\
 my-agent --type file --path /etc/nginx/nginx.conf --when changed --interval 10s --check-hash
@@ -321,6 +322,23 @@ def test_a_trial_prints_what_was_read(offline_hep: Hep) -> None:
     assert re.search(r"^now: connections [0-9]+$", offline_hep(*trial, "connection", "--threshold", "3"), re.MULTILINE)
     [look] = offline_hep.document(*trial, "disk", "--path", "/", "--format", "json")["looks"]
     assert list(look["measured"]) == ["/"]
+
+
+def test_a_trial_prints_what_has_a_name_that_is_no_text(
+    offline_hep: Hep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = tmp_path / os.fsdecode(b"caf\xe9")
+    point.mkdir()
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/filesystems").write_text("\text4\n")
+    (tmp_path / "proc/self/mountinfo").write_bytes(b"27 1 8:1 / %s rw - ext4 /dev/sda1 rw\n" % os.fsencode(str(point)))
+    monkeypatch.setattr(proc, "ROOT", str(tmp_path / "proc"))
+    trial = ("watcher", "test", "--type", "disk", "--threshold", "0", "--interval", "100ms", "--wait")
+    said = offline_hep(*trial)
+    assert "/caf\\\\udce9" in said.partition("\nsystem.disk_full ")[2]
+    looks = offline_hep.document(*trial, "--format", "json")["looks"]
+    assert list(looks[0]["measured"]) == [f"{tmp_path}/caf\\udce9"]
+    assert looks[1]["events"][0]["resource"] == f"{tmp_path}/caf\\udce9"
 
 
 def test_a_trial_prints_the_lines_of_a_program_that_has_ended(

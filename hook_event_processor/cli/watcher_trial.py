@@ -113,9 +113,8 @@ def _looks_again(check: Check, definition: Definition, *, talks: bool) -> list[_
 
 
 def _show_first(look: _Look, definition: Definition, kind: Kind, *, waits: bool) -> None:
-    import orjson
-
     from hook_event_processor.cli.output import line
+    from hook_event_processor.watchers.daemon.envelope import as_json
 
     if look.noticed:  # of a program's lines, each is an event
         line(f"looked for the first time, in {_took(look)}: {_counted(look.noticed)}")
@@ -123,20 +122,19 @@ def _show_first(look: _Look, definition: Definition, kind: Kind, *, waits: bool)
         line(f"looked for the first time, in {_took(look)}: this is what later looks are compared with, and no event")
     if look.measured:
         line(f"now: {', '.join(f'{name} {value:.15g}' for name, value in look.measured.items())}")
-    state = orjson.dumps(look.state).decode()
+    state = as_json(look.state).decode()
     line(f"state: {state[:_STATE_SHOWN]}{' ...' if len(state) > _STATE_SHOWN else ''}")
     line(f"Later looks, every {definition.interval:g}s, tell by {', '.join(kind.event_types(definition))}.")
     line(f"Waiting {definition.interval:g}s." if waits else "--wait looks again, and prints what it would tell.")
 
 
 def _show_events(noticed: list[Noticed]) -> None:
-    import orjson
-
     from hook_event_processor.cli.output import line
+    from hook_event_processor.watchers.daemon.envelope import as_json
 
     for event in noticed:
         line(f"{event.type} {event.resource}".rstrip())
-        line(f"  {orjson.dumps(event.data).decode()}")
+        line(f"  {as_json(event.data).decode()}")
     if not noticed:
         line("Nothing that its conditions stand for has happened meanwhile.")
 
@@ -154,9 +152,12 @@ def _counted(noticed: list[Noticed]) -> str:
 
 
 def _document(definition: Definition, kind: Kind, looks: list[_Look]) -> dict[str, Any]:
-    from hook_event_processor.cli.output import iso_time
+    import orjson
 
-    return {
+    from hook_event_processor.cli.output import iso_time
+    from hook_event_processor.watchers.daemon.envelope import as_json
+
+    value = {
         "type": definition.type,
         "target": kind.target(definition),
         "conditions": list(definition.conditions),
@@ -172,3 +173,6 @@ def _document(definition: Definition, kind: Kind, looks: list[_Look]) -> dict[st
             for look in looks
         ],
     }
+    # Paths need not be UTF-8, as JSON is.
+    document: dict[str, Any] = orjson.loads(as_json(value))
+    return document
