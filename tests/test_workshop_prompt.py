@@ -98,6 +98,14 @@ def test_live_it_is_done(hep: Hep, connection: Connection[Any]) -> None:
     assert connection.execute("SELECT key FROM hook_state").fetchall() == [("k",)]
 
 
+def test_live_the_prompt_goes_on_where_an_event_cannot_be_stored(hep: Hep, connection: Connection[Any]) -> None:
+    connection.execute("ALTER TABLE hook_events ADD CHECK (source <> 'custom')")
+    finished = hep.run("hook", "repl", "--live", stdin='event.dispatch("custom.x", {})\nevent.dispatch("a.b", {})\n')
+    assert (finished.status, finished.output) == (1, "-- dispatched: custom.x {}\ntrue\n-- dispatched: a.b {}\ntrue\n")
+    assert finished.errors.startswith("the database refused: ")
+    assert connection.execute("SELECT source FROM hook_events").fetchall() == [("a",)]
+
+
 def test_a_secret_is_in_nothing_that_is_printed_or_dispatched(
     hep: Hep, connection: Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,8 +82,23 @@ def test_a_dry_run_reads_state_and_writes_none(hep: Hep, effects: Path, connecti
 
 def test_what_is_dispatched_live_needs_a_database(offline_hep: Hep, effects: Path) -> None:
     Path("child.lua").write_text('return { event_type = "a.b", execute = function(e) e.dispatch("c.d") end }')
-    assert "there is no database to take them" in offline_hep.fault("hook", "test", "child.lua", "--live")
-    assert offline_hep("hook", "test", "child.lua").endswith("Would have dispatched:\nc.d  {}\n")
+    would = "Would have dispatched:\nc.d  {}\n"
+    assert offline_hep("hook", "test", "child.lua").endswith(would)
+    finished = offline_hep.run("hook", "test", "child.lua", "--live")
+    assert (finished.status, finished.output.endswith(would)) == (1, True)
+    assert "there is no database to take them" in finished.errors
+
+
+def test_what_was_done_live_is_told_where_its_events_cannot_be_stored(
+    hep: Hep, effects: Path, connection: Connection[Any]
+) -> None:
+    connection.execute("ALTER TABLE hook_events ADD CHECK (source <> 'custom')")
+    command = ("hook", "test", "effects.lua", "--data", _data(effects), "--live")
+    finished = hep.run(*command)
+    assert (finished.status, "done\n\nWould have dispatched:\ncustom.child" in finished.output) == (1, True)
+    assert finished.errors.startswith("hep: the database refused: ")
+    finished = hep.run(*command, "--format", "json")
+    assert (finished.status, json.loads(finished.output)["dispatched"][0]["type"]) == (1, "custom.child")
 
 
 def test_a_past_event_is_tried_as_it_was(hep: Hep, effects: Path, connection: Connection[Any]) -> None:

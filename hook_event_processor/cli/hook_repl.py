@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from hook_event_processor.cli.parser import add_command
+from hook_event_processor.errors import HookEventProcessorError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,10 +118,19 @@ class _Session:
     def _publish(self, evaluated: Evaluated) -> None:
         from uuid import uuid4
 
+        from hook_event_processor.cli.connect import database_fault
         from hook_event_processor.cli.live import publish_dispatched
         from hook_event_processor.workshop.prompt import NAME
 
-        publish_dispatched(evaluated.dispatched, uuid4(), b"{}", NAME, self._database)
+        try:
+            publish_dispatched(evaluated.dispatched, uuid4(), b"{}", NAME, self._database)
+        except HookEventProcessorError as fault:
+            self._refuse(str(fault))
+        except Exception as fault:
+            known = database_fault(fault)
+            if known is None:
+                raise
+            self._refuse(str(known))
 
     def _refuse(self, reason: str) -> None:
         from hook_event_processor.cli.output import flush

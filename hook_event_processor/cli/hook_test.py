@@ -60,12 +60,16 @@ def test(arguments: argparse.Namespace, settings: Settings) -> int:
     timeout = arguments.timeout.total_seconds() if arguments.timeout else hook.timeout
     database = usable_database(settings) if arguments.live or _reads_database(hook) else None
     trial = try_hook(hook.program, event, settings, timeout, database=database, live=arguments.live)
-    if arguments.live and trial.dispatched:
-        publish_dispatched(trial.dispatched, event.id, event.metadata, hook.program.hook, database)
-    if arguments.format == "json":
-        _print_document(hook, event, trial, live=arguments.live)
-    else:
-        _print_trial(hook, event, trial, live=arguments.live)
+    published = False
+    try:
+        if arguments.live and trial.dispatched:
+            publish_dispatched(trial.dispatched, event.id, event.metadata, hook.program.hook, database)
+            published = True
+    finally:  # all else was done, be they published or not
+        if arguments.format == "json":
+            _print_document(hook, event, trial, live=arguments.live)
+        else:
+            _print_trial(hook, event, trial, published=published)
     return 0 if trial.good else 1
 
 
@@ -88,7 +92,7 @@ def _event(arguments: argparse.Namespace, hook: OnTrial, settings: Settings) -> 
         raise UsageError(str(refusal)) from None
 
 
-def _print_trial(hook: OnTrial, event: TrialEvent, trial: Trial, *, live: bool) -> None:
+def _print_trial(hook: OnTrial, event: TrialEvent, trial: Trial, *, published: bool) -> None:
     from hook_event_processor.cli.output import block, fields, line, milliseconds, success
 
     data = event.data.decode()
@@ -112,7 +116,7 @@ def _print_trial(hook: OnTrial, event: TrialEvent, trial: Trial, *, live: bool) 
     if trial.shown:
         block("Would have done (--live does it):", "\n".join(trial.shown))
     if trial.dispatched:
-        title = "Dispatched:" if live else "Would have dispatched:"
+        title = "Dispatched:" if published else "Would have dispatched:"
         block(title, "\n".join(f"{item.type}  {item.data.decode()}" for item in trial.dispatched))
 
 
