@@ -55,6 +55,15 @@ def test_what_sql_prints_migrates_as_well(fresh: Hep, empty_database: Database) 
     assert fresh("db", "migrate", "--sql") == ""
 
 
+def test_sql_is_no_document(fresh: Hep) -> None:
+    for command, what in (
+        (("migrate", "--sql"), "--sql prints SQL: --format json is for what was applied"),
+        (("roles", "--print"), "--print prints SQL: --format json is for the roles that were made"),
+    ):
+        finished = fresh.run("db", *command, "--format", "json")
+        assert (finished.status, finished.fault) == (2, f"hep: {what}")
+
+
 def test_what_sql_prints_ends_at_the_first_error(fresh: Hep, empty_database: Database) -> None:
     """psql by itself would go on with what comes after, and say that all is well."""
     with empty_database.session("tests") as connection:

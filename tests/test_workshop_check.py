@@ -220,6 +220,11 @@ def test_the_status_is_1_for_errors_and_strictly_for_warnings(offline_hep: Hep, 
         assert offline_hep.run("hook", "check", *arguments).status == status, arguments
 
 
+def test_a_name_of_standard_input_is_for_standard_input(offline_hep: Hep) -> None:
+    finished = offline_hep.run("hook", "check", "--as", "x.lua", "y.lua")
+    assert (finished.status, finished.fault) == (2, "hep: --as is the name of standard input: it takes the FILE -")
+
+
 def test_an_editor_can_pipe_its_text(offline_hep: Hep) -> None:
     text = 'describe("x", function() local y = 1 end)'
     as_hook = offline_hep.run("hook", "check", "-", stdin=text)

@@ -258,6 +258,11 @@ def test_a_spec_that_cannot_be_read_is_a_failure(spec: Any, whole: str, said: st
     assert (report["failed"], report["files"][0]["error"]) == (1, said)
 
 
+def test_no_test_takes_no_time(offline_hep: Hep) -> None:
+    finished = offline_hep.run("hook", "spec", "--timeout", "0s")
+    assert (finished.status, finished.fault) == (2, "hep: --timeout is 0: it takes the time that each test may take")
+
+
 def test_a_spec_that_sticks_before_its_tests_holds_up_no_other(
     offline_hep: Hep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

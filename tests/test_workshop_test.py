@@ -101,6 +101,11 @@ def test_what_was_done_live_is_told_where_its_events_cannot_be_stored(
     assert (finished.status, json.loads(finished.output)["dispatched"][0]["type"]) == (1, "custom.child")
 
 
+def test_a_run_without_time_is_misuse(offline_hep: Hep, effects: Path) -> None:
+    finished = offline_hep.run("hook", "test", "effects.lua", "--timeout", "0s")
+    assert (finished.status, finished.fault) == (2, "hep: --timeout is 0: it takes the time of the run")
+
+
 def test_a_past_event_is_tried_as_it_was(hep: Hep, effects: Path, connection: Connection[Any]) -> None:
     event_id = insert_event(
         connection,

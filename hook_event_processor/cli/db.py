@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 from hook_event_processor.cli.db_roles import add_role_commands
 from hook_event_processor.cli.parser import add_command, add_format, add_group
-from hook_event_processor.errors import HookEventProcessorError
+from hook_event_processor.errors import HookEventProcessorError, UsageError
 
 if TYPE_CHECKING:
     from hook_event_processor.settings import Settings
@@ -54,6 +54,8 @@ def migrate(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.output import line, result, write
     from hook_event_processor.store import migrate as migrations
 
+    if arguments.sql and arguments.format == "json":
+        raise UsageError("--sql prints SQL: --format json is for what was applied")
     with session(settings) as connection:
         if arguments.sql:
             write(migrations.script(connection, settings.schema))

@@ -63,6 +63,8 @@ def roles(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.store import roles
 
     if arguments.print:
+        if arguments.format == "json":
+            raise UsageError("--print prints SQL: --format json is for the roles that were made")
         write(roles.script(settings.schema))
         return 0
     with session(settings) as connection:

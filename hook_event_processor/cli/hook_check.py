@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hook_event_processor.cli.names import some_name
 from hook_event_processor.cli.parser import add_command, add_format
-from hook_event_processor.errors import HookRefused
+from hook_event_processor.errors import HookRefused, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -45,6 +45,8 @@ def add_check_command(group: argparse._SubParsersAction[Any]) -> None:
 def check_files(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: ARG001 - every command is called so
     from hook_event_processor.workshop.findings import Severity
 
+    if arguments.name is not None and _STANDARD_INPUT not in arguments.files:
+        raise UsageError("--as is the name of standard input: it takes the FILE -")
     checked = list(_checked(arguments))
     if not checked:
         raise HookRefused(f"no Lua files in {', '.join(arguments.files)}")

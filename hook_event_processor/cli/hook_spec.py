@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hook_event_processor.cli.names import some_name
 from hook_event_processor.cli.parser import add_command, add_format
 from hook_event_processor.cli.spans import duration
-from hook_event_processor.errors import HookRefused
+from hook_event_processor.errors import HookRefused, UsageError
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -69,6 +69,8 @@ def run_specs(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.spec_report import SpecReport
     from hook_event_processor.workshop.spec import spec_files
 
+    if arguments.timeout is not None and not arguments.timeout:
+        raise UsageError("--timeout is 0: it takes the time that each test may take")
     report = SpecReport(quiet=arguments.quiet, silent=arguments.format == "json")
     paths = list(spec_files(arguments.paths or ["."]))
     if not paths:

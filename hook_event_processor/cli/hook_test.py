@@ -55,6 +55,8 @@ def test(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.live import publish_dispatched, usable_database
     from hook_event_processor.workshop.dry_run import try_hook
 
+    if arguments.timeout is not None and not arguments.timeout:
+        raise UsageError("--timeout is 0: it takes the time of the run")
     hook = hook_on_trial(arguments.hook, arguments.set or [], settings)
     event = _event(arguments, hook, settings)
     timeout = arguments.timeout.total_seconds() if arguments.timeout else hook.timeout
