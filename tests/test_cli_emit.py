@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -204,6 +205,21 @@ def test_a_bad_line_behind_what_is_read_ahead_undoes_everything(
     said = hep.fault("events", "emit", "--jsonl", _file(tmp_path, *[{"type": "a.b"}] * 1_700, large, {"type": "a.b"}))
     assert "line 1701: the payload has" in said
     assert _rows(connection) == []
+
+
+def test_a_delay_in_a_file_counts_from_when_publishing_begins(
+    hep: Hep, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe can be read for as long as the delay."""
+    monkeypatch.setattr("hook_event_processor.cli.emit._READ_AHEAD_EVENTS", 2)
+    begun = datetime.now(UTC)
+    read = begun + timedelta(minutes=10)
+    times = [begun, read]
+    monkeypatch.setattr("hook_event_processor.store.times.server_time", lambda _: times.pop(0))
+    delayed = {"type": "a.b", "delay": "30s"}
+    hep("events", "emit", "--jsonl", _file(tmp_path, delayed, {"type": "a.b"}, delayed))
+    due = read + timedelta(seconds=30)
+    assert _rows(connection, "available_at") == [(due,), (None,), (due,)]
 
 
 def test_a_file_that_cannot_be_read_is_named(hep: Hep, tmp_path: Path) -> None:

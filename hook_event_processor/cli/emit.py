@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 from hook_event_processor.cli.names import some_name
@@ -40,7 +42,8 @@ def add_emit_command(group: argparse._SubParsersAction[Any]) -> None:
         "         hep events emit --jsonl events.jsonl",
         "A file holds one JSON object a line: type (or source and action), data (or payload),\n"
         "resource, resource_id, stack, priority, delay, occurred_at, id, metadata.\n"
-        "It is published whole or not at all. An id that is there already changes nothing.",
+        "It is published whole or not at all. An id that is there already changes nothing.\n"
+        "A delay counts from when publishing begins.",
     )
     command.add_argument("type", nargs="?", metavar="TYPE", help="source.action, such as task.failed")
     command.add_argument("json", nargs="?", metavar="JSON", help="the payload, a JSON object; - reads standard input")
@@ -147,7 +150,7 @@ def _emit_file(arguments: argparse.Namespace, settings: Settings) -> int:
         stream = opened.enter_context(_open(arguments.jsonl))
         connection = opened.enter_context(session(settings))
         lines = opened.enter_context(reading_bar("Publishing", stream))
-        reading = _Reading(_server_time(connection))
+        reading = _Reading(partial(_server_time, connection))
         seen = SeenTypes()
         publisher = _publisher(connection, settings, strict=arguments.strict)
         try:
@@ -174,13 +177,14 @@ def _open(file: str) -> IO[bytes]:
 class _Reading:
     """Reads events line by line; `line` is the number of the one that was last given out, or refused."""
 
-    def __init__(self, now: datetime) -> None:
-        self._now = now
+    def __init__(self, server_time: Callable[[], datetime]) -> None:
+        self._server_time = server_time
+        self._now = server_time()
         self.line = 0
         self.count = 0
 
     def events(self, lines: Iterator[bytes]) -> Iterator[NewEvent]:
-        """Every event, the first of them read before the first is given out."""
+        """Every event, the first of them read before the first is given out: delays count from then."""
         parsed = self._parsed(lines)
         ahead: list[tuple[int, NewEvent]] = []
         size = 0
@@ -189,9 +193,11 @@ class _Reading:
             size += length
             if len(ahead) >= _READ_AHEAD_EVENTS or size >= _READ_AHEAD_BYTES:
                 break
+        read_for = self._server_time() - self._now
+        self._now += read_for
         for number, event in ahead:
             self.line = number
-            yield event
+            yield replace(event, available_at=event.available_at + read_for) if event.available_at else event
         ahead.clear()
         for number, event, _ in parsed:
             self.line = number
