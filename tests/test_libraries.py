@@ -9,7 +9,7 @@ import pytest
 from chunks import error, event, outcomes, runtime
 from commands import Hep
 from psycopg import Connection
-from running import all_processed, insert, running
+from running import add_hook, all_processed, insert, running
 from waiting import wait_for
 
 from hook_event_processor.cli.hook_lib import checked_name
@@ -172,6 +172,15 @@ def test_a_name_that_comes_back_goes_on_counting(hep: Hep, folder: Path) -> None
     hep("hook", "lib", "remove", "greet", "--force")
     assert "added: library greet, version 2\n" in hep("hook", "lib", "add", "greet.lua")
     assert hep.document("hook", "get", "hook")["libraries"] == {"greet": 2}
+
+
+@pytest.mark.parametrize("written", ['"x"', "2147483647", "1e131071", "1.5", "-7", "true", "{}", "[9]"])
+def test_what_authors_write_of_a_library_keeps_nobody_from_adding_it(
+    hep: Hep, folder: Path, connection: Connection, written: str
+) -> None:
+    add_hook(connection, "odd", "odd.*", "return {execute = function() end}")
+    connection.execute("UPDATE hook_versions SET libraries = %s", (f'{{"greet": {written}}}',))
+    assert "added: library greet, version 1\n" in hep("hook", "lib", "add", "greet.lua")
 
 
 @pytest.mark.alone
