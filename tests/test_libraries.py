@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chunks import error, event, outcomes, runtime
@@ -15,10 +16,13 @@ from waiting import wait_for
 from hook_event_processor.cli.hook_lib import checked_name
 from hook_event_processor.errors import HookRefused
 from hook_event_processor.event import Outcome
+from hook_event_processor.event_handlers import EventHandlerRegistry
 from hook_event_processor.lua.loader import check_library, program
 from hook_event_processor.lua.names import closure, cycle_through
+from hook_event_processor.processor import routing
 from hook_event_processor.store import hooks, libraries
 from hook_event_processor.store.database import Database
+from hook_event_processor.store.hooks import StoredHook
 
 GREET = 'local greet = {}\nfunction greet.say(name) return "hello " .. name end\nreturn greet\n'
 HOOK = """\
@@ -181,6 +185,25 @@ def test_what_authors_write_of_a_library_keeps_nobody_from_adding_it(
     add_hook(connection, "odd", "odd.*", "return {execute = function() end}")
     connection.execute("UPDATE hook_versions SET libraries = %s", (f'{{"greet": {written}}}',))
     assert "added: library greet, version 1\n" in hep("hook", "lib", "add", "greet.lua")
+
+
+def test_a_hook_is_loaded_with_the_library_that_it_had(
+    hep: Hep, folder: Path, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hep("hook", "lib", "add", "greet.lua")
+    hep("hook", "add", "hook.lua")
+    read = hooks.enabled
+
+    def read_just_before_a_change(connection: Connection) -> list[StoredHook]:
+        rows = read(connection)
+        (folder / "greet.lua").write_text(GREET.replace("hello", "welcome"))
+        hep("hook", "lib", "add", "greet.lua")
+        return rows
+
+    monkeypatch.setattr(hooks, "enabled", read_just_before_a_change)
+    [hook] = routing.load(connection, EventHandlerRegistry()).hooks
+    code: Any = hook.code
+    assert (hook.version, code.libraries) == (1, (("greet", GREET),))
 
 
 @pytest.mark.alone
