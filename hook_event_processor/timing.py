@@ -83,7 +83,7 @@ class Timing:
         zone = self._zone()
         try:
             # Of an hour that comes twice CronSim knows the first only, which may be over.
-            local = CronSim(fields, moment.astimezone(zone))
+            local = _Cron(fields, moment.astimezone(zone))
             times = (time for each in local if (time := each.astimezone(UTC)) > moment)
             first = next(times, None)
         except CronSimError as fault:
@@ -101,6 +101,27 @@ class Timing:
             if time > moment:
                 yield time
             number += 1
+
+
+class _Cron(CronSim):
+    """CronSim that loses no times where clocks are changed by half an hour, as on Lord Howe Island."""
+
+    def advance_hour(self) -> bool:
+        moved = super().advance_hour()
+        if moved and self.dt.minute:  # its steps of an hour have met a change, and end within the hour
+            start = (self.dt.astimezone(UTC) - timedelta(minutes=self.dt.minute)).astimezone(self.dt.tzinfo)
+            if start.hour == self.dt.hour:  # else the hour itself begins late
+                self.dt = start
+        return moved
+
+    def tick(self, seconds: int = 1) -> None:
+        """Go on by so many seconds; a jump over minutes ends where clocks are changed."""
+        before = self.dt
+        super().tick(seconds)
+        if 60 < seconds < 3600 and self.dt.utcoffset() != before.utcoffset():
+            self.dt = before
+            while self.dt.utcoffset() == before.utcoffset():
+                super().tick(60)
 
 
 def _span(seconds: float) -> str:

@@ -116,6 +116,14 @@ def test_another_text_is_a_new_version_and_the_old_ones_are_kept(hep: Hep, conne
     assert hooks.enabled(connection)[0].source_text == NOTIFY
 
 
+def test_a_text_is_known_by_itself_and_not_by_the_hash_beside_it(hep: Hep, connection: Connection, notify: str) -> None:
+    """Whoever may write a version may write any hash."""
+    hep("hook", "add", notify)
+    connection.execute("UPDATE hook_versions SET source_text = source_text || '-- tampered'")
+    assert hep("hook", "add", notify).startswith("replaced: hook notify, version 2,")
+    assert hooks.enabled(connection)[0].source_text == NOTIFY
+
+
 def test_adding_again_leaves_a_disabled_hook_disabled(hep: Hep, notify: str) -> None:
     hep("hook", "add", notify, "--disabled")
     Path(notify).write_text(f"{NOTIFY}-- 2\n")

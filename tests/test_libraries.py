@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chunks import error, event, outcomes, runtime
 from commands import Hep
 from psycopg import Connection
-from running import all_processed, insert, running
+from running import add_hook, all_processed, insert, running
 from waiting import wait_for
 
 from hook_event_processor.cli.hook_lib import checked_name
 from hook_event_processor.errors import HookRefused
 from hook_event_processor.event import Outcome
+from hook_event_processor.event_handlers import EventHandlerRegistry
 from hook_event_processor.lua.loader import check_library, program
 from hook_event_processor.lua.names import closure, cycle_through
+from hook_event_processor.processor import routing
 from hook_event_processor.store import hooks, libraries
 from hook_event_processor.store.database import Database
+from hook_event_processor.store.hooks import StoredHook
 
 GREET = 'local greet = {}\nfunction greet.say(name) return "hello " .. name end\nreturn greet\n'
 HOOK = """\
@@ -172,6 +176,34 @@ def test_a_name_that_comes_back_goes_on_counting(hep: Hep, folder: Path) -> None
     hep("hook", "lib", "remove", "greet", "--force")
     assert "added: library greet, version 2\n" in hep("hook", "lib", "add", "greet.lua")
     assert hep.document("hook", "get", "hook")["libraries"] == {"greet": 2}
+
+
+@pytest.mark.parametrize("written", ['"x"', "2147483647", "1e131071", "1.5", "-7", "true", "{}", "[9]"])
+def test_what_authors_write_of_a_library_keeps_nobody_from_adding_it(
+    hep: Hep, folder: Path, connection: Connection, written: str
+) -> None:
+    add_hook(connection, "odd", "odd.*", "return {execute = function() end}")
+    connection.execute("UPDATE hook_versions SET libraries = %s", (f'{{"greet": {written}}}',))
+    assert "added: library greet, version 1\n" in hep("hook", "lib", "add", "greet.lua")
+
+
+def test_a_hook_is_loaded_with_the_library_that_it_had(
+    hep: Hep, folder: Path, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hep("hook", "lib", "add", "greet.lua")
+    hep("hook", "add", "hook.lua")
+    read = hooks.enabled
+
+    def read_just_before_a_change(connection: Connection) -> list[StoredHook]:
+        rows = read(connection)
+        (folder / "greet.lua").write_text(GREET.replace("hello", "welcome"))
+        hep("hook", "lib", "add", "greet.lua")
+        return rows
+
+    monkeypatch.setattr(hooks, "enabled", read_just_before_a_change)
+    [hook] = routing.load(connection, EventHandlerRegistry()).hooks
+    code: Any = hook.code
+    assert (hook.version, code.libraries) == (1, (("greet", GREET),))
 
 
 @pytest.mark.alone

@@ -203,6 +203,20 @@ def test_a_missing_key_is_named(hooks: Hooks, connection: Connection, tmp_path: 
     assert f"it is encrypted with the key {ring.first.id}, which is not in the key file" in said
 
 
+def test_a_rotation_between_the_row_and_its_key_is_not_seen(
+    hooks: Hooks, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(connection, tmp_path, "slack_token")
+    load = key_ring.load
+
+    def load_after_a_rotation(settings: Settings) -> key_ring.KeyRing | None:
+        secrets.rotate(connection, lambda: key_ring.create(tmp_path / "secret.key"))
+        return load(settings)
+
+    monkeypatch.setattr(key_ring, "load", load_after_a_rotation)
+    assert output(hooks.run('return true, #secret.get("slack_token")')) == str(len(TOKEN))
+
+
 def test_a_lost_database_is_a_reason_and_no_hang(server: Any, tmp_path: Path) -> None:
     hooks = Hooks(Database(make_conninfo(server.conninfo, port=1)), tmp_path)
     assert output(hooks.run('print(secret.get("slack_token")) return true', timeout=30)) == (

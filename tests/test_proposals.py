@@ -644,3 +644,12 @@ def test_an_older_text_of_a_hook_is_no_approval(
     )
     refused = _refused(session("alice"), "UPDATE hook_proposals SET state = 'approved'")
     assert "is not what the hook 'greet' has" in refused
+
+
+def test_a_proposal_of_the_right_text_is_approved_beside_a_wrong_hash(
+    become: Become, connection: Connection, tmp_path: Path
+) -> None:
+    become("alice")("hook", "add", _file(tmp_path))
+    connection.execute("UPDATE hook_versions SET source_text = source_text || '-- tampered'")
+    assert "proposed: proposal 1" in become("agent")("hook", "propose", _file(tmp_path))
+    assert "replaced: hook greet, version 2" in become("alice")("hook", "approve", "1")

@@ -237,6 +237,21 @@ def test_nothing_is_asked_of_the_database_while_nothing_is_due(
     assert 0 < firing.due_in(3_600) <= 60
 
 
+@pytest.mark.parametrize("held", ["infinity", "200000-01-01"])
+def test_schedules_that_are_held_by_sql_stop_nothing(connection: Connection, hep: Hep, held: str) -> None:
+    hep("schedule", "set", "held", "--every", "1h")
+    connection.execute("UPDATE hook_schedule_times SET next_at = %s", (held,))
+    firing = stepping()
+    firing.step(connection)
+    assert firing.due_in(30) == 30
+    hep("schedule", "set", "due", "--every", "1h")
+    connection.execute("UPDATE hook_schedule_times SET next_at = '-infinity' WHERE next_at < '9999-01-01'")
+    assert (schedule_times.due_in(connection) or 0) < 0
+    firing.news()
+    firing.step(connection)
+    assert [payload["schedule_name"] for payload in fired(connection)] == ["due"]
+
+
 def test_rows_written_by_others_are_planned_or_say_why_not(
     connection: Connection, hep: Hep, caplog: pytest.LogCaptureFixture
 ) -> None:

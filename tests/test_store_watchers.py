@@ -12,6 +12,7 @@ from psycopg import Connection
 
 from hook_event_processor.errors import Ambiguous, HookEventProcessorError, NotFound
 from hook_event_processor.store import hosts, watchers
+from hook_event_processor.store.database import Database
 from hook_event_processor.store.hosts import Host
 from hook_event_processor.store.watcher_config import WatcherConfig
 from hook_event_processor.store.watchers import Looked, NewWatcher
@@ -160,6 +161,20 @@ def test_a_watchers_last_event_is_kept_with_the_event_itself(connection: Connect
     told(connection, (of_cpu.id, early))  # what was spooled comes after what is new
     assert connection.execute("SELECT count(*) FROM hook_events").fetchone() == (5,)
     assert [watchers.get(connection, one.id).last_event for one in (of_cpu, of_load)] == [late, early]
+
+
+def test_a_watcher_that_somebody_has_locked_keeps_nothing_waiting(connection: Connection, database: Database) -> None:
+    held, free = (watchers.add(connection, NewWatcher("web-1", name)) for name in ("cpu", "load"))
+    at = ago(seconds=10)
+    looks = [Looked(one.id, at, "no") for one in (held, free)]
+    with database.session("psql") as other, other.transaction():
+        other.execute("UPDATE watchers SET enabled = FALSE WHERE id = %s", (held.id,))
+        told(connection, (held.id, at), (free.id, at))
+        assert watchers.say_looked(connection, looks) == {held.id}
+        assert connection.execute("SELECT count(*) FROM hook_events").fetchone() == (2,)
+        said = [watchers.get(connection, one.id) for one in (held, free)]
+        assert [(one.last_check, one.last_event, one.last_error) for one in said] == [(None,) * 3, (at, at, "no")]
+    assert watchers.say_looked(connection, looks) == set()
 
 
 def told(connection: Connection, *events: tuple[str, datetime]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import example, given
@@ -59,6 +61,39 @@ def test_a_fixed_hour_fires_once_when_clocks_are_changed() -> None:
 def test_times_lie_ahead_when_an_hour_comes_twice(cron: str, zone: str, moment: datetime) -> None:
     ahead = list(islice(Timing(cron, timezone=zone).after(moment), 3))
     assert [moment, *ahead] == sorted({moment, *ahead})
+
+
+@pytest.mark.parametrize(
+    ("zone", "days"),
+    [
+        ("Australia/Lord_Howe", ["2026-10-03", "2027-04-03"]),
+        ("Europe/Berlin", ["2026-10-24", "2027-03-27"]),
+        ("Antarctica/Troll", ["2026-10-24", "2027-03-27"]),
+    ],
+)
+@pytest.mark.parametrize(
+    ("cron", "minutes", "hours"),
+    [
+        ("*/10 5 * * *", range(0, 60, 10), [5]),
+        ("15 */6 * * *", [15], range(0, 24, 6)),
+        ("15 * * * *", [15], range(24)),
+        ("45 * * * *", [45], range(24)),
+        ("0 */2 * * *", [0], range(0, 24, 2)),
+        ("*/20 0 * * *", range(0, 60, 20), [0]),
+        ("*/10 1,2 * * *", range(0, 60, 10), [1, 2]),
+        ("* * * * *", range(60), range(24)),
+    ],
+)
+def test_every_time_that_clocks_show_comes_when_they_are_changed(
+    zone: str, days: list[str], cron: str, minutes: Sequence[int], hours: Sequence[int]
+) -> None:
+    """On Lord Howe, by half an hour; in Troll, by two hours."""
+    for day in days:
+        start = datetime.fromisoformat(f"{day}T00:00Z")
+        moments = [start + timedelta(minutes=number) for number in range(1, 2 * 24 * 60)]
+        shown = [(moment, moment.astimezone(ZoneInfo(zone))) for moment in moments]
+        expected = [moment for moment, local in shown if local.minute in minutes and local.hour in hours]
+        assert list(islice(Timing(cron, timezone=zone).after(start), len(expected))) == expected
 
 
 @pytest.mark.parametrize(

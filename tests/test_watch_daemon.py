@@ -14,6 +14,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 from interfaces import needs_ip
@@ -480,6 +481,33 @@ def test_what_is_said_of_looks_and_refused_is_given_up(
     assert looked(connection, watcher).last_error is None
     definitions.tell_now(connection)
     assert looked(connection, watcher).last_error == "odd"
+
+
+def test_what_is_said_of_a_watcher_that_somebody_has_locked_is_said_later(
+    connection: Connection, database: Database
+) -> None:
+    watcher = watchers.add(connection, NewWatcher(HOST, "telepathy"))
+    definitions = Definitions(HOST, ("counter", "telepathy"), Mock(take_looked=list))
+    definitions.fetch(connection, 0.0)
+    with database.session("psql") as other, other.transaction():
+        other.execute("SELECT FROM watchers FOR UPDATE")
+        definitions.tell_now(connection)
+        assert looked(connection, watcher).last_error is None
+    definitions.tell_now(connection)
+    assert "there is no watcher type 'telepathy'" in str(looked(connection, watcher).last_error)
+
+
+def test_a_watcher_that_somebody_has_locked_keeps_no_event_waiting(
+    connection: Connection, database: Database, tmp_path: Path, numbers: Path
+) -> None:
+    add(connection, numbers)
+    with watching(database, tmp_path) as process:
+        wait_for(lambda: has_state(tmp_path, b"0"), 5)
+        with database.session("psql") as other, other.transaction():
+            other.execute("UPDATE watchers SET enabled = FALSE")
+            write_number(numbers, 2)
+            wait_for(lambda: reached(connection) == [1, 2], 5)
+        assert not process.said("events wait on the disk")
 
 
 def test_a_change_of_a_file_is_looked_at_at_once_and_a_burst_as_one(

@@ -36,8 +36,12 @@ def register(connection: Connection, registered: EventHandlerRegistry) -> None:
 
 def load(connection: Connection, registered: EventHandlerRegistry, *, heeds_pauses: bool = True) -> Registry:
     """The hooks that are enabled now, and the handlers whose rows are; what is paused, unless nobody is to heed it."""
-    stored = hooks.enabled(connection)
-    shared = libraries.texts_in_use(connection) if any(hook.libraries != "{}" for hook in stored) else {}
+    with connection.transaction():
+        # One snapshot: a hook is not read without the library that came with it.
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        stored = hooks.enabled(connection)
+        shared = libraries.texts_in_use(connection) if any(hook.libraries != "{}" for hook in stored) else {}
+        paused = _pauses(pauses.stored(connection)) if heeds_pauses else Pauses()
     made = [hook for row in stored if (hook := _made(row, shared)) is not None]
     rows = {hook.name: hook for hook in made if hook.code is None}
 
@@ -48,7 +52,6 @@ def load(connection: Connection, registered: EventHandlerRegistry, *, heeds_paus
                 return replace(row, code=candidate.handler, effectful=not candidate.pure)
         return None
 
-    paused = _pauses(pauses.stored(connection)) if heeds_pauses else Pauses()
     return Registry([hook for hook in made if hook.code is not None], handler, paused)
 
 

@@ -69,23 +69,17 @@ def add(connection: Connection, hook: NewHook) -> tuple[Change, KnownHook]:
     Raises HookRefused when a Python handler has the name, or when the role may
     not change hooks of that stack, or not the one that has the name.
     """
-    sha256 = sha256_of(hook)
     with _refused_in_words(connection), own_stacks(hook), connection.transaction():
         lock(connection)
         before = replaceable(connection, hook.name)
         if before is None:
             change, known = Change.ADDED, _insert(connection, hook)
         else:
-            change, known = _replace(connection, before, hook, sha256)
+            change, known = _replace(connection, before, hook)
         if change in (Change.ADDED, Change.REPLACED):
-            _insert_version(connection, known, hook, sha256)
+            _insert_version(connection, known, hook)
         _tell_change(connection, change, before, known)
     return change, known
-
-
-def sha256_of(hook: NewHook) -> str:
-    """The hash of a hook's text."""
-    return hashlib.sha256(hook.source_text.encode()).hexdigest()
 
 
 def replaceable(connection: Connection, name: str) -> KnownHook | None:
@@ -146,7 +140,7 @@ def _tell(connection: Connection, word: str, hook: KnownHook) -> None:
     own_events.tell(connection, OwnEvent(f"hook.{word}", payload, ("hook", hook.name), hook.stack))
 
 
-def _insert_version(connection: Connection, known: KnownHook, hook: NewHook, sha256: str) -> None:
+def _insert_version(connection: Connection, known: KnownHook, hook: NewHook) -> None:
     connection.execute(
         """
         INSERT INTO hook_versions
@@ -159,7 +153,7 @@ def _insert_version(connection: Connection, known: KnownHook, hook: NewHook, sha
             "id": known.id,
             "version": known.version,
             "source_text": hook.source_text,
-            "sha256": sha256,
+            "sha256": hashlib.sha256(hook.source_text.encode()).hexdigest(),
             "reason": hook.reason,
         },
     )
@@ -180,8 +174,8 @@ def _insert(connection: Connection, hook: NewHook) -> KnownHook:
     )
 
 
-def _replace(connection: Connection, known: KnownHook, hook: NewHook, sha256: str) -> tuple[Change, KnownHook]:
-    replaced = not is_current(connection, known, sha256, hook.params, hook.libraries)
+def _replace(connection: Connection, known: KnownHook, hook: NewHook) -> tuple[Change, KnownHook]:
+    replaced = not is_current(connection, known, hook.source_text, hook.params, hook.libraries)
     if not replaced and not differing(known, hook):
         return Change.UNCHANGED, known
     values = {**_values_over(known, hook), "version": known.version}

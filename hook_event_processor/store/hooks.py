@@ -237,7 +237,7 @@ def versions(connection: Connection, hook_id: int) -> list[HookVersion]:
 
 
 def is_current(
-    connection: Connection, hook: KnownHook, sha256: str, params: Mapping[str, Any], libraries: Mapping[str, int]
+    connection: Connection, hook: KnownHook, source_text: str, params: Mapping[str, Any], libraries: Mapping[str, int]
 ) -> bool:
     """Whether the hook's current version has this text, these params and these libraries."""
     with connection.cursor(row_factory=_version_row) as cursor:
@@ -246,7 +246,8 @@ def is_current(
         ).fetchone()
     if current is None or current.fault:
         return False
-    return (current.sha256, current.libraries) == (sha256, libraries) and is_same(current.params, params)
+    # By the text: the hash is what whoever wrote the row says.
+    return (current.source_text, current.libraries) == (source_text, libraries) and is_same(current.params, params)
 
 
 def find(connection: Connection, name: str) -> KnownHook | None:

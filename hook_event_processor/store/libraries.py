@@ -127,7 +127,10 @@ def _write(connection: Connection, name: str, file_path: str, source: str | None
         """
         INSERT INTO hook_libraries AS l (name, file_path, source, version)
         -- A name that comes back goes on counting: hooks' versions name the old texts by these numbers.
-        SELECT %(name)s, %(file_path)s, %(source)s, 1 + coalesce(max((libraries->>%(name)s)::integer), 0)
+        -- Authors write them, and may write anything.
+        SELECT %(name)s, %(file_path)s, %(source)s, 1 + coalesce(max(
+            CASE WHEN jsonb_typeof(libraries->%(name)s) = 'number' AND libraries->>%(name)s ~ '^[0-9]{1,9}$'
+                 THEN (libraries->>%(name)s)::integer END), 0)
         FROM hook_versions
         ON CONFLICT (name) DO UPDATE SET file_path = excluded.file_path, source = excluded.source,
             version = l.version + %(step)s, updated_at = now()

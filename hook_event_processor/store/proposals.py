@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 
 from hook_event_processor.errors import HookRefused, NotFound
 from hook_event_processor.store.audit import KEPT
-from hook_event_processor.store.hook_changes import NewHook, differing, own_stacks, sha256_of
+from hook_event_processor.store.hook_changes import NewHook, differing, own_stacks
 from hook_event_processor.store.hooks import KnownHook, is_current, stored_object
 from hook_event_processor.store.small_steps import remove_in_steps
 
@@ -79,7 +79,7 @@ proposed_by, client, proposed_by = session_user AS own, state, decided_at, decid
 
 def changes_nothing(connection: Connection, known: KnownHook, hook: NewHook) -> bool:
     """Whether what runs would be the same."""
-    same = is_current(connection, known, sha256_of(hook), hook.params, hook.libraries)
+    same = is_current(connection, known, hook.source_text, hook.params, hook.libraries)
     return same and differing(known, hook).keys() <= _UNINTERESTING
 
 

@@ -38,9 +38,10 @@ DUE = f"""
 SELECT {COLUMNS} FROM hook_schedule_times t JOIN hook_schedules s ON s.id = t.schedule_id
 WHERE t.next_at <= now() AND s.enabled ORDER BY t.next_at LIMIT {FIRED_AT_A_TIME} FOR UPDATE OF t SKIP LOCKED
 """
+# What is held by SQL has an infinite time; PostgreSQL before 17 subtracts nothing infinite.
 _DUE_IN = """
-SELECT extract(epoch FROM min(t.next_at) - clock_timestamp())::float8
-FROM hook_schedule_times t JOIN hook_schedules s ON s.id = t.schedule_id WHERE s.enabled
+SELECT extract(epoch FROM min(greatest(t.next_at, 'epoch')) - clock_timestamp())::float8
+FROM hook_schedule_times t JOIN hook_schedules s ON s.id = t.schedule_id WHERE s.enabled AND t.next_at < 'infinity'
 """
 
 

@@ -183,20 +183,28 @@ def listen(connection: Connection) -> None:
     connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(f"{row[0]}.watchers")))
 
 
-def say_looked(connection: Connection, looks: Sequence[Looked]) -> None:
+def say_looked(connection: Connection, looks: Sequence[Looked]) -> set[str]:
     """Write when watchers last looked, and what keeps them from looking, in one statement.
 
     What was disabled since is left as it is: nobody would take its fault back.
+    Returns the ids of watchers that somebody has locked.
     """
     # One text: arrays of the columns cost five times as much to write.
-    connection.execute(_SAY_LOOKED, (orjson.dumps(looks).decode(),))
+    locked = connection.execute(_SAY_LOOKED, (orjson.dumps(looks).decode(),)).fetchall()
+    return {watcher_id for (watcher_id,) in locked}
 
 
+# Somebody who is changing a watcher may take hours over it: that must not keep the others, nor events, waiting.
 _SAY_LOOKED = """
-UPDATE watchers w
-SET last_check = looked.checked_at, last_error = looked.error
-FROM json_to_recordset(%s::json) AS looked(id text, checked_at timestamptz, error text)
-WHERE w.id = looked.id AND w.enabled
+WITH looked AS (
+    SELECT * FROM json_to_recordset(%s::json) AS looked (id text, checked_at timestamptz, error text)
+), free AS (
+    SELECT w.id FROM looked JOIN watchers w ON w.id = looked.id AND w.enabled FOR NO KEY UPDATE OF w SKIP LOCKED
+), said AS (
+    UPDATE watchers w SET last_check = looked.checked_at, last_error = looked.error
+    FROM looked JOIN free USING (id) WHERE w.id = looked.id
+)
+SELECT w.id FROM looked JOIN watchers w ON w.id = looked.id AND w.enabled WHERE w.id NOT IN (SELECT id FROM free)
 """
 
 # Theirs are the ids: what was sent before and not acknowledged changes nothing.
@@ -204,10 +212,13 @@ _INSERT_EVENTS = """
 WITH sent AS (
     SELECT id, body, (body ->> 'occurred_at')::timestamptz AS occurred_at, place
     FROM unnest(%s::uuid[], %s::text[]::jsonb[]) WITH ORDINALITY AS _(id, body, place)
+), latest AS (
+    SELECT body -> 'payload' ->> 'watcher_id' AS id, max(occurred_at) AS occurred_at FROM sent GROUP BY 1
+), free AS (
+    SELECT w.id FROM latest JOIN watchers w ON w.id = latest.id FOR NO KEY UPDATE OF w SKIP LOCKED
 ), told AS (
     UPDATE watchers w SET last_event = greatest(w.last_event, latest.occurred_at)
-    FROM (SELECT body -> 'payload' ->> 'watcher_id' AS id, max(occurred_at) AS occurred_at FROM sent GROUP BY 1) latest
-    WHERE w.id = latest.id
+    FROM latest JOIN free USING (id) WHERE w.id = latest.id
 )
 INSERT INTO hook_events (id, source, action, resource, resource_id, payload, metadata, occurred_at)
 SELECT id, body ->> 'source', body ->> 'action', body ->> 'resource', '', body -> 'payload', body -> 'metadata',
@@ -220,7 +231,7 @@ ON CONFLICT DO NOTHING
 def insert_events(connection: Connection, ids: Sequence[str], bodies: Sequence[str]) -> int:
     """Insert events in their order, each once, and note when their watchers told of them; returns how many were new.
 
-    `bodies` are JSON, as watchers.daemon.envelope makes it.
+    Of a watcher that somebody has locked it is not noted. `bodies` are JSON, as watchers.daemon.envelope makes it.
     """
     return connection.execute(_INSERT_EVENTS, (list(ids), list(bodies))).rowcount
 

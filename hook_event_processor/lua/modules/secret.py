@@ -81,16 +81,21 @@ class _Reader:
         return value if value is not None else f"there is no secret {name!r}: 'hep secret set {name}' adds it"
 
     def _stored(self, call: Call, name: str) -> bytes | None:
-        if self._pool is None:
-            raise StoreUnavailable("there is no database here")
-        with self._pool.session(min(call.left * _SHARE_OF_LEFT, _SECONDS)) as session:
-            row = secrets.get(session, name)
+        row = self._row(call, name)
         if row is None:
             return None
         ring = key_ring.load(self._settings)
         if ring is None:
             raise SecretRefused(f"its key {row.key_id} is not here: {key_ring.file_of(self._settings)} does not exist")
-        return row.open(ring)
+        if all(key.id != row.key_id for key in ring.keys):  # a rotation may have ended since the row was read
+            row = self._row(call, name)
+        return row.open(ring) if row is not None else None
+
+    def _row(self, call: Call, name: str) -> secrets.Sealed | None:
+        if self._pool is None:
+            raise StoreUnavailable("there is no database here")
+        with self._pool.session(min(call.left * _SHARE_OF_LEFT, _SECONDS)) as session:
+            return secrets.get(session, name)
 
 
 def _permitted(call: Call, name: object) -> str:

@@ -82,13 +82,14 @@ class Definitions:
         taken = [looked for looked in self._looks.take_looked() if looked.id not in self._refused]
         self._unsaid.update((looked.id, looked) for looked in taken)
         if self._unsaid:
+            locked: set[str] = set()
             try:
-                watchers.say_looked(connection, list(self._unsaid.values()))
+                locked = watchers.say_looked(connection, list(self._unsaid.values()))
             except DataError as fault:
                 # Said again it would be refused again, and nothing else would be sent any more.
                 what = counted(len(self._unsaid), "watcher")
                 logger.error("how %s looked is lost, the database refuses it: %s", what, one_line(fault))
-            self._unsaid = {}
+            self._unsaid = {looked.id: looked for looked in self._unsaid.values() if looked.id in locked}
 
 
 def _fault(watcher: Watcher) -> str | None:
