@@ -260,6 +260,15 @@ def test_a_thread_that_is_stuck_is_found_until_it_comes_back(
         wait_for(lambda: not clinic.findings("processors"), 30)
 
 
+def test_the_journal_of_an_instance_is_that_of_its_unit(clinic: Clinic, connection: Connection) -> None:
+    connection.execute(
+        "INSERT INTO hook_processors (node, host, instance, pid, version, state, wake, workers, stuck)"
+        " VALUES ('here:1@two', 'here', 'two', 1, '1', 'running', 'listen', 4, 1)"
+    )
+    [command] = clinic.only("processors", "threads-stuck")["mend"]
+    assert command.startswith("journalctl -u hook-event-processor@two OUTCOME=stuck ")
+
+
 def test_a_processor_of_another_version_is_found_until_it_ends(clinic: Clinic, tmp_path: Path) -> None:
     def is_older(_: EventHandlerRegistry) -> None:
         patch.object(condition, "__version__", "0.0.1").start()  # in its process alone
