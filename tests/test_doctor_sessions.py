@@ -59,6 +59,37 @@ def test_an_insert_guard_held_too_long_is_found_with_its_holder(
     assert connection.execute("SELECT count(*) FROM hook_events").fetchone() == (0,)
 
 
+def test_an_insert_guard_that_the_role_may_not_see_is_told_of_by_its_transactions(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "GUARD_SECONDS", 0.0)
+    with clinic.as_superuser() as stranger, stranger.transaction():
+        stranger.execute("INSERT INTO hook_events (source, action) VALUES ('task', 'failed')")
+        assert clinic.findings("sessions", "insert-guard") == []
+        monkeypatch.setattr(sessions, "SNAPSHOT_TRANSACTIONS", -1)
+        assert "since when this role may not see" in clinic.mends("sessions", "insert-guard")["what"]
+        stranger.close()
+
+
+def test_a_vacuum_holds_nothing_back(clinic: Clinic, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_it = (
+        "SELECT FROM pg_stat_progress_vacuum JOIN pg_stat_activity USING (pid)"
+        " WHERE application_name = 'a slow vacuum' AND backend_xmin IS NOT NULL"
+    )
+    connection.execute("INSERT INTO hook_events (source, action) SELECT 'a', 'b' FROM generate_series(1, 6000)")
+    monkeypatch.setattr(sessions, "SNAPSHOT_SECONDS", 0.0)
+    with _somebody(clinic, "a slow vacuum") as slow:
+        slow.autocommit = True
+        slow.execute("SET vacuum_cost_delay = 100")
+        slow.execute("SET vacuum_cost_limit = 1")
+        slow.pgconn.send_query(b"VACUUM hook_events")
+        wait_for(lambda: connection.execute(at_it).rowcount == 1, 10)
+        assert clinic.findings("sessions") == []
+        assert connection.execute(at_it).rowcount == 1
+        slow.cancel_safe()
+    connection.execute("TRUNCATE hook_events")
+
+
 def test_a_held_snapshot_is_found_with_its_holder(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
     with _somebody(clinic, "a report") as reader:
         reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ

@@ -74,7 +74,7 @@ def _who(holder: Holder) -> str:
 
 def _guard(subject: Subject) -> Iterator[Finding]:
     table = watch.qualified_table(subject.connection)
-    for holder in sessions.guards(subject.connection, table, GUARD_SECONDS):
+    for holder in sessions.guards(subject.connection, table, GUARD_SECONDS, SNAPSHOT_TRANSACTIONS):
         yield Finding(GUARD, f"{_who(holder)} has inserted events and not committed", (_terminate(subject, holder),))
 
 
