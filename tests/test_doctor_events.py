@@ -120,6 +120,20 @@ def test_events_that_nobody_takes_are_found(clinic: Clinic, connection: Connecti
     assert clinic.findings("events", "events-late") == []
 
 
+def test_events_that_wait_because_everything_is_paused_are_a_note(
+    clinic: Clinic, hep: Hep, connection: Connection
+) -> None:
+    hep("pause", "--all", "--reason", "a move")
+    insert_event(connection, created_at=ago(minutes=5))
+    insert_event(connection, "processing", available_at=ago(minutes=5))
+    assert clinic.document("events")["ok"]
+    found = clinic.findings("events", "all-paused")
+    assert len(found) == 2
+    assert all(one["what"].endswith(": a move") for one in found)
+    clinic.mend(found[0])
+    assert [one["kind"] for one in clinic.findings("events")] == ["leases-ended", "events-late"]
+
+
 def test_no_hook_is_proposed_for_what_no_pattern_can_name(
     clinic: Clinic, connection: Connection, tmp_path: Path
 ) -> None:
