@@ -143,6 +143,20 @@ def test_what_is_missing_is_made_again_by_the_command(
     assert clinic.findings("schema") == []
 
 
+@pytest.mark.parametrize("table", ["hooks", "hook_schedules"])
+def test_a_table_that_others_refer_to_is_made_again_with_their_references(
+    clinic: Clinic, connection: Connection, table: str
+) -> None:
+    connection.execute(f"DROP TABLE {table} CASCADE")  # type: ignore[call-overload]
+    found = {one["what"]: one for one in clinic.findings("schema", "object-missing")}
+    clinic.mend(found[f"the table {table} is missing"])
+    reference = clinic.only("schema", "object-different")  # for what refers to rows that are gone
+    assert "NOT VALID" in reference["what"]
+    clinic.mend(reference, 0)
+    clinic.mend(reference, 1)
+    assert clinic.findings("schema") == []
+
+
 @pytest.mark.parametrize(
     "harm",
     [

@@ -156,9 +156,24 @@ def _drops(column: Object) -> Iterator[str]:
 
 
 def _made_anew(table: str) -> Sequence[str]:
-    """Running the migration that makes the table again, and all later ones: some of these change what it makes."""
-    first = next(one.version for one in migrate.migrations() if f"CREATE TABLE IF NOT EXISTS {table} (" in one.text)
-    return (psql(f"DELETE FROM hook_migrations WHERE version >= {first}") + " && hep db migrate",)
+    """Running the migration that makes the table again, and all later ones: some of these change what it makes.
+
+    References to it are gone, too. Migrations comment on them, and make none for a table that is there.
+    """
+    statement = re.compile(rf"CREATE TABLE IF NOT EXISTS {table} \(.*?\n\)[^;]*;", re.DOTALL)
+    first, create = next((one.version, made[0]) for one in migrate.migrations() if (made := statement.search(one.text)))
+    references = [*_references(table)]
+    before = [" ".join(create.split()), *references] if references else []
+    return (psql(" ".join([*before, f"DELETE FROM hook_migrations WHERE version >= {first}"])) + " && hep db migrate",)
+
+
+def _references(table: str) -> Iterator[str]:
+    """What makes the references to a table; rows that refer to what is gone stay."""
+    for (kind, name), described in expected().items():
+        text = next(iter(described["texts"].values()))
+        if kind == "constraint" and f" REFERENCES {table}(" in text:
+            own = name.removeprefix(f"{described['table']}.")
+            yield f"ALTER TABLE IF EXISTS {described['table']} ADD CONSTRAINT {own} {text} NOT VALID;"
 
 
 def _extra(found: Iterable[Object]) -> Iterator[Finding]:
