@@ -29,14 +29,12 @@ class Clinic:
     def __init__(self, hep: Hep, database: Database, server: EmbeddedServer) -> None:
         self._hep = hep
         self.database = database
-        administration = conninfo_to_dict(server.administration)
+        self._administration = server.administration
         self._environment = {
             "PATH": f"{Path(sys.executable).parent}:{psql_program().parent}:{os.environ['PATH']}",
             "DATABASE_URL": database.conninfo,
-            # For those commands that take somebody who may do more.
-            "PGHOST": str(administration["host"]),
-            "PGPORT": str(administration["port"]),
-            "PGUSER": str(administration["user"]),
+            # For those commands that take somebody who may do more: they name the server themselves.
+            "PGUSER": str(conninfo_to_dict(server.administration)["user"]),
         }
 
     def document(self, *arguments: str) -> Any:
@@ -96,9 +94,8 @@ class Clinic:
 
     def as_superuser(self) -> Connection:
         """A session of the superuser's on the database, in autocommit."""
-        given = {"host": self._environment["PGHOST"], "port": self._environment["PGPORT"]}
         name = conninfo_to_dict(self.database.conninfo)["dbname"]
-        return psycopg.connect(make_conninfo(**given, user=self._environment["PGUSER"], dbname=name), autocommit=True)
+        return psycopg.connect(make_conninfo(self._administration, dbname=name), autocommit=True)
 
 
 def _run(program: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:

@@ -120,6 +120,20 @@ def test_events_that_nobody_takes_are_found(clinic: Clinic, connection: Connecti
     assert clinic.findings("events", "events-late") == []
 
 
+def test_events_that_wait_because_everything_is_paused_are_a_note(
+    clinic: Clinic, hep: Hep, connection: Connection
+) -> None:
+    hep("pause", "--all", "--reason", "a move")
+    insert_event(connection, created_at=ago(minutes=5))
+    insert_event(connection, "processing", available_at=ago(minutes=5))
+    assert clinic.document("events")["ok"]
+    found = clinic.findings("events", "all-paused")
+    assert len(found) == 2
+    assert all(one["what"].endswith(": a move") for one in found)
+    clinic.mend(found[0])
+    assert [one["kind"] for one in clinic.findings("events")] == ["leases-ended", "events-late"]
+
+
 def test_no_hook_is_proposed_for_what_no_pattern_can_name(
     clinic: Clinic, connection: Connection, tmp_path: Path
 ) -> None:
@@ -258,6 +272,15 @@ def test_a_thread_that_is_stuck_is_found_until_it_comes_back(
         assert re.search(rf":{process.pid} has given up (1 thread|2 threads)$", found)
         mended.touch()
         wait_for(lambda: not clinic.findings("processors"), 30)
+
+
+def test_the_journal_of_an_instance_is_that_of_its_unit(clinic: Clinic, connection: Connection) -> None:
+    connection.execute(
+        "INSERT INTO hook_processors (node, host, instance, pid, version, state, wake, workers, stuck)"
+        " VALUES ('here:1@two', 'here', 'two', 1, '1', 'running', 'listen', 4, 1)"
+    )
+    [command] = clinic.only("processors", "threads-stuck")["mend"]
+    assert command.startswith("journalctl -u hook-event-processor@two OUTCOME=stuck ")
 
 
 def test_a_processor_of_another_version_is_found_until_it_ends(clinic: Clinic, tmp_path: Path) -> None:

@@ -152,6 +152,24 @@ def test_a_superuser_mends_it_with_what_is_printed(clinic: Clinic, administratio
     clinic.mends("roles", "grant-missing", 1)
 
 
+def test_who_may_not_look_is_told_how_to_become_a_reader(
+    clinic: Clinic,
+    administration: Connection,
+    server: EmbeddedServer,
+    reachable_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    let_in(server, reachable_path / "home")
+    make_login(administration, "watching", "hook_watcher")
+    monkeypatch.setenv("DATABASE_URL", as_login(clinic.database, "watching").conninfo)
+    found = [one for one in clinic.document()["findings"] if one["kind"] == "not-allowed"]
+    assert "events: permission denied for table hook_events" in [one["what"] for one in found]
+    clinic.mend(found[0])
+    assert [one for one in clinic.document()["findings"] if one["kind"] == "not-allowed"] == []
+    clinic.mend(found[0], 1)  # it was done
+    administration.execute("DROP ROLE login_watching")
+
+
 def test_a_reader_is_not_told_to_become_a_processor_by_single_grants(
     clinic: Clinic,
     administration: Connection,

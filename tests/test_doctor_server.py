@@ -20,6 +20,8 @@ from psycopg import Connection
 from psycopg.conninfo import make_conninfo
 
 from hook_event_processor.doctor import checkup, pooler, server
+from hook_event_processor.store.database import Database
+from hook_event_processor.store.migrate import migrate
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from ops.chaos import pooler as pgbouncer
@@ -104,6 +106,17 @@ def test_privileges_that_a_processor_needs_are_found(clinic: Clinic, connection:
     clinic.mend(first)
     clinic.mend(second)
     assert clinic.findings("server") == []
+
+
+def test_privileges_in_a_schema_of_another_name_are_granted_there(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DB_SCHEMA", "Theirs")
+    with Database(clinic.database.conninfo, "Theirs").session("tests") as connection:
+        migrate(connection, "Theirs")
+        connection.execute("REVOKE SELECT ON hooks FROM hep")
+        clinic.mends("server", "privileges")
+        connection.execute('DROP SCHEMA "Theirs" CASCADE')
 
 
 def test_the_role_of_processors_lacks_nothing(clinic: Clinic) -> None:

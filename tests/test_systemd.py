@@ -501,6 +501,13 @@ def test_the_doctor_finds_what_is_wrong_with_units(box: Box, idler: str) -> None
     box.run("systemctl", "daemon-reload")
     assert findings() == {}
 
+    settings = "/etc/hook-event-processor/environment.idler"
+    box.write(settings, "WORKERS=100000\n")
+    assert findings() == {}  # it takes no such number
+    box.write(settings, "WORKERS=10000\n")
+    assert findings().keys() == {"unit-files"}
+    box.run("rm", settings)
+
     for _ in range(3):
         (pid,) = box.properties("MainPID", unit=idler)
         box.run("systemctl", "kill", "--signal=SIGKILL", idler)

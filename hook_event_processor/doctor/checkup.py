@@ -31,7 +31,7 @@ from hook_event_processor.doctor.finding import (
     Level,
     LocalCheck,
     Subject,
-    let_see_others,
+    let_read,
 )
 from hook_event_processor.errors import HookEventProcessorError, StoreUnavailable
 from hook_event_processor.settings import Settings
@@ -116,7 +116,7 @@ class Doctor:
     def _away(self) -> Finding:
         mend = (
             "hep config  # is it the right database?",
-            "systemctl status postgresql  # on its host; the embedded one: hep up",
+            "systemctl status 'postgresql*'  # on its host, on Debian pg_lsclusters; the embedded one: hep up",
         )
         return Finding(AWAY, self.away, mend)
 
@@ -124,7 +124,7 @@ class Doctor:
         try:
             return self._run(check)
         except psycopg.errors.InsufficientPrivilege as fault:
-            mend = (let_see_others(self.subject.connection),) if self.subject else ()
+            mend = let_read(self.subject.connection) if self.subject else ()
             return [Finding(NOT_ALLOWED, f"{area.name}: {_said(fault)}", mend)]
         except (psycopg.Error, HookEventProcessorError, OSError) as fault:
             said = _said(fault) if isinstance(fault, psycopg.Error) else str(fault)

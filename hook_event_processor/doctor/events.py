@@ -9,9 +9,9 @@ from hook_event_processor.doctor.finding import Area, DatabaseCheck, Finding, Ki
 from hook_event_processor.errors import PatternRefused
 from hook_event_processor.event import join_type
 from hook_event_processor.registry import UNKNOWN_HANDLER, parse_pattern
-from hook_event_processor.store import hooks
+from hook_event_processor.store import hooks, pauses
 from hook_event_processor.store.checkup import trouble
-from hook_event_processor.store.checkup.trouble import Unrouted
+from hook_event_processor.store.checkup.trouble import Unrouted, Waiting
 from hook_event_processor.store.hooks import KnownHook
 
 # A lease ends by itself 15 seconds after its last heartbeat; somebody idle takes its event at once.
@@ -29,6 +29,11 @@ LATE = Kind(
     "events-late",
     Level.PROBLEM,
     "Events that could be processed are not: no processor runs, those that do are too few, or something holds them up.",
+)
+PAUSED = Kind(
+    "all-paused",
+    Level.NOTE,
+    "Everything is paused: processors claim nothing, and the events wait in their places.",
 )
 UNROUTED = Kind(
     "unrouted",
@@ -51,7 +56,7 @@ def _leases(subject: Subject) -> Iterator[Finding]:
     found = trouble.ended_leases(subject.connection, LEASE_SECONDS)
     if found is not None:
         what = f"{found.count:,} leases ended up to {found.seconds:,.0f} s ago, last held by {', '.join(found.holders)}"
-        yield Finding(ENDED, what, (*_START, f"hep events explain {found.example}"))
+        yield _waiting(subject, ENDED, what, found)
 
 
 def _late(subject: Subject) -> Iterator[Finding]:
@@ -59,7 +64,16 @@ def _late(subject: Subject) -> Iterator[Finding]:
     if found is not None:
         more = "at least " if found.count >= trouble.COUNT_LIMIT else ""
         what = f"{more}{found.count:,} events have waited, the oldest for {found.seconds:,.0f} s"
-        yield Finding(LATE, what, (*_START, f"hep events explain {found.example}"))
+        yield _waiting(subject, LATE, what, found)
+
+
+def _waiting(subject: Subject, kind: Kind, what: str, found: Waiting) -> Finding:
+    """What is found of events that nobody takes; a note while that is what somebody wants."""
+    for pause in pauses.known(subject.connection):
+        if pause.scope == "all":
+            said = f"{pause.paused_by}: {pause.reason}" if pause.reason else pause.paused_by
+            return Finding(PAUSED, f"{what}; everything is paused by {said}", ("hep resume --all",))
+    return Finding(kind, what, (*_START, f"hep events explain {found.example}"))
 
 
 def _unrouted(subject: Subject) -> Iterator[Finding]:
@@ -116,8 +130,8 @@ AREA = Area(
     "events",
     "leases past their time, events that wait, types that nothing is for, dead letters by cause",
     (
-        DatabaseCheck(_leases, (ENDED,)),
-        DatabaseCheck(_late, (LATE,)),
+        DatabaseCheck(_leases, (ENDED, PAUSED)),
+        DatabaseCheck(_late, (LATE, PAUSED)),
         DatabaseCheck(_unrouted, (UNROUTED,)),
         DatabaseCheck(_dead_letters, (DEAD,)),
     ),

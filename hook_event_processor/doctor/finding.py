@@ -90,14 +90,34 @@ def psql(statement: str) -> str:
     return f"hep db psql -c {shlex.quote(statement)}"
 
 
-def administer(statement: str, database: str) -> str:
-    """The command that runs a statement as somebody who may do more than the product's role."""
-    return f"psql -d {shlex.quote(database)} -c {shlex.quote(statement)}  # as a superuser"
+def administer(statement: str, connection: Connection) -> str:
+    """The command that runs a statement as somebody who may do more than the product's role.
+
+    Their search_path is their own: the statement names tables with their schema.
+    """
+    return f"{_psql_elsewhere(connection)} -c {shlex.quote(statement)}  # as a superuser"
+
+
+def make_roles(connection: Connection) -> str:
+    """The command that has the roles of sql/roles.sql made, and what they may do set, by somebody who may."""
+    return f"hep db roles --print | {_psql_elsewhere(connection)}  # as a superuser"
+
+
+def _psql_elsewhere(connection: Connection) -> str:
+    """Psql on the database of this session, for whoever has none of the product's settings."""
+    info = connection.info
+    return f"psql -h {shlex.quote(info.host)} -p {info.port} -d {shlex.quote(info.dbname)}"
 
 
 def let_see_others(connection: Connection) -> str:
     """The command that has the role of this session see what other roles do."""
-    return administer(f'GRANT pg_monitor TO "{connection.info.user}"', connection.info.dbname)
+    return administer(f'GRANT pg_monitor TO "{connection.info.user}"', connection)
+
+
+def let_read(connection: Connection) -> Sequence[str]:
+    """The commands that have the role of this session read the product's tables."""
+    grant = administer(f'GRANT hook_reader TO "{connection.info.user}"', connection)
+    return grant, f"{make_roles(connection)}, where that was not done yet: it makes hook_reader"
 
 
 def fixed_by(area: str) -> str:

@@ -18,7 +18,7 @@ from hook_event_processor.doctor.finding import (
     psql,
 )
 from hook_event_processor.doctor.room import DISK_FULL, full_disk
-from hook_event_processor.doctor.sessions import drop_slot
+from hook_event_processor.doctor.sessions import without_slot
 from hook_event_processor.store.checkup import server, tables
 
 NAMES = (
@@ -29,7 +29,9 @@ DEAD_ROWS = 100_000
 _DEAD_SHARE = 0.2
 BLOAT_BYTES = 32 << 20
 _BLOAT_FACTOR = 4
-_ENTRY_BYTES = 32  # of an index, generously: an uuid's has 24, its place on the page 4
+# What claims read of hook_events; its other indexes grow with its history, or are somebody's own.
+_CLAIMED_BY = ("hook_events_fresh", "hook_events_prioritized", "hook_events_due")
+_ENTRY_BYTES = 32  # of such an index, generously: the longest has 24, its place on the page 4
 WAL_BYTES = 4 << 30
 
 DEAD = Kind(
@@ -80,7 +82,7 @@ def _vacuum(subject: Subject, table: str) -> str:
 
 
 def _bloat(subject: Subject) -> Iterator[Finding]:
-    for index in tables.indexes(subject.connection):
+    for index in tables.indexes(subject.connection, _CLAIMED_BY):
         if index.bytes < BLOAT_BYTES:
             continue
         # Fewer would be bloat; those counted by the last vacuum may be of before a burst.
@@ -101,12 +103,12 @@ def _rebuild(subject: Subject, index: str) -> str:
 
 
 def _autovacuum(subject: Subject) -> Iterator[Finding]:
-    database = subject.connection.info.dbname
     on, counts = server.autovacuum_runs(subject.connection)
-    reload = administer("SELECT pg_reload_conf()", database)
+    reload = administer("SELECT pg_reload_conf()", subject.connection)
     for name, good in (("autovacuum", on), ("track_counts", counts)):
         if not good:
-            yield Finding(AUTOVACUUM, f"{name} is off", (administer(f"ALTER SYSTEM SET {name} = on", database), reload))
+            turn_on = administer(f"ALTER SYSTEM SET {name} = on", subject.connection)
+            yield Finding(AUTOVACUUM, f"{name} is off", (turn_on, reload))
     for table in tables.tables(subject.connection, NAMES):
         if not table.autovacuum:
             yield Finding(
@@ -123,17 +125,17 @@ def _reset(subject: Subject, table: str) -> str:
 
 
 def _wal(subject: Subject) -> Iterator[Finding]:
-    database = subject.connection.info.dbname
     for slot in server.slots(subject.connection):
         if slot.retained_bytes > WAL_BYTES or slot.lost:
             kept = "has lost its place" if slot.lost else f"keeps {slot.retained_bytes / 2**20:,.0f} MB"
-            what = f"the replication slot {slot.name} {kept}, and is {'' if slot.active else 'not '}in use"
-            yield Finding(WAL, what, (administer(drop_slot(slot.name), database),))
+            what = f"the replication slot {slot.name} {kept}, and is {'' if slot.active_pid else 'not '}in use"
+            yield Finding(WAL, what, without_slot(subject, slot))
     failing = server.archiving_fails_since(subject.connection)
     if failing is not None:
         when, file = failing
         what = f"archiving has failed since {when:%Y-%m-%d %H:%M:%S%z}, last on {file}"
-        yield Finding(ARCHIVE, what, ("journalctl -u postgresql -n 50  # what archive_command said",))
+        said = "journalctl -u 'postgresql*' -n 50  # what archive_command said; on Debian in /var/log/postgresql"
+        yield Finding(ARCHIVE, what, (said,))
 
 
 def _disk(subject: Subject) -> Iterator[Finding]:

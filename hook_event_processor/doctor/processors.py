@@ -34,8 +34,7 @@ def _processors(subject: Subject) -> Iterator[Finding]:
     alive = [one for one in known if one.alive]
     for one in known:
         if not one.alive and not _has_successor(one, alive):
-            unit = f"hook-event-processor{'@' + one.instance if one.instance else ''}"
-            mend = (f"systemctl restart {unit}  # on {one.host}", f"journalctl -u {unit} -n 50  # there")
+            mend = (f"systemctl restart {_unit(one)}  # on {one.host}", f"journalctl -u {_unit(one)} -n 50  # there")
             yield Finding(SILENT, f"{one.node} was last heard of {one.age_seconds:,.0f} s ago", mend)
     if not alive:
         start = "systemctl start hook-event-processor  # or, in the foreground: hep run"
@@ -43,8 +42,14 @@ def _processors(subject: Subject) -> Iterator[Finding]:
     for one in alive:
         if one.stuck:
             what = f"{one.node} has given up {one.stuck} thread{'s' * (one.stuck != 1)}"
-            yield Finding(STUCK, what, ("journalctl -u hook-event-processor OUTCOME=stuck + OUTCOME=timeout",))
+            yield Finding(
+                STUCK, what, (f"journalctl -u {_unit(one)} OUTCOME=stuck + OUTCOME=timeout  # on {one.host}",)
+            )
     yield from _versions(alive)
+
+
+def _unit(one: Processor) -> str:
+    return f"hook-event-processor{'@' + one.instance if one.instance else ''}"
 
 
 def _has_successor(gone: Processor, alive: list[Processor]) -> bool:

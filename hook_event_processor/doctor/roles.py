@@ -9,7 +9,17 @@ from importlib.resources import files
 from typing import Any
 
 from hook_event_processor.doctor import schema
-from hook_event_processor.doctor.finding import Area, DatabaseCheck, Finding, Kind, Level, Subject, administer, psql
+from hook_event_processor.doctor.finding import (
+    Area,
+    DatabaseCheck,
+    Finding,
+    Kind,
+    Level,
+    Subject,
+    administer,
+    make_roles,
+    psql,
+)
 from hook_event_processor.errors import SchemaError
 from hook_event_processor.store import migrate, roles
 from hook_event_processor.store.checkup import rights
@@ -106,7 +116,7 @@ def _roles(subject: Subject) -> Iterator[Finding]:
     yield from _extra(subject, granted - expected() - _BY_CHOICE - {_EVERYBODYS})
     yield from _guards(subject, ours.keys() & _ours("table"))
     for login, role in rights.narrowed_processors(subject.connection):
-        mend = administer(f'REVOKE {role} FROM "{login}"', subject.connection.info.dbname)
+        mend = administer(f'REVOKE {role} FROM "{login}"', subject.connection)
         yield Finding(NARROWED, f"the login {login} is a member of hook_processor and of {role}", (mend,))
 
 
@@ -115,7 +125,7 @@ def _ours(*kinds: str) -> set[str]:
 
 
 def _again(subject: Subject) -> Sequence[str]:
-    return "hep db roles", f"hep db roles --print | psql -d {subject.connection.info.dbname}  # as a superuser"
+    return "hep db roles", make_roles(subject.connection)
 
 
 def _missing(subject: Subject, lacking: Sequence[Right], owners: Mapping[str, str]) -> Iterator[Finding]:
@@ -138,7 +148,7 @@ def _extra(subject: Subject, extra: Iterable[Right]) -> Iterator[Finding]:
             statement = f"REVOKE {privilege} ON {_thing(subject, right.on)} FROM PUBLIC"
             yield Finding(EXTRA, f"everybody has {_in_words([right])}", (psql(statement),))
     for role, member in rights.memberships(subject.connection, roles.NAMES):
-        mend = administer(f"REVOKE {role} FROM {member}", subject.connection.info.dbname)
+        mend = administer(f"REVOKE {role} FROM {member}", subject.connection)
         yield Finding(EXTRA, f"the role {member} may do all that {role} may, being a member of it", (mend,))
 
 

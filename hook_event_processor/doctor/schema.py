@@ -128,6 +128,8 @@ def _finding(subject: Subject, kind: Kind, what: str, wanted: Object, there: Obj
     schema = schema_name(subject.connection)
     statements = [statement.replace("{schema}", schema) for statement in found.statements]
     mend = [psql(statement) for statement in statements if "\n" not in statement]
+    if found.retypes and (in_its_way := "; ".join(_drops(wanted))):
+        mend[0] = f"{psql(f'{in_its_way}; {statements[0]}')} && {fixed_by(AREA.name)}"
     if not found.safe:
         return Finding(kind, what, mend)
     return Finding(kind, what, (fixed_by(AREA.name), *mend), partial(_apply, subject, wanted, found, statements))
@@ -142,11 +144,36 @@ def _apply(subject: Subject, wanted: Object, found: Remedy, statements: Sequence
     return f"{found.done} the {wanted.kind} {wanted.name}"
 
 
+def _drops(column: Object) -> Iterator[str]:
+    """What drops our views that read a column, and triggers whose condition does; --fix makes them again."""
+    name = re.compile(rf"\b{column.name.removeprefix(f'{column.table}.')}\b")
+    for (kind, other), described in expected().items():
+        text = next(iter(described["texts"].values())).partition(" EXECUTE FUNCTION ")[0]
+        if kind == "trigger" and described["table"] == column.table and name.search(text):
+            yield f"DROP TRIGGER IF EXISTS {other.removeprefix(f'{column.table}.')} ON {column.table}"
+        elif kind == "view" and f"FROM {column.table} " in text and name.search(text):
+            yield f"DROP VIEW IF EXISTS {other}"
+
+
 def _made_anew(table: str) -> Sequence[str]:
-    """Running the migrations that speak of the table again: they make what is missing, and nothing else."""
-    word = re.compile(rf"\b{re.escape(table)}\b")
-    versions = ", ".join(str(one.version) for one in migrate.migrations() if word.search(one.text))
-    return (psql(f"DELETE FROM hook_migrations WHERE version IN ({versions})") + " && hep db migrate",)
+    """Running the migration that makes the table again, and all later ones: some of these change what it makes.
+
+    References to it are gone, too. Migrations comment on them, and make none for a table that is there.
+    """
+    statement = re.compile(rf"CREATE TABLE IF NOT EXISTS {table} \(.*?\n\)[^;]*;", re.DOTALL)
+    first, create = next((one.version, made[0]) for one in migrate.migrations() if (made := statement.search(one.text)))
+    references = [*_references(table)]
+    before = [" ".join(create.split()), *references] if references else []
+    return (psql(" ".join([*before, f"DELETE FROM hook_migrations WHERE version >= {first}"])) + " && hep db migrate",)
+
+
+def _references(table: str) -> Iterator[str]:
+    """What makes the references to a table; rows that refer to what is gone stay."""
+    for (kind, name), described in expected().items():
+        text = next(iter(described["texts"].values()))
+        if kind == "constraint" and f" REFERENCES {table}(" in text:
+            own = name.removeprefix(f"{described['table']}.")
+            yield f"ALTER TABLE IF EXISTS {described['table']} ADD CONSTRAINT {own} {text} NOT VALID;"
 
 
 def _extra(found: Iterable[Object]) -> Iterator[Finding]:

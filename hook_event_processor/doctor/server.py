@@ -6,10 +6,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hook_event_processor.doctor.finding import Area, DatabaseCheck, Finding, Kind, Level, Subject, administer
+from hook_event_processor.doctor.finding import Area, DatabaseCheck, Finding, Kind, Level, Subject, administer, psql
 from hook_event_processor.settings import Settings
 from hook_event_processor.store import roles
 from hook_event_processor.store.checkup import server, tables
+from hook_event_processor.store.checkup.objects import schema_name
 
 OLDEST_MAJOR, NEWEST_MAJOR = 14, 18
 CLOCK_SECONDS = 1.0
@@ -143,7 +144,7 @@ def _connections(subject: Subject) -> Iterator[Finding]:
             continue
         what = f"{one.whose} has {one.used} of {one.limit} connections in use; a processor takes up to {budget}"
         statement = f"{one.statement} {max(one.limit * 2, one.used + 4 * budget)}"
-        mend = (administer(statement, found.database), *one.more)
+        mend = (administer(statement, subject.connection), *one.more)
         if one.limit - one.used < budget:
             yield Finding(CONNECTIONS, what, mend)
         elif one.used > one.limit * _NEARLY_ALL:
@@ -155,27 +156,25 @@ def _privileges(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             SUPERUSER,
             f"the role {subject.connection.info.user} is a superuser",
-            ("psql -c 'CREATE ROLE hep LOGIN'  # and let it own the database: docs/operations.md",),
+            (f"{psql('CREATE ROLE hep LOGIN')}  # and let it own the database: docs/operations.md",),
         )
         return
     role, lacking = subject.connection.info.user, tables.lacking(subject.connection, NEEDED)
+    become_processor = administer(f'GRANT hook_processor TO "{role}"', subject.connection)
     purposes = {*roles.of_session(subject.connection)}
     if lacking and purposes and not purposes & {"hook_owner", "hook_processor"}:
         yield Finding(
             OTHER_PURPOSE,
             f"the role {role} belongs to {', '.join(sorted(purposes))}",
-            (
-                administer(f'GRANT hook_processor TO "{role}"', subject.connection.info.dbname)
-                + ", if it is to process",
-            ),
+            (f"{become_processor}, if it is to process",),
         )
         return
+    schema = schema_name(subject.connection)
     for table, privileges in lacking.items():
         words = ", ".join(privileges)
-        statement = f'GRANT {words} ON {table} TO "{role}"'
         mend = (
-            administer(statement, subject.connection.info.dbname),
-            f"hep db roles && psql -c 'GRANT hook_processor TO \"{role}\"'  # or all that is needed at once",
+            administer(f'GRANT {words} ON {schema}.{table} TO "{role}"', subject.connection),
+            f"hep db roles && {become_processor}: or all that is needed at once",
         )
         yield Finding(PRIVILEGES, f"the role {role} may not {words} on {table}", mend)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from hook_event_processor.doctor.finding import (
     Area,
@@ -17,6 +17,7 @@ from hook_event_processor.doctor.finding import (
 )
 from hook_event_processor.store import watch
 from hook_event_processor.store.checkup import server, sessions
+from hook_event_processor.store.checkup.server import Slot
 from hook_event_processor.store.checkup.sessions import Holder
 
 GUARD_SECONDS = 30.0
@@ -62,7 +63,7 @@ QUEUE = Kind(
 def _terminate(subject: Subject, holder: Holder) -> str:
     statement = f"SELECT pg_terminate_backend({holder.pid})"
     ours = holder.user == subject.connection.info.user or server.is_superuser(subject.connection)
-    return psql(statement) if ours else administer(statement, subject.connection.info.dbname)
+    return psql(statement) if ours else administer(statement, subject.connection)
 
 
 def _who(holder: Holder) -> str:
@@ -74,12 +75,12 @@ def _who(holder: Holder) -> str:
 
 def _guard(subject: Subject) -> Iterator[Finding]:
     table = watch.qualified_table(subject.connection)
-    for holder in sessions.guards(subject.connection, table, GUARD_SECONDS):
+    for holder in sessions.guards(subject.connection, table, GUARD_SECONDS, SNAPSHOT_TRANSACTIONS):
         yield Finding(GUARD, f"{_who(holder)} has inserted events and not committed", (_terminate(subject, holder),))
 
 
 def _snapshots(subject: Subject) -> Iterator[Finding]:
-    connection, database = subject.connection, subject.connection.info.dbname
+    connection = subject.connection
     for holder in sessions.snapshots(connection, SNAPSHOT_SECONDS, SNAPSHOT_TRANSACTIONS):
         what = f"{_who(holder)} holds a snapshot that is {holder.transactions:,} transactions old"
         yield Finding(SNAPSHOT, what, (_terminate(subject, holder),))
@@ -89,16 +90,22 @@ def _snapshots(subject: Subject) -> Iterator[Finding]:
     for one in sessions.prepared(connection, SNAPSHOT_SECONDS):
         what = f"the transaction '{one.gid}' of {one.owner} has been prepared for {one.seconds:,.0f} s"
         gid = one.gid.replace("'", "''")
-        yield Finding(PREPARED, what, (administer(f"ROLLBACK PREPARED '{gid}'", database),))
+        yield Finding(PREPARED, what, (administer(f"ROLLBACK PREPARED '{gid}'", connection),))
     for slot in server.slots(connection):
         if slot.snapshot_age > SNAPSHOT_TRANSACTIONS:
             what = f"the replication slot {slot.name} holds a snapshot that is {slot.snapshot_age:,} transactions old"
-            yield Finding(SLOT_SNAPSHOT, what, (administer(drop_slot(slot.name), database),))
+            yield Finding(SLOT_SNAPSHOT, what, without_slot(subject, slot))
 
 
-def drop_slot(name: str) -> str:
-    """The statement that removes a replication slot; their names need no quoting."""
-    return f"SELECT pg_drop_replication_slot('{name}')"
+def without_slot(subject: Subject, slot: Slot) -> Sequence[str]:
+    """The commands that remove a replication slot, whose name needs no quoting."""
+    drop = f"pg_drop_replication_slot('{slot.name}')"
+    if slot.active_pid is None:
+        return (administer(f"SELECT {drop}", subject.connection),)
+    who = administer(f"SELECT * FROM pg_stat_replication WHERE pid = {slot.active_pid}", subject.connection)
+    # At once: whoever reads it comes back in seconds.
+    end = administer(f"SELECT pg_terminate_backend({slot.active_pid}, 5000), {drop}", subject.connection)
+    return f"{who}: who reads it", f"{end}: the replica or consumer must then be built anew"
 
 
 def _queue(subject: Subject) -> Iterator[Finding]:

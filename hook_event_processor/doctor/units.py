@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from hook_event_processor.doctor.finding import Area, Finding, Kind, Level, LocalCheck
-from hook_event_processor.errors import HookEventProcessorError
+from hook_event_processor.errors import HookEventProcessorError, SettingsError
 from hook_event_processor.installation import places
 from hook_event_processor.installation.install import instances
 from hook_event_processor.installation.places import NAME, PATTERNS, Places
 from hook_event_processor.installation.steps import output
-from hook_event_processor.settings import Settings
+from hook_event_processor.settings import VARIABLES, Settings, read_dotenv
 
 _MANY_RESTARTS = 3
 _NEARLY_ALL = 0.9
 # What a processor takes beside its hooks' memory, and beside the files that its runs open.
 _OWN_MEMORY, _OWN_FILES = 128 << 20, 256
 _FILES_OF_RUN = 4
+_ASKED = {name: VARIABLES[name] for name in ("WORKERS", "HOOK_MEMORY_TOTAL_MB")}
 
-FAILED = Kind("unit-failed", Level.PROBLEM, "The unit has failed, and systemd does not start it again.")
+FAILED = Kind(
+    "unit-failed",
+    Level.PROBLEM,
+    "The unit has failed, and systemd does not start it again; hook-retention.service it does at its timer's next"
+    " time.",
+)
 STOPPED = Kind(
     "unit-stopped", Level.WARNING, "The unit is enabled, and does not run: it comes back with the next boot only."
 )
@@ -91,7 +97,7 @@ def _units(settings: Settings) -> Iterator[Finding]:
     for unit in units():
         yield from _state(unit)
         if unit.name.startswith(NAME) and unit.name.endswith(".service"):
-            yield from _limits(unit, settings)
+            yield from _limits(unit, _own_settings(unit, settings))
 
 
 def _state(unit: Unit) -> Iterator[Finding]:
@@ -118,19 +124,32 @@ def _reload(manager: Places) -> str:
     return "had systemd read the units' files again"
 
 
-def _limits(unit: Unit, settings: Settings) -> Iterator[Finding]:
+def _own_settings(unit: Unit, settings: Settings) -> Settings | None:
+    """With what an instance reads on top in a file of its own; None where that is not for this user to know."""
+    _, _, instance = unit.name.removesuffix(".service").partition("@")
+    if not instance:
+        return settings
+    try:
+        given = read_dotenv(unit.manager.settings / f"environment.{instance}")
+        own = {attribute: parse(given[name]) for name, (attribute, parse) in _ASKED.items() if given.get(name)}
+    except (SettingsError, OSError, ValueError):  # with a wrong one it does not start, which is told
+        return None
+    return replace(settings, **own)
+
+
+def _limits(unit: Unit, settings: Settings | None) -> Iterator[Finding]:
     limit, taken = unit.number("MemoryMax"), unit.number("MemoryCurrent")
-    room = settings.hook_memory_total + _OWN_MEMORY
+    room = settings.hook_memory_total + _OWN_MEMORY if settings else 0
     # Not set-property: a drop-in that an administrator wrote would win over it at the next reload.
     more = f"{unit.systemctl('edit', unit.name)}  # [Service] MemoryMax={_megabytes(max(2 * (limit or 0), room))}M"
     if limit is not None and taken is not None and unit.active and taken > limit * _NEARLY_ALL:
         what = f"{unit.name} takes {_megabytes(taken)} of {_megabytes(limit)} MB"
         yield Finding(MEMORY, what, (more,))
-    elif limit is not None and limit < room:
+    elif limit is not None and settings and limit < room:
         what = f"{unit.name} may take {_megabytes(limit)} MB, its hooks alone {_megabytes(settings.hook_memory_total)}"
         yield Finding(MEMORY, what, (more, "HOOK_MEMORY_TOTAL_MB=...  # or less for hooks, in the settings"))
-    files, needed = unit.number("LimitNOFILESoft"), _OWN_FILES + _FILES_OF_RUN * settings.workers
-    if files is not None and files < needed:
+    files = unit.number("LimitNOFILESoft")
+    if files is not None and settings and files < (needed := _OWN_FILES + _FILES_OF_RUN * settings.workers):
         what = f"{unit.name} may open {files} files; {settings.workers} worker slots can take {needed}"
         yield Finding(FILES, what, (f"{unit.systemctl('edit', unit.name)}  # [Service] LimitNOFILE={2 * needed}",))
     if not unit.manager.of_user and unit.shown.get("User") in ("", "root") and unit.shown.get("DynamicUser") != "yes":

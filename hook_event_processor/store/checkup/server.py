@@ -76,17 +76,19 @@ def backend(connection: Connection) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A replication slot: how much WAL the server keeps for it, and how many transactions its snapshot is old."""
+    """A replication slot: which process reads it (None: it is not in use), how much WAL the server keeps for it, and
+    how many transactions its snapshot is old.
+    """
 
     name: str
-    active: bool
+    active_pid: int | None
     retained_bytes: int
     lost: bool
     snapshot_age: int
 
 
 _SLOTS = """
-SELECT slot_name AS name, active,
+SELECT slot_name AS name, active_pid,
        coalesce(pg_wal_lsn_diff(
            CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END, restart_lsn
        ), 0)::bigint AS retained_bytes,

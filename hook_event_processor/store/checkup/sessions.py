@@ -33,18 +33,25 @@ FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
 WHERE l.locktype = 'advisory' AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND l.classid = (hashtext(%(table)s)::bigint & 4294967295)::oid AND l.objid = 2 AND l.objsubid = 2
   AND l.mode = 'ShareLock' AND l.granted
-  AND (a.xact_start IS NULL OR a.xact_start < clock_timestamp() - %(seconds)s * interval '1 s')
+  AND (a.xact_start < clock_timestamp() - %(seconds)s * interval '1 s'
+       -- Of sessions that this role may not see; the trigger takes the transaction's number before the lock.
+       OR a.xact_start IS NULL AND age(a.backend_xid) > %(transactions)s)
 ORDER BY seconds DESC NULLS LAST
 LIMIT 20
 """
 
 
-def guards(connection: Connection, table: str, seconds: float) -> list[Holder]:
-    """The sessions whose transactions have inserted events and been open for so long, oldest first."""
+def guards(connection: Connection, table: str, seconds: float, transactions: int) -> list[Holder]:
+    """The sessions whose transactions have inserted events and been open for so long, oldest first; where that cannot
+    be seen, for so many transactions.
+    """
+    values = {"table": table, "seconds": seconds, "transactions": transactions}
     with connection.cursor(row_factory=class_row(Holder)) as cursor:
-        return cursor.execute(_GUARDS, {"table": table, "seconds": seconds}).fetchall()
+        return cursor.execute(_GUARDS, values).fetchall()
 
 
+# A VACUUM shows a snapshot, and none waits for it.
+_NO_VACUUM = "NOT EXISTS (SELECT FROM pg_stat_progress_vacuum p WHERE p.pid IN (a.pid, a.leader_pid))"
 # Only what holds back the cleaning of this database's tables.
 _SNAPSHOTS = f"""
 SELECT {_HOLDER}
@@ -53,6 +60,7 @@ WHERE coalesce(a.backend_xmin, a.backend_xid) IS NOT NULL AND a.pid <> pg_backen
   AND (a.backend_type IS NULL  -- of sessions that this role may not see
        OR a.backend_type IN ('client backend', 'walsender', 'parallel worker', 'logical replication worker'))
   AND (a.datname = current_database() OR a.datname IS NULL AND a.backend_type = 'walsender')
+  AND {_NO_VACUUM}
   AND (a.xact_start < clock_timestamp() - %(seconds)s * interval '1 s'
        OR a.xact_start IS NULL AND greatest(age(a.backend_xmin), age(a.backend_xid)) > %(transactions)s)
 ORDER BY seconds DESC NULLS LAST
@@ -73,7 +81,7 @@ def unseen(connection: Connection, transactions: int) -> list[str]:
     rows = connection.execute(
         "SELECT DISTINCT a.usename::text FROM pg_stat_activity a"
         " WHERE a.backend_type IS NULL AND a.usesysid IS NOT NULL AND a.datname = current_database()"
-        " AND greatest(age(a.backend_xmin), age(a.backend_xid)) <= %s ORDER BY 1",
+        f" AND greatest(age(a.backend_xmin), age(a.backend_xid)) <= %s AND {_NO_VACUUM} ORDER BY 1",
         (transactions,),
     )
     return [row[0] for row in rows]

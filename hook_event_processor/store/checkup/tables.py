@@ -54,15 +54,15 @@ _INDEXES = """
 SELECT c.relname AS name, pg_relation_size(c.oid) AS bytes, c.reltuples::float8 AS entries,
        coalesce(pg_get_expr(i.indpred, i.indrelid), 'true') AS predicate
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam
-WHERE i.indrelid = 'hook_events'::regclass AND m.amname = 'btree' AND i.indisvalid
+WHERE i.indrelid = 'hook_events'::regclass AND m.amname = 'btree' AND i.indisvalid AND c.relname = ANY(%s)
 ORDER BY c.relname
 """
 
 
-def indexes(connection: Connection) -> list[Index]:
-    """The valid B-tree indexes of the event table."""
+def indexes(connection: Connection, names: Sequence[str]) -> list[Index]:
+    """Those of the event table's indexes that are there, valid, and B-trees, by name."""
     with connection.cursor(row_factory=class_row(Index)) as cursor:
-        return cursor.execute(_INDEXES).fetchall()
+        return cursor.execute(_INDEXES, (list(names),)).fetchall()
 
 
 def entries(connection: Connection, index: Index, limit: int) -> int:
