@@ -17,6 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from hook_event_processor import connection_values
 from hook_event_processor import setting_values as takes
 from hook_event_processor.errors import SettingsError
+from hook_event_processor.hook_limits import TIMEOUT_SECONDS
 from hook_event_processor.policy import Grants, Policy, read_policy
 
 _PASSWORDS = ("DB_PASSWORD", "PGPASSWORD")
@@ -115,7 +116,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "MAX_RETRY_COUNT": ("max_retry_count", takes.integer(1, 10)),
     "RETRY_DELAY": ("retry_delay", takes.seconds(0, 3600)),
     "RETRY_MAX_DELAY": ("retry_max_delay", takes.seconds(0, 86_400)),
-    "HOOK_TIMEOUT": ("hook_timeout", takes.seconds(0.01, 3600)),
+    "HOOK_TIMEOUT": ("hook_timeout", takes.seconds(*TIMEOUT_SECONDS)),
     "HOOK_MEMORY_MB": ("hook_memory", takes.megabytes(2, 1024)),
     "HOOK_MEMORY_TOTAL_MB": ("hook_memory_total", takes.megabytes(8, 65_536)),
     "HOOK_MAX_PAYLOAD_SIZE": ("max_payload_size", takes.integer(2, 100_000_000)),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -131,6 +133,23 @@ def test_retried_events_are_kept_each_however_they_are_reset(hep: Hep, connectio
     assert str(one) not in listed
 
 
+@pytest.mark.parametrize(
+    ("table", "kept"),
+    [
+        ("hook_grants", ("emptied", "grant")),
+        ("hook_libraries, hook_library_versions", ("emptied", "library")),
+        ("hook_library_versions", ("versions emptied", "library")),
+        ("hook_versions", ("versions emptied", "hook")),
+        ("event_types", ("emptied", "event type")),
+        ("hosts", ("emptied", "host")),
+        ("hook_state", ("emptied", "state")),
+    ],
+)
+def test_an_emptied_table_is_kept(connection: Connection, table: str, kept: tuple[str, str]) -> None:
+    connection.execute(f"TRUNCATE {table}")
+    assert kept in _kept(connection, "action, kind")
+
+
 def test_removed_events_are_counted_by_statement(hep: Hep, connection: Connection) -> None:
     one = insert_event(connection, "completed")
     for _ in range(3):
@@ -251,12 +270,31 @@ def test_the_owner_is_stopped_too(connection: Connection, statement: str) -> Non
         connection.execute(statement)
 
 
+def test_the_owner_writes_in_nobody_elses_name(connection: Connection) -> None:
+    connection.execute(
+        "INSERT INTO hook_audit (at, role, client, address, action, kind)"
+        " VALUES (now() - interval '1 year', 'alice', 'psql', '192.0.2.1', 'removed', 'hook')"
+    )
+    [(at, role, client, address)] = _kept(connection, "at, role, client, address")
+    assert at > ago(seconds=60)
+    assert (role, client, address) == (connection.info.user, "hook-event-processor tests", None)
+
+
+@contextmanager
+def _unsigned(connection: Connection) -> Iterator[None]:
+    """Entries keep what is said of them, as those that are restored do."""
+    connection.execute("ALTER TABLE hook_audit DISABLE TRIGGER hook_audit_signed")
+    yield
+    connection.execute("ALTER TABLE hook_audit ENABLE TRIGGER hook_audit_signed")
+
+
 def test_what_is_old_goes_with_retention_and_never_the_last_thirty_days(hep: Hep, connection: Connection) -> None:
-    for days in (400, 300, 40, 20, 1):
-        connection.execute(
-            "INSERT INTO hook_audit (at, action, kind, name) VALUES (%s, 'added', 'hook', %s)",
-            (ago(days=days), str(days)),
-        )
+    with _unsigned(connection):
+        for days in (400, 300, 40, 20, 1):
+            connection.execute(
+                "INSERT INTO hook_audit (at, action, kind, name) VALUES (%s, 'added', 'hook', %s)",
+                (ago(days=days), str(days)),
+            )
     hep("events", "cleanup")
     assert [name for (name,) in _kept(connection, "name")] == ["300", "40", "20", "1"]
     assert audit.forget(connection, ago(days=0) - ago(days=1)) == 2
@@ -265,12 +303,13 @@ def test_what_is_old_goes_with_retention_and_never_the_last_thirty_days(hep: Hep
 
 def test_what_is_old_goes_in_steps(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(small_steps, "STEP_ROWS", 3)
-    connection.execute(
-        """
-        INSERT INTO hook_audit (at, action, kind, name)
-        SELECT now() - interval '400 days', 'added', 'hook', n::text FROM generate_series(1, 7) n
-        """
-    )
+    with _unsigned(connection):
+        connection.execute(
+            """
+            INSERT INTO hook_audit (at, action, kind, name)
+            SELECT now() - interval '400 days', 'added', 'hook', n::text FROM generate_series(1, 7) n
+            """
+        )
     connection.execute(
         """
         CREATE TABLE steps (number bigint, transaction xid8 DEFAULT pg_current_xact_id());

@@ -230,6 +230,22 @@ def test_a_function_that_is_for_everybody_comes_back_so(clinic: Clinic, connecti
     assert clinic.findings("schema") == []
 
 
+def test_a_constraint_for_what_comes_may_be_validated_and_others_must_be(
+    clinic: Clinic, connection: Connection
+) -> None:
+    connection.execute("ALTER TABLE hooks VALIDATE CONSTRAINT hooks_timeout_limits")
+    assert clinic.findings("schema") == []
+    connection.execute(
+        "ALTER TABLE hooks DROP CONSTRAINT hooks_name_check,"
+        " ADD CONSTRAINT hooks_name_check CHECK (name <> '') NOT VALID"
+    )
+    found = clinic.only("schema", "object-unsound")
+    assert found["what"] == "the constraint hooks.hooks_name_check is not validated"
+    clinic.mend(found, 0)
+    clinic.mend(found, 1)
+    assert clinic.findings("schema") == []
+
+
 def test_an_altered_index_is_for_somebody_to_build_again(clinic: Clinic, connection: Connection) -> None:
     connection.execute("DROP INDEX hook_events_due")
     connection.execute("CREATE INDEX hook_events_due ON hook_events (available_at)")

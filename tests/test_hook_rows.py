@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from commands import Hep
 from psycopg import Connection
@@ -95,6 +96,82 @@ def test_a_row_that_the_server_cannot_send_is_left_out_by_itself(
     assert _loaded(connection) == ["even"]
     assert "hook odd does not run" in caplog.text
     assert "The row of odd makes no sense: params is too large" in hep("hook", "list")
+
+
+# A column, SQL for what was written into it before the schema refused it, and what is said of it.
+BEYOND = [
+    ("timeout_seconds", "'NaN'", "timeout_seconds is nan: it takes 0.01 to 3600"),
+    ("timeout_seconds", "'Infinity'", "timeout_seconds is inf: it takes 0.01 to 3600"),
+    ("timeout_seconds", "0.001", "timeout_seconds is 0.001: it takes 0.01 to 3600"),
+    ("stack", "repeat('s', 1001)", "stack is too large"),
+    ("event_types", "ARRAY['~' || repeat('x', 300000)]", "event_types is too large"),
+    ("event_types", "array_fill('~x'::text, ARRAY[100000])", "event_types is too large"),
+]
+_LIMITS = ("hooks_timeout_limits", "hooks_stack_length", "hooks_event_types_length", "hooks_name_length")
+
+
+@pytest.mark.parametrize(("column", "value", "fault"), BEYOND)
+def test_a_row_beyond_what_hooks_may_have_is_left_out_by_itself(
+    connection: Connection, caplog: pytest.LogCaptureFixture, column: str, value: str, fault: str
+) -> None:
+    add_hook(connection, "even", "even.*", NOTHING)
+    add_hook(connection, "odd", "odd.*", NOTHING)
+    change = f"UPDATE hooks SET {column} = {value} WHERE name = 'odd'"
+    with pytest.raises(psycopg.errors.CheckViolation):
+        connection.execute(change)
+    connection.execute(f"ALTER TABLE hooks {', '.join(f'DROP CONSTRAINT {name}' for name in _LIMITS)}")
+    connection.execute(change)
+    assert _loaded(connection) == ["even"]
+    assert f"hook odd does not run, its row makes no sense: ValueError('{fault}')" in caplog.text
+
+
+def test_a_text_beyond_what_hooks_may_have_is_left_out_by_itself(
+    connection: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A processor that read it would end, and so would the next one."""
+    add_hook(connection, "even", "even.*", NOTHING)
+    with pytest.raises(psycopg.errors.CheckViolation):
+        add_hook(connection, "odd", "odd.*", f"--{'x' * 262_144}")
+    connection.execute("ALTER TABLE hook_versions DROP CONSTRAINT hook_versions_text_length")
+    add_hook(connection, "odd", "odd.*", f"--{'x' * 262_144}")
+    assert _loaded(connection) == ["even"]
+    assert "hook odd does not run, its row makes no sense: ValueError('source_text is too large')" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "jsonb_build_object('x', repeat('x', 10000000))",
+        "(SELECT jsonb_object_agg('k' || i, 1e131071::numeric) FROM generate_series(1, 600) AS i)",
+    ],
+)
+def test_a_value_that_is_small_in_its_row_and_large_as_text_is_not_read(
+    connection: Connection, caplog: pytest.LogCaptureFixture, value: str
+) -> None:
+    """PostgreSQL compresses the one to a hundredth, and writes the other in digits."""
+    _add_odd(connection, "params", "{}")
+    connection.execute(f"UPDATE hooks SET params = {value} WHERE name = 'odd'")
+    assert _loaded(connection) == ["even"]
+    assert "params is too large" in caplog.text
+
+
+def test_lists_tell_of_a_timeout_that_makes_no_sense(connection: Connection, hep: Hep) -> None:
+    add_hook(connection, "odd", "odd.*", NOTHING)
+    connection.execute("ALTER TABLE hooks DROP CONSTRAINT hooks_timeout_limits")
+    connection.execute("UPDATE hooks SET timeout_seconds = 'NaN'")
+    assert "The row of odd makes no sense: timeout_seconds is nan: it takes 0.01 to 3600" in hep("hook", "list")
+
+
+def test_the_schema_refuses_names_and_libraries_beyond_what_commands_take(connection: Connection) -> None:
+    for statement in (
+        "INSERT INTO hooks (name, event_types) VALUES (repeat('n', 201), '{a.b}')",
+        "INSERT INTO hook_libraries (name) VALUES (repeat('n', 101))",
+        "INSERT INTO hook_library_versions VALUES (1, 1, repeat('x', 262145), '')",
+    ):
+        with pytest.raises(psycopg.errors.CheckViolation):
+            connection.execute(statement)
+    # A Python handler has the name of its function.
+    connection.execute("INSERT INTO hooks (name, kind, event_types) VALUES (repeat('n', 201), 'python', '{a.b}')")
 
 
 @pytest.mark.parametrize("value", [1e16, 1e19, 1e30, 1e300, -1e-300])

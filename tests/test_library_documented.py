@@ -10,9 +10,9 @@ import pytest
 from chunks import execute, output
 from pages import ROOT, blocks
 
-from hook_event_processor import child
+from hook_event_processor import child, hook_limits
 from hook_event_processor.event import MAX_DEPTH
-from hook_event_processor.lua import door, loader, params, runtime
+from hook_event_processor.lua import door, params, runtime
 from hook_event_processor.lua.host import disk
 from hook_event_processor.lua.loader import MODULES
 from hook_event_processor.lua.modules import crypto, notify, regex, template, yaml
@@ -116,7 +116,7 @@ LIMITS: list[tuple[str, str, object, object]] = [
     ("yaml", "Texts of 128 KB", yaml._MAX_TEXT_BYTES, 128 * KB),
     ("yaml", "10,000 values (aliases written out)", yaml._MAX_NODES, 10_000),
     ("yaml", "100 deep at most", yaml._MAX_DEPTH, 100),
-    ("", "A text has 256 KB at most", loader.MAX_TEXT_BYTES, 256 * KB),
+    ("", "A text has 256 KB at most", hook_limits.TEXT_BYTES, 256 * KB),
     ("", "16 KB in all as JSON", params.MAX_PARAMS_BYTES, 16 * KB),
     ("", "| 1,000 in a run, 16 deep", (runtime.MAX_DISPATCHED, MAX_DEPTH), (1_000, 16)),
     ("", "returns | 8 MB |", door.MAX_RESULT_BYTES, 8 * MB),

@@ -8,7 +8,8 @@ import pytest
 from chunks import error, event, output, run, runtime
 
 from hook_event_processor.errors import HookRefused
-from hook_event_processor.lua.loader import MAX_TEXT_BYTES, Definition, program, read_definition
+from hook_event_processor.hook_limits import TEXT_BYTES
+from hook_event_processor.lua.loader import Definition, program, read_definition
 
 _FILE = "/etc/hooks/notify.lua"
 
@@ -128,7 +129,7 @@ REFUSED = {
         "return { execute = print,\n requires = { 'htpp' } }",
         f"{_FILE}:2: there is no module 'htpp'",
     ),
-    "a large text": ("-- " + "x" * MAX_TEXT_BYTES, f"{_FILE}: the text has"),
+    "a large text": ("-- " + "x" * TEXT_BYTES, f"{_FILE}: the text has"),
     "bytecode": ("\x1bLua", "attempt to load a binary chunk"),
     "a table in itself": (
         "local t = { execute = print } t.retry = t return t",

@@ -235,6 +235,28 @@ def _run_by_psql(database: Database) -> None:
     psql(Database(make_conninfo(database.conninfo, options="-c client_min_messages=warning")), *files)
 
 
+def test_hooks_that_would_never_end_get_an_end_and_what_is_too_long_stays(
+    empty: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate_module, "migrations", lambda: [one for one in migrations() if one.version < 27])
+    migrate(empty)
+    given = {"nan": "NaN", "endless": "Infinity", "long": "7200", "short": "1e-9", "even": "30"}
+    for name, timeout in given.items():
+        empty.execute(
+            "INSERT INTO hooks (name, event_types, timeout_seconds) VALUES (%s, '{a.b}', %s)", (name, timeout)
+        )
+    empty.execute(
+        "INSERT INTO hook_versions (hook_id, version, source_text, sha256)"
+        " SELECT id, 1, repeat('x', 300000), '' FROM hooks"
+    )
+    monkeypatch.undo()
+    assert migrate(empty) == len(migrations()) - 26
+    ended = empty.execute("SELECT name, timeout_seconds FROM hooks").fetchall()
+    assert dict(ended) == {"nan": 3600.0, "endless": 3600.0, "long": 3600.0, "short": 0.01, "even": 30.0}
+    assert empty.execute("UPDATE hooks SET run_count = run_count + 1").rowcount == 5
+    assert empty.execute("SELECT count(*) FROM hook_versions").fetchone() == (5,)
+
+
 def test_a_chosen_schema_is_made_and_nothing_lands_outside_it(empty_database: Database) -> None:
     elsewhere = Database(empty_database.conninfo, "Event$")
     with elsewhere.session("tests") as connection:

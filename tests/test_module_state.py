@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
+import psycopg
 import pytest
 from chunks import error, event, execute, library, outcomes, output, runtime
 from psycopg import Connection, Cursor
@@ -202,6 +204,32 @@ def test_misuse_is_an_error_that_says_what_is_taken(hooks: Hooks) -> None:
         result = hooks.run(called)
         assert outcomes(result) == [Outcome.FAILED]
         assert reason in error(result)
+
+
+def test_a_value_that_is_too_large_is_not_read(hooks: Hooks, connection: Connection) -> None:
+    """Somebody has written it by SQL; a processor that read it would end."""
+    large = "INSERT INTO hook_state (scope, name, key, value) VALUES ('hook', 'hook', 'big', to_jsonb(repeat('x', %s)))"
+    with pytest.raises(psycopg.errors.CheckViolation):
+        connection.execute(large, (2_000_000,))
+    connection.execute("ALTER TABLE hook_state DROP CONSTRAINT hook_state_value_size")
+    connection.execute(large, (5_000_000,))
+    told = "the key 'big' holds what is too large to be read: it can be deleted"
+    for call in ('state.get("big")', 'state.exists("big")', 'state.incr("big")'):
+        assert told in error(hooks.run(call))
+    assert output(hooks.run('return true, tostring(state.delete("big"))')) == "true"
+
+
+def test_a_value_that_is_as_large_as_it_may_be_comes_back(connection: Connection) -> None:
+    """In digits its text is sixty times as long."""
+    value = f"[{','.join(['1e308'] * 10_000)}]"
+    assert len(value) < state.MAX_VALUE_BYTES
+    namespace = Namespace("hook", "greet")
+    state.put(connection, namespace, "key", value)
+    held = state.get(connection, namespace, "key")
+    assert held is not None
+    assert json.loads(held) == [10**308] * 10_000
+    state.put(connection, namespace, "key", f"[{','.join('1' * 32_000)}]")  # the most bytes in its row
+    assert state.get(connection, namespace, "key") is not None
 
 
 def test_the_number_of_keys_is_bounded(hooks: Hooks, connection: Connection) -> None:

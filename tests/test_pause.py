@@ -33,6 +33,21 @@ def _pause(connection: Connection, scope: str, name: str = "", **options: Any) -
     pauses.pause(connection, scope, name, **{"reason": "", "paused_by": "tests", "lasts": None, **options})
 
 
+def test_who_keeps_a_pause_waiting_is_named(hep: Hep, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A statement that changes no row is enough."""
+    monkeypatch.setattr("hook_event_processor.store.database.LOCK_TIMEOUT_SECONDS", 0.2)
+    with connection.transaction():
+        connection.execute("UPDATE hooks SET priority = priority WHERE FALSE")
+        refused = hep.fault("pause", "--all")
+    pid, user = connection.info.backend_pid, connection.info.user
+    assert refused == (
+        "hep: the database refused: canceling statement due to lock timeout:"
+        f" process {pid} ({user}, hook-event-processor tests) has changed hooks, pauses or schedules"
+        f" in a transaction that is open; SELECT pg_terminate_backend({pid}) ends it"
+    )
+    assert hep("pause", "--all").startswith("paused: everything")
+
+
 def _runs(connection: Connection, event_id: UUID) -> list[str]:
     rows = connection.execute(
         "SELECT hook_name FROM event_hook_executions WHERE event_id = %s ORDER BY hook_name", (event_id,)

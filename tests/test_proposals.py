@@ -204,6 +204,18 @@ def test_a_proposer_changes_nothing_by_sql(
         assert "denied" in _refused(agent, statement) or "owner" in _refused(agent, statement)
 
 
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_an_older_snapshot_neither_proposes_nor_grants(
+    session: Callable[[str], Connection], administration: Connection, level: str
+) -> None:
+    """It would count without what others have added since it was taken."""
+    own = "INSERT INTO hook_proposals (hook_name, stack, event_types, source_text) VALUES ('x', 'web', '{a.b}', '')"
+    grant = "INSERT INTO hook_grants (role, kind, value) VALUES ('login_agent', 'source', 'task')"
+    for connection, statement in ((session("agent"), own), (administration, grant)):
+        connection.execute(f"SET default_transaction_isolation TO '{level}'")
+        assert "READ COMMITTED alone" in _refused(connection, statement)
+
+
 def test_each_sees_the_proposals_of_its_stacks(
     become: Become, session: Callable[[str], Connection], tmp_path: Path
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from hook_event_processor.errors import HookEventProcessorError, SchemaError, SettingsError, StoreUnavailable
@@ -50,6 +50,8 @@ def service_database(settings: Settings) -> Database:
 @contextmanager
 def session(settings: Settings) -> Iterator[Connection]:
     """A session on the database for one command, in autocommit."""
+    from psycopg import errors
+
     from hook_event_processor.store import own_events
     from hook_event_processor.store.audit import COMMAND_OF, fitted
 
@@ -57,7 +59,29 @@ def session(settings: Settings) -> Iterator[Connection]:
     role = COMMAND_OF + fitted(f"{own_events.actor()}@{socket.gethostname()}")
     with open_database(settings).session(role) as connection:
         own_events.attach(connection, settings, "hep")
-        yield connection
+        try:
+            yield connection
+        except errors.LockNotAvailable as refusal:
+            if whose := _changing(connection):
+                raise HookEventProcessorError(f"{database_fault(refusal)}: {whose}") from None
+            raise
+
+
+def _changing(connection: Connection) -> str | None:
+    """Who keeps others from changing hooks, pauses and schedules, if somebody does."""
+    from psycopg import Error
+
+    from hook_event_processor.store.checkup import sessions
+
+    holder = None
+    with suppress(Error):  # not every role may look
+        holder = sessions.changing(connection)
+    if holder is None:
+        return None
+    return (
+        f"process {holder.pid} ({holder.user}, {holder.application or 'no application_name'}) has changed hooks, pauses"
+        f" or schedules in a transaction that is open; SELECT pg_terminate_backend({holder.pid}) ends it"
+    )
 
 
 def database_fault(fault: Exception) -> HookEventProcessorError | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hook_event_processor.errors import HookRefused, UsageError
+from hook_event_processor.hook_limits import NAME_CHARACTERS
 from hook_event_processor.workshop.texts import decoded, read_text
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from hook_event_processor.store.libraries import Library
 
 _T = TypeVar("_T")
-_LONGEST_NAME = 200
 PRIORITIES = range(-(2**31), 2**31)
 _OVERRIDES = ("name", "event_types", "stack", "priority", "description")
 
@@ -143,9 +143,9 @@ def read_file(file: str) -> LuaFile:
 def _checked_name(name: str) -> str:
     if not name:
         raise HookRefused("the hook has no name: add one to its table, or give --name")
-    if len(name) > _LONGEST_NAME or not name.isprintable() or name != name.strip():
+    if len(name) > NAME_CHARACTERS or not name.isprintable() or name != name.strip():
         raise HookRefused(
-            f"{name[:80]!r} is no name for a hook: it takes at most {_LONGEST_NAME} printable characters,"
+            f"{name[:80]!r} is no name for a hook: it takes at most {NAME_CHARACTERS} printable characters,"
             " none of them a space at either end"
         )
     return name

@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from hook_event_processor.errors import HookRefused, PatternRefused
+from hook_event_processor.hook_limits import LONGEST_DELAY, STACK_CHARACTERS, TEXT_BYTES, TIMEOUT_SECONDS
 from hook_event_processor.lua.described import FUNCTION
 from hook_event_processor.lua.names import LIBRARY_PREFIX, Named, closure, cycle_through, names_in
 from hook_event_processor.lua.params import defaults_of
@@ -19,14 +20,13 @@ from hook_event_processor.registry import parse_pattern
 # What these do outside the database cannot be undone: hooks that name them run under a lease.
 EFFECTFUL = frozenset({"exec", "file", "http", "notify", "state"})
 MODULES = EFFECTFUL | {"crypto", "env", "event", "json", "log", "regex", "secret", "slog", "template", "time", "yaml"}
-MAX_TEXT_BYTES = 256 * 1024
 _KEYS = frozenset(
     {"name", "description", "event_type", "source", "action", "stack", "priority", "timeout", "retry"}
     | {"params", "requires", "execute", "filter"}
 )
 _PLACE = re.compile(r"[^\n:]+\.lua:\d+: ")  # of an error in a library, say
 _MAX_WORD = 200  # characters that are looked for in the text, or shown
-_MAX_STACK, _MAX_VALUE = 1_000, 10_000  # characters of a stack, and of a name or description
+_MAX_VALUE = 10_000  # characters of a name or description
 _RETRY_KEYS = frozenset({"attempts", "delay", "max_delay"})
 _DESCRIBE_SECONDS = 2.0
 _DESCRIBE_MEMORY = 32 * 1024 * 1024
@@ -93,7 +93,7 @@ def read_definition(text: str, file_path: str, libraries: Mapping[str, str] | No
         event_types=reader.event_types(table),
         stack=reader.text_of(table, "stack"),
         priority=reader.priority(table),
-        timeout_seconds=reader.seconds(table, "timeout", 0.01, 3600),
+        timeout_seconds=reader.seconds(table, "timeout", *TIMEOUT_SECONDS),
         retry=reader.retry(table),
         modules=described.modules,
         effectful=described.effectful,
@@ -141,7 +141,7 @@ class _Reader:
 
     def describe(self, described: Program) -> Mapping[str, Any]:
         """The table that the text makes. What is wrong is told with the file's path, for editors to find it."""
-        runtime = Runtime(_DESCRIBE_MEMORY, max_payload=MAX_TEXT_BYTES)
+        runtime = Runtime(_DESCRIBE_MEMORY, max_payload=TEXT_BYTES)
         try:
             return runtime.describe(described, _DESCRIBE_SECONDS)
         except HookRefused as refusal:
@@ -154,8 +154,8 @@ class _Reader:
 
     def check_text(self) -> None:
         size = len(self._text.encode())
-        if size > MAX_TEXT_BYTES:
-            raise self.refuse(f"the text has {size} bytes: at most {MAX_TEXT_BYTES}")
+        if size > TEXT_BYTES:
+            raise self.refuse(f"the text has {size} bytes: at most {TEXT_BYTES}")
 
     def check_names(self, libraries: Mapping[str, str]) -> None:
         for name in names_in(self._text)[0]:
@@ -254,13 +254,13 @@ class _Reader:
         if isinstance(attempts, bool) or not isinstance(attempts, int) or not 1 <= attempts <= 10:
             raise self.refuse(f"retry.attempts is {_shown(attempts)}: it takes 1 to 10", word="attempts")
         for key in ("delay", "max_delay"):
-            self.seconds(value, key, 0, 86_400)
+            self.seconds(value, key, 0, LONGEST_DELAY)
         return dict(value)
 
 
 def longest(key: str) -> int:
     """How many characters the text of a key in a hook's table may have."""
-    return _MAX_STACK if key == "stack" else _MAX_VALUE
+    return STACK_CHARACTERS if key == "stack" else _MAX_VALUE
 
 
 def fits(key: str, value: str) -> bool:

@@ -12,15 +12,15 @@ from psycopg import Connection
 
 from hook_event_processor.errors import PatternRefused
 from hook_event_processor.event_handlers import EventHandlerRegistry
+from hook_event_processor.hook_limits import LONGEST_DELAY, STACK_CHARACTERS
 from hook_event_processor.lua.loader import program
 from hook_event_processor.registry import Hook, Pattern, Pauses, Registry, parse_pattern
 from hook_event_processor.store import handlers, hooks, libraries, pauses
 from hook_event_processor.store.handlers import HandlerRow
-from hook_event_processor.store.hooks import StoredHook, stored_object
+from hook_event_processor.store.hooks import StoredHook, held, stored_object, timeout_fault
 from hook_event_processor.store.pauses import StoredPause
 
 logger = logging.getLogger("EventHandlerRegistry")
-_MAX_DELAY = 86_400.0
 
 
 def register(connection: Connection, registered: EventHandlerRegistry) -> None:
@@ -70,6 +70,7 @@ def _pauses(stored: Sequence[StoredPause]) -> Pauses:
 def _made(stored: StoredHook, shared: Mapping[tuple[str, int], str]) -> Hook | None:
     """The hook, a Python handler's still without its code; None when its row makes no sense."""
     try:
+        _check(stored)
         hook = Hook(
             stored.id,
             stored.name,
@@ -85,19 +86,28 @@ def _made(stored: StoredHook, shared: Mapping[tuple[str, int], str]) -> Hook | N
         return None
 
 
+def _check(stored: StoredHook) -> None:
+    """Raise ValueError for what no hook may have."""
+    if fault := timeout_fault(stored.timeout_seconds):
+        raise ValueError(fault)
+    if stored.stack is not None and len(stored.stack) > STACK_CHARACTERS:
+        raise ValueError("stack is too large")
+
+
 def _with_text(hook: Hook, stored: StoredHook, shared: Mapping[tuple[str, int], str]) -> Hook:
     pins = stored_object("libraries", stored.libraries)
     texts = {name: shared[name, version] for name, version in pins.items() if (name, version) in shared}
     for name in pins.keys() - texts:
         logger.error("hook %s: its library %s has been removed", stored.name, name)
     params = stored_object("params", stored.params)
-    lua = program(stored.source_text, stored.name, stored.stack, orjson.dumps(params) if params else b"", texts)
+    text = held("source_text", stored.source_text)
+    lua = program(text, stored.name, stored.stack, orjson.dumps(params) if params else b"", texts)
     return replace(hook, code=lua, patterns=tuple(_patterns(stored)), stack=stored.stack, effectful=lua.effectful)
 
 
 def _patterns(stored: StoredHook) -> list[Pattern]:
     good = []
-    for text in stored.event_types:
+    for text in held("event_types", stored.event_types):
         try:
             good.append(parse_pattern(text))
         except PatternRefused as refusal:  # written past the command line
@@ -115,7 +125,7 @@ def _own_retry(stored: StoredHook) -> dict[str, Any]:
         logger.error("hook %s: %s; it is not used", stored.name, fault)
         given = {}
     for key, value in given.items():
-        if key in fields and type(value) in (int, float) and 0 <= value <= _MAX_DELAY:
+        if key in fields and type(value) in (int, float) and 0 <= value <= LONGEST_DELAY:
             own[fields[key]] = value
         else:  # written past the command line
             logger.error("hook %s: retry has %s = %r, which is not used", stored.name, key, value)

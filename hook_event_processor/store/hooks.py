@@ -6,16 +6,18 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from psycopg import Connection, Cursor
 from psycopg.rows import RowMaker, class_row, dict_row
 
 from hook_event_processor.errors import HookRefused, NotFound
+from hook_event_processor.hook_limits import EVENT_TYPES_BYTES, STACK_CHARACTERS, TEXT_BYTES, TIMEOUT_SECONDS
 from hook_event_processor.same_json import is_same
-from hook_event_processor.store.json_text import bounded
+from hook_event_processor.store.json_text import bounded, short
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,38 +27,63 @@ class StoredHook:
     `libraries` are the names and versions of the libraries that it runs with.
     They, `retry` and `params` are JSON text as it stands, for stored_object: one
     that Python cannot hold, or that is None as too large, must not keep the
-    others from being read.
+    others from being read. So are `event_types` and `source_text` None as too
+    large; of a stack that is too long there is one character too many.
     """
 
     id: int
     name: str
     kind: str
-    event_types: list[str]
+    event_types: list[str] | None
     stack: str | None
     priority: int
     timeout_seconds: float
     retry: str | None
     version: int
-    source_text: str
+    source_text: str | None
     params: str | None
     libraries: str | None
 
 
-# What hooks may have (lua/params.py) takes less in a row.
-_text_of = partial(bounded, most_bytes="200000")
+def _text_of(column: str) -> str:
+    # What hooks may have (lua/params.py) takes less in a row, and as text.
+    return short(bounded(column, most_bytes="200000"), 1024 * 1024)
+
+
+# In an array a text takes four times its bytes at the most, or less where it is compressed.
+_EVENT_TYPES = f"""
+CASE WHEN pg_column_size(h.event_types) <= {4 * EVENT_TYPES_BYTES}
+      AND octet_length(h.event_types::text) <= {EVENT_TYPES_BYTES} THEN h.event_types END AS event_types
+"""
+_SOURCE_TEXT = f"""
+CASE WHEN v.source_text IS NULL THEN ''
+     WHEN octet_length(v.source_text) <= {TEXT_BYTES} THEN v.source_text END AS source_text
+"""
+
+
+def held(column: str, value: T | None) -> T:
+    """What a column holds. Raises ValueError for None, which stands for what is too large."""
+    if value is None:
+        raise ValueError(f"{column} is too large")
+    return value
 
 
 def stored_object(column: str, text: str | None) -> dict[str, Any]:
     """The object that a column of JSON holds. Raises ValueError when it holds none, or one that is not to be held."""
-    if text is None:
-        raise ValueError(f"{column} is too large")
+    given = held(column, text)
     try:
-        value = orjson.loads(text)
+        value = orjson.loads(given)
     except orjson.JSONDecodeError as fault:
         raise ValueError(f"{column} cannot be read: {fault.msg}") from None
     if not isinstance(value, dict):
-        raise ValueError(f"{column} is {text[:80]}: it takes an object")
+        raise ValueError(f"{column} is {given[:80]}: it takes an object")
     return value
+
+
+def timeout_fault(seconds: float) -> str | None:
+    """What is wrong with a timeout, if anything is: to PostgreSQL NaN and infinity are numbers, too."""
+    low, high = TIMEOUT_SECONDS
+    return None if low <= seconds <= high else f"timeout_seconds is {seconds:g}: it takes {low:g} to {high:g}"
 
 
 def revision(connection: Connection) -> int:
@@ -70,8 +97,8 @@ def enabled(connection: Connection) -> list[StoredHook]:
     with connection.cursor(row_factory=class_row(StoredHook)) as cursor:
         return cursor.execute(
             f"""
-            SELECT h.id, h.name, h.kind, h.event_types, h.stack, h.priority, h.timeout_seconds,
-                   {_text_of("h.retry")} AS retry, h.version, coalesce(v.source_text, '') AS source_text,
+            SELECT h.id, h.name, h.kind, {_EVENT_TYPES}, left(h.stack, {STACK_CHARACTERS + 1}) AS stack, h.priority,
+                   h.timeout_seconds, {_text_of("h.retry")} AS retry, h.version, {_SOURCE_TEXT},
                    {_text_of("h.params")} AS params, {_text_of("h.libraries")} AS libraries
             FROM hooks h
             LEFT JOIN hook_versions v ON v.hook_id = h.id AND v.version = h.version
@@ -137,6 +164,8 @@ def known_row(cursor: Cursor[Any]) -> RowMaker[KnownHook]:
             if len(texts) < len(row[column]):
                 faults.append(f"{column} holds what is no text")
             row[column] = texts
+        if fault := timeout_fault(row["timeout_seconds"]):
+            faults.append(fault)
         faults += _read_objects(row, _OBJECTS)
         return KnownHook(**row, fault="; ".join(faults) or None)
 

@@ -19,3 +19,9 @@ def bounded(column: str, most_bytes: str) -> str:
     return f"""CASE WHEN pg_column_size({column}) <= {most_bytes} AND NOT jsonb_path_exists({column}, '{_DEEPER}')
         AND coalesce((SELECT {length} FROM (SELECT {numbers} AS number) AS n), 0) <= {most_bytes}
         THEN {column}::text END"""
+
+
+def short(text: str, most_bytes: int) -> str:
+    """SQL for `text`, which is SQL and made once; NULL where it has more bytes: what is stored may be compressed."""
+    made = f"(SELECT {text} OFFSET 0) AS made (text)"
+    return f"(SELECT CASE WHEN octet_length(text) <= {most_bytes} THEN text END FROM {made})"

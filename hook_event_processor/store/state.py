@@ -11,6 +11,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from hook_event_processor.errors import StateRefused
+from hook_event_processor.store.json_text import short
 
 MAX_KEYS = 10_000  # of a namespace
 MAX_SHARED = 100  # namespaces that the hooks of a stack share
@@ -54,6 +55,8 @@ class Entry:
     updated_at: datetime
 
 
+# What hooks have stored can be so long: of 64 KB, 1e308 after 1e308 is written out in digits.
+_VALUE = short("value::text", 4 * 1024 * 1024)
 HERE = "stack = %(stack)s AND scope = %(scope)s AND name = %(name)s"
 _ALIVE = "(hook_state.expires_at IS NULL OR hook_state.expires_at > now())"
 # The names of the stack's shared namespaces, each found by one step through the primary key.
@@ -83,12 +86,17 @@ SET value = EXCLUDED.value, expires_at = EXCLUDED.expires_at, updated_at = now()
 
 
 def get(connection: Connection, namespace: Namespace, key: str) -> bytes | None:
-    """The value as JSON text, or None."""
+    """The value as JSON text, or None. Raises StateRefused for one that is too large to be read."""
     row = connection.execute(
-        f"SELECT value::text FROM hook_state WHERE {HERE} AND key = %(key)s AND {_ALIVE}",
+        f"SELECT {_VALUE} FROM hook_state WHERE {HERE} AND key = %(key)s AND {_ALIVE}",
         namespace.with_values(key=key),
     ).fetchone()
-    return row[0].encode() if row else None
+    if row is None:
+        return None
+    if row[0] is None:  # written past the command line
+        raise StateRefused(f"the key {key!r} holds what is too large to be read: it can be deleted")
+    text: str = row[0]
+    return text.encode()
 
 
 def put(connection: Connection, namespace: Namespace, key: str, value: str, ttl: float | None = None) -> None:
@@ -111,9 +119,10 @@ def delete(connection: Connection, namespace: Namespace, key: str) -> bool:
 
 
 def keys(connection: Connection, namespace: Namespace, prefix: str = "") -> list[str]:
-    """The keys that begin with the prefix, sorted by their bytes."""
+    """The keys that begin with the prefix, sorted by their bytes; those after MAX_KEYS no hook has set."""
     rows = connection.execute(
-        f"SELECT key FROM hook_state WHERE {HERE} AND starts_with(key, %(prefix)s) AND {_ALIVE} ORDER BY key",
+        f"SELECT key FROM hook_state WHERE {HERE} AND starts_with(key, %(prefix)s) AND {_ALIVE}"
+        f" ORDER BY key LIMIT {MAX_KEYS}",
         namespace.with_values(prefix=prefix),
     ).fetchall()
     return [row[0] for row in rows]

@@ -10,6 +10,8 @@ from psycopg.rows import class_row
 
 # Before 18 a view's columns carry the name of their table.
 _QUALIFIER = re.compile(r"\b[a-z_]+\.(?=[a-z_\"])")
+# Behind a constraint that binds what comes alone; somebody may have let PostgreSQL look at what was there.
+NOT_VALID = " NOT VALID"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +19,7 @@ class Object:
     """One object: `kind` is table, view, column, constraint, index, trigger or function.
 
     `text` is what would make it, without the schema's name; `sound` is False
-    for an index that is not valid and for a trigger that is disabled.
+    for an index or a constraint that is not valid and for a trigger that is disabled.
     """
 
     kind: str
@@ -28,9 +30,10 @@ class Object:
 
     @property
     def meaning(self) -> str:
-        """The text with what PostgreSQL's versions print differently taken out."""
-        text = _QUALIFIER.sub("", self.text) if self.kind == "view" else self.text
-        return " ".join(text.split()) if self.kind == "view" else text
+        """The text with what PostgreSQL's versions print differently, and NOT_VALID, taken out."""
+        if self.kind == "view":
+            return " ".join(_QUALIFIER.sub("", self.text).split())
+        return self.text.removesuffix(NOT_VALID) if self.kind == "constraint" else self.text
 
 
 # {schema} stands where a definition holds the schema's own name.

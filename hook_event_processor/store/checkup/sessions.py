@@ -96,6 +96,16 @@ def oldest_transactions(connection: Connection) -> list[Holder]:
         ).fetchall()
 
 
+def changing(connection: Connection) -> Holder | None:
+    """The session whose transaction has changed hooks, pauses or schedules and is open: who else does waits for it."""
+    with connection.cursor(row_factory=class_row(Holder)) as cursor:
+        return cursor.execute(
+            f"SELECT {_HOLDER} FROM hook_registry r"
+            " JOIN pg_locks l ON l.locktype = 'transactionid' AND l.transactionid = r.xmax AND l.granted"
+            " JOIN pg_stat_activity a ON a.pid = l.pid"
+        ).fetchone()
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A transaction that was prepared and neither committed nor rolled back."""
