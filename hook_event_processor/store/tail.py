@@ -30,7 +30,7 @@ SELECT v.* FROM unnest(%(ids)s::uuid[]) AS found(id)
 CROSS JOIN LATERAL (SELECT {LISTED} FROM events v WHERE v.id = found.id LIMIT 1) AS v
 ORDER BY v.seq
 """
-_THERE = "SELECT e.seq FROM hook_events e WHERE e.seq > %s ORDER BY e.seq DESC LIMIT %s"
+_THERE = "SELECT seq FROM hook_events WHERE seq > %s AND seq <= %s ORDER BY seq DESC LIMIT %s"
 
 
 class Tail:
@@ -40,7 +40,7 @@ class Tail:
     may have been committed since the last one. An event is passed over only if
     100,000 of higher seqs were there before its transaction ended, or its seq
     lies a million before the start; one whose writer chose a seq that lies
-    ahead has to wait for the others. `connection` is in autocommit.
+    ahead is given once the others are there. `connection` is in autocommit.
     """
 
     def __init__(self, connection: Connection, wanted: Filter) -> None:
@@ -54,7 +54,7 @@ class Tail:
         self._inserts = Inserts(self._floor)
         self._look()
         self._position = self._inserts.given
-        there = connection.execute(_THERE, (self._inserts.settled, _MOST_SEEN + 1))
+        there = connection.execute(_THERE, (self._inserts.settled, self._position, _MOST_SEEN + 1))
         self._see(row[0] for row in there)
 
     @property
