@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hook_event_processor.store.frontier import LOOK_SECONDS, Frontier, Read, Writer
+from hook_event_processor.store.frontier import LOOK_SECONDS, Frontier, Read
+from hook_event_processor.store.writers import Writer
 
 
 class Clock:

@@ -23,8 +23,9 @@ from hook_event_processor.settings import Settings
 from hook_event_processor.store import arrays, processors, slices
 from hook_event_processor.store.claim import BACKLOG_CLAIMS, Claim, Claims
 from hook_event_processor.store.database import Database
-from hook_event_processor.store.frontier import WRITERS, Frontier, Writer
+from hook_event_processor.store.frontier import Frontier
 from hook_event_processor.store.pipeline import Pipeline
+from hook_event_processor.store.writers import WRITERS, Writer
 from hook_event_processor.telemetry.metrics import Metrics
 from hook_event_processor.telemetry.runs import RunLog
 from hook_event_processor.telemetry.watchdog import Progress

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reads import Clock, read_on, reading, writers_of
 
-from hook_event_processor.store.frontier import FULL_PASS_SECONDS, LOOK_SECONDS, Frontier, Read, Writer
+from hook_event_processor.store.frontier import FULL_PASS_SECONDS, LOOK_SECONDS, Frontier, Read
 from hook_event_processor.store.slices import SLICE_SEQS, Slices
+from hook_event_processor.store.writers import Writer
 
 
 def test_a_read_goes_on_behind_what_others_have_read() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from psycopg import Connection
 
-from hook_event_processor.store import ack, claim, pauses, record, waiting, watch
+from hook_event_processor.store import ack, claim, pauses, record, tail, waiting, watch
 from hook_event_processor.store.database import PLAN_ONCE, Database
 
 PROCESSED, FAILED, SCHEDULED, FRESH, URGENT = 40_000, 5_000, 5_000, 5_000, 500
@@ -250,6 +250,23 @@ def test_single_events_are_found_by_their_ids(crowded: Connection, statement: st
     ids = "ARRAY(SELECT id FROM hook_events LIMIT 10)"
     plan = _plan(crowded, statement.replace("%b", ids), CUSTOM)
     assert "hook_events_pkey" in {scan.get("Index Name") for scan in _scans(plan)}
+
+
+@pytest.mark.parametrize(("after", "rows"), [(PROCESSED // 2, 1_000), (10**6, 0)], ids=["behind", "at the end"])
+def test_a_tail_finds_events_in_the_ranges_of_pages_where_they_lie(crowded: Connection, after: int, rows: int) -> None:
+    values = {"after": after, "upto": after + 1_000, "limit": 10**5}
+    plan = _plan(crowded, tail.FIND.format(condition="TRUE"), CUSTOM, **values)
+    assert [scan.get("Index Name") for scan in _scans(plan)] == [None, "hook_events_newest"]
+    assert plan["Actual Rows"] == rows
+    # A range of 32 pages is read as a whole: one that begins before them, and one that ends behind.
+    assert sum(scan.get("Rows Removed by Index Recheck", 0) for scan in _scans(plan)) < 5_000
+
+
+def test_a_tail_reads_events_by_their_ids(crowded: Connection) -> None:
+    ids = "ARRAY(SELECT id FROM hook_events LIMIT 1000)"
+    plan = _plan(crowded, tail.READ.replace("%(ids)s", ids), CUSTOM)
+    (*_, scan) = _scans(plan)
+    assert (scan["Index Name"], scan["Actual Rows"], scan["Actual Loops"]) == ("hook_events_pkey", 1, 1_000)
 
 
 def test_recording_reads_nothing() -> None:

@@ -40,7 +40,6 @@ def add_tail_command(group: argparse._SubParsersAction[Any]) -> None:
 def tail(arguments: argparse.Namespace, settings: Settings) -> int:
     from hook_event_processor.cli.connect import session
     from hook_event_processor.registry import parse_pattern
-    from hook_event_processor.store import events
     from hook_event_processor.store.tail import Tail
 
     pattern = parse_pattern("*" if arguments.type is None else arguments.type)
@@ -48,13 +47,13 @@ def tail(arguments: argparse.Namespace, settings: Settings) -> int:
         with session(settings) as connection:
             following = Tail(connection, read_lasting_filter(arguments))
             if arguments.limit:
-                latest = events.newest(connection, read_filter(arguments, connection), arguments.limit)
-                _print(connection, latest[::-1], arguments.format)
+                latest = following.latest(read_filter(arguments, connection), arguments.limit)
+                _print(connection, latest, arguments.format)
             while True:
                 arrived = following.read()
                 matching = [event for event in arrived if pattern.matches(event.source, event.action)]
                 _print(connection, matching, arguments.format)
-                if not arrived:
+                if not following.is_behind:
                     _pause()
     except KeyboardInterrupt:
         return 0

@@ -10,9 +10,10 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from hook_event_processor.store import waiting
-from hook_event_processor.store.frontier import WRITERS, Frontier, Read, Writer
+from hook_event_processor.store.frontier import Frontier, Read
 from hook_event_processor.store.json_text import bounded
 from hook_event_processor.store.pipeline import Pipeline
+from hook_event_processor.store.writers import WRITERS, Writer
 
 # How long a lane claims with care once a round has failed: whatever made it fail may still be pending.
 CAREFUL_SECONDS = 60.0

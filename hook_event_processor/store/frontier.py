@@ -7,9 +7,9 @@ import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from hook_event_processor.store.slices import Slices
+from hook_event_processor.store.writers import Inserts, Writer
 
 # A full pass repairs what cannot be seen otherwise: rows that somebody else had locked, and let go.
 FULL_PASS_SECONDS = 30.0
@@ -18,21 +18,6 @@ LOOK_SECONDS = 0.05
 # What is read anew by each claim near the end costs it a millisecond at the most.
 _NEAR_SEQS = 1_000
 _HIGHEST = 2**63 - 1
-
-# Every transaction that has inserted an event holds this lock until it has
-# ended, and become visible before; a prepared one has no process.
-WRITERS = """
-SELECT virtualtransaction, pid IS NULL FROM pg_locks
-WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted AND relation = 'hook_events'::regclass
-  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-"""
-
-
-class Writer(NamedTuple):
-    """A transaction that may have inserted events and has not ended."""
-
-    id: str
-    prepared: bool
 
 
 @dataclass(eq=False, slots=True)
@@ -76,10 +61,8 @@ class Frontier:
         self._again: tuple[int, int] | None = None  # what is to be read again: behind a seq, up to another
         self._full_pass_at = 0.0
         self._look_at = 0.0
-        self._given = 0  # the last seq that had been given, at the last look
-        self._recent = 0  # and at the one before
-        self._writers: dict[str, int] = {}  # each with a seq that is below all of its own
-        self._settled = 0
+        self._inserts = Inserts()
+        self._recent = 0  # the last seq that had been given, at the look before the last
         self._moved = False  # since the last look
         self._passed: int | None = None  # behind that seq slices of others have been passed by
         self.slices = Slices()
@@ -87,7 +70,7 @@ class Frontier:
     @property
     def settled(self) -> int:
         """The seq up to which no insert is under way any more."""
-        return self._settled
+        return self._inserts.settled
 
     @property
     def lowest(self) -> int:
@@ -107,7 +90,8 @@ class Frontier:
         with self._lock:
             if self._again is not None:
                 return False
-            return (self._reached or 0) <= self._settled or (not self._moved and self._given <= self._settled)
+            settled = self._inserts.settled
+            return (self._reached or 0) <= settled or (not self._moved and self._inserts.given <= settled)
 
     @property
     def has_more(self) -> bool:
@@ -135,8 +119,7 @@ class Frontier:
 
     def _forget(self) -> None:
         self._reached = self._again = self._passed = None
-        self._settled = 0
-        self._writers.clear()
+        self._inserts = Inserts()
         self._reads.clear()  # what they find out is of before
 
     @contextmanager
@@ -171,7 +154,7 @@ class Frontier:
         if self._reached is None or now >= self._full_pass_at:
             return None
         part = self.slices.behind(self._reached)
-        if part is not None and part.behind < self._given:
+        if part is not None and part.behind < self._inserts.given:
             return Read(part.behind, self._is_to_look(now), upto=part.upto, reached=self._reached)
         if self._passed is not None:
             self._full_pass_at = 0.0
@@ -191,10 +174,10 @@ class Frontier:
 
     def _near_end(self) -> int:
         """Where to read if there is little: what is being inserted may be committed at any moment."""
-        reached = self._reached or 0
-        if reached - self._settled <= _NEAR_SEQS:
-            return min(reached, self._settled)
-        return min(reached, max(self._recent, self._settled))
+        reached, settled = self._reached or 0, self._inserts.settled
+        if reached - settled <= _NEAR_SEQS:
+            return min(reached, settled)
+        return min(reached, max(self._recent, settled))
 
     def from_floor(self, read: Read, floor: int) -> None:
         """The read begins at the table's floor, below which nothing waits, and no insert is under way."""
@@ -203,7 +186,8 @@ class Frontier:
             if read not in self._reads:
                 return
             if self._reached is None:
-                self._reached = self._given = self._recent = self._settled = floor
+                self._reached = self._recent = floor
+                self._inserts = Inserts(floor)
             read.again_to = self._reached
             self._passed = None
 
@@ -212,18 +196,11 @@ class Frontier:
         with self._lock:
             if read not in self._reads:
                 return
-            if given < self._given:
+            if given < self._inserts.given:
                 self._forget()  # the table counts anew
                 return
-            here = {writer.id for writer in writers}
-            late = min([self._given, *(seq for known, seq in self._writers.items() if known not in here)])
-            # A transaction that is prepared goes on by another name, and may have been seen by both.
-            self._writers = {
-                writer.id: self._writers.get(writer.id, self._settled if writer.prepared else self._given)
-                for writer in writers
-            }
-            self._settled = min([given, *self._writers.values()])
-            self._recent, self._given, self._moved = self._given, given, False
+            self._recent, self._moved = self._inserts.given, False
+            late = self._inserts.looked(given, writers)
             for other in self._reads - {read}:
                 other.late = min(other.late, late)
             self._read_again(late, min(self._reached or 0, given))
@@ -236,7 +213,7 @@ class Frontier:
             reached = self._reached or 0
             if read.of_slice:
                 if to_the_end:
-                    position = max(position, min(read.upto, self._given))
+                    position = max(position, min(read.upto, self._inserts.given))
                 if read.reached < read.start:
                     self._passed = read.reached if self._passed is None else min(self._passed, read.reached)
             self._moved = self._moved or position > reached
