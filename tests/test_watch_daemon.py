@@ -510,6 +510,26 @@ def test_a_watcher_that_somebody_has_locked_keeps_no_event_waiting(
         assert not process.said("events wait on the disk")
 
 
+def test_a_host_whose_row_somebody_has_locked_keeps_no_event_waiting(
+    connection: Connection, database: Database, tmp_path: Path, numbers: Path
+) -> None:
+    add(connection, numbers)
+    seen = "SELECT last_seen FROM hosts"
+    with database.session("psql") as other, watching(database, tmp_path) as process:
+        wait_for(lambda: has_state(tmp_path, b"0"), 5)
+        wait_for(lambda: connection.execute(seen).rowcount == 1, 5)
+        other.execute("SET idle_in_transaction_session_timeout = 0")
+        with other.transaction():
+            other.execute("UPDATE hosts SET tags = '{}'")
+            process.signal(signal.SIGHUP)  # registers at once
+            wait_for(lambda: process.said("the host's row is locked"), 20)
+            write_number(numbers, 2)
+            wait_for(lambda: reached(connection) == [1, 2], 5)
+        assert not process.said("events wait on the disk")
+        before = connection.execute(seen).fetchone()
+        wait_for(lambda: connection.execute(seen).fetchone() != before, 20)
+
+
 def test_a_change_of_a_file_is_looked_at_at_once_and_a_burst_as_one(
     connection: Connection, database: Database, tmp_path: Path
 ) -> None:

@@ -71,6 +71,7 @@ class Sender:
         self._away_since: float | None = None
         self._refusal_said = False  # of a database that is there and takes nothing, in this outage
         self._beat_at = 0.0
+        self._unlocked_at = 0.0  # when it is tried again to say anything of the host
         self._registered: Settings | None = None  # what of the host the database has been told
         self._ends_at: float | None = None
         self._ever_connected, self._store_fault = False, ""
@@ -193,16 +194,25 @@ class Sender:
 
     def _step(self, connection: Connection, now: float) -> None:
         self._definitions.fetch(connection, now)
-        if now >= self._beat_at:
-            self._beat_at = now + hosts.HEARTBEAT_SECONDS
-            if self._registered is not None and not self._beat(connection):
-                self._registered = None
-            self._taken_at = monotonic()
-        if self._registered is not self.settings:
-            self._register(connection)
+        if now >= self._unlocked_at:
+            self._be_known(connection, now)
         self._definitions.tell(connection, now)
         if self._delivery.more:
             self._delivery.send(connection, self.settings, hurry=self._ends_at is not None)
+
+    def _be_known(self, connection: Connection, now: float) -> None:
+        """Say that the host is there; somebody who is changing its row may take hours, and events go on meanwhile."""
+        try:
+            if now >= self._beat_at:
+                self._beat_at = now + hosts.HEARTBEAT_SECONDS
+                if self._registered is not None and not self._beat(connection):
+                    self._registered = None
+                self._taken_at = monotonic()
+            if self._registered is not self.settings:
+                self._register(connection)
+        except psycopg.errors.LockNotAvailable as fault:
+            logger.warning("the host's row is locked, its heartbeat waits: %s", one_line(fault))
+            self._unlocked_at = monotonic() + hosts.HEARTBEAT_SECONDS
 
     def _taken(self) -> None:
         """The database has taken a batch."""
@@ -223,7 +233,7 @@ class Sender:
 
     def _wait(self, connection: Connection) -> None:
         """Until something is to be done, a notification comes, or the bell rings."""
-        times = [self._definitions.next_at, self._beat_at]
+        times = [self._definitions.next_at, max(self._beat_at, self._unlocked_at)]
         if self._delivery.more:
             times.append(self._delivery.next_at)
         if self._ends_at is not None:
