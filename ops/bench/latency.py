@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import mean, median
 
 from hook_event_processor.event import DEFAULT_PRIORITY
@@ -31,7 +32,7 @@ return {
   event_type = "latency.probe",
   execute = function(event)
     local began = time.now()
-    return true, string.format("%.6f", began - event.data.sent)
+    return true, string.format("%.6f %.6f", event.data.sent, began)
   end,
 }
 """
@@ -78,7 +79,7 @@ def main() -> None:
         steady = _steady(database, arguments.rate, arguments.seconds)
         dispatch, counting = _dispatch(database)
         urgent = _past_a_backlog(database, arguments.backlog)
-        rows = [_row(f"{arguments.rate} events/s", steady), _row(f"priority 1, {arguments.backlog:,} waiting", urgent)]
+        rows = [*_rows(steady), *_rows(urgent)]
         rows.append(_row("event.dispatch, ten in a row, each", dispatch))
         rows.append(_row("a tenth of what only counts, beside it", counting))
         report.show(
@@ -86,15 +87,36 @@ def main() -> None:
             ("what", "events", "median", "p90", "p99", "p99.9", "highest"),
             rows,
             database=database,
-            notes=[_histogram(steady), "event.dispatch is timed inside the hook; its insert belongs to the commit."],
-            steady=_summary(steady),
-            urgent=_summary(urgent),
+            notes=[
+                _histogram(steady.all),
+                f"{steady.of_late()}; {urgent.of_late()}.",
+                "event.dispatch is timed inside the hook; its insert belongs to the commit.",
+            ],
+            steady=_summary(steady.all),
+            urgent=_summary(urgent.all),
+            steady_without_stalls=_summary(steady.smooth),
+            urgent_without_stalls=_summary(urgent.smooth),
             dispatch=_summary(dispatch),
             counting=_summary(counting),
         )
 
 
-def _steady(database: Database, rate: int, seconds: int) -> list[float]:
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """How long events of one kind waited, sorted, in ms: all, and those that met no stall of the disk."""
+
+    name: str
+    all: list[float]
+    smooth: list[float]
+    late: float
+
+    def of_late(self) -> str:
+        """How many were late, and how many of these while the disk stood still."""
+        late, smooth = (len(waits) - bisect_left(waits, self.late) for waits in (self.all, self.smooth))
+        return f"{self.name}: {late:,} over {self.late:g} ms, of which {late - smooth:,} while the disk stood still"
+
+
+def _steady(database: Database, rate: int, seconds: int) -> Waits:
     table.empty(database.connection)
     with processor.running(database):
         _send(database, rate, WARM_UP_SECONDS)
@@ -102,10 +124,10 @@ def _steady(database: Database, rate: int, seconds: int) -> list[float]:
         table.empty_events(database.connection)
         sent = _send(database, rate, seconds)
         processor.wait_for(lambda: processor.all_processed(database), 60)
-    return _measured(database, "latency", sent)
+    return _waits(database, f"{rate} events/s", sent, late=15)
 
 
-def _past_a_backlog(database: Database, backlog: int) -> list[float]:
+def _past_a_backlog(database: Database, backlog: int) -> Waits:
     """Urgent events that come while the backlog is worked off; they end with it."""
     table.fill(database.connection, Workload(backlog))
     with processor.running(database):
@@ -114,7 +136,7 @@ def _past_a_backlog(database: Database, backlog: int) -> list[float]:
             processor.wait_for(lambda: processor.all_processed(database), 600)
         processor.wait_for(lambda: processor.all_processed(database), 60)
     (sent,) = database.one("SELECT count(*) FROM hook_events WHERE source = 'latency'")
-    return _measured(database, "latency", sent)
+    return _waits(database, f"priority 1, {backlog:,} waiting", sent, late=100)
 
 
 def _dispatch(database: Database) -> list[list[float]]:
@@ -123,7 +145,7 @@ def _dispatch(database: Database) -> list[list[float]]:
         "INSERT INTO hook_events (source, action) SELECT 'dispatch', 'probe' FROM generate_series(1, 2000)"
     )
     processor.drain(database)
-    return [_measured(database, name, 2000) for name in WORK]
+    return [sorted(float(output) * 1000 for output in _outputs(database, name, 2000)) for name in WORK]
 
 
 def _send(database: Database, rate: int, seconds: int) -> int:
@@ -134,18 +156,29 @@ def _send(database: Database, rate: int, seconds: int) -> int:
     return each * CLIENTS
 
 
-def _measured(database: Database, hook: str, sent: int) -> list[float]:
-    """What the hook said, sorted, in ms; ends the benchmark when a run is missing, or one is there twice."""
+def _waits(database: Database, name: str, sent: int, late: float) -> Waits:
+    times = [tuple(map(float, output.split())) for output in _outputs(database, "latency", sent)]
+    smooth = [(sent, began) for sent, began in times if not database.disk.stood_still(sent, began)]
+    both = (sorted((began - sent) * 1000 for sent, began in of_these) for of_these in (times, smooth))
+    return Waits(name, *both, late)
+
+
+def _outputs(database: Database, hook: str, runs: int) -> list[str]:
+    """What the hook said; ends the benchmark when a run is missing, or one is there twice."""
     rows = database.connection.execute(
-        "SELECT output::float8 * 1000 FROM event_hook_executions WHERE hook_name = %s AND success ORDER BY 1", (hook,)
+        "SELECT output FROM event_hook_executions WHERE hook_name = %s AND success", (hook,)
     ).fetchall()
-    assert len(rows) == sent, f"{len(rows)} executions of {sent} events"
+    assert len(rows) == runs, f"{len(rows)} executions of {runs} events"
     return [row[0] for row in rows]
 
 
 def percentile(values: Sequence[float], share: float) -> float:
     """Of sorted values: the one that so large a share does not exceed."""
     return values[min(int(len(values) * share), len(values) - 1)]
+
+
+def _rows(waits: Waits) -> list[report.Row]:
+    return [_row(waits.name, waits.all), _row("  those that met no stall of the disk", waits.smooth)]
 
 
 def _row(name: str, values: Sequence[float]) -> report.Row:

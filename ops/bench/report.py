@@ -52,6 +52,7 @@ def _conditions(database: Database | None, settings: Mapping[str, object]) -> di
     }
     if database is not None:
         found["server"] = server.settings(database.connection)
+        found["disk"] = str(database.disk)
     return found
 
 

@@ -18,6 +18,8 @@ from hook_event_processor.store.embedded.cluster import ROLE
 from hook_event_processor.store.embedded.program import installed
 from hook_event_processor.store.migrate import migrate
 
+from disk import Disk, watched
+
 PGBENCH = installed() / "bin" / "pgbench"
 # What the embedded server is told about its place changes nothing of what is measured.
 _OF_THE_PLACE = (
@@ -28,11 +30,12 @@ _OF_THE_PLACE = (
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A migrated database: how the product connects, and the administrator's session in autocommit."""
+    """A migrated database: how the product connects, the administrator's session in autocommit, and its disk."""
 
     conninfo: str
     connection: Connection
     home: Path
+    disk: Disk
 
     def one(self, statement: str, *parameters: Any) -> tuple[Any, ...]:
         """The single row of a query."""
@@ -53,6 +56,7 @@ def databases(*names: str) -> Iterator[list[Database]]:
             for name in names:
                 create = sql.SQL("CREATE DATABASE {} OWNER {}")
                 connection.execute(create.format(sql.Identifier(name), sql.Identifier(ROLE)))
+        disk = stack.enter_context(watched(place))
         made = []
         for name in names:
             conninfo = make_conninfo(server.conninfo, dbname=name)
@@ -61,7 +65,7 @@ def databases(*names: str) -> Iterator[list[Database]]:
             # CHECKPOINT is the administrator's.
             administration = make_conninfo(server.administration, dbname=name)
             connection = stack.enter_context(psycopg.connect(administration, autocommit=True))
-            made.append(Database(conninfo, connection, home))
+            made.append(Database(conninfo, connection, home, disk))
         yield made
 
 
