@@ -23,7 +23,7 @@ COUNTS = (1, 2, 4)
 def main() -> None:
     options = parser(
         __doc__,
-        events=Size(50_000, 200_000, "events a run"),
+        events=Size(100_000, 400_000, "events a run"),
         rounds=Size(3, 5, "interleaved rounds"),
     )
     arguments = parse(options)
