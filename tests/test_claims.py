@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
+from typing import Any
 from uuid import UUID
 
 import pytest
 from psycopg import Connection
-from reads import Clock, read_on, writers_of
+from reads import Clock, read_on, reading, writers_of
 from running import all_processed, insert, running
 from waiting import wait_for
 
@@ -20,10 +23,10 @@ from hook_event_processor.processor.outage import Outage
 from hook_event_processor.processor.pace import Paces
 from hook_event_processor.processor.report import Report
 from hook_event_processor.settings import Settings
-from hook_event_processor.store import arrays, processors, slices
+from hook_event_processor.store import arrays, processors, slices, watch
 from hook_event_processor.store.claim import BACKLOG_CLAIMS, Claim, Claims
 from hook_event_processor.store.database import Database
-from hook_event_processor.store.frontier import Frontier
+from hook_event_processor.store.frontier import HIGHEST_SEQ, Frontier
 from hook_event_processor.store.pipeline import Pipeline
 from hook_event_processor.store.writers import WRITERS, Writer
 from hook_event_processor.telemetry.metrics import Metrics
@@ -241,13 +244,12 @@ def test_what_rounds_that_fail_have_let_go_is_known_to_wait(
         wait_for(lambda: [p for p in processors.processors(connection) if p.health.get("waiting", 0) > 7], 25)
 
 
-def test_with_the_key_in_hand_a_claim_looks_at_who_is_writing(database: Database) -> None:
-    """What was inserted before notifies nobody, and may have been committed since the last look, a moment ago."""
-    frontier, progress = Frontier(), Progress("lookout", 10.0)
+@contextmanager
+def _watching(database: Database, frontier: Frontier, progress: Progress, *, lanes: int = 1) -> Iterator[Lookout]:
     lookout = Lookout(
         database,
         Outage(),
-        lanes=1,
+        lanes=lanes,
         poll_interval=60.0,
         may_listen=True,
         frontier=frontier,
@@ -255,13 +257,23 @@ def test_with_the_key_in_hand_a_claim_looks_at_who_is_writing(database: Database
         reload=lambda _: None,
         paused=lambda: False,
     )
+    watching = threading.Thread(target=lookout.run, args=(progress,))
+    watching.start()
+    try:
+        yield lookout
+    finally:
+        lookout.stop()
+        watching.join()
+
+
+def test_with_the_key_in_hand_a_claim_looks_at_who_is_writing(database: Database) -> None:
+    """What was inserted before notifies nobody, and may have been committed since the last look, a moment ago."""
+    frontier, progress = Frontier(), Progress("lookout", 10.0)
     now = monotonic()
     read_on(frontier, now, 10)
     with frontier.read(now, at_end=True) as read:
         assert not read.looks
-    watching = threading.Thread(target=lookout.run, args=(progress,))
-    watching.start()
-    try:
+    with _watching(database, frontier, progress) as lookout:
         lookout.idle(progress)
         with frontier.read(now, at_end=True) as read:
             assert read.looks
@@ -270,9 +282,39 @@ def test_with_the_key_in_hand_a_claim_looks_at_who_is_writing(database: Database
         assert not frontier.at_rest
         lookout.due_in(0.0)
         wait_for(lambda: frontier.has_more, 10)  # it asks for another look
-    finally:
-        lookout.stop()
-        watching.join()
+
+
+def test_what_lanes_come_back_to_by_themselves_is_not_looked_for(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look would come past all that is done between the slices; lanes are woken all the same."""
+    looked_above: list[int] = []
+
+    def look(connection: Connection, above: int, *others: Any) -> watch.Look:
+        looked_above.append(above)
+        return look_really(connection, above, *others)
+
+    look_really = watch.look
+    monkeypatch.setattr(watch, "look", look)
+    frontier, clock, progress = Frontier(), Clock(), Progress("lookout", 10.0)
+    last = 3 * slices.SLICE_SEQS
+    read_on(frontier, clock(), 1000, last=last)
+    frontier.slices.joined("lane 1", 1)
+    frontier.slices.seen({1, 2})
+    for _ in range(2):
+        assert not frontier.knows_of_more
+        with reading(frontier, clock.now, backlog=True) as read:
+            assert read.of_slice
+            frontier.ended(read, read.upto, to_the_end=True)
+    assert frontier.knows_of_more
+    with _watching(database, frontier, progress) as lookout:
+        lookout.idle(progress)
+    assert looked_above == [HIGHEST_SEQ]
+    with reading(frontier, clock.now, backlog=True) as read:
+        assert read.full
+        assert frontier.knows_of_more
+        frontier.ended(read, 0, to_the_end=True)
+    assert not frontier.knows_of_more
 
 
 def test_a_new_session_of_the_housekeeping_raises_no_floor_to_where_another_server_was(

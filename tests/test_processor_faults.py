@@ -135,6 +135,21 @@ def test_a_table_that_somebody_has_locked_stops_nothing_that_is_not_about_it(
                 assert not process.said("could not be written")
 
 
+def test_a_floor_that_somebody_has_locked_stops_nothing_else(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    connection.execute("INSERT INTO hook_schedules (name, every_seconds) VALUES ('pulse', 1)")
+    with database.session("psql") as other:
+        other.execute("SET idle_in_transaction_session_timeout = 0")
+        with other.transaction():
+            other.execute("SELECT FROM hook_events_floor FOR UPDATE")
+            insert(connection, "task.done", count=20)
+            with running(database, tmp_path) as process:
+                wait_for(lambda: process.said("the floor is not raised, trying again: canceling statement due to"), 20)
+                wait_for(lambda: count(connection, "source = 'schedule' AND action = 'triggered'") > 0, 15)
+                assert not process.said("could not be written")
+
+
 def test_what_was_not_planned_for_a_lock_is_planned_when_it_is_gone(
     connection: Connection, database: Database, tmp_path: Path
 ) -> None:

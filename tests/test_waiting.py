@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID
 
@@ -91,6 +92,34 @@ def test_the_floor_rises_in_steps(connection: Connection, monkeypatch: pytest.Mo
     ascent = waiting.Ascent()
     steps = [(ascent.step(connection, waits), waiting.floor(connection)) for _ in range(3)]
     assert steps == [(True, waits - 5), (True, waits - 2), (False, waits - 1)]
+
+
+def test_of_processors_that_raise_the_floor_at_once_each_row_is_read_by_one(
+    database: Database, connection: Connection
+) -> None:
+    _bring_in(connection, 500)
+    waits = _seq(connection, insert_event(connection))
+    with ThreadPoolExecutor() as threads, database.session("one") as one, database.session("other") as other:
+        with one.transaction():
+            waiting.Ascent().step(one, waits)
+            raising = threads.submit(_read_by_a_step, other, waits)
+            wait_for(lambda: _waits_for_a_lock(connection, other), 5)
+        assert raising.result() <= 1
+    assert waiting.floor(connection) == waits - 1
+
+
+def _read_by_a_step(connection: Connection, known: int) -> int:
+    with connection.transaction():
+        waiting.Ascent().step(connection, known)
+        statement = "SELECT idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'hook_events'"
+        row = connection.execute(statement).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _waits_for_a_lock(connection: Connection, other: Connection) -> bool:
+    statement = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s"
+    return connection.execute(statement, (other.info.backend_pid,)).fetchone() == (True,)
 
 
 def test_numbers_that_no_row_has_are_passed_in_few_steps(connection: Connection) -> None:

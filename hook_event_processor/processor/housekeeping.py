@@ -135,10 +135,13 @@ class Housekeeping:
     def _raise_floor(self, connection: Connection, progress: Progress) -> bool:
         """Whether there is more of it to do."""
         ends = time.monotonic() + _INTERVAL_SECONDS
-        while self._ascent.step(connection, self._frontier.settled):
-            progress.mark()
-            if time.monotonic() >= ends:
-                return True
+        try:
+            while self._ascent.step(connection, self._frontier.settled):
+                progress.mark()
+                if time.monotonic() >= ends:
+                    return True
+        except errors.LockNotAvailable as refusal:
+            self._own.notice(refusal, "the floor is not raised")
         return False
 
     def _see_to_the_rest(self, connection: Connection, progress: Progress) -> None:

@@ -26,12 +26,12 @@ from hook_event_processor.processor.outage import Outage
 from hook_event_processor.processor.own_connection import OwnConnection
 from hook_event_processor.store import watch
 from hook_event_processor.store.database import PLAN_ONCE, PREPARE_AFTER, Database
-from hook_event_processor.store.frontier import FULL_PASS_SECONDS, Frontier
+from hook_event_processor.store.frontier import FULL_PASS_SECONDS, HIGHEST_SEQ, Frontier
 from hook_event_processor.telemetry.watchdog import Progress
 
 logger = logging.getLogger("HookEventProcessor")
 
-_PEERS_SECONDS = 2.0
+_PEERS_SECONDS, _PEERS_COME_SECONDS = 2.0, 0.2  # the latter where some have come or gone: others may follow
 _PATIENCE_SECONDS = 2.0  # of idle lanes, past the poll interval, with a lookout that hangs
 _REVISION_SECONDS = 0.5  # without LISTEN: hooks change within a second all the same
 _FROZEN_SECONDS = 6.0
@@ -250,7 +250,9 @@ class Lookout:
 
     def _look(self, connection: Connection) -> None:
         began = monotonic()
-        full = began >= self._full_look_at
+        # Then a look would come past all that has been done since, and lanes make full passes by themselves.
+        is_known = self._frontier.knows_of_more
+        full = began >= self._full_look_at and not is_known
         if full:
             self._full_look_at = began + FULL_PASS_SECONDS
         with self._lock:
@@ -260,14 +262,15 @@ class Lookout:
         question = self.hearing.question(began)
         frozen = _FROZEN_SECONDS if began >= self._peers_at - _PEERS_SECONDS / 4 else None
         notify = None if question is None else (self._table, question)
-        look = watch.look(connection, 0 if full else self._frontier.lowest, notify, frozen)
+        above = HIGHEST_SEQ if is_known else 0 if full else self._frontier.lowest
+        look = watch.look(connection, above, notify, frozen)
         if look.lanes is not None:
             self._see_peers(look.lanes)
         self._due.seen(look)
         if look.revision != self._revision:
             self._reload(connection)
             self._revision = look.revision
-        if look.fresh and not self._paused():
+        if (is_known or look.fresh) and not self._paused():
             if full:
                 self._frontier.full_pass()
             self._idlers.wake()
@@ -283,7 +286,7 @@ class Lookout:
         return max(min(times) - now, 0.0)
 
     def _see_peers(self, lanes: watch.Lanes) -> None:
-        self._peers_at = monotonic() + _PEERS_SECONDS
+        self._peers_at = monotonic() + (_PEERS_SECONDS if lanes.pids == self._peers else _PEERS_COME_SECONDS)
         if lanes.ended:
             logger.warning("ended %d sessions of processors that no longer read", lanes.ended)
         if self._peers - lanes.pids:

@@ -17,7 +17,7 @@ FULL_PASS_SECONDS = 30.0
 LOOK_SECONDS = 0.05
 # What is read anew by each claim near the end costs it a millisecond at the most.
 _NEAR_SEQS = 1_000
-_HIGHEST = 2**63 - 1
+HIGHEST_SEQ = 2**63 - 1
 
 
 @dataclass(eq=False, slots=True)
@@ -35,12 +35,12 @@ class Read:
     again_to: int | None = None
     full: bool = False
     late: float = math.inf
-    upto: int = _HIGHEST
+    upto: int = HIGHEST_SEQ
     reached: int = 0
 
     @property
     def of_slice(self) -> bool:
-        return self.upto < _HIGHEST
+        return self.upto < HIGHEST_SEQ
 
 
 class Frontier:
@@ -83,6 +83,12 @@ class Frontier:
             if self._passed is not None:
                 starts.append(self._passed)
             return min([self._near_end(), *starts])
+
+    @property
+    def knows_of_more(self) -> bool:
+        """Whether lanes read again, or will come back to what they have passed by: nobody has to look for that."""
+        with self._lock:
+            return self._passed is not None or self._again is not None or self._reads_again()
 
     @property
     def at_rest(self) -> bool:

@@ -20,15 +20,18 @@ _GIVEN = "pg_sequence_last_value(pg_get_serial_sequence('hook_events', 'seq')::r
 # A seq of its writer's choice may lie above all that are still to be given.
 GIVEN = f"SELECT coalesce({_GIVEN}, 0)"
 # A row that is locked, or was let go by a processor that died, holds the floor.
+# Of several processors one reads on at a time, and the next behind what it has read.
 RAISE = f"""
-WITH wanted AS (
+WITH reached AS MATERIALIZED (
+    SELECT seq FROM hook_events_floor FOR UPDATE
+), wanted AS (
     SELECT least(%(upto)s, coalesce({_GIVEN}, %(upto)s))::bigint AS seq
 ), given AS (
-    SELECT {FLOOR} + least(wanted.seq - {FLOOR}, %(step)s) AS seq FROM wanted
+    SELECT reached.seq + least(wanted.seq - reached.seq, %(step)s) AS seq FROM wanted, reached
 ), verified AS (
     SELECT coalesce(
         (SELECT seq - 1 FROM hook_events
-         WHERE {FRESH} AND seq > {FLOOR} AND seq <= (SELECT seq FROM given) ORDER BY seq LIMIT 1),
+         WHERE {FRESH} AND seq > (SELECT seq FROM reached) AND seq <= (SELECT seq FROM given) ORDER BY seq LIMIT 1),
         (SELECT seq FROM given)) AS seq
 ), raised AS (
     UPDATE hook_events_floor SET seq = verified.seq FROM verified WHERE verified.seq > hook_events_floor.seq
