@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from hook_event_processor.store.database import Database
 from hook_event_processor.store.embedded import EmbeddedServer
 
 pytestmark = pytest.mark.store
+LookAs = Callable[[str, str], None]
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,24 @@ def clinic(
 ) -> Clinic:
     monkeypatch.setenv("DATABASE_URL", shared_database.conninfo)
     return Clinic(offline_hep, shared_database, server)
+
+
+@pytest.fixture
+def look_as(
+    clinic: Clinic,
+    administration: Connection,
+    server: EmbeddedServer,
+    reachable_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> LookAs:
+    """From now on the doctor looks as a login of this name that belongs to this role."""
+
+    def look(name: str, role: str) -> None:
+        let_in(server, reachable_path / "home")
+        make_login(administration, name, role)
+        monkeypatch.setenv("DATABASE_URL", as_login(clinic.database, name).conninfo)
+
+    return look
 
 
 def test_the_description_is_what_the_script_makes(administration: Connection) -> None:
@@ -153,15 +172,9 @@ def test_a_superuser_mends_it_with_what_is_printed(clinic: Clinic, administratio
 
 
 def test_who_may_not_look_is_told_how_to_become_a_reader(
-    clinic: Clinic,
-    administration: Connection,
-    server: EmbeddedServer,
-    reachable_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    clinic: Clinic, administration: Connection, look_as: LookAs
 ) -> None:
-    let_in(server, reachable_path / "home")
-    make_login(administration, "watching", "hook_watcher")
-    monkeypatch.setenv("DATABASE_URL", as_login(clinic.database, "watching").conninfo)
+    look_as("watching", "hook_watcher")
     found = [one for one in clinic.document()["findings"] if one["kind"] == "not-allowed"]
     assert "events: permission denied for table hook_events" in [one["what"] for one in found]
     clinic.mend(found[0])
@@ -171,15 +184,9 @@ def test_who_may_not_look_is_told_how_to_become_a_reader(
 
 
 def test_a_reader_is_not_told_to_become_a_processor_by_single_grants(
-    clinic: Clinic,
-    administration: Connection,
-    server: EmbeddedServer,
-    reachable_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    clinic: Clinic, administration: Connection, look_as: LookAs
 ) -> None:
-    let_in(server, reachable_path / "home")
-    make_login(administration, "reader", "hook_reader")
-    monkeypatch.setenv("DATABASE_URL", as_login(clinic.database, "reader").conninfo)
+    look_as("reader", "hook_reader")
     found = clinic.mends("server", "not-for-processors")
     assert found["what"] == "the role login_reader belongs to hook_reader"
     assert clinic.findings("server", "privileges") == []
