@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from statistics import median
 
 import psycopg
 
@@ -12,6 +14,7 @@ import report
 import table
 from options import Size, parse, parser
 from report import number
+from rounds import interleaved
 from server import Database, databases
 from table import Workload
 
@@ -29,27 +32,59 @@ FROM tenths ORDER BY tenth
 
 
 def main() -> None:
-    arguments = parse(parser(__doc__, events=Size(200_000, 1_000_000, "events a run (a multiple of 2000)")))
+    options = parser(
+        __doc__,
+        events=Size(200_000, 1_000_000, "events a run (a multiple of 2000)"),
+        rounds=Size(3, 5, "interleaved rounds"),
+    )
+    arguments = parse(options)
     load = Workload(arguments.events)
     with databases("bench") as (database,):
         table.add_hooks(database.connection)
-        limit = _held(database, load, lambda: raw.run(database.conninfo, load.events, CLIENTS), hooks=1)
-        product = _held(database, load, lambda: processor.drain(database), hooks=load.hooks)
+        runs = [
+            Run("raw SQL", database, load, lambda: raw.run(database.conninfo, load.events, CLIENTS), hooks=1),
+            Run("processor", database, load, lambda: processor.drain(database), hooks=load.hooks),
+        ]
+        rounds = interleaved(arguments.rounds, {run.name: run.last_to_first for run in runs})
         report.show(
-            f"held-snapshot: events/s of each tenth of {load.events:,} events",
+            f"held-snapshot: thousands of events/s in each tenth of {load.events:,} events",
             ("what", *(str(tenth) for tenth in range(1, 11)), "last / first"),
-            [_row("raw SQL", limit[0]), _row("processor", product[0])],
+            [(run.name, *run.medians(), number(rounds.median(run.name))) for run in runs],
             database=database,
-            notes=[f"The snapshot was {limit[1]:,} and {product[1]:,} transactions old at the end."],
-            raw=limit[0],
-            product=product[0],
-            last_to_first=product[0][-1] / product[0][0],
-            xmin_age=product[1],
+            notes=[
+                f"{run.name}: last / first in each round {', '.join(map(number, rounds.values[run.name]))};"
+                f" the snapshot was {run.age:,} transactions old at the end."
+                for run in runs
+            ],
+            tenths={run.name: run.tenths for run in runs},
+            last_to_first=rounds.values,
         )
 
 
+@dataclass(slots=True)
+class Run:
+    """One way to drain the table, again and again; `age` is the snapshot's, in transactions."""
+
+    name: str
+    database: Database
+    load: Workload
+    drain: Callable[[], None]
+    hooks: int
+    tenths: list[list[float]] = field(default_factory=list)
+    age: int = 0
+
+    def last_to_first(self) -> float:
+        """Of one run."""
+        rates, self.age = _held(self.database, self.load, self.drain, self.hooks)
+        self.tenths.append(rates)
+        return rates[-1] / rates[0]
+
+    def medians(self) -> Iterator[str]:
+        """Of each tenth over the rounds, in thousands."""
+        return (number(median(rates) / 1000) for rates in zip(*self.tenths, strict=True))
+
+
 def _held(database: Database, load: Workload, drain: Callable[[], None], hooks: int) -> tuple[list[float], int]:
-    """The rate of each tenth, and how old the snapshot was in the end, in transactions."""
     table.fill(database.connection, load)
     with psycopg.connect(database.conninfo) as holder:
         holder.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -58,10 +93,6 @@ def _held(database: Database, load: Workload, drain: Callable[[], None], hooks: 
         age = database.one("SELECT age(backend_xmin) FROM pg_stat_activity WHERE pid = %s", holder.info.backend_pid)[0]
     table.drained(database, load, hooks)
     return [row[0] for row in database.connection.execute(_TENTHS)], int(age)
-
-
-def _row(name: str, tenths: list[float]) -> report.Row:
-    return (name, *(number(rate) for rate in tenths), number(tenths[-1] / tenths[0]))
 
 
 if __name__ == "__main__":
