@@ -9,7 +9,7 @@ import threading
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 from uuid import uuid4
 
 import psycopg
@@ -121,32 +121,25 @@ def test_runs_are_counted_but_for_those_of_hooks_that_somebody_has_locked(
     assert [_run_count(connection, name) for name in ("held", "free")] == [7, 14]
 
 
-def test_a_table_that_somebody_has_locked_stops_nothing_that_is_not_about_it(
-    connection: Connection, database: Database, tmp_path: Path
+@pytest.mark.parametrize(
+    ("lock", "said"),
+    [
+        ("LOCK TABLE hook_state IN EXCLUSIVE MODE", "expired state is not removed"),
+        ("SELECT FROM hook_events_floor FOR UPDATE", "the floor is not raised"),
+    ],
+)
+def test_what_somebody_has_locked_stops_nothing_that_is_not_about_it(
+    connection: Connection, database: Database, tmp_path: Path, lock: LiteralString, said: str
 ) -> None:
     connection.execute("INSERT INTO hook_schedules (name, every_seconds) VALUES ('pulse', 1)")
+    insert(connection, "task.done", count=20)  # which the floor can rise by
     with database.session("psql") as other:
         other.execute("SET idle_in_transaction_session_timeout = 0")
         with other.transaction():
-            other.execute("LOCK TABLE hook_state IN EXCLUSIVE MODE")
+            other.execute(lock)
             with running(database, tmp_path) as process:
-                wait_for(lambda: count(connection, "source = 'schedule' AND action = 'triggered'") > 0, 15)
-                assert process.said("expired state is not removed, trying again: canceling statement due to lock")
-                assert not process.said("could not be written")
-
-
-def test_a_floor_that_somebody_has_locked_stops_nothing_else(
-    connection: Connection, database: Database, tmp_path: Path
-) -> None:
-    connection.execute("INSERT INTO hook_schedules (name, every_seconds) VALUES ('pulse', 1)")
-    with database.session("psql") as other:
-        other.execute("SET idle_in_transaction_session_timeout = 0")
-        with other.transaction():
-            other.execute("SELECT FROM hook_events_floor FOR UPDATE")
-            insert(connection, "task.done", count=20)
-            with running(database, tmp_path) as process:
-                wait_for(lambda: process.said("the floor is not raised, trying again: canceling statement due to"), 20)
-                wait_for(lambda: count(connection, "source = 'schedule' AND action = 'triggered'") > 0, 15)
+                wait_for(lambda: count(connection, "source = 'schedule' AND action = 'triggered'") > 0, 25)
+                wait_for(lambda: process.said(f"{said}, trying again: canceling statement due to lock"), 15)
                 assert not process.said("could not be written")
 
 
