@@ -15,6 +15,7 @@ from psycopg import Connection
 from hook_event_processor.store.database import Database
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+from ops.chaos import trial
 from ops.chaos.context import Context, Fault, Shift
 from ops.chaos.rates import Rates, rates
 from ops.chaos.result_table import _recovery
@@ -148,3 +149,19 @@ def test_a_bad_event_disturbs_from_its_insert_on(database: Database, connection:
     assert [fault.name for fault in context.faults] == ["bad.crash"]
     assert context.faults[0].began_at <= inserted
     assert context.blows == []
+
+
+def test_the_load_goes_on_until_the_rate_can_come_back_after_a_fault_while_it_cools_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trial, "COOL_DOWN_SECONDS", 0.5)
+    began = time.time()
+    trial._cool_down(cast(Any, SimpleNamespace(faults=[Fault("early", began - 9), Fault("late", began + 0.4)])))
+    assert time.time() >= began + 0.9
+
+
+def test_processors_that_end_again_and_again_do_not_keep_the_load_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "_MOST_COOL_DOWN_SECONDS", 0.3)
+    began = time.time()
+    trial._cool_down(cast(Any, SimpleNamespace(faults=[Fault("late", began + 60)])))
+    assert time.time() < began + 30

@@ -30,6 +30,7 @@ from ops.chaos.scenario import Scenario
 
 WARM_UP_SECONDS = 5.0  # of load before the first blow
 COOL_DOWN_SECONDS = 7.0  # of load after the last
+_MOST_COOL_DOWN_SECONDS = 60.0  # where processors end by themselves again and again
 _START_SECONDS = 60.0
 _FLAT = 0.9  # of the rate before
 # The load's events, and those of hooks that misbehave; dead letters wait for good.
@@ -144,7 +145,7 @@ class Trial:
         context.begin()
         try:
             self._scenario.during(context)
-            time.sleep(COOL_DOWN_SECONDS)
+            _cool_down(context)
         finally:
             load_ended = time.time()
             context.load.stop()
@@ -234,3 +235,13 @@ def quiet() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _cool_down(context: Context) -> None:
+    """Let the load go on until the rate can be seen to come back after all faults, later ones included."""
+    began = time.time()
+    until = began + COOL_DOWN_SECONDS
+    while (now := time.time()) < until:
+        time.sleep(min(until - now, 0.1))
+        latest = max((fault.began_at for fault in context.faults), default=began)
+        until = min(max(until, latest + COOL_DOWN_SECONDS), began + _MOST_COOL_DOWN_SECONDS)
