@@ -21,14 +21,20 @@ from server import Database, databases
 
 CLIENTS = 16
 _INSERT = "INSERT INTO hook_events (source, action) VALUES ('bench', 'tool');\n"
-# What other queues do, for comparison: a notification with each statement.
-_ALWAYS = """
-CREATE OR REPLACE FUNCTION bench_notify() RETURNS trigger LANGUAGE plpgsql AS $$
+# For comparison: the least that a trigger can do, and what other queues do, a notification with each statement.
+_OTHERS = """
+CREATE FUNCTION bench_nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+CREATE TRIGGER bench_nothing BEFORE INSERT ON hook_events FOR EACH STATEMENT EXECUTE FUNCTION bench_nothing();
+CREATE FUNCTION bench_notify() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN PERFORM pg_notify('bench', 'insert'); RETURN NULL; END $$;
-DROP TRIGGER IF EXISTS bench_notify ON hook_events;
 CREATE TRIGGER bench_notify BEFORE INSERT ON hook_events FOR EACH STATEMENT EXECUTE FUNCTION bench_notify();
-ALTER TABLE hook_events DISABLE TRIGGER bench_notify;
 """
+_CASES = {
+    "no trigger": None,
+    "a trigger that does nothing": "bench_nothing",
+    "the wake trigger": "hook_events_wake",
+    "NOTIFY with each": "bench_notify",
+}
 SOAK_CLIENTS = 4
 SOAK_SETTINGS = {"POLL_INTERVAL": 30}  # a poll would hide what was not notified
 _SOAKED = "SELECT count(*), coalesce(max(extract(epoch FROM processed_at - created_at)), 0)::float8 FROM hook_events"
@@ -37,19 +43,18 @@ _SOAKED = "SELECT count(*), coalesce(max(extract(epoch FROM processed_at - creat
 def main() -> None:
     options = parser(
         __doc__,
-        seconds=Size(3, 6, "seconds a run"),
-        rounds=Size(5, 9, "interleaved rounds"),
+        seconds=Size(2, 2, "seconds a run"),
+        rounds=Size(7, 21, "interleaved rounds"),
         soak=Size(0, 600, "soak"),
     )
     arguments = parse(options)
     with databases("bench") as (database,):
         table.add_hooks(database.connection)
-        database.connection.execute(_ALWAYS)
-        cases = {"no trigger": (), "the wake trigger": ("hook_events_wake",), "NOTIFY with each": ("bench_notify",)}
-        measures = {name: partial(_rate, database, enabled, arguments.seconds) for name, enabled in cases.items()}
+        database.connection.execute(_OTHERS)
+        measures = {name: partial(_rate, database, trigger, arguments.seconds) for name, trigger in _CASES.items()}
         rounds = interleaved(arguments.rounds, measures)
-        rows = [(name, number(rounds.median(name)), number(rounds.ratio(name, "no trigger"))) for name in cases]
-        _enable(database, ("hook_events_wake",))
+        rows = [(name, number(rounds.median(name)), number(rounds.ratio(name, "no trigger"))) for name in _CASES]
+        _enable(database, "hook_events_wake")
         soaked = _soak(database, arguments.soak) if arguments.soak else None
         if soaked:
             rows.append((f"soak of {arguments.soak} s: events, longest wait in s", f"{soaked[0]:,}", number(soaked[1])))
@@ -59,19 +64,19 @@ def main() -> None:
             rows,
             database=database,
             settings=SOAK_SETTINGS if soaked else None,
-            trigger=rounds.ratio("the wake trigger", "no trigger"),
+            rounds=rounds.values,
             soak=soaked,
         )
 
 
-def _enable(database: Database, enabled: tuple[str, ...]) -> None:
-    for name in ("hook_events_wake", "bench_notify"):
-        word = "ENABLE" if name in enabled else "DISABLE"
+def _enable(database: Database, trigger: str | None) -> None:
+    for name in filter(None, _CASES.values()):
+        word = "ENABLE" if name == trigger else "DISABLE"
         database.connection.execute(f"ALTER TABLE hook_events {word} TRIGGER {name}")
 
 
-def _rate(database: Database, enabled: tuple[str, ...], seconds: int) -> float:
-    _enable(database, enabled)
+def _rate(database: Database, trigger: str | None, seconds: int) -> float:
+    _enable(database, trigger)
     table.empty(database.connection)
     raw.pgbench(database.conninfo, _INSERT, CLIENTS, f"--time={seconds}")
     return float(database.one("SELECT count(*) FROM hook_events")[0]) / seconds
